@@ -1,0 +1,1 @@
+"""Schedule scarce target data with plentiful generic data, and say how sure the answer is."""

@@ -1,0 +1,1 @@
+"""From result records to efficiency curves, a recommendation and a report."""

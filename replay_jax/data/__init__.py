@@ -1,0 +1,1 @@
+"""Text to tokens to an exact, deterministic order of rows."""

@@ -1,0 +1,1 @@
+"""Many trainings: grids, shared prefixes, and what is known to be done."""

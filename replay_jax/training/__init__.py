@@ -1,0 +1,1 @@
+"""One training: optimizer, sharded step, checkpoints, evaluation and the loop."""

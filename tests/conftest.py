@@ -1,0 +1,20 @@
+"""Eight fake CPU devices and strict numerics for every test."""
+
+import os
+
+# Before any backend exists: a sharding test on one device would test nothing.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def eight_devices() -> None:
+    """The suite is only meaningful on eight devices."""
+    assert jax.device_count() == 8, f"expected 8 fake CPU devices, found {jax.device_count()}"
