@@ -1,0 +1,62 @@
+"use strict";
+(() => {
+  const page = JSON.parse(document.getElementById("charts").textContent);
+  const root = document.documentElement;
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const select = document.getElementById("target");
+  const shown = new Map();
+
+  const theme = () => root.dataset.theme || (dark.matches ? "dark" : "light");
+
+  // A phone has room for two legend entries in a row, and for fewer ticks.
+  const configFor = (width) => {
+    const config = structuredClone(page.themes[theme()]);
+    if (width < 520) {
+      config.legend.columns = 2;
+      config.axis.labelFontSize = 11;
+      config.axis.titleFontSize = 12;
+    }
+    return config;
+  };
+
+  const draw = async (place) => {
+    const width = Math.floor(place.clientWidth);
+    const look = theme() + (width < 520 ? " narrow" : " wide");
+    if (width === 0 || shown.get(place.id) === look) return;
+    shown.set(place.id, look);
+    try {
+      await vegaEmbed(place, page.charts[place.id], {
+        config: configFor(width), renderer: "svg",
+        actions: {export: true, source: false, compiled: false, editor: false},
+        downloadFileName: place.id,
+      });
+      place.dataset.drawn = look;
+    } catch (error) {
+      shown.delete(place.id);
+      place.textContent = "This figure could not be drawn: " + error.message;
+      console.error(place.id, error);
+    }
+  };
+
+  const drawAll = () => document.querySelectorAll(".chart").forEach(draw);
+
+  const choose = (target) => {
+    document.querySelectorAll("[data-target]").forEach((element) => {
+      element.hidden = element.dataset.target !== target;
+    });
+    drawAll();
+  };
+
+  document.getElementById("theme").addEventListener("click", () => {
+    root.dataset.theme = theme() === "dark" ? "light" : "dark";
+    drawAll();
+  });
+  dark.addEventListener("change", drawAll);
+  window.addEventListener("resize", drawAll);
+  if (select) {
+    select.addEventListener("change", () => choose(select.value));
+    choose(select.value);
+  } else {
+    drawAll();
+  }
+})();

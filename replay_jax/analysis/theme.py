@@ -1,0 +1,70 @@
+"""How every chart looks: one colour-blind-safe palette, and a Vega configuration per theme."""
+
+from dataclasses import dataclass
+from typing import Any
+
+# Okabe and Ito, "Color Universal Design" (2008), ordered so that the hues with the least contrast
+# on white come last; black and yellow are left out because the same chart is shown on white and
+# on near-black.
+SERIES_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+REFERENCE_COLOUR = "#7A828C"  # reads on white (3.9 : 1) and on the dark page (4.6 : 1)
+HEATMAP_COLOURS = ("#fde725", "#7ad151", "#22a884", "#2a788e", "#414487", "#440154")  # viridis
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of one page theme; every value is a CSS colour."""
+
+    ink: str
+    muted: str
+    grid: str
+    page: str
+
+
+LIGHT = Theme(ink="#1b1f24", muted="#57606a", grid="#e4e7eb", page="#ffffff")
+DARK = Theme(ink="#e8eaed", muted="#a4acb6", grid="#30363d", page="#14171c")
+
+
+def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
+    """Return the Vega-Lite configuration of `theme`; charts themselves hold no theme colour.
+
+    Marks that must follow the theme use the named styles `annotation`, `box` and `rule`.
+    """
+    text = {"labelColor": theme.muted, "titleColor": theme.ink, "labelFont": font}
+    return {
+        "background": background,
+        "font": font,
+        "padding": {"left": 4, "right": 12, "top": 6, "bottom": 4},
+        "view": {"stroke": None},
+        "axis": text
+        | {
+            "gridColor": theme.grid,
+            "domainColor": theme.muted,
+            "tickColor": theme.muted,
+            "labelFontSize": 12,
+            "titleFontSize": 13,
+            "titleFontWeight": 500,
+            "titlePadding": 8,
+            "labelFlush": False,
+        },
+        "legend": text
+        | {
+            "orient": "top",
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": 500,
+            "symbolSize": 90,
+            "labelLimit": 260,
+            "columnPadding": 14,
+            "rowPadding": 4,
+            "offset": 8,
+        },
+        "line": {"strokeWidth": 2.25},
+        "point": {"size": 60, "filled": True, "opacity": 1},
+        "style": {
+            "annotation": {"fill": theme.ink, "fontSize": 12, "font": font},
+            "box": {"stroke": theme.ink, "strokeWidth": 3, "fill": None, "fillOpacity": 0},
+            "rule": {"stroke": theme.muted, "strokeWidth": 1.25, "strokeDash": [5, 4]},
+        },
+    }
