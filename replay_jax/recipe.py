@@ -1,0 +1,137 @@
+"""A config file: one `get_config()` and one `sweep()`, read strictly.
+
+`get_config()` returns a complete `ConfigDict`; `sweep()` returns a list of overrides (dotted key to
+value), one per run. This is the only file that knows about config files and command-line overrides;
+inside, there are only frozen dataclasses.
+"""
+
+import ast
+import copy
+import dataclasses
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from replay_jax.errors import UserError
+from replay_jax.strict import nearest
+
+Overrides = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a config file asks for, with the command line's overrides applied.
+
+    Attributes:
+        name: the file's stem; decoration only, never identity.
+        path: the file.
+        question: the file's docstring.
+        base: the complete configuration as plain nested dicts.
+        sweep: one mapping of overrides per run.
+    """
+
+    name: str
+    path: Path
+    question: str
+    base: Mapping[str, Any]
+    sweep: tuple[Overrides, ...]
+
+
+def load_recipe(path: str | Path, overrides: Overrides) -> Recipe:
+    """Read a config file and apply command-line overrides to its base.
+
+    Raises:
+        UserError: no such file, no `get_config`/`sweep` in it, a key that does not exist, or an
+            override of a key that the sweep varies.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"no config file '{path}': give the path of a file such as configs/smoke.py"
+        )
+    module = _execute(path)
+    for name in ("get_config", "sweep"):
+        if not callable(getattr(module, name, None)):
+            raise UserError(f"{path} defines no {name}(): a config file needs get_config and sweep")
+    config = module.get_config()
+    base = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    sweep = tuple(dict(item) for item in module.sweep())
+    if not sweep:
+        raise UserError(f"{path}: sweep() returned no runs; return [{{}}] for a single one")
+    for key, value in overrides.items():
+        if any(_overlap(key, axis) for item in sweep for axis in item):
+            raise UserError(f"'{key}' is varied by the sweep of {path}: edit sweep() instead")
+        base = override(base, key, value)
+    for item in sweep:
+        for key, value in item.items():
+            override(base, key, value)
+    return Recipe(path.stem, path, (module.__doc__ or "").strip(), base, sweep)
+
+
+def override(plain: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of nested dicts with the value at a dotted key replaced.
+
+    Raises:
+        UserError: the key does not exist; names the nearest that does.
+    """
+    result = copy.deepcopy(dict(plain))
+    node = result
+    *parents, last = key.split(".")
+    for part in parents:
+        if not isinstance(node, dict) or part not in node:
+            raise UserError(f"unknown key '{key}': {nearest(key, _dotted(plain))}")
+        node = node[part]
+    if not isinstance(node, dict) or last not in node:
+        raise UserError(f"unknown key '{key}': {nearest(key, _dotted(plain))}")
+    node[last] = copy.deepcopy(value)
+    return result
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """`--config.a.b=value` arguments as a mapping; values are Python literals, else strings.
+
+    Raises:
+        UserError: an argument of another form.
+    """
+    found = {}
+    for argument in arguments:
+        match = re.fullmatch(r"--config\.([\w.]+)=(.*)", argument, re.DOTALL)
+        if match is None:
+            raise UserError(
+                f"cannot read argument '{argument}': overrides are written --config.key=value"
+            )
+        found[match[1]] = _literal(match[2])
+    return found
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _execute(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"replay_jax_recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _overlap(a: str, b: str) -> bool:
+    return a == b or a.startswith(b + ".") or b.startswith(a + ".")
+
+
+def _dotted(plain: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in plain.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from _dotted(value, prefix + key + ".")

@@ -1,0 +1,70 @@
+"""Config files: strict overrides, misspelt names answered with the nearest valid one."""
+
+import textwrap
+
+import pytest
+
+from replay_jax.errors import UserError
+from replay_jax.recipe import load_recipe, override, parse_overrides
+
+RECIPE = '''
+"""Does it load?"""
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict({"seed": 1, "model": {"num_layers": 2, "tied": None}})
+
+def sweep():
+    return [{"seed": s} for s in (1, 2)]
+'''
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(textwrap.dedent(RECIPE))
+    return path
+
+
+def test_overrides_reach_the_base_and_leave_the_sweep(recipe):
+    loaded = load_recipe(recipe, {"model.num_layers": 5, "model.tied": True})
+    assert loaded.base == {"seed": 1, "model": {"num_layers": 5, "tied": True}}
+    assert loaded.sweep == ({"seed": 1}, {"seed": 2})
+    assert (loaded.name, loaded.question) == ("tiny", "Does it load?")
+
+
+def test_a_misspelt_key_names_the_nearest(recipe):
+    with pytest.raises(UserError, match=r"unknown key 'model.num_layer'.*'model.num_layers'"):
+        load_recipe(recipe, {"model.num_layer": 5})
+
+
+def test_an_axis_of_the_sweep_cannot_be_overridden(recipe):
+    with pytest.raises(UserError, match="'seed' is varied by the sweep"):
+        load_recipe(recipe, {"seed": 3})
+
+
+def test_missing_file_and_missing_function(tmp_path, recipe):
+    with pytest.raises(UserError, match="no config file"):
+        load_recipe(tmp_path / "none.py", {})
+    recipe.write_text("def get_config(): return {}\n")
+    with pytest.raises(UserError, match=r"defines no sweep\(\)"):
+        load_recipe(recipe, {})
+
+
+def test_override_copies():
+    base = {"a": {"b": 1}}
+    assert override(base, "a.b", [2]) == {"a": {"b": [2]}}
+    assert base == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("1e-3", 1e-3), ("None", None), ("True", True), ("(1, 2)", (1, 2)), ("c4", "c4")],
+)
+def test_command_line_values_are_literals_or_strings(text, value):
+    assert parse_overrides([f"--config.a.b={text}"]) == {"a.b": value}
+
+
+def test_other_arguments_are_refused():
+    with pytest.raises(UserError, match="--config.key=value"):
+        parse_overrides(["--confg.a=1"])
