@@ -1,0 +1,132 @@
+"""The chain of state digests of one run: equal digests mean bit-identical training states.
+
+The state after k steps is a pure function of the initial state and, for every step below k, of the
+batch (rows in order, loss weights), the learning rate, the optimizer's hyperparameters and whether
+the optimizer is reset. So
+
+    chain[0] = H(model configuration, seed)
+    chain[k + 1] = H(chain[k], everything that step k sees)
+
+and two runs share their first k steps exactly when their chains agree at k. The rows of a step are
+named by what determines them: for each source that has rows in the step, its view's digest and its
+first draw, and the pattern in which the sources alternate within the batch. Sources are numbered
+within the step by their keys, so neither the names, nor the order, nor the mere presence of sources
+that a step does not draw from can separate two runs. Evaluation points, checkpoints, meshes and
+thread counts are not part of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+DIGEST_BYTES = 16
+MAX_SOURCES = 64
+
+
+def canonical_digest(value: Any) -> bytes:
+    """Digest of plain nested values, independent of the order of keys.
+
+    Args:
+        value: dicts, lists, strings, numbers, booleans and None.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def source_key(*, view_digest: bytes, loss_weight: float) -> bytes:
+    """Digest of one source as a train step sees it: its rows by draw, and their loss weight."""
+    weight = np.float32(loss_weight).tobytes()
+    return hashlib.blake2b(view_digest + weight, digest_size=DIGEST_BYTES).digest()
+
+
+def state_chain(
+    *,
+    initial: bytes,
+    constant: bytes,
+    positions: np.ndarray,
+    keys: Sequence[bytes],
+    learning_rates: np.ndarray,
+    resets: np.ndarray,
+) -> np.ndarray:
+    """Digests of the states after 0, 1, …, steps steps, uint8 [steps + 1, DIGEST_BYTES].
+
+    Args:
+        initial: digest of what determines the initial state (model configuration, seed).
+        constant: digest of what every step sees alike (optimizer hyperparameters, accumulation,
+            document mask).
+        positions: source number of every global sequence, [steps * batch].
+        keys: `source_key` of every source number.
+        learning_rates: float32 [steps].
+        resets: whether the optimizer is reset before the step, bool [steps].
+    """
+    steps = len(learning_rates)
+    if len(keys) > MAX_SOURCES:
+        raise ValueError(f"{len(keys)} sources in one run; at most {MAX_SOURCES} are supported")
+    patterns = positions.reshape(steps, -1).astype(np.uint8, copy=False)
+    present, named, relabelled = _sources_of_steps(patterns, keys)
+    head = np.concatenate(
+        [
+            learning_rates.astype("<f4").view(np.uint8).reshape(steps, 4),
+            resets.astype(np.uint8).reshape(steps, 1),
+            present.astype(np.uint8).reshape(steps, 1),
+        ],
+        axis=1,
+    )
+    chain = np.empty((steps + 1, DIGEST_BYTES), np.uint8)
+    digest = hashlib.blake2b(initial, digest_size=DIGEST_BYTES).digest()
+    chain[0] = np.frombuffer(digest, np.uint8)
+    for step in range(steps):
+        content = b"".join(
+            (
+                digest,
+                constant,
+                head[step].tobytes(),
+                named[step, : present[step]].tobytes(),
+                relabelled[step].tobytes(),
+            )
+        )
+        digest = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+        chain[step + 1] = np.frombuffer(digest, np.uint8)
+    return chain
+
+
+def _sources_of_steps(
+    patterns: np.ndarray, keys: Sequence[bytes]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What every step draws: how many sources, which ones from where, and in which pattern.
+
+    Returns:
+        number of sources with rows in the step, [steps]; their keys and first draws in the order of
+        the keys, uint8 [steps, sources, DIGEST_BYTES + 8], the rest zero; the pattern in that
+        numbering, uint8 [steps, batch].
+    """
+    steps, batch = patterns.shape
+    counts = np.stack([(patterns == number).sum(axis=1) for number in range(len(keys))], axis=1)
+    first = np.cumsum(counts, axis=0) - counts
+    present = counts > 0
+    named = np.zeros((steps, len(keys), DIGEST_BYTES + 8), np.uint8)
+    relabelled = np.empty((steps, batch), np.uint8)
+    order = sorted(range(len(keys)), key=lambda number: keys[number])
+    # Steps fall into few groups by which sources they draw from; each group has one renumbering.
+    for mask in np.unique(present, axis=0):
+        which = np.flatnonzero((present == mask).all(axis=1))
+        rank = np.zeros(len(keys), np.uint8)
+        for slot, number in enumerate(n for n in order if mask[n]):
+            rank[number] = slot
+            named[which, slot, :DIGEST_BYTES] = np.frombuffer(keys[number], np.uint8)
+            draws = np.ascontiguousarray(first[which, number], "<i8")
+            named[which, slot, DIGEST_BYTES:] = draws.view(np.uint8).reshape(-1, 8)
+        relabelled[which] = rank[patterns[which]]
+    return present.sum(axis=1), named, relabelled
+
+
+def describe_start(*, model: Mapping[str, Any], seed: int) -> bytes:
+    """Digest of what determines the initial state.
+
+    The whole model configuration counts, also what only changes the rounding (remat, chunks), so
+    that shared and solo runs agree to the last bit.
+    """
+    return canonical_digest({"model": dict(model), "seed": seed})

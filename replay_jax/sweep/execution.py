@@ -1,0 +1,44 @@
+"""Where and how a sweep's edges are trained; nothing here changes what a run is."""
+
+import dataclasses
+
+from replay_jax.errors import UserError
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExecutionConfig:
+    """How edges are spread over processes and machines.
+
+    Attributes:
+        executor: "local" (worker processes on this machine) or "ray" (tasks of a Ray cluster).
+        workers: processes that train edges side by side; 0 chooses by `workers.choose_workers`.
+        threads: threads of each worker's XLA pool on CPU; 0 chooses by the same rule. A CPU's
+            results depend on it in their last bits, so a working directory keeps the first choice.
+        keep_states: keep the states at which runs part and end, so that a later sweep in the same
+            working directory continues from them; otherwise each is dropped after its last use.
+        ray_resources: what one edge needs on a Ray cluster, such as (("TPU", 4.0),); "CPU" and
+            "GPU" are Ray's own names, others are custom resources.
+        ray_slice: accelerator type of the TPU slice that one edge occupies, such as "v4-128", or
+            None where an edge fits one host.
+    """
+
+    executor: str
+    workers: int
+    threads: int
+    keep_states: bool
+    ray_resources: tuple[tuple[str, float], ...]
+    ray_slice: str | None
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise UserError(f"executor must be one of {', '.join(EXECUTORS)}, not '{self.executor}'")
+        for name in ("workers", "threads"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must be 0 (choose) or more, not {getattr(self, name)}")
+        for name, amount in self.ray_resources:
+            if amount <= 0:
+                raise UserError(f"ray_resources['{name}'] must be positive, not {amount}")
+        if len({name for name, _ in self.ray_resources}) < len(self.ray_resources):
+            raise UserError(f"ray_resources names a resource twice: {self.ray_resources}")
