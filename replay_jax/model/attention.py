@@ -1,0 +1,206 @@
+"""Causal self-attention: one meaning, one reference, and the fastest form for each backend.
+
+Every form has the signature of `Attend`: queries, keys, values and optional segment ids in,
+values out. A position attends to itself and to earlier positions of the same segment.
+
+Shape letters: B batch, L length, Q query positions, S key positions, H query heads,
+G key/value heads (H is a multiple of G), R = H / G, K head width.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel,
+    splash_attention_mask,
+)
+from jax.sharding import PartitionSpec
+
+from replay_jax.errors import UserError
+from replay_jax.model.placement import Placement
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
+
+# Large enough to vanish after the softmax, small enough to stay finite in every dtype.
+MASKED = -1e30
+ATTENTION_OUTPUT = "attention_output"  # checkpoint name of what a kernel saves for its backward
+SPLASH_LANES = 128
+FORMS_BY_PLATFORM = {"cpu": "blockwise", "gpu": "cudnn", "cuda": "cudnn", "tpu": "splash"}
+
+
+def resolve_attention(kind: str, platform: str) -> str:
+    """Name the form that `kind` means on a platform ("cpu", "gpu", "cuda" or "tpu").
+
+    Only "auto" depends on the platform. It is an argument because a step compiled ahead of time
+    for a TPU is built on a host that has none. Raises UserError for an unknown platform.
+    """
+    if kind != "auto":
+        return kind
+    if platform not in FORMS_BY_PLATFORM:
+        raise UserError(
+            f"No attention is chosen for platform {platform!r}; set model.attention to "
+            f"'reference', or use one of {', '.join(FORMS_BY_PLATFORM)}."
+        )
+    return FORMS_BY_PLATFORM[platform]
+
+
+def make_attention(
+    kind: str, *, platform: str, placement: Placement | None = None, interpret: bool = False
+) -> Attend:
+    """Build the attention named by `kind` (`ModelConfig.attention`) for a platform.
+
+    `placement` is needed where a mesh has more than one device and the form is a kernel that XLA
+    cannot split by itself ("splash", "cudnn"). `interpret` runs the TPU kernel on any platform,
+    slowly, for tests.
+    """
+    form = resolve_attention(kind, platform)
+    if form == "reference":
+        return reference_attention
+    if form == "blockwise":
+        return blockwise_attention
+    if form == "cudnn":
+        return _in_shard_map(_cudnn_attention, placement)
+    return _in_shard_map(functools.partial(_splash_attention, interpret=interpret), placement)
+
+
+def reference_attention(
+    q_BLHK: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array, segments_BL: jax.Array | None
+) -> jax.Array:
+    """Attend with the full square of scores, softmax in float32: the definition."""
+    length = q_BLHK.shape[1]
+    allowed_1QS = jnp.tril(jnp.ones((1, length, length), bool))
+    if segments_BL is not None:
+        allowed_1QS = allowed_1QS & (segments_BL[:, :, None] == segments_BL[:, None, :])
+    q_BQGRK = _grouped(q_BLHK, k_BLGK.shape[2])
+    scores_BGRQS = jnp.einsum(
+        "BQGRK,BSGK->BGRQS", q_BQGRK, k_BLGK, preferred_element_type=jnp.float32
+    )
+    scores_BGRQS = jnp.where(
+        allowed_1QS[:, None, None], scores_BGRQS * q_BLHK.shape[-1] ** -0.5, MASKED
+    )
+    weights_BGRQS = jax.nn.softmax(scores_BGRQS, axis=-1).astype(v_BLGK.dtype)
+    out_BQGRK = jnp.einsum("BGRQS,BSGK->BQGRK", weights_BGRQS, v_BLGK)
+    return out_BQGRK.reshape(q_BLHK.shape)
+
+
+def blockwise_attention(
+    q_BLHK: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array, segments_BL: jax.Array | None
+) -> jax.Array:
+    """Attend block by block of queries, each against only the keys that it may see."""
+    length = q_BLHK.shape[1]
+    block = 128
+    q_BQGRK = _grouped(q_BLHK, k_BLGK.shape[2])
+    outs = []
+    for start in range(0, length, block):
+        end = min(start + block, length)
+        allowed_1QS = jnp.tril(jnp.ones((1, end - start, end), bool), start)
+        if segments_BL is not None:
+            allowed_1QS = allowed_1QS & (
+                segments_BL[:, start:end, None] == segments_BL[:, None, :end]
+            )
+        scores_BGRQS = jnp.einsum(
+            "BQGRK,BSGK->BGRQS",
+            q_BQGRK[:, start:end],
+            k_BLGK[:, :end],
+            preferred_element_type=jnp.float32,
+        )
+        scores_BGRQS = jnp.where(
+            allowed_1QS[:, None, None], scores_BGRQS * q_BLHK.shape[-1] ** -0.5, MASKED
+        )
+        weights_BGRQS = jax.nn.softmax(scores_BGRQS, axis=-1).astype(v_BLGK.dtype)
+        outs.append(jnp.einsum("BGRQS,BSGK->BQGRK", weights_BGRQS, v_BLGK[:, :end]))
+    return jnp.concatenate(outs, axis=1).reshape(q_BLHK.shape)
+
+
+def _grouped(q_BLHK: jax.Array, groups: int) -> jax.Array:
+    batch, length, heads, width = q_BLHK.shape
+    return q_BLHK.reshape(batch, length, groups, heads // groups, width)
+
+
+def _cudnn_attention(
+    q_BLHK: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array, segments_BL: jax.Array | None
+) -> jax.Array:
+    mask_B1LL = None
+    if segments_BL is not None:
+        mask_B1LL = (segments_BL[:, :, None] == segments_BL[:, None, :])[:, None]
+    return jax.nn.dot_product_attention(
+        q_BLHK, k_BLGK, v_BLGK, mask=mask_B1LL, is_causal=True, implementation="cudnn"
+    )
+
+
+def _splash_attention(
+    q_BLHK: jax.Array,
+    k_BLGK: jax.Array,
+    v_BLGK: jax.Array,
+    segments_BL: jax.Array | None,
+    *,
+    interpret: bool,
+) -> jax.Array:
+    """Flash attention in Pallas for TPU; the length is padded to whole lanes, which none sees."""
+    batch, length, heads, width = q_BLHK.shape
+    padded = -(-length // SPLASH_LANES) * SPLASH_LANES
+    grow = ((0, 0), (0, padded - length), (0, 0), (0, 0))
+    q_BHLK, k_BGLK, v_BGLK = (
+        jnp.pad(x, grow).transpose(0, 2, 1, 3) for x in (q_BLHK * width**-0.5, k_BLGK, v_BLGK)
+    )
+    kernel = splash_attention_kernel.make_splash_mha_single_device(
+        mask=splash_attention_mask.MultiHeadMask(
+            [splash_attention_mask.CausalMask((padded, padded)) for _ in range(heads)]
+        ),
+        block_sizes=_splash_blocks(padded),
+        residual_checkpoint_name=ATTENTION_OUTPUT,
+        interpret=interpret,
+    )
+    if segments_BL is None:
+        out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK)
+    else:
+        segments_BL = jnp.pad(segments_BL, grow[:2], constant_values=-1)
+        ids = splash_attention_kernel.SegmentIds(q=segments_BL, kv=segments_BL)
+        out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK, ids)
+    return out_BHLK.transpose(0, 2, 1, 3)[:, :length]
+
+
+def _splash_blocks(length: int) -> splash_attention_kernel.BlockSizes:
+    """Largest power-of-two blocks up to 1024 that divide the length (v6e wanted large blocks)."""
+    block = next(b for b in (1024, 512, 256, SPLASH_LANES) if length % b == 0)
+    return splash_attention_kernel.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_kv_compute=min(block, 512),
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_kv_dkv_compute=min(block, 512),
+        use_fused_bwd_kernel=True,
+    )
+
+
+def _in_shard_map(attend: Attend, placement: Placement | None) -> Attend:
+    """Run a kernel on every device's own rows and heads; attention needs no communication."""
+    if placement is None:
+        return attend
+    rows_and_heads = PartitionSpec(placement.batch_axes, None, placement.heads_axis, None)
+    rows = PartitionSpec(placement.batch_axes, None)
+
+    def attend_locally(
+        q_BLHK: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array, segments_BL: jax.Array | None
+    ) -> jax.Array:
+        operands = (q_BLHK, k_BLGK, v_BLGK)
+        if segments_BL is None:
+            return jax.shard_map(
+                lambda q, k, v: attend(q, k, v, None),
+                mesh=placement.mesh,
+                in_specs=(rows_and_heads,) * 3,
+                out_specs=rows_and_heads,
+                check_vma=False,  # the kernels do not declare how their outputs vary
+            )(*operands)
+        return jax.shard_map(
+            attend,
+            mesh=placement.mesh,
+            in_specs=(rows_and_heads,) * 3 + (rows,),
+            out_specs=rows_and_heads,
+            check_vma=False,
+        )(*operands, segments_BL)
+
+    return attend_locally

@@ -1,0 +1,37 @@
+"""Training FLOPs per token by formula, the numerator of every utilisation that is reported."""
+
+from dataclasses import dataclass
+
+from replay_jax.model.architecture import ModelConfig
+
+
+@dataclass(frozen=True)
+class FlopsPerToken:
+    """Floating point operations per token for one training step (forward and backward)."""
+
+    body: float
+    attention: float
+    head: float
+
+    @property
+    def total(self) -> float:
+        """Body, attention and head together."""
+        return self.body + self.attention + self.head
+
+
+def flops_per_token(config: ModelConfig, seq_len: int, *, causal_half: bool) -> FlopsPerToken:
+    """Count the model FLOPs of training on one token in a sequence of `seq_len` tokens.
+
+    Two per multiply-add, and the backward pass costs twice the forward (PaLM, arXiv 2204.02311,
+    appendix B). `body` holds the weight matrices of the layers, `attention` the two products
+    over the sequence, halved with `causal_half` as only one half of the square is needed.
+    Embedding look-ups, norms and the optimizer count as nothing; recomputation counts nothing.
+    """
+    projections = config.embed_dim * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
+    mlp = 3 * config.embed_dim * config.mlp_dim
+    scores = 2 * seq_len * config.num_heads * config.head_dim
+    return FlopsPerToken(
+        body=6.0 * config.num_layers * (projections + mlp),
+        attention=6.0 * config.num_layers * scores * (0.5 if causal_half else 1.0),
+        head=6.0 * config.embed_dim * config.vocab_size,
+    )
