@@ -1,0 +1,313 @@
+"""One update as a pure function, and the compiled, sharded programs made of it.
+
+`train_step` and `reset_optimizer` are the unjitted cores. `compile_*` lower them once for a
+`StepShape` and a mesh: everything that varies between runs of equal shape (seed, learning rate,
+weight decay and so on) is an argument, so one program serves them all.
+
+Shape letters: B batch, L length, A microbatches, M rows of one microbatch, S sources.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from replay_jax.errors import UserError
+from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.loss import chunk_positions, weighted_loss
+from replay_jax.model.placement import Placement
+from replay_jax.model.transformer import build_transformer, head_kernel
+from replay_jax.training.config import MeshConfig
+from replay_jax.training.optimizer import HYPER_NAMES, Hyper, apply_gradients, init_optimizer
+from replay_jax.training.sharding import (
+    BATCH_AXES,
+    LOGICAL_AXIS_RULES,
+    batch_sharding,
+    check_division,
+    placement,
+    replicated,
+    tree_shardings,
+)
+
+DeviceBatch = dict[str, jax.Array]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that training carries from one update to the next.
+
+    `step` counts completed updates; `opt_state` counts its own, from its last reset.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: optax.ScaleByAdamState
+
+
+class StepMetrics(flax.struct.PyTreeNode):
+    """Sums of one update, float32: divide once, on the host.
+
+    `nats` and `weights` are per source: the sum of loss weight times nats, and the sum of loss
+    weights (with weights of one, the number of labels). `gradient_norm` is taken before
+    clipping, `parameter_norm` after the update.
+    """
+
+    nats: jax.Array
+    weights: jax.Array
+    gradient_norm: jax.Array
+    parameter_norm: jax.Array
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """All that a compiled step depends on besides its mesh; equal shapes share one program.
+
+    `batch_size` counts sequences over all hosts, `sources` is the number of data sources.
+    """
+
+    model: ModelConfig
+    batch_size: int
+    seq_len: int
+    sources: int
+    accumulation: int = 1
+    document_mask: bool = False
+
+
+StepProgram = Callable[[TrainState, DeviceBatch, Hyper], tuple[TrainState, StepMetrics]]
+
+
+def init_state(model: ModelConfig, seed: jax.Array | int) -> TrainState:
+    """The state before the first update; a pure function of model and seed (uint32).
+
+    The result does not depend on how it is sharded (JAX's random bits are partitionable).
+    """
+    params = nn.meta.unbox(_init_boxed(model, seed))
+    return TrainState(jnp.zeros((), jnp.int32), params, init_optimizer(params))
+
+
+def train_step(
+    state: TrainState,
+    batch: DeviceBatch,
+    hyper: Hyper,
+    *,
+    shape: StepShape,
+    platform: str,
+    placement: Placement | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """One update on one batch: the loss is sum(weight * nats) / sum(weight) over the batch.
+
+    Weights are divided by their sum over the whole batch beforehand, so the gradients of the
+    microbatches add up to that of the batch. `platform` ("cpu", "gpu", "tpu") chooses the
+    attention. All weights zero gives a loss that is not a number, which the loop reports.
+    """
+    total = jnp.sum(batch["loss_weights"])
+    batch = {**batch, "scaled_weights": batch["loss_weights"] / total}
+
+    def loss(params: Any, micro: DeviceBatch) -> tuple[jax.Array, jax.Array]:
+        return _loss(params, micro, shape=shape, platform=platform, placement=placement)
+
+    gradients, (nats, weights) = _accumulate(loss, state.params, batch, shape, placement)
+    gradient_norm = optax.global_norm(gradients)
+    params, opt_state = apply_gradients(state.params, state.opt_state, gradients, hyper=hyper)
+    metrics = StepMetrics(nats, weights, gradient_norm, optax.global_norm(params))
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+
+def reset_optimizer(state: TrainState) -> TrainState:
+    """Forget the moments and the optimizer's own count; keep the parameters and the step."""
+    return state.replace(opt_state=jax.tree.map(jnp.zeros_like, state.opt_state))
+
+
+def abstract_state(model: ModelConfig, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of a state on a mesh; nothing is computed.
+
+    Raises ValueError for a logical axis without a rule (`sharding.partition_spec`).
+    """
+
+    def boxed() -> TrainState:
+        params = _init_boxed(model, 0)
+        return TrainState(jnp.zeros((), jnp.int32), params, init_optimizer(params))
+
+    tree = jax.eval_shape(boxed)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        nn.meta.unbox(tree),
+        tree_shardings(tree, mesh),
+    )
+
+
+def abstract_batch(shape: StepShape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, dtypes and shardings of the arrays of a batch that go to the devices."""
+    rows, sharding = shape.batch_size, batch_sharding(mesh)
+    tokens = jax.ShapeDtypeStruct((rows, shape.seq_len), jnp.int32, sharding=sharding)
+    batch = {
+        "inputs": tokens,
+        "labels": tokens,
+        "loss_weights": jax.ShapeDtypeStruct(tokens.shape, jnp.float32, sharding=sharding),
+        "source": jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding),
+    }
+    return {**batch, "segments": tokens} if shape.document_mask else batch
+
+
+def lower_train_step(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
+    """Lower the sharded train step, its state donated, for the mesh's own platform.
+
+    The mesh may be one of a topology that is not attached (ahead-of-time compilation). Raises
+    UserError if the shape does not divide over the mesh or the sequences are too long.
+    """
+    check_shape(shape, mesh)
+    state, batch = abstract_state(shape.model, mesh), abstract_batch(shape, mesh)
+    whole = replicated(mesh)
+    scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
+
+    def step(state: TrainState, batch: DeviceBatch, hyper: Hyper) -> tuple[TrainState, StepMetrics]:
+        return train_step(
+            state, batch, hyper, shape=shape, platform=_platform(mesh), placement=placement(mesh)
+        )
+
+    out = (_shardings(state), StepMetrics(whole, whole, whole, whole))
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=out)
+    with on_mesh(mesh):
+        return jitted.lower(state, batch, {name: scalar for name in HYPER_NAMES})
+
+
+def compile_train_step(shape: StepShape, mesh: Mesh) -> StepProgram:
+    """Compile the step: (state, batch, hyper) -> (state, metrics); the given state is consumed.
+
+    It cannot be traced again: an argument of another shape or sharding is an error.
+    """
+    return lower_train_step(shape, mesh).compile()
+
+
+def compile_init(model: ModelConfig, mesh: Mesh) -> Callable[[int], TrainState]:
+    """Compile the initialisation straight into its shardings; call it with a seed."""
+    whole = replicated(mesh)
+    seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=whole)
+    jitted = jax.jit(
+        lambda seed: init_state(model, seed), out_shardings=_shardings(abstract_state(model, mesh))
+    )
+    with on_mesh(mesh):
+        program = jitted.lower(seed).compile()
+
+    def init(seed: int) -> TrainState:
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed {seed} must be in [0, 2**32).")
+        number = jax.make_array_from_callback((), whole, lambda _: jnp.uint32(seed))
+        return program(number)
+
+    return init
+
+
+def compile_reset(model: ModelConfig, mesh: Mesh) -> Callable[[TrainState], TrainState]:
+    """Compile `reset_optimizer`; the given state is consumed."""
+    state = abstract_state(model, mesh)
+    jitted = jax.jit(reset_optimizer, donate_argnums=0, out_shardings=_shardings(state))
+    return jitted.lower(state).compile()
+
+
+def check_shape(shape: StepShape, mesh: Mesh) -> None:
+    """Raise UserError if a batch or a model does not fit a mesh, before anything is compiled."""
+    if shape.seq_len > shape.model.max_seq_len:
+        raise UserError(
+            f"training.seq_len {shape.seq_len} is longer than model.max_seq_len "
+            f"{shape.model.max_seq_len}; lower the one or raise the other."
+        )
+    config = MeshConfig(**{name: size for name, size in mesh.shape.items()})
+    check_division(
+        config, shape.model, batch_size=shape.batch_size, accumulation=shape.accumulation
+    )
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh) -> Iterator[None]:
+    """Context in which the model's logical axes mean those of the rule table on `mesh`."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(LOGICAL_AXIS_RULES):
+        yield
+
+
+def _init_boxed(model: ModelConfig, seed: jax.Array | int) -> Any:
+    # The attention form holds no parameters, so any will do; one row of two tokens is enough.
+    transformer = build_transformer(model, platform="cpu")
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    return transformer.init(jax.random.key(seed), tokens)["params"]
+
+
+def _loss(
+    params: Any,
+    micro: DeviceBatch,
+    *,
+    shape: StepShape,
+    platform: str,
+    placement: Placement | None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Differentiable loss of one microbatch, and its nats and weights per source."""
+    transformer = build_transformer(shape.model, platform=platform, placement=placement)
+    x_MLD = transformer.apply({"params": params}, micro["inputs"], micro.get("segments"))
+    total, nats_ML = weighted_loss(
+        x_MLD,
+        head_kernel(params),
+        micro["labels"],
+        micro["scaled_weights"],
+        chunk=loss_chunk(shape.model, micro["inputs"].shape, placement),
+        placement=placement,
+    )
+    weights_ML = micro["loss_weights"]
+    nats_M = jnp.sum(jnp.where(weights_ML > 0, nats_ML * weights_ML, 0.0), axis=1)
+    of_MS = micro["source"][:, None] == jnp.arange(shape.sources)[None]
+    nats_S = jnp.sum(jnp.where(of_MS, nats_M[:, None], 0.0), axis=0)
+    weights_S = jnp.sum(jnp.where(of_MS, jnp.sum(weights_ML, axis=1)[:, None], 0.0), axis=0)
+    return total, (nats_S, weights_S)
+
+
+def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement | None) -> int:
+    """Positions per chunk of the loss for global `rows` (sequences, length) on a placement."""
+    ways, vocab = 1, 1
+    if placement is not None:
+        ways = placement.mesh.shape["replica"] * placement.mesh.shape["fsdp"]
+        vocab = placement.mesh.shape["tensor"]
+    return chunk_positions(model, rows=rows[0] // ways, seq_len=rows[1], vocab_shards=vocab)
+
+
+def _accumulate(
+    loss: Callable[..., Any],
+    params: Any,
+    batch: DeviceBatch,
+    shape: StepShape,
+    placement: Placement | None,
+) -> tuple[Any, Any]:
+    """Gradients and sums of the whole batch, summed over its microbatches by a scan."""
+    gradient = jax.grad(loss, has_aux=True)
+    if shape.accumulation == 1:
+        return gradient(params, batch)
+
+    def split(array: jax.Array) -> jax.Array:
+        # Microbatch a holds rows a, a + A, ...: every device keeps the rows that it has.
+        rows = array.reshape(-1, shape.accumulation, *array.shape[1:]).swapaxes(0, 1)
+        if placement is None:
+            return rows
+        sharding = NamedSharding(placement.mesh, PartitionSpec(None, BATCH_AXES))
+        return jax.lax.with_sharding_constraint(rows, sharding)
+
+    def add(sums: Any, micro: DeviceBatch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, gradient(params, micro)), None
+
+    micros = jax.tree.map(split, batch)
+    one = jax.tree.map(lambda rows: rows[0], micros)
+    zeros = jax.tree.map(
+        lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(gradient, params, one)
+    )
+    return jax.lax.scan(add, zeros, micros)[0]
+
+
+def _shardings(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
+def _platform(mesh: Mesh) -> str:
+    return mesh.devices.flat[0].platform
