@@ -1,0 +1,213 @@
+"""Text to token ids: plain bytes, a trained byte-level BPE, or any Hugging Face tokenizer.json."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from replay_jax.errors import UserError
+
+TOKENIZER_KINDS = ("bytes", "bpe", "file")
+END_OF_TEXT = "<|end_of_text|>"
+# Tried in this order when eos_token is "": Llama 3, GPT-2 and Qwen, Llama 2 and T5, others.
+_KNOWN_ENDS = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>", "<|eos|>", "[EOS]")
+_BYTE_EOS = 256
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Which tokenizer; `vocab_size` and `train_*` are for kind "bpe" only.
+
+    kind: "bytes" (256 bytes and an end-of-text id), "bpe" (byte-level BPE trained on the
+        training split of the sources), "file" (a tokenizer.json or a Hugging Face hub id).
+    path: for "file".
+    eos_token: for "file", the token that ends a document; "" looks for the usual names.
+    vocab_size: tokens in all, end-of-text included; at least 257.
+    train_sources: source names to train on; () means every source.
+    train_bytes: training reads at most this many bytes of each source, a fixed
+        pseudo-random sample of its training documents.
+    """
+
+    kind: str = "bpe"
+    path: str = ""
+    eos_token: str = ""
+    vocab_size: int = 4096
+    train_sources: tuple[str, ...] = ()
+    train_bytes: int = 32 * 2**20
+
+    def __post_init__(self) -> None:
+        if self.kind not in TOKENIZER_KINDS:
+            raise UserError(f"tokenizer kind {self.kind!r} is not one of {TOKENIZER_KINDS}")
+        if (self.kind == "file") != bool(self.path):
+            raise UserError(
+                f"tokenizer kind 'file' needs a path and no other kind takes one, "
+                f"got kind {self.kind!r} and path {self.path!r}"
+            )
+        if self.eos_token and self.kind != "file":
+            raise UserError(f"eos_token is for tokenizer kind 'file', not {self.kind!r}")
+        if self.kind == "bpe" and self.vocab_size < 257:
+            raise UserError(
+                f"tokenizer vocab_size {self.vocab_size} is too small: 256 bytes and "
+                "end-of-text need at least 257"
+            )
+        if self.train_bytes < 1:
+            raise UserError(f"tokenizer train_bytes {self.train_bytes} must be at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """An immutable tokenizer: text to ids, no tokens added; the caller appends `eos_id`.
+
+    fingerprint: hash of everything that decides the ids.
+    byte_lengths: uint16[vocab_size], UTF-8 bytes each id stands for, 0 for special tokens;
+        for byte-level tokenizers they sum over a text to exactly its UTF-8 length.
+    """
+
+    kind: str
+    vocab_size: int
+    eos_id: int
+    fingerprint: str
+    byte_lengths: np.ndarray
+    model: tokenizers.Tokenizer | None
+
+    def encode(self, text: str) -> np.ndarray:
+        """Token ids of one text, uint32[n]."""
+        return token_ids(self.encode_batch([text]))[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[object]:
+        """Encode texts on all cores; `token_ids` turns the result into arrays.
+
+        The two are apart because this half runs without Python's lock and the other cannot:
+        preparation overlaps them.
+        """
+        if self.model is None:
+            return [text.encode() for text in texts]
+        return self.model.encode_batch_fast(texts, add_special_tokens=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids; special tokens are left out."""
+        if self.model is None:
+            return bytes(int(i) for i in ids if i < _BYTE_EOS).decode("utf-8", "replace")
+        return self.model.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def to_json(self) -> str:
+        """What `open_tokenizer` needs to build the same tokenizer again."""
+        model = None if self.model is None else json.loads(self.model.to_str())
+        description = {"kind": self.kind, "eos_id": self.eos_id, "model": model}
+        return json.dumps(description, ensure_ascii=False) + "\n"
+
+
+def token_ids(encoded: Sequence[object]) -> list[np.ndarray]:
+    """Ids of the texts `Tokenizer.encode_batch` encoded, uint32 (uint8 for plain bytes)."""
+    arrays = []
+    for item in encoded:
+        if isinstance(item, bytes):
+            arrays.append(np.frombuffer(item, dtype=np.uint8))
+        else:
+            ids = item.ids  # type: ignore[attr-defined]
+            arrays.append(np.fromiter(ids, dtype=np.uint32, count=len(ids)))
+    return arrays
+
+
+def byte_tokenizer() -> Tokenizer:
+    """One token per UTF-8 byte, and id 256 at the end of each document."""
+    lengths = np.ones(_BYTE_EOS + 1, np.uint16)
+    lengths[_BYTE_EOS] = 0
+    fingerprint = hashlib.sha256(b"bytes 1").hexdigest()
+    return Tokenizer("bytes", _BYTE_EOS + 1, _BYTE_EOS, fingerprint, lengths, None)
+
+
+def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
+    """A tokenizer of kind "bytes" or "file"; "bpe" is trained by `train_tokenizer`.
+
+    Raises UserError where the file or hub id cannot be had or holds no end-of-text token.
+    """
+    if config.kind == "bytes":
+        return byte_tokenizer()
+    if config.kind != "file":
+        raise ValueError(f"a tokenizer of kind {config.kind!r} is trained, not loaded")
+    try:
+        if Path(config.path).is_file():
+            model = tokenizers.Tokenizer.from_file(config.path)
+        elif config.path.endswith(".json"):
+            raise UserError(f"no tokenizer file {config.path!r}")
+        else:
+            model = tokenizers.Tokenizer.from_pretrained(config.path)
+    except UserError:
+        raise
+    except Exception as error:  # the library raises plain Exception
+        raise UserError(f"tokenizer {config.path!r} cannot be loaded: {error}") from error
+    return _wrapped("file", model, _end_of_text(model, config))
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer that `Tokenizer.to_json` described; raises UserError for anything else."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if description["kind"] == "bytes":
+            return byte_tokenizer()
+        model = tokenizers.Tokenizer.from_str(json.dumps(description["model"]))
+        return _wrapped(description["kind"], model, description["eos_id"])
+    except FileNotFoundError as error:
+        raise UserError(f"no tokenizer at {path}") from error
+    except Exception as error:  # the library raises plain Exception
+        raise UserError(f"{path} is not a tokenizer written by this program: {error}") from error
+
+
+def wrap_trained(model: tokenizers.Tokenizer) -> Tokenizer:
+    """A Tokenizer around a BPE that was trained with END_OF_TEXT as its special token."""
+    eos_id = model.token_to_id(END_OF_TEXT)
+    if eos_id is None:
+        raise ValueError(f"a trained tokenizer needs the special token {END_OF_TEXT}")
+    return _wrapped("bpe", model, eos_id)
+
+
+def _wrapped(kind: str, model: tokenizers.Tokenizer, eos_id: int) -> Tokenizer:
+    # A document that spells a special token must not be able to end itself.
+    model.encode_special_tokens = True
+    model.no_padding()
+    model.no_truncation()
+    canonical = json.dumps(json.loads(model.to_str()), sort_keys=True)
+    fingerprint = hashlib.sha256(f"{eos_id} {canonical}".encode()).hexdigest()
+    lengths = _byte_lengths(model)
+    return Tokenizer(kind, len(lengths), eos_id, fingerprint, lengths, model)
+
+
+def _end_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int:
+    for name in (config.eos_token,) if config.eos_token else _KNOWN_ENDS:
+        found = model.token_to_id(name)
+        if found is not None:
+            return int(found)
+    wanted = repr(config.eos_token) if config.eos_token else " or ".join(_KNOWN_ENDS)
+    raise UserError(
+        f"tokenizer {config.path!r} has no token {wanted}; set tokenizer.eos_token to the "
+        "one that ends a document"
+    )
+
+
+def _byte_lengths(model: tokenizers.Tokenizer) -> np.ndarray:
+    """UTF-8 bytes per id. Exact for byte-level vocabularies, whose characters are bytes.
+
+    For vocabularies with word marks ("▁", "<0x0A>", "##") the mark is read as what it stands
+    for; normalizers may still change the text, so preparation records both counts.
+    """
+    vocabulary = model.get_vocab(with_added_tokens=True)
+    added = model.get_added_tokens_decoder()
+    byte_level = "ByteLevel" in json.dumps(
+        [json.loads(model.to_str())[part] for part in ("pre_tokenizer", "decoder")]
+    )
+    lengths = np.zeros(max(vocabulary.values()) + 1, np.uint16)
+    for token, index in vocabulary.items():
+        if index in added:
+            lengths[index] = 0 if added[index].special else len(token.encode())
+        elif byte_level:
+            lengths[index] = len(token)
+        elif token.startswith("<0x") and len(token) == 6:
+            lengths[index] = 1
+        else:
+            lengths[index] = len(token.removeprefix("##").replace("▁", " ").encode())
+    return lengths
