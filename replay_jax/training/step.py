@@ -38,6 +38,10 @@ from replay_jax.training.sharding import (
 
 DeviceBatch = dict[str, jax.Array]
 
+# The random bits of a fresh state are run once and compile slowly: on a CPU, level 1 halves the
+# compile time (4.5 to 2.0 s, preset "tiny", measured 2026-11-23) and gives the same bits.
+_INIT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+
 
 class TrainState(flax.struct.PyTreeNode):
     """Everything that training carries from one update to the next.
@@ -193,7 +197,7 @@ def compile_init(model: ModelConfig, mesh: Mesh) -> Callable[[int], TrainState]:
         lambda seed: init_state(model, seed), out_shardings=_shardings(abstract_state(model, mesh))
     )
     with on_mesh(mesh):
-        program = jitted.lower(seed).compile()
+        program = jitted.lower(seed).compile(_INIT_OPTIONS.get(_platform(mesh)))
 
     def init(seed: int) -> TrainState:
         if not 0 <= seed < 2**32:

@@ -1,0 +1,232 @@
+"""States on disk: saved by Orbax in the background, whole or not at all, restored to any mesh.
+
+A checkpoint is a directory with the arrays and one JSON object. It gets its name only when it is
+complete (Orbax renames a temporary directory, or on object stores writes a commit file last), so
+whatever a killed process leaves behind is never taken for a checkpoint.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import type_handlers
+
+from replay_jax.errors import UserError
+
+Meta = dict[str, Any]
+_STATE, _META = "state", "meta"
+# Orbax writes this file when all else is written, and then renames where renaming is atomic.
+_COMMIT = "commit_success.txt"
+_UNFINISHED = ".orbax-checkpoint-tmp"
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint that is incomplete, unreadable or of another shape than asked for."""
+
+
+class Checkpointer:
+    """Saves states one after another in the background; use it as a context manager.
+
+    An error of a background save is raised by the next `save`, by `wait`, or on leaving the
+    context. On several hosts, every one must make the same calls.
+    """
+
+    def __init__(self) -> None:
+        self._orbax = ocp.AsyncCheckpointer(_handler())
+        self._saving = ""
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except UserError:
+            # The error that ended the block says more than a save that it spoilt.
+            pass
+
+    def save(self, path: epath.PathLike, state: Any, meta: Mapping[str, Any]) -> None:
+        """Start saving; on return the state may be donated, on `wait` the directory exists.
+
+        `meta` must be plain JSON. Raises UserError if `path` exists already, cannot be written
+        or the disk is full, also where an earlier save could not.
+        """
+        self.wait()
+        path = epath.Path(path)
+        meta = json.loads(json.dumps(dict(meta), allow_nan=False))
+        if is_complete(path):
+            raise UserError(f"Checkpoint '{path}' exists already; delete it first.")
+        if jax.process_index() == 0:
+            delete(path)
+        self._saving = str(path)
+        arguments = {_STATE: ocp.args.PyTreeSave(state), _META: ocp.args.JsonSave(meta)}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._orbax.save(path, args=ocp.args.Composite(**arguments))
+        except Exception as error:
+            raise _unwritable(self._saving, error) from error
+
+    def wait(self) -> None:
+        """Wait until the last save is complete. Raises UserError if it failed."""
+        try:
+            self._orbax.wait_until_finished()
+        except Exception as error:
+            raise _unwritable(self._saving, error) from error
+
+    def close(self) -> None:
+        """Wait, and free the background resources."""
+        try:
+            self.wait()
+        finally:
+            self._orbax.close()
+
+
+def save_state(path: epath.PathLike, state: Any, meta: Mapping[str, Any]) -> None:
+    """Save a state and wait until it is complete (`Checkpointer.save` does not wait)."""
+    with Checkpointer() as checkpointer:
+        checkpointer.save(path, state, meta)
+
+
+def restore_state(path: epath.PathLike, like: Any) -> tuple[Any, Meta]:
+    """Read a state into the shapes, dtypes and shardings of `like`, and its JSON object.
+
+    `like` is a tree of `jax.ShapeDtypeStruct` with shardings (`step.abstract_state`), of any
+    mesh: the state may have been saved from another number of devices. Raises DamagedCheckpoint
+    if the checkpoint is not complete, cannot be read or does not have those shapes.
+    """
+    path = epath.Path(path)
+    meta = read_meta(path)
+    try:
+        with ocp.Checkpointer(_handler()) as reader:
+            _compare(path, reader.metadata(path).item_metadata[_STATE].tree, like)
+            restore = ocp.args.PyTreeRestore(
+                item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
+            )
+            restored = reader.restore(path, args=ocp.args.Composite(**{_STATE: restore}))
+            return restored[_STATE], meta
+    except UserError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def read_meta(path: epath.PathLike) -> Meta:
+    """Read a checkpoint's JSON object alone. Raises DamagedCheckpoint if that is impossible."""
+    path = epath.Path(path)
+    if not is_complete(path):
+        raise DamagedCheckpoint(f"There is no complete checkpoint at '{path}'.")
+    try:
+        return json.loads((path / _META / "metadata").read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def is_complete(path: epath.PathLike) -> bool:
+    """Whether a directory is a finished checkpoint; an interrupted save is not."""
+    path = epath.Path(path)
+    return _UNFINISHED not in path.name and (path / _COMMIT).exists()
+
+
+def step_path(directory: epath.PathLike, step: int) -> epath.Path:
+    """Where the periodic checkpoint after `step` updates belongs."""
+    return epath.Path(directory) / f"{step:08d}"
+
+
+def saved_steps(directory: epath.PathLike) -> tuple[int, ...]:
+    """Steps of the complete periodic checkpoints of a directory, ascending; () if there is none."""
+    directory = epath.Path(directory)
+    if not directory.exists():
+        return ()
+    names = (path.name for path in directory.iterdir())
+    steps = (int(name) for name in names if name.isdecimal())
+    return tuple(sorted(step for step in steps if is_complete(step_path(directory, step))))
+
+
+def latest_step(directory: epath.PathLike) -> int | None:
+    """The last step of `saved_steps`, or None."""
+    return max(saved_steps(directory), default=None)
+
+
+def keep_latest(directory: epath.PathLike, keep: int) -> None:
+    """Delete all but the last `keep` complete periodic checkpoints (call it on one host)."""
+    for step in saved_steps(directory)[:-keep]:
+        delete(step_path(directory, step))
+
+
+def delete(path: epath.PathLike) -> None:
+    """Delete a checkpoint if it exists; from the first moment on it is no longer complete."""
+    path = epath.Path(path)
+    if not path.exists():
+        return
+    (path / _COMMIT).unlink(missing_ok=True)
+    path.rmtree()
+
+
+def remove_unfinished(directory: epath.PathLike) -> tuple[str, ...]:
+    """Delete what interrupted saves and deletions left in a directory; returns the names.
+
+    Every directory in it that is not a complete checkpoint goes. Only for a directory that
+    holds checkpoints alone and that no other process writes to.
+    """
+    directory = epath.Path(directory)
+    if not directory.exists():
+        return ()
+    left = [path for path in directory.iterdir() if path.is_dir() and not is_complete(path)]
+    for path in left:
+        path.rmtree()
+    return tuple(sorted(path.name for path in left))
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    # Shardings are given at restore, so the file that records them is not needed; leaving it out
+    # saves a third of the time of a small save (0.15 to 0.11 s for 121 arrays, 2026-11-23).
+    arrays = type_handlers.ArrayHandler(enable_write_sharding_file=False)
+    registry = type_handlers.create_type_handler_registry((jax.Array, arrays))
+    state = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    return ocp.CompositeCheckpointHandler(**{_STATE: state, _META: ocp.JsonCheckpointHandler()})
+
+
+def _compare(path: epath.Path, saved: Any, like: Any) -> None:
+    """Raise DamagedCheckpoint if the saved arrays are not those of `like`."""
+    have = {_name(keys): tuple(leaf.shape) for keys, leaf in _leaves(saved)}
+    want = {_name(keys): tuple(leaf.shape) for keys, leaf in _leaves(like)}
+    for name in sorted(have.keys() | want.keys()):
+        if have.get(name) != want.get(name):
+            raise DamagedCheckpoint(
+                f"Checkpoint '{path}' has {name} as {have.get(name, 'nothing')}, but the model has "
+                f"it as {want.get(name, 'nothing')}; it belongs to another configuration."
+            )
+
+
+def _leaves(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
+
+
+def _name(keys: tuple[Any, ...]) -> str:
+    parts = (getattr(key, "name", getattr(key, "key", getattr(key, "idx", None))) for key in keys)
+    return ".".join(str(part) for part in parts)
+
+
+def _unwritable(path: str, error: Exception) -> UserError:
+    return UserError(
+        f"Cannot save checkpoint '{path}': {_first_line(error)}; free some space or choose another "
+        "workdir, then run again."
+    )
+
+
+def _damaged(path: epath.Path, error: Exception) -> DamagedCheckpoint:
+    return DamagedCheckpoint(
+        f"Checkpoint '{path}' cannot be read: {_first_line(error)}; delete it to train again from "
+        "the one before."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:300]
