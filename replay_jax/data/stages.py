@@ -150,6 +150,27 @@ class Realised:
     stage2_steps: float
 
 
+def realised_values(
+    stages: Sequence[tuple[int, int, int]], *, batch_size: int, target_sequences: int | None
+) -> Realised:
+    """The paper's symbols from (all, generic, target) sequences per stage; the last is stage 2.
+
+    `target_sequences` is the budget, or None for a run without one.
+    """
+    sequences, generic2, target2 = stages[-1]
+    total, target = sum(stage[0] for stage in stages), sum(stage[2] for stage in stages)
+    before = total - sequences
+    return Realised(
+        replay_fraction=generic2 / sequences,
+        stage2_allocation=target2 / target if target else 0.0,
+        stage2_duration=sequences / total,
+        target_fraction=target / total,
+        stage1_target_share=(target - target2) / before if before else None,
+        target_epochs=target / target_sequences if target_sequences else None,
+        stage2_steps=sequences / batch_size,
+    )
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The whole data and learning-rate plan of a run, in integers.
@@ -231,17 +252,12 @@ class Schedule:
         return marks
 
     def realised(self) -> Realised:
-        """What the counts give in the paper's symbols; the last stage is its stage 2."""
-        last = self.stages[-1]
-        target, target2 = self.sequences(self.target), last.count(self.target)
-        before = self.total_sequences - last.sequences
-        budget = self.requested.target_sequences
-        return Realised(
-            replay_fraction=last.count(self.generic) / last.sequences,
-            stage2_allocation=target2 / target if target else 0.0,
-            stage2_duration=last.sequences / self.total_sequences,
-            target_fraction=target / self.total_sequences,
-            stage1_target_share=(target - target2) / before if before else None,
-            target_epochs=target / budget if budget else None,
-            stage2_steps=last.sequences / self.batch_size,
+        """What the counts give in the paper's symbols."""
+        return realised_values(
+            [
+                (stage.sequences, stage.count(self.generic), stage.count(self.target))
+                for stage in self.stages
+            ],
+            batch_size=self.batch_size,
+            target_sequences=self.requested.target_sequences,
         )

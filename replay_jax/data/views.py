@@ -122,6 +122,7 @@ def view_rows(view: SourceView, draws: Iterable[int] | np.ndarray) -> np.ndarray
     places = view_places(view, numbers)
     if view.budget_rows is None:
         return places
+    assert view.pool_rows is not None
     return _budget(_key(view, "budget", view.budget_seed), view.pool_rows, rows)[places]
 
 
@@ -165,13 +166,25 @@ class ViewOrder(grain.transforms.DatasetSelectionMap):
 
     def __init__(self, view: SourceView) -> None:
         self._view = view
+        self._rows = _prepared_rows(view)
+        self._order = _key(view, "order", view.seed)
+        self._cut = _key(view, "budget", view.budget_seed)
 
     def __len__(self) -> int:
         """Draws in one epoch."""
-        return _prepared_rows(self._view)
+        return self._rows
 
     def __getitem__(self, index: int) -> tuple[int, int]:
-        return 0, int(view_rows(self._view, np.array([index], np.int64))[0])
+        if index < 0:
+            raise IndexError(f"draws start at 0, got {index}")
+        epoch, place = divmod(index, self._rows)
+        if epoch:
+            self._view.check_draws(index + 1)
+        place = _permuted_one(self._order, epoch, self._rows, place)
+        if self._view.budget_rows is None:
+            return 0, place
+        assert self._view.pool_rows is not None
+        return 0, int(_budget(self._cut, self._view.pool_rows, self._rows)[place])
 
     def __repr__(self) -> str:
         return f"ViewOrder({self._view!r})"
@@ -197,9 +210,21 @@ def _permuted(key: bytes, epoch: int, rows: int, indices: np.ndarray) -> np.ndar
     """Places of `indices` in the permutation of `rows` that a key and an epoch name."""
     if rows <= _TABLE_ROWS:
         return _table(key, epoch, rows)[indices]
-    mixed = hashlib.blake2b(epoch.to_bytes(8, "little"), key=key, digest_size=4).digest()
-    seed = int.from_bytes(mixed, "little")
+    seed = _cipher_seed(key, epoch)
     return np.array([index_shuffle(i, rows - 1, seed, 4) for i in indices.tolist()], np.int64)
+
+
+def _permuted_one(key: bytes, epoch: int, rows: int, index: int) -> int:
+    """`_permuted` for one index, without the cost of arrays."""
+    if rows <= _TABLE_ROWS:
+        return int(_table(key, epoch, rows)[index])
+    return index_shuffle(index, rows - 1, _cipher_seed(key, epoch), 4)
+
+
+@functools.lru_cache(maxsize=64)
+def _cipher_seed(key: bytes, epoch: int) -> int:
+    mixed = hashlib.blake2b(epoch.to_bytes(8, "little"), key=key, digest_size=4).digest()
+    return int.from_bytes(mixed, "little")
 
 
 @functools.lru_cache(maxsize=64)
