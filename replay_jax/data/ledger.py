@@ -137,6 +137,8 @@ def plan_ledger(schedule: Schedule, views: Mapping[str, SourceView]) -> Ledger:
     Raises UserError if a source has no view or would run out without leave to repeat.
     """
     names = schedule.source_names
+    for name in names:
+        _view(views, name).check_draws(schedule.sequences(name))
     drawn = dict.fromkeys(names, 0)
     stages = []
     for number, (start, stage) in enumerate(
@@ -145,18 +147,16 @@ def plan_ledger(schedule: Schedule, views: Mapping[str, SourceView]) -> Ledger:
         entries = []
         for name in names:
             count = stage.count(name)
-            entries.append(_entry(_view(views, name), drawn[name], count))
+            entries.append(_entry(views[name], drawn[name], count))
             drawn[name] += count
         stages.append(
             StageEntries(stage.name or f"stage {number}", start, stage.sequences, tuple(entries))
         )
-    for name in names:
-        _view(views, name).check_draws(drawn[name])
     return Ledger(
         batch_size=schedule.batch_size,
         total_steps=schedule.total_steps,
         stages=tuple(stages),
-        totals=tuple(_entry(_view(views, name), 0, drawn[name]) for name in names),
+        totals=tuple(_entry(views[name], 0, drawn[name]) for name in names),
         requested=schedule.requested,
         realised=schedule.realised(),
     )
@@ -169,9 +169,9 @@ def compare(planned: Ledger, realised: Ledger) -> list[str]:
     not either, so check `realised.stages` where that matters.
     """
     differences = []
-    for name in ("batch_size", "total_steps", "requested"):
+    for name in ("batch_size", "total_steps", "requested", "realised"):
         left, right = getattr(planned, name), getattr(realised, name)
-        if left != right:
+        if left is not None and right is not None and left != right:
             differences.append(f"{name.replace('_', ' ')}: planned {left}, realised {right}")
     counted = {(stage.name, stage.first_sequence): stage for stage in realised.stages}
     for stage in planned.stages:
@@ -213,10 +213,8 @@ def _view(views: Mapping[str, SourceView], name: str) -> SourceView:
 def _entry(view: SourceView, first: int, count: int) -> Entry:
     """The entry for draws `first` to `first + count` of a view."""
     unique = _unique(view, first, count)
-    ends = np.array([first, first + count - 1])
     known = count > 0 and view.pool_rows is not None
-    within = view.repeat or (view.rows is not None and first + count <= view.rows)
-    rows = view_rows(view, ends).tolist() if known and within else [None, None]
+    rows = view_rows(view, [first, first + count - 1]).tolist() if known else [None, None]
     return Entry(
         source=view.source,
         sequences=count,

@@ -77,6 +77,7 @@ def _quotas(stage: Stage, counts: list[int], names: list[str]) -> np.ndarray:
     quotas[:, -1] = counts
     if stage.ramp:
         slopes = np.array([{n: end - start for n, start, end in stage.ramp}[n] for n in names])
+        slopes -= slopes.sum() * means[:, 0]  # a source that rounds to no rows takes its slope
         steepest = np.abs(slopes) / 2
         shrink = min(1.0, float(np.min(means[:, 0] / np.maximum(steepest, 1e-300))))
         quotas -= shrink * slopes[:, None] * (drawn * (total - drawn) / (2 * total))

@@ -42,7 +42,11 @@ class Stage2Size:
 def run_size(
     total_steps: int, batch_size: int, target_sequences: int, target_epochs: float
 ) -> RunSize:
-    """Settles N and T; T must be a whole number of sequences that fits the run."""
+    """Settles N and T.
+
+    Raises UserError if a size is not a whole number of at least 1, if T is not a whole number of
+    sequences, or if T exceeds N.
+    """
     for name, value in (
         ("total_steps", total_steps),
         ("batch_size", batch_size),
@@ -69,55 +73,64 @@ def run_size(
 
 def stage2_size(
     run: RunSize,
+    *,
     replay_fraction: float | None,
     stage2_steps: float | None,
-    allocation: float | None,
+    stage2_allocation: float | None,
     whole_steps: bool,
 ) -> Stage2Size:
-    """Settles T2 and N2 from any two of rho, steps and alpha, and checks that they fit."""
-    given = [value is not None for value in (replay_fraction, stage2_steps, allocation)]
-    if sum(given) != 2:
+    """Settles T2 and N2 from any two of rho, steps and alpha.
+
+    Raises UserError, with both numbers, if not exactly two are given or they do not fit the run.
+    """
+    rho, alpha = replay_fraction, stage2_allocation
+    if sum(value is not None for value in (rho, stage2_steps, alpha)) != 2:
         raise UserError(
             "give exactly two of replay_fraction, stage2_steps and stage2_allocation; got "
-            f"{replay_fraction}, {stage2_steps} and {allocation}"
+            f"{rho}, {stage2_steps} and {alpha}"
         )
-    if replay_fraction is not None and not 0 <= replay_fraction < 1:
-        raise UserError(f"replay_fraction {replay_fraction} must lie in [0, 1)")
-    if allocation is not None and not 0 <= allocation <= 1:
-        raise UserError(f"stage2_allocation {allocation} must lie in [0, 1]")
-    if stage2_steps is not None:
-        if whole_steps and stage2_steps != int(stage2_steps):
-            raise UserError(
-                f"stage2_steps {stage2_steps:g} must be whole where stage 2 resets the optimizer "
-                "or has its own learning rate"
-            )
-        sequences = nearest(stage2_steps * run.batch_size)
-        if not 1 <= sequences <= run.sequences:
-            raise UserError(
-                f"stage2_steps {stage2_steps:g} must lie between one sequence and the run's "
-                f"{run.total_steps} steps"
-            )
-        if allocation is None:
-            assert replay_fraction is not None
-            stage2 = Stage2Size(apportion(sequences, (replay_fraction, 1 - replay_fraction))[1],
-                             sequences)  # fmt: skip
-        else:
-            stage2 = Stage2Size(apportion(run.target, (1 - allocation, allocation))[1], sequences)
+    if rho is not None and not 0 <= rho < 1:
+        raise UserError(f"replay_fraction {rho} must lie in [0, 1)")
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise UserError(f"stage2_allocation {alpha} must lie in [0, 1]")
+    given = None if stage2_steps is None else _given_length(run, stage2_steps, whole_steps)
+    if alpha is not None:
+        target = apportion(run.target, (1 - alpha, alpha))[1]
     else:
-        assert replay_fraction is not None and allocation is not None
-        in_stage2 = apportion(run.target, (1 - allocation, allocation))[1]
-        if in_stage2 < 1:
-            raise UserError(
-                f"stage2_allocation {allocation:g} of {run.target} target sequences leaves none "
-                "for stage 2; raise it, or give stage2_steps"
-            )
-        stage2 = Stage2Size(in_stage2, stage2_length(run, in_stage2, replay_fraction, whole_steps))
+        assert given is not None and rho is not None
+        target = apportion(given, (rho, 1 - rho))[1]
+    if target == 0 and (alpha != 0 or given is None):
+        raise UserError(
+            f"stage 2 would get none of the {run.target} target sequences (replay_fraction {rho}, "
+            f"stage2_steps {stage2_steps}, stage2_allocation {alpha}); raise its share"
+        )
+    if given is None:
+        assert rho is not None
+        given = stage2_length(run, target, replay_fraction=rho, whole_steps=whole_steps)
+    stage2 = Stage2Size(target, given)
     check_fit(run, stage2)
     return stage2
 
 
-def stage2_length(run: RunSize, target: int, replay_fraction: float, whole_steps: bool) -> int:
-    """N2 for T2 target sequences at rho: T2 / (1 - rho), to the nearest sequence or step."""
+def _given_length(run: RunSize, stage2_steps: float, whole_steps: bool) -> int:
+    """N2 where it was given in steps."""
+    if not 0 < stage2_steps <= run.total_steps:
+        raise UserError(
+            f"stage2_steps {stage2_steps} must be positive and at most the run's {run.total_steps}"
+        )
+    if whole_steps and stage2_steps != int(stage2_steps):
+        raise UserError(
+            f"stage2_steps {stage2_steps:g} must be whole where stage 2 resets the optimizer or "
+            "has its own learning rate"
+        )
+    return max(1, nearest(stage2_steps * run.batch_size))
+
+
+def stage2_length(run: RunSize, target: int, *, replay_fraction: float, whole_steps: bool) -> int:
+    """N2 for T2 target sequences at rho: T2 / (1 - rho), to the nearest sequence or step.
+
+    Raises UserError if whole steps would put generic rows into a stage 2 that asked for none.
+    """
     exact = target / (1 - replay_fraction)
     if not whole_steps:
         return max(target, nearest(exact))
@@ -154,6 +167,20 @@ def check_fit(run: RunSize, stage2: Stage2Size) -> None:
             f"stage 1 has {stage1} sequences for {in_stage1} of target data; "
             "shorten stage 2 or raise stage2_allocation"
         )
+
+
+def is_tied(
+    run: RunSize,
+    *,
+    replay_fraction: float | None,
+    stage2_steps: float | None,
+    stage2_allocation: float | None,
+) -> bool:
+    """Whether the request is the tied point: rho = 1 - gamma, or else alpha = delta."""
+    if replay_fraction is not None:
+        return abs(1 - replay_fraction - run.target / run.sequences) < 1e-9
+    assert stage2_allocation is not None and stage2_steps is not None
+    return abs(stage2_allocation - stage2_steps / run.total_steps) < 1e-9
 
 
 def tied_size(run: RunSize, stage2: Stage2Size) -> Stage2Size:

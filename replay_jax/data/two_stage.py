@@ -1,10 +1,25 @@
-"""The paper's schedules: two stages, fine-tuning and uniform mixing."""
+"""The paper's schedules: two stages, fine-tuning and uniform mixing.
+
+Placement "paper" spreads the stage-1 target sequences evenly over stage 1, so their positions
+depend a little on rho. Placement "aligned" spreads them over the stage 1 that
+`aligned_replay_fraction` would leave, and fills the rest of stage 1 with generic rows, so all runs
+that differ only in rho <= `aligned_replay_fraction` begin identically.
+
+At the tied point (rho = 1 - gamma, so alpha = delta) a boundary inside the run makes no
+difference, and the rows are exactly those of uniform mixing: the boundary is moved to the nearest
+place where both stages hold whole numbers of target sequences at the share gamma, and dropped
+where there is none. A boundary that must be a whole step is not moved; there, and with aligned
+placement, the two agree only as far as rounding allows.
+"""
+
+import dataclasses
 
 from replay_jax.data.learning_rate import LearningRate
 from replay_jax.data.sizes import (
     RunSize,
     Stage2Size,
     check_fit,
+    is_tied,
     run_size,
     stage2_length,
     stage2_size,
@@ -36,50 +51,44 @@ def two_stage(
     Exactly two of `replay_fraction` (rho, in [0, 1)), `stage2_steps` (may be fractional) and
     `stage2_allocation` (alpha, in [0, 1]) are given and imply the third. With a
     `stage2_learning_rate` or `stage2_optimizer="reset"` the boundary is a whole step; otherwise
-    it may lie inside a batch.
-
-    `placement="paper"` spreads the stage-1 target sequences evenly over stage 1, so their
-    positions depend on rho. `placement="aligned"` spreads them over the stage 1 that
-    `aligned_replay_fraction` would leave and fills the rest of stage 1 with generic rows, so all
-    runs that differ only in rho <= `aligned_replay_fraction` begin identically.
-
-    At the tied point (alpha = delta, rho = 1 - gamma) a boundary inside the run makes no
-    difference, and the rows are exactly those of `uniform`: the boundary is moved to the nearest
-    place where both stages hold whole numbers of target sequences at the share gamma, or dropped
-    where there is none. With a whole-step boundary this holds only as far as rounding allows.
-
-    Raises UserError, with both numbers, for a request that no integers can meet.
+    it may lie inside a batch. Raises UserError, with both numbers, for a request that no integers
+    can meet.
     """
     run = run_size(total_steps, batch_size, target_sequences, target_epochs)
     whole_steps = stage2_learning_rate is not None or stage2_optimizer == "reset"
-    stage2 = stage2_size(run, replay_fraction, stage2_steps, stage2_allocation, whole_steps)
-    tied = abs(stage2.target * run.sequences - run.target * stage2.sequences) * 2 < run.sequences
-    if placement == "paper" and tied and not whole_steps:
-        stage2 = tied_size(run, stage2)
-    head = _aligned_head(
-        run, stage2, placement, replay_fraction, stage2_allocation, aligned_replay_fraction,
-        whole_steps,
-    )  # fmt: skip
+    asked: dict[str, float | None] = {
+        "replay_fraction": replay_fraction,
+        "stage2_steps": stage2_steps,
+        "stage2_allocation": stage2_allocation,
+    }
+    stage2 = stage2_size(run, whole_steps=whole_steps, **asked)
+    if placement == "aligned":
+        longest = _longest_stage2(run, stage2, aligned_replay_fraction, whole_steps, **asked)
+    elif placement == "paper" and aligned_replay_fraction is None:
+        if not whole_steps and is_tied(run, **asked):
+            stage2 = tied_size(run, stage2)
+        longest = stage2.sequences
+    else:
+        raise UserError(
+            f"placement {placement!r} with aligned_replay_fraction {aligned_replay_fraction}: "
+            "give 'paper' without or 'aligned' with one"
+        )
+    if stage2.sequences == run.sequences and stage2_learning_rate is not None:
+        raise UserError(
+            f"stage 2 takes all {total_steps} steps and leaves none for stage 1 and its learning "
+            "rate; lower replay_fraction or target_epochs, or leave stage2_learning_rate out"
+        )
+    names, starts = (generic, target), ("continue", stage2_optimizer)
+    stages = _stages(run, stage2, longest, names, (learning_rate, stage2_learning_rate), starts)
     requested = Requested(
-        protocol="two_stage",
-        target_sequences=target_sequences,
-        target_epochs=target_epochs,
-        replay_fraction=replay_fraction,
-        stage2_steps=stage2_steps,
-        stage2_allocation=stage2_allocation,
+        "two_stage",
+        target_sequences,
+        target_epochs,
         placement=placement,
         aligned_replay_fraction=aligned_replay_fraction,
+        **asked,
     )
-    return Schedule(
-        batch_size=batch_size,
-        stages=_stages(
-            run, stage2, head, learning_rate, stage2_learning_rate, stage2_optimizer,
-            generic, target,
-        ),
-        requested=requested,
-        generic=generic,
-        target=target,
-    )  # fmt: skip
+    return Schedule(batch_size, stages, requested, generic, target)
 
 
 def fine_tuning(
@@ -102,30 +111,21 @@ def fine_tuning(
     section 3; joint_ptft in the authors' code). Raises UserError, with both numbers, if nothing
     is left for pre-training.
     """
-    run = run_size(total_steps, batch_size, target_sequences, target_epochs)
-    stage2 = stage2_size(run, replay_fraction, None, 1.0, True)
-    if stage2.sequences >= run.sequences:
-        raise UserError(
-            f"fine-tuning takes {stage2.sequences // batch_size} steps of {total_steps}; "
-            "none is left for pre-training, so lower replay_fraction or target_epochs"
-        )
-    requested = Requested(
-        protocol="fine_tuning",
+    schedule = two_stage(
+        total_steps=total_steps,
+        batch_size=batch_size,
         target_sequences=target_sequences,
         target_epochs=target_epochs,
+        learning_rate=learning_rate,
         replay_fraction=replay_fraction,
         stage2_allocation=1.0,
-    )
-    return Schedule(
-        batch_size=batch_size,
-        stages=_stages(
-            run, stage2, run.sequences - stage2.sequences, learning_rate, stage2_learning_rate,
-            "reset", generic, target,
-        ),
-        requested=requested,
+        stage2_learning_rate=stage2_learning_rate,
+        stage2_optimizer="reset",
         generic=generic,
         target=target,
-    )  # fmt: skip
+    )
+    requested = dataclasses.replace(schedule.requested, protocol="fine_tuning")
+    return dataclasses.replace(schedule, requested=requested)
 
 
 def uniform(
@@ -145,78 +145,62 @@ def uniform(
     """
     run = run_size(total_steps, batch_size, target_sequences, target_epochs)
     counts = ((generic, run.sequences - run.target), (target, run.target))
-    return Schedule(
-        batch_size=batch_size,
-        stages=(Stage(run.sequences, counts, learning_rate, "continue", name="uniform"),),
-        requested=Requested("uniform", target_sequences, target_epochs),
-        generic=generic,
-        target=target,
-    )
+    stage = Stage(run.sequences, counts, learning_rate, "continue", name="uniform")
+    requested = Requested("uniform", target_sequences, target_epochs)
+    return Schedule(batch_size, (stage,), requested, generic, target)
 
 
-def _aligned_head(
+def _longest_stage2(
     run: RunSize,
     stage2: Stage2Size,
-    placement: str,
-    replay_fraction: float | None,
-    allocation: float | None,
     aligned_replay_fraction: float | None,
     whole_steps: bool,
+    *,
+    replay_fraction: float | None,
+    stage2_steps: float | None,
+    stage2_allocation: float | None,
 ) -> int:
-    """Sequences at the start of the run that hold the stage-1 target data."""
-    stage1 = run.sequences - stage2.sequences
-    if placement == "paper":
-        if aligned_replay_fraction is not None:
-            raise UserError(
-                f"aligned_replay_fraction {aligned_replay_fraction} needs placement 'aligned'"
-            )
-        return stage1
-    if placement != "aligned":
-        raise UserError(f"placement {placement!r} is not 'paper' or 'aligned'")
-    if aligned_replay_fraction is None or replay_fraction is None or allocation is None:
+    """N2 at `aligned_replay_fraction`: where the stage-1 target data of the whole group ends."""
+    if aligned_replay_fraction is None or stage2_steps is not None:
         raise UserError(
             "placement 'aligned' needs replay_fraction, stage2_allocation and "
             "aligned_replay_fraction, the largest replay fraction of the group"
         )
+    assert replay_fraction is not None and stage2_allocation is not None
     if not replay_fraction <= aligned_replay_fraction < 1:
         raise UserError(
             f"replay_fraction {replay_fraction} must not exceed aligned_replay_fraction "
             f"{aligned_replay_fraction}, which must be below 1"
         )
-    longest = Stage2Size(
-        stage2.target, stage2_length(run, stage2.target, aligned_replay_fraction, whole_steps)
+    if run.target == stage2.target:  # stage 1 is generic throughout, for every rho
+        return stage2.sequences
+    longest = stage2_length(
+        run, stage2.target, replay_fraction=aligned_replay_fraction, whole_steps=whole_steps
     )
-    check_fit(run, longest)
-    return run.sequences - longest.sequences if run.target > stage2.target else stage1
+    check_fit(run, Stage2Size(stage2.target, longest))
+    return longest
 
 
 def _stages(
     run: RunSize,
     stage2: Stage2Size,
-    head: int,
-    learning_rate: LearningRate,
-    stage2_learning_rate: LearningRate | None,
-    stage2_optimizer: str,
-    generic: str,
-    target: str,
+    longest: int,
+    names: tuple[str, str],
+    learning_rates: tuple[LearningRate, LearningRate | None],
+    optimizer_starts: tuple[str, str],
 ) -> tuple[Stage, ...]:
-    """Puts the sizes into stages; empty ones are left out."""
-    stage1 = run.sequences - stage2.sequences
-    in_stage1 = run.target - stage2.target
-    if not stage1 and stage2_learning_rate is not None:
-        raise UserError(
-            f"stage 2 takes all {run.total_steps} steps, so stage 1 has no use for its own "
-            "learning rate; leave stage2_learning_rate out"
-        )
-    parts = [
-        ("stage 1", head, in_stage1, learning_rate, "continue"),
-        ("stage 1, rest", stage1 - head, 0, None, "continue"),
-        ("stage 2", stage2.sequences, stage2.target, stage2_learning_rate, stage2_optimizer),
-    ]
+    """The stages of these sizes, without the empty ones; the pairs are for stages 1 and 2."""
+    head = run.sequences - longest
+    parts = (
+        ("stage 1", head, run.target - stage2.target, 0),
+        ("stage 1, rest", longest - stage2.sequences, 0, 0),
+        ("stage 2", stage2.sequences, stage2.target, 1),
+    )
     stages: list[Stage] = []
-    for name, sequences, of_target, rate, start in parts:
+    for name, sequences, of_target, number in parts:
         if sequences:
-            counts = ((generic, sequences - of_target), (target, of_target))
-            first = learning_rate if not stages else rate
-            stages.append(Stage(sequences, counts, first, start, name=name))
+            counts = ((names[0], sequences - of_target), (names[1], of_target))
+            rate = learning_rates[1] if number else None
+            rate = rate if stages else learning_rates[0]
+            stages.append(Stage(sequences, counts, rate, optimizer_starts[number], name=name))
     return tuple(stages)

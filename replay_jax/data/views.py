@@ -31,8 +31,8 @@ class SourceView:
 
     Attributes:
         source: name of the source.
-        fingerprint: identity of the source's tokens, from its store; any fixed text while the
-            data is not prepared.
+        fingerprint: identity of the source's tokens, from its store; text that
+            no other source has while the data is not prepared.
         seq_len: labels per row.
         pool_rows: rows in the training split, or None while the data is not prepared: then
             schedules and ledgers can be planned, but rows have no numbers yet.
