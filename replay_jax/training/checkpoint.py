@@ -205,7 +205,9 @@ def _compare(path: epath.Path, saved: Any, like: Any) -> None:
 
 
 def _leaves(tree: Any) -> list[tuple[Any, Any]]:
-    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[
+        0
+    ]
 
 
 def _name(keys: tuple[Any, ...]) -> str:

@@ -83,10 +83,10 @@ class TrainingConfig:
         if self.evaluate_every < 0:
             raise UserError(f"training.evaluate_every is {self.evaluate_every}; use 0 or more.")
         if self.batch_size % self.accumulation:
+            near = nearest_divisor(self.batch_size, self.accumulation)
             raise UserError(
                 f"training.batch_size {self.batch_size} is not a multiple of training.accumulation "
-                f"{self.accumulation}; {nearest_divisor(self.batch_size, self.accumulation)} is the "
-                "nearest accumulation that divides it."
+                f"{self.accumulation}; {near} is the nearest accumulation that divides it."
             )
         names = [name for name, _ in self.loss_weights]
         if len(set(names)) != len(names):

@@ -58,7 +58,9 @@ def apply_gradients(
     updates, _ = clip.update(gradients, nothing)
     updates, opt_state = adam.update(updates, opt_state)
     updates = jax.tree.map(
-        lambda update, param, decayed: update + hyper["weight_decay"] * param if decayed else update,
+        lambda update, param, decayed: (
+            update + hyper["weight_decay"] * param if decayed else update
+        ),
         updates,
         params,
         decay_mask(params),

@@ -79,31 +79,37 @@ def choose_mesh(
                 f"mesh.{name} {given} does not divide the {left} devices left by mesh.tensor "
                 f"{config.tensor}; {nearest_divisor(left, given)} does."
             )
-        chosen = MeshConfig(config.replica or left // given, config.fsdp or left // given, config.tensor)
+        chosen = MeshConfig(
+            config.replica or left // given, config.fsdp or left // given, config.tensor
+        )
         reason = "as asked for, the other axis filled with the devices left"
     else:
         chosen, reason = _replicate_or_split(config, model, left, device_bytes)
     product = chosen.replica * chosen.fsdp * chosen.tensor
     if product != devices:
         raise UserError(
-            f"mesh.replica {chosen.replica} x mesh.fsdp {chosen.fsdp} x mesh.tensor {chosen.tensor} "
-            f"is {product}, but there are {devices} devices; set mesh.replica to 0 to fill up."
+            f"mesh.replica {chosen.replica} x mesh.fsdp {chosen.fsdp} x mesh.tensor "
+            f"{chosen.tensor} is {product}, but there are {devices} devices; set mesh.replica to "
+            "0 to fill up."
         )
     return MeshChoice(chosen, reason)
 
 
 def check_division(
-    mesh: MeshConfig, model: ModelConfig, *, batch_size: int, accumulation: int
+    mesh: MeshConfig, model: ModelConfig, *, batch_size: int, accumulation: int, batch_name: str
 ) -> None:
-    """Raise UserError, before anything is compiled, if the mesh does not divide the shapes."""
+    """Raise UserError, before anything is compiled, if the mesh does not divide the shapes.
+
+    `batch_name` is the setting that holds `batch_size`, for the message.
+    """
     ways = mesh.replica * mesh.fsdp
     micro = batch_size // accumulation
     if batch_size % accumulation or micro % ways:
         near = max(1, round(batch_size / (ways * accumulation))) * ways * accumulation
         raise UserError(
-            f"A batch of {batch_size} sequences in {accumulation} microbatches does not divide over "
-            f"{ways} devices (mesh.replica {mesh.replica} x mesh.fsdp {mesh.fsdp}); the nearest "
-            f"training.batch_size that does is {near}."
+            f"A batch of {batch_size} sequences in {accumulation} microbatches does not divide "
+            f"over {ways} devices (mesh.replica {mesh.replica} x mesh.fsdp {mesh.fsdp}); the "
+            f"nearest {batch_name} that does is {near}."
         )
     if model.embed_dim % mesh.fsdp:
         raise UserError(
@@ -127,7 +133,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
     """
     shape = (config.replica, config.fsdp, config.tensor)
     if 0 in shape or int(np.prod(shape)) != len(devices):
-        raise UserError(f"A mesh of {shape} (replica, fsdp, tensor) cannot hold {len(devices)} devices.")
+        raise UserError(
+            f"A mesh of {shape} (replica, fsdp, tensor) cannot hold {len(devices)} devices."
+        )
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
         grid = mesh_utils.create_device_mesh(shape, devices)
@@ -150,7 +158,7 @@ def partition_spec(logical_axes: Sequence[str | None]) -> PartitionSpec:
     """
     rules = dict(LOGICAL_AXIS_RULES)
     used: dict[str, str] = {}
-    result = []
+    result: list[str | tuple[str, ...] | None] = []
     for axis in logical_axes:
         if axis is None:
             result.append(None)

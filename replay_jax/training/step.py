@@ -3,31 +3,28 @@
 `train_step` and `reset_optimizer` are the unjitted cores. `compile_*` lower them once for a
 `StepShape` and a mesh: everything that varies between runs of equal shape (seed, learning rate,
 weight decay and so on) is an argument, so one program serves them all.
-
-Shape letters: B batch, L length, A microbatches, M rows of one microbatch, S sources.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.loss import chunk_positions, weighted_loss
 from replay_jax.model.placement import Placement
-from replay_jax.model.transformer import build_transformer, head_kernel
+from replay_jax.model.transformer import build_transformer
 from replay_jax.training.config import MeshConfig
+from replay_jax.training.gradient import DeviceBatch, StepShape, batch_gradient
 from replay_jax.training.optimizer import HYPER_NAMES, Hyper, apply_gradients, init_optimizer
 from replay_jax.training.sharding import (
-    BATCH_AXES,
     LOGICAL_AXIS_RULES,
     batch_sharding,
     check_division,
@@ -36,11 +33,11 @@ from replay_jax.training.sharding import (
     tree_shardings,
 )
 
-DeviceBatch = dict[str, jax.Array]
+_DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
 
 # The random bits of a fresh state are run once and compile slowly: on a CPU, level 1 halves the
 # compile time (4.5 to 2.0 s, preset "tiny", measured 2026-11-23) and gives the same bits.
-_INIT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+_INIT_OPTIONS: dict[str, Any] = {"cpu": {"xla_backend_optimization_level": 1}}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -68,21 +65,6 @@ class StepMetrics(flax.struct.PyTreeNode):
     parameter_norm: jax.Array
 
 
-@dataclass(frozen=True)
-class StepShape:
-    """All that a compiled step depends on besides its mesh; equal shapes share one program.
-
-    `batch_size` counts sequences over all hosts, `sources` is the number of data sources.
-    """
-
-    model: ModelConfig
-    batch_size: int
-    seq_len: int
-    sources: int
-    accumulation: int = 1
-    document_mask: bool = False
-
-
 StepProgram = Callable[[TrainState, DeviceBatch, Hyper], tuple[TrainState, StepMetrics]]
 
 
@@ -106,17 +88,12 @@ def train_step(
 ) -> tuple[TrainState, StepMetrics]:
     """One update on one batch: the loss is sum(weight * nats) / sum(weight) over the batch.
 
-    Weights are divided by their sum over the whole batch beforehand, so the gradients of the
-    microbatches add up to that of the batch. `platform` ("cpu", "gpu", "tpu") chooses the
+    `platform` ("cpu", "gpu", "tpu") chooses the
     attention. All weights zero gives a loss that is not a number, which the loop reports.
     """
-    total = jnp.sum(batch["loss_weights"])
-    batch = {**batch, "scaled_weights": batch["loss_weights"] / total}
-
-    def loss(params: Any, micro: DeviceBatch) -> tuple[jax.Array, jax.Array]:
-        return _loss(params, micro, shape=shape, platform=platform, placement=placement)
-
-    gradients, (nats, weights) = _accumulate(loss, state.params, batch, shape, placement)
+    gradients, (nats, weights) = batch_gradient(
+        state.params, batch, shape=shape, platform=platform, placement=placement
+    )
     gradient_norm = optax.global_norm(gradients)
     params, opt_state = apply_gradients(state.params, state.opt_state, gradients, hyper=hyper)
     metrics = StepMetrics(nats, weights, gradient_norm, optax.global_norm(params))
@@ -159,6 +136,25 @@ def abstract_batch(shape: StepShape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStru
     return {**batch, "segments": tokens} if shape.document_mask else batch
 
 
+def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> DeviceBatch:
+    """Put this host's rows of a batch on its devices; arrays only for the host stay behind."""
+    arrays = {name: batch[name] for name in _DEVICE_ARRAYS if name in batch}
+    sharding = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(arrays, sharding)
+    place = jax.make_array_from_process_local_data
+    return {name: place(sharding, array) for name, array in arrays.items()}
+
+
+def place_hyper(hyper: Hyper, mesh: Mesh) -> Hyper:
+    """Put hyperparameters on every device of a mesh."""
+    whole = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(hyper, whole)
+    place = jax.make_array_from_process_local_data
+    return {name: place(whole, value) for name, value in hyper.items()}
+
+
 def lower_train_step(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
     """Lower the sharded train step, its state donated, for the mesh's own platform.
 
@@ -172,11 +168,11 @@ def lower_train_step(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
 
     def step(state: TrainState, batch: DeviceBatch, hyper: Hyper) -> tuple[TrainState, StepMetrics]:
         return train_step(
-            state, batch, hyper, shape=shape, platform=_platform(mesh), placement=placement(mesh)
+            state, batch, hyper, shape=shape, platform=platform_of(mesh), placement=placement(mesh)
         )
 
-    out = (_shardings(state), StepMetrics(whole, whole, whole, whole))
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=out)
+    # One sharding stands for all the metrics: sums are whole on every host.
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(state), whole))
     with on_mesh(mesh):
         return jitted.lower(state, batch, {name: scalar for name in HYPER_NAMES})
 
@@ -197,7 +193,7 @@ def compile_init(model: ModelConfig, mesh: Mesh) -> Callable[[int], TrainState]:
         lambda seed: init_state(model, seed), out_shardings=_shardings(abstract_state(model, mesh))
     )
     with on_mesh(mesh):
-        program = jitted.lower(seed).compile(_INIT_OPTIONS.get(_platform(mesh)))
+        program = jitted.lower(seed).compile(_INIT_OPTIONS.get(platform_of(mesh)))
 
     def init(seed: int) -> TrainState:
         if not 0 <= seed < 2**32:
@@ -215,7 +211,7 @@ def compile_reset(model: ModelConfig, mesh: Mesh) -> Callable[[TrainState], Trai
     return jitted.lower(state).compile()
 
 
-def check_shape(shape: StepShape, mesh: Mesh) -> None:
+def check_shape(shape: StepShape, mesh: Mesh, *, batch_name: str = "training.batch_size") -> None:
     """Raise UserError if a batch or a model does not fit a mesh, before anything is compiled."""
     if shape.seq_len > shape.model.max_seq_len:
         raise UserError(
@@ -224,7 +220,11 @@ def check_shape(shape: StepShape, mesh: Mesh) -> None:
         )
     config = MeshConfig(**{name: size for name, size in mesh.shape.items()})
     check_division(
-        config, shape.model, batch_size=shape.batch_size, accumulation=shape.accumulation
+        config,
+        shape.model,
+        batch_size=shape.batch_size,
+        accumulation=shape.accumulation,
+        batch_name=batch_name,
     )
 
 
@@ -242,76 +242,10 @@ def _init_boxed(model: ModelConfig, seed: jax.Array | int) -> Any:
     return transformer.init(jax.random.key(seed), tokens)["params"]
 
 
-def _loss(
-    params: Any,
-    micro: DeviceBatch,
-    *,
-    shape: StepShape,
-    platform: str,
-    placement: Placement | None,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Differentiable loss of one microbatch, and its nats and weights per source."""
-    transformer = build_transformer(shape.model, platform=platform, placement=placement)
-    x_MLD = transformer.apply({"params": params}, micro["inputs"], micro.get("segments"))
-    total, nats_ML = weighted_loss(
-        x_MLD,
-        head_kernel(params),
-        micro["labels"],
-        micro["scaled_weights"],
-        chunk=loss_chunk(shape.model, micro["inputs"].shape, placement),
-        placement=placement,
-    )
-    weights_ML = micro["loss_weights"]
-    nats_M = jnp.sum(jnp.where(weights_ML > 0, nats_ML * weights_ML, 0.0), axis=1)
-    of_MS = micro["source"][:, None] == jnp.arange(shape.sources)[None]
-    nats_S = jnp.sum(jnp.where(of_MS, nats_M[:, None], 0.0), axis=0)
-    weights_S = jnp.sum(jnp.where(of_MS, jnp.sum(weights_ML, axis=1)[:, None], 0.0), axis=0)
-    return total, (nats_S, weights_S)
-
-
-def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement | None) -> int:
-    """Positions per chunk of the loss for global `rows` (sequences, length) on a placement."""
-    ways, vocab = 1, 1
-    if placement is not None:
-        ways = placement.mesh.shape["replica"] * placement.mesh.shape["fsdp"]
-        vocab = placement.mesh.shape["tensor"]
-    return chunk_positions(model, rows=rows[0] // ways, seq_len=rows[1], vocab_shards=vocab)
-
-
-def _accumulate(
-    loss: Callable[..., Any],
-    params: Any,
-    batch: DeviceBatch,
-    shape: StepShape,
-    placement: Placement | None,
-) -> tuple[Any, Any]:
-    """Gradients and sums of the whole batch, summed over its microbatches by a scan."""
-    gradient = jax.grad(loss, has_aux=True)
-    if shape.accumulation == 1:
-        return gradient(params, batch)
-
-    def split(array: jax.Array) -> jax.Array:
-        # Microbatch a holds rows a, a + A, ...: every device keeps the rows that it has.
-        rows = array.reshape(-1, shape.accumulation, *array.shape[1:]).swapaxes(0, 1)
-        if placement is None:
-            return rows
-        sharding = NamedSharding(placement.mesh, PartitionSpec(None, BATCH_AXES))
-        return jax.lax.with_sharding_constraint(rows, sharding)
-
-    def add(sums: Any, micro: DeviceBatch) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, gradient(params, micro)), None
-
-    micros = jax.tree.map(split, batch)
-    one = jax.tree.map(lambda rows: rows[0], micros)
-    zeros = jax.tree.map(
-        lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(gradient, params, one)
-    )
-    return jax.lax.scan(add, zeros, micros)[0]
-
-
 def _shardings(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
-def _platform(mesh: Mesh) -> str:
+def platform_of(mesh: Mesh) -> str:
+    """The platform of a mesh's devices: "cpu", "gpu" or "tpu"."""
     return mesh.devices.flat[0].platform

@@ -1,0 +1,172 @@
+"""Held-out loss of one source on a fixed set: sums over tokens, divided once on the host.
+
+Shape letters: B batch, L length, D embed, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.loss import token_losses
+from replay_jax.model.placement import Placement
+from replay_jax.model.transformer import build_transformer, head_kernel
+from replay_jax.training.gradient import (
+    DeviceBatch,
+    StepShape,
+    batch_gradient,
+    hidden_states,
+    loss_chunk,
+)
+from replay_jax.training.sharding import placement, replicated
+from replay_jax.training.step import (
+    abstract_batch,
+    abstract_state,
+    check_shape,
+    on_mesh,
+    place_batch,
+    platform_of,
+)
+
+EvaluationProgram = Callable[[Any, DeviceBatch], tuple[jax.Array, jax.Array]]
+CosineProgram = Callable[[Any, DeviceBatch, DeviceBatch], jax.Array]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Sums over the labels of one held-out set: nats, tokens and the bytes they stand for."""
+
+    nats: float
+    tokens: int
+    label_bytes: int
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean loss of a label in nats."""
+        return self.nats / self.tokens
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Loss in bits per UTF-8 byte of text; None if the labels stand for no bytes."""
+        return self.nats / math.log(2) / self.label_bytes if self.label_bytes else None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A fixed held-out set on the devices: placed once, used at every evaluation of a process."""
+
+    batches: tuple[DeviceBatch, ...]
+    label_bytes: int
+
+
+def place_held_out(batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh) -> HeldOut:
+    """Place the batches of `pipeline.evaluation_batches` (labels with weight 0 do not count)."""
+    placed, label_bytes = [], 0
+    for batch in batches:
+        # Every host must know the total, and each reads its own rows only.
+        label_bytes += int(batch["label_bytes"].sum())
+        placed.append(place_batch(batch, mesh))
+    return HeldOut(tuple(placed), _over_hosts(label_bytes))
+
+
+def evaluate(program: EvaluationProgram, params: Any, held_out: HeldOut) -> EvaluationResult:
+    """Sum the losses of a set; one source at a time, in float64 on the host.
+
+    Raises FloatingPointError if the sum is not finite.
+    """
+    results = jax.device_get([program(params, batch) for batch in held_out.batches])
+    nats = float(sum(np.sum(rows, dtype=np.float64) for rows, _ in results))
+    tokens = float(sum(np.sum(weights, dtype=np.float64) for _, weights in results))
+    if not math.isfinite(nats):
+        raise FloatingPointError(f"The held-out loss is {nats}; the parameters have diverged.")
+    return EvaluationResult(nats, int(tokens), held_out.label_bytes)
+
+
+def evaluation_step(
+    params: Any,
+    batch: DeviceBatch,
+    *,
+    model: ModelConfig,
+    platform: str,
+    placement: Placement | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Nats and number of counted labels of every row, float32 [B] each."""
+    transformer = build_transformer(model, platform=platform, placement=placement)
+    x_BLD = hidden_states(transformer, params, batch)
+    nats_BL = token_losses(
+        x_BLD,
+        head_kernel(params),
+        batch["labels"],
+        chunk=loss_chunk(model, batch["inputs"].shape, placement),
+        placement=placement,
+    )
+    counted_BL = batch["loss_weights"] > 0
+    nats_B = jnp.sum(jnp.where(counted_BL, nats_BL, 0.0), axis=1)
+    return nats_B, jnp.sum(counted_BL.astype(jnp.float32), axis=1)
+
+
+def compile_evaluation(shape: StepShape, mesh: Mesh) -> EvaluationProgram:
+    """Compile `evaluation_step`: (parameters, placed batch) -> row sums, whole on every host.
+
+    `shape.batch_size` is that of the evaluation; `sources` and `accumulation` do not matter.
+    Raises UserError if the shape does not divide over the mesh.
+    """
+    check_shape(shape, mesh, batch_name="evaluation.batch_size")
+
+    def step(params: Any, batch: DeviceBatch) -> tuple[jax.Array, jax.Array]:
+        return evaluation_step(
+            params,
+            batch,
+            model=shape.model,
+            platform=platform_of(mesh),
+            placement=placement(mesh),
+        )
+
+    params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
+    whole = replicated(mesh)
+    with on_mesh(mesh):
+        return jax.jit(step, out_shardings=(whole, whole)).lower(params, batch).compile()
+
+
+def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
+    """Compile the cosine of the loss gradients of two batches: (parameters, a, b) -> scalar.
+
+    At a stage boundary, with a generic and a target batch, it says whether the two sources pull
+    the parameters the same way (1), apart (-1) or across (0).
+    """
+    check_shape(shape, mesh, batch_name="evaluation.batch_size")
+
+    def cosine(params: Any, a: DeviceBatch, b: DeviceBatch) -> jax.Array:
+        first, second = (
+            batch_gradient(
+                params,
+                batch,
+                shape=shape,
+                platform=platform_of(mesh),
+                placement=placement(mesh),
+            )[0]
+            for batch in (a, b)
+        )
+        norms = optax.global_norm(first) * optax.global_norm(second)
+        return optax.tree.vdot(first, second) / norms
+
+    params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
+    with on_mesh(mesh):
+        jitted = jax.jit(cosine, out_shardings=replicated(mesh))
+        return jitted.lower(params, batch, batch).compile()
+
+
+def _over_hosts(number: int) -> int:
+    """Sum of a host's number over all hosts."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.process_allgather(np.int64(number)).sum())

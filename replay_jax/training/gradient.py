@@ -1,0 +1,132 @@
+"""The gradient of one batch's loss, whole or summed over microbatches, with sums per source.
+
+Shape letters: B batch, L length, D embed, A microbatches, M rows of one microbatch, S sources.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.loss import chunk_positions, weighted_loss
+from replay_jax.model.placement import Placement
+from replay_jax.model.transformer import Transformer, build_transformer, head_kernel
+from replay_jax.training.sharding import BATCH_AXES
+
+DeviceBatch = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """All that a compiled step depends on besides its mesh; equal shapes share one program.
+
+    `batch_size` counts sequences over all hosts, `sources` is the number of data sources.
+    """
+
+    model: ModelConfig
+    batch_size: int
+    seq_len: int
+    sources: int
+    accumulation: int = 1
+    document_mask: bool = False
+
+
+def batch_gradient(
+    params: Any,
+    batch: DeviceBatch,
+    *,
+    shape: StepShape,
+    platform: str,
+    placement: Placement | None = None,
+) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+    """Gradient of a batch's loss, and its nats and weights per source [S] (`StepMetrics`).
+
+    The loss is sum(weight * nats) / sum(weight). Weights are divided by their sum over the whole
+    batch beforehand, so the gradients of the microbatches add up to that of the batch.
+    """
+    total = jnp.sum(batch["loss_weights"])
+    batch = {**batch, "scaled_weights": batch["loss_weights"] / total}
+
+    def loss(params: Any, micro: DeviceBatch) -> Any:
+        return _loss(params, micro, shape=shape, platform=platform, placement=placement)
+
+    return _accumulate(loss, params, batch, shape, placement)
+
+
+def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement | None) -> int:
+    """Positions per chunk of the loss for global `rows` (sequences, length) on a placement."""
+    ways, vocab = 1, 1
+    if placement is not None:
+        ways = placement.mesh.shape["replica"] * placement.mesh.shape["fsdp"]
+        vocab = placement.mesh.shape["tensor"]
+    return chunk_positions(model, rows=rows[0] // ways, seq_len=rows[1], vocab_shards=vocab)
+
+
+def hidden_states(transformer: Transformer, params: Any, batch: DeviceBatch) -> jax.Array:
+    """Final hidden states [B, L, D] of a batch; documents are kept apart if it has segments."""
+    segments_BL = batch["segments"] if "segments" in batch else None
+    hidden_BLD = transformer.apply({"params": params}, batch["inputs"], segments_BL)
+    assert isinstance(hidden_BLD, jax.Array)
+    return hidden_BLD
+
+
+def _loss(
+    params: Any,
+    micro: DeviceBatch,
+    *,
+    shape: StepShape,
+    platform: str,
+    placement: Placement | None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Differentiable loss of one microbatch, and its nats and weights per source."""
+    transformer = build_transformer(shape.model, platform=platform, placement=placement)
+    x_MLD = hidden_states(transformer, params, micro)
+    total, nats_ML = weighted_loss(
+        x_MLD,
+        head_kernel(params),
+        micro["labels"],
+        micro["scaled_weights"],
+        chunk=loss_chunk(shape.model, micro["inputs"].shape, placement),
+        placement=placement,
+    )
+    weights_ML = micro["loss_weights"]
+    nats_M = jnp.sum(jnp.where(weights_ML > 0, nats_ML * weights_ML, 0.0), axis=1)
+    of_MS = micro["source"][:, None] == jnp.arange(shape.sources)[None]
+    nats_S = jnp.sum(jnp.where(of_MS, nats_M[:, None], 0.0), axis=0)
+    weights_S = jnp.sum(jnp.where(of_MS, jnp.sum(weights_ML, axis=1)[:, None], 0.0), axis=0)
+    return total, (nats_S, weights_S)
+
+
+def _accumulate(
+    loss: Callable[..., Any],
+    params: Any,
+    batch: DeviceBatch,
+    shape: StepShape,
+    placement: Placement | None,
+) -> tuple[Any, Any]:
+    """Gradients and sums of the whole batch, summed over its microbatches by a scan."""
+    gradient = jax.grad(loss, has_aux=True)
+    if shape.accumulation == 1:
+        return gradient(params, batch)
+
+    def split(array: jax.Array) -> jax.Array:
+        # Microbatch a holds rows a, a + A, ...: every device keeps the rows that it has.
+        rows = array.reshape(-1, shape.accumulation, *array.shape[1:]).swapaxes(0, 1)
+        if placement is None:
+            return rows
+        sharding = NamedSharding(placement.mesh, PartitionSpec(None, BATCH_AXES))
+        return jax.lax.with_sharding_constraint(rows, sharding)
+
+    def add(sums: Any, micro: DeviceBatch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, gradient(params, micro)), None
+
+    micros = jax.tree.map(split, batch)
+    one = jax.tree.map(lambda rows: rows[0], micros)
+    zeros = jax.tree.map(
+        lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(gradient, params, one)
+    )
+    return jax.lax.scan(add, zeros, micros)[0]
