@@ -25,19 +25,20 @@ def read_tfds(path: str, split: str, text_field: str) -> Iterator[str]:
     Raises UserError where the split or the field is missing, or where the dataset was not
     prepared as ArrayRecord.
     """
-    import tensorflow_datasets as tfds
 
     builder = _tfds_builder(path)
     _check_split(path, split, sorted(builder.info.splits))
-    try:
-        # Only the text is decoded: other features may need packages that are not installed.
-        rows: Any = builder.as_data_source(
-            split=split, decoders=tfds.decode.PartialDecoding({text_field: True})
-        )
-    except (ValueError, KeyError, NotImplementedError) as error:
+    if text_field not in builder.info.features:
         raise UserError(
-            f"TFDS dataset {path!r} has no readable field {text_field!r} "
-            f"(features: {sorted(builder.info.features)}): {error}"
+            f"TFDS dataset {path!r} has no field {text_field!r}; "
+            f"its fields are {sorted(builder.info.features)}"
+        )
+    try:
+        rows: Any = builder.as_data_source(split=split)
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(
+            f"TFDS dataset {path!r} has no random access; prepare it with "
+            f"`tfds build --file_format=array_record` ({str(error).strip().splitlines()[0]})"
         ) from error
     for start in range(0, len(rows), _READ_ROWS):
         for number, row in enumerate(

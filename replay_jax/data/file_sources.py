@@ -2,12 +2,13 @@
 
 import glob
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import zstandard
+import pyarrow
 from pyarrow import ArrowException, parquet
 
 from replay_jax.errors import UserError
@@ -38,7 +39,8 @@ def open_binary(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
         return gzip.open(path, "rb")  # type: ignore[return-value]
     if path.suffix == ".zst":
-        return zstandard.open(path, "rb")  # type: ignore[return-value]
+        # Arrow's reader, because it notices a stream that was cut off.
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), _READ_BYTES)
     return path.open("rb")
 
 
@@ -68,7 +70,7 @@ def read_json_lines(path: Path, text_field: str) -> Iterator[str]:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _text_of_line(path, number, line, text_field)
-    except (EOFError, OSError, zstandard.ZstdError) as error:
+    except (EOFError, OSError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -115,7 +117,7 @@ def _decoded_blocks(path: Path) -> Iterator[str]:
                     f"{path}, line {lines_before + 1}: not valid UTF-8 "
                     "(the file ends inside a character)"
                 )
-    except (EOFError, OSError, zstandard.ZstdError) as error:
+    except (EOFError, OSError) as error:
         raise _unreadable(path, error) from error
 
 

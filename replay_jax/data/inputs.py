@@ -13,6 +13,7 @@ from pathlib import Path
 from replay_jax.data.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
 from replay_jax.data.manifest import file_sha256, write_durably
 from replay_jax.data.sources import SourceConfig, input_files, validation_source
+from replay_jax.errors import UserError
 
 _CACHE_NAME = "inputs.json"
 
@@ -29,26 +30,36 @@ class Inputs:
 def source_inputs(config: SourceConfig, store_dir: Path) -> Inputs:
     """Identity of a source's input; hashes of files are kept in `store_dir`/inputs.json.
 
-    Raises UserError where a file is missing, empty or unreadable.
+    Where the files are gone but were seen before, they are taken to be what they were: a
+    machine that was given the finished stores needs no copy of the text. Raises UserError
+    where a file is missing, empty or unreadable.
     """
-    paths = list(input_files(config))
-    if config.validation_path:
-        paths += [*input_files(validation_source(config))]
     cache_path = store_dir / _CACHE_NAME
-    known = _read_cache(cache_path)
-    digest, total, changed = hashlib.sha256(), 0, False
+    cache = _read_cache(cache_path)
+    question = json.dumps(asdict(config), sort_keys=True)
+    try:
+        paths = input_files(config)
+        if config.validation_path:
+            paths += input_files(validation_source(config))
+    except UserError:
+        if question not in cache.answers:
+            raise
+        return Inputs(**cache.answers[question])
+    digest, total = hashlib.sha256(), 0
+    before = cache.copy()
     for path in paths:
         status = path.stat()
         name, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
-        if known.get(name, [None])[:2] != stamp:
-            known[name] = [*stamp, file_sha256(path)]
-            changed = True
-        digest.update(bytes.fromhex(known[name][2]))
+        if name not in cache.files or cache.files[name][:2] != stamp:
+            cache.files[name] = [*stamp, file_sha256(path)]
+        digest.update(bytes.fromhex(cache.files[name][2]))
         total += status.st_size
-    if changed:
+    inputs = Inputs(digest.hexdigest(), len(paths), total)
+    cache.answers[question] = asdict(inputs)
+    if cache != before:
         store_dir.mkdir(parents=True, exist_ok=True)
-        write_durably(cache_path, json.dumps(known))
-    return Inputs(digest.hexdigest(), len(paths), total)
+        write_durably(cache_path, json.dumps(asdict(cache)))
+    return inputs
 
 
 def source_key(config: SourceConfig) -> dict[str, object]:
@@ -61,8 +72,19 @@ def source_key(config: SourceConfig) -> dict[str, object]:
     return key
 
 
-def _read_cache(path: Path) -> dict[str, list]:
+@dataclass
+class _Cache:
+    """files: path to [size, date, SHA-256]. answers: configuration to what was found last."""
+
+    files: dict[str, list]
+    answers: dict[str, dict]
+
+    def copy(self) -> "_Cache":
+        return _Cache(dict(self.files), dict(self.answers))
+
+
+def _read_cache(path: Path) -> _Cache:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
+        return _Cache(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return _Cache({}, {})

@@ -8,8 +8,9 @@ tokens/s in the same process (2 shared cores, B = 32, 2026-11-23; tools/bench_da
 `run_dataset` is the row-by-row form of the same order, and tests hold the two equal.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import grain
 import numpy as np
@@ -151,7 +152,9 @@ def run_dataset(
     rows = _checked_rows(stores, views, schedule)
     # A source that is never drawn still needs a place, so that source numbers stay as they are.
     datasets = [
-        view_dataset(views[name], rows[name]) if name in rows else grain.MapDataset.source([()])
+        view_dataset(views[name], cast(Sequence[Any], rows[name]))
+        if name in rows
+        else grain.MapDataset.source([()])
         for name in schedule.source_names
     ]
     return grain.MapDataset.select_from_datasets(datasets, ScheduledSelectionMap(schedule))

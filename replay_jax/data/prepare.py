@@ -16,7 +16,7 @@ from replay_jax.data.sources import SourceConfig
 from replay_jax.data.store_folder import disk_errors, exclusively
 from replay_jax.data.store_writer import StoreProgress, StoreWriter
 from replay_jax.data.token_store import TokenStore
-from replay_jax.data.tokenization import tokenize
+from replay_jax.data.tokenization import CHECKPOINT_BYTES, tokenize
 from replay_jax.data.tokenizer import (
     Tokenizer,
     TokenizerConfig,
@@ -25,6 +25,8 @@ from replay_jax.data.tokenizer import (
 )
 from replay_jax.data.tokenizer_training import sample_texts, train_bpe
 from replay_jax.errors import UserError
+
+_OVERLAP_BLOCK = 1 << 20  # documents
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,18 @@ class PrepareProgress:
 ProgressCallback = Callable[[PrepareProgress], None]
 
 
-def prepare(data: DataConfig, progress: ProgressCallback | None = None) -> dict[str, TokenStore]:
+def prepare(
+    data: DataConfig,
+    progress: ProgressCallback | None = None,
+    *,
+    checkpoint_bytes: int = CHECKPOINT_BYTES,
+) -> dict[str, TokenStore]:
     """Stores of all sources by name, made where they do not exist yet.
 
     A store is known by the content of its input, its configuration and its tokenizer, so a
     repeated call opens what is there, a change makes a new store beside the old one, and a
-    call after an interruption goes on from the last checkpoint. Safe to call from several
-    processes at once. Raises UserError for bad input, a full disk or an unwritable folder.
+    call after an interruption goes on from the last checkpoint, made after every
+    `checkpoint_bytes` of text. Safe to call from several processes at once. Raises UserError for bad input, a full disk or an unwritable folder.
     """
     store_dir = Path(data.store_dir)
     report = progress or (lambda _: None)
@@ -96,6 +103,7 @@ def prepare(data: DataConfig, progress: ProgressCallback | None = None) -> dict[
                         inputs=inputs[name],
                         tokenizer=tokenizer,
                         report=report,
+                        checkpoint_bytes=checkpoint_bytes,
                     )
             stores[name] = TokenStore.open(directory, tokenizer=tokenizer.fingerprint)
     check_overlap(stores)
@@ -145,9 +153,11 @@ def check_overlap(stores: dict[str, TokenStore]) -> None:
         for name, store in stores.items():
             if name == held_name or not len(held_out):
                 continue
-            hashes = store.hashes("train")
-            place = np.minimum(np.searchsorted(held_out, hashes), len(held_out) - 1)
-            shared = int(np.count_nonzero(held_out[place] == hashes))
+            hashes, shared = store.hashes("train"), 0
+            for start in range(0, len(hashes), _OVERLAP_BLOCK):
+                block = hashes[start : start + _OVERLAP_BLOCK]
+                place = np.minimum(np.searchsorted(held_out, block), len(held_out) - 1)
+                shared += int(np.count_nonzero(held_out[place] == block))
             if shared:
                 raise UserError(
                     f"{shared} held-out documents of {held_name!r} are training documents of "
@@ -181,6 +191,7 @@ def _build(
     inputs: Inputs,
     tokenizer: Tokenizer,
     report: ProgressCallback,
+    checkpoint_bytes: int,
 ) -> None:
     """Make one store; raises UserError where a split would be empty or the input changed."""
     with contextlib.closing(StoreWriter(directory, tokenizer)) as writer:
@@ -198,6 +209,7 @@ def _build(
                     inputs.bytes,
                 )
             ),
+            checkpoint_bytes=checkpoint_bytes,
         )
         _check_splits(name, source, writer.progress)
         if source_inputs(source, directory.parent).digest != inputs.digest:

@@ -30,7 +30,7 @@ def tokenize(
     tokenizer: Tokenizer,
     writer: StoreWriter,
     report: Callable[[StoreProgress], None],
-    checkpoint_bytes: int = CHECKPOINT_BYTES,
+    checkpoint_bytes: int,
 ) -> None:
     """Write all documents that the writer does not have yet.
 
