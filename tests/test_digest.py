@@ -3,21 +3,29 @@
 import numpy as np
 import pytest
 
+from replay_jax.data.mixture import StepDraws
 from replay_jax.sweep.digest import canonical_digest, source_key, state_chain
 
 BATCH = 4
 STEPS = 6
-GENERIC = source_key(view_digest=b"generic", loss_weight=1.0)
-TARGET = source_key(view_digest=b"target", loss_weight=1.0)
+GENERIC = source_key(name="s", view_digest=b"generic", loss_weight=1.0)
+TARGET = source_key(name="s", view_digest=b"target", loss_weight=1.0)
 
 
-def chain(positions, keys=(GENERIC, TARGET), *, rates=None, resets=None, initial=b"i", constant=b"c"):
-    positions = np.asarray(positions, np.uint8)
+def draws_of(positions, sources: int) -> StepDraws:
+    pattern = np.asarray(positions, np.uint8).reshape(-1, BATCH)
+    count = np.stack([(pattern == source).sum(axis=1) for source in range(sources)], axis=1)
+    return StepDraws(first=np.cumsum(count, axis=0) - count, count=count, pattern=pattern)
+
+
+def chain(
+    positions, keys=(GENERIC, TARGET), *, rates=None, resets=None, initial=b"i", constant=b"c"
+):
     steps = len(positions) // BATCH
     return state_chain(
         initial=initial,
         constant=constant,
-        positions=positions,
+        draws=draws_of(positions, len(keys)),
         keys=keys,
         learning_rates=np.full(steps, 0.1, np.float32) if rates is None else rates,
         resets=np.zeros(steps, bool) if resets is None else resets,
@@ -66,7 +74,7 @@ def test_names_order_and_presence_of_unused_sources_do_not_count() -> None:
     mixed = with_target_at(9, 14)
     assert np.array_equal(chain(mixed), chain(1 - mixed, (TARGET, GENERIC)))
     # Three targets with one generic beginning: the planner shares what no target has entered.
-    other = source_key(view_digest=b"other target", loss_weight=1.0)
+    other = source_key(name="s", view_digest=b"other target", loss_weight=1.0)
     assert shared(chain(mixed), chain(mixed, (GENERIC, other))) == 3
 
 
@@ -93,7 +101,7 @@ def test_start_and_constants() -> None:
 
 
 def test_loss_weight_counts_only_where_the_source_has_rows() -> None:
-    heavy = source_key(view_digest=b"target", loss_weight=2.0)
+    heavy = source_key(name="s", view_digest=b"target", loss_weight=2.0)
     positions = with_target_at(13)
     assert shared(chain(positions), chain(positions, (GENERIC, heavy))) == 4
     assert np.array_equal(chain(GENERIC_ONLY), chain(GENERIC_ONLY, (GENERIC, heavy)))
@@ -105,7 +113,9 @@ def test_a_longer_run_begins_with_the_shorter() -> None:
 
 
 def test_canonical_digest_ignores_order_of_keys_and_nothing_else() -> None:
-    assert canonical_digest({"a": 1, "b": [1.5, None]}) == canonical_digest({"b": [1.5, None], "a": 1})
+    assert canonical_digest({"a": 1, "b": [1.5, None]}) == canonical_digest(
+        {"b": [1.5, None], "a": 1}
+    )
     assert canonical_digest({"a": 1}) != canonical_digest({"a": 2})
     with pytest.raises(ValueError):
         canonical_digest({"a": float("nan")})

@@ -10,9 +10,9 @@ the optimizer is reset. So
 and two runs share their first k steps exactly when their chains agree at k. The rows of a step are
 named by what determines them: for each source that has rows in the step, its view's digest and its
 first draw, and the pattern in which the sources alternate within the batch. Sources are numbered
-within the step by their keys, so neither the names, nor the order, nor the mere presence of sources
-that a step does not draw from can separate two runs. Evaluation points, checkpoints, meshes and
-thread counts are not part of it.
+within the step by their keys, so neither the order nor the mere presence of sources that a step
+does not draw from can separate two runs. Evaluation points, checkpoints, meshes and thread counts
+are not part of it.
 """
 
 import hashlib
@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.data.mixture import StepDraws
+
 DIGEST_BYTES = 16
-MAX_SOURCES = 64
 
 
 def canonical_digest(value: Any) -> bytes:
@@ -36,17 +37,21 @@ def canonical_digest(value: Any) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
-def source_key(*, view_digest: bytes, loss_weight: float) -> bytes:
-    """Digest of one source as a train step sees it: its rows by draw, and their loss weight."""
+def source_key(*, name: str, view_digest: bytes, loss_weight: float) -> bytes:
+    """Digest of one source as a train step sees it: its rows by draw, and their loss weight.
+
+    The name counts only because ledgers count by name.
+    """
     weight = np.float32(loss_weight).tobytes()
-    return hashlib.blake2b(view_digest + weight, digest_size=DIGEST_BYTES).digest()
+    content = view_digest + weight + name.encode()
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def state_chain(
     *,
     initial: bytes,
     constant: bytes,
-    positions: np.ndarray,
+    draws: StepDraws,
     keys: Sequence[bytes],
     learning_rates: np.ndarray,
     resets: np.ndarray,
@@ -57,16 +62,13 @@ def state_chain(
         initial: digest of what determines the initial state (model configuration, seed).
         constant: digest of what every step sees alike (optimizer hyperparameters, accumulation,
             document mask).
-        positions: source number of every global sequence, [steps * batch].
+        draws: what every step draws, `mixture.step_draws`.
         keys: `source_key` of every source number.
         learning_rates: float32 [steps].
         resets: whether the optimizer is reset before the step, bool [steps].
     """
     steps = len(learning_rates)
-    if len(keys) > MAX_SOURCES:
-        raise ValueError(f"{len(keys)} sources in one run; at most {MAX_SOURCES} are supported")
-    patterns = positions.reshape(steps, -1).astype(np.uint8, copy=False)
-    present, named, relabelled = _sources_of_steps(patterns, keys)
+    present, named, relabelled = _sources_of_steps(draws, keys)
     head = np.concatenate(
         [
             learning_rates.astype("<f4").view(np.uint8).reshape(steps, 4),
@@ -94,7 +96,7 @@ def state_chain(
 
 
 def _sources_of_steps(
-    patterns: np.ndarray, keys: Sequence[bytes]
+    draws: StepDraws, keys: Sequence[bytes]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What every step draws: how many sources, which ones from where, and in which pattern.
 
@@ -103,12 +105,10 @@ def _sources_of_steps(
         the keys, uint8 [steps, sources, DIGEST_BYTES + 8], the rest zero; the pattern in that
         numbering, uint8 [steps, batch].
     """
-    steps, batch = patterns.shape
-    counts = np.stack([(patterns == number).sum(axis=1) for number in range(len(keys))], axis=1)
-    first = np.cumsum(counts, axis=0) - counts
-    present = counts > 0
+    steps = len(draws.pattern)
+    present = draws.count > 0
     named = np.zeros((steps, len(keys), DIGEST_BYTES + 8), np.uint8)
-    relabelled = np.empty((steps, batch), np.uint8)
+    relabelled = np.empty_like(draws.pattern)
     order = sorted(range(len(keys)), key=lambda number: keys[number])
     # Steps fall into few groups by which sources they draw from; each group has one renumbering.
     for mask in np.unique(present, axis=0):
@@ -117,9 +117,9 @@ def _sources_of_steps(
         for slot, number in enumerate(n for n in order if mask[n]):
             rank[number] = slot
             named[which, slot, :DIGEST_BYTES] = np.frombuffer(keys[number], np.uint8)
-            draws = np.ascontiguousarray(first[which, number], "<i8")
-            named[which, slot, DIGEST_BYTES:] = draws.view(np.uint8).reshape(-1, 8)
-        relabelled[which] = rank[patterns[which]]
+            first = np.ascontiguousarray(draws.first[which, number], "<i8")
+            named[which, slot, DIGEST_BYTES:] = first.view(np.uint8).reshape(-1, 8)
+        relabelled[which] = rank[draws.pattern[which]]
     return present.sum(axis=1), named, relabelled
 
 

@@ -33,7 +33,9 @@ class ExecutionConfig:
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
-            raise UserError(f"executor must be one of {', '.join(EXECUTORS)}, not '{self.executor}'")
+            raise UserError(
+                f"executor must be one of {', '.join(EXECUTORS)}, not '{self.executor}'"
+            )
         for name in ("workers", "threads"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be 0 (choose) or more, not {getattr(self, name)}")

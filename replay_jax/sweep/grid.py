@@ -91,6 +91,8 @@ def _distinct(runs: list[Overrides]) -> list[Overrides]:
         # planner compares resolved runs again.
         key = json.dumps(run, sort_keys=True, default=str)
         if key in seen:
-            raise UserError(f"runs {seen[key]} and {position} of the sweep are both {run}: keep one")
+            raise UserError(
+                f"runs {seen[key]} and {position} of the sweep are both {run}: keep one"
+            )
         seen[key] = position
     return runs

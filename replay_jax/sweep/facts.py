@@ -1,0 +1,96 @@
+"""JSON facts on disk, each written whole or not at all.
+
+A fact is one file. On a file system it is written beside its place, flushed and renamed, so a
+process killed at any instant leaves the old fact or the new one; an object store (gs://, through
+etils) writes whole objects by itself.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from replay_jax.errors import UserError
+
+_TEMPORARY = ".tmp-"
+
+
+def write_fact(path: epath.PathLike, value: Any) -> None:
+    """Write plain nested values as one JSON file, atomically; missing folders are made."""
+    write_text(path, json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n")
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Write a text file atomically; missing folders are made.
+
+    Raises:
+        UserError: the place cannot be written to (permissions, full disk).
+    """
+    place = epath.Path(path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if "://" in os.fspath(place):
+            place.write_text(text)
+        else:
+            _write_and_rename(Path(place), text.encode())
+    except OSError as error:
+        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
+
+
+def read_fact(path: epath.PathLike) -> Any | None:
+    """The values of a fact, or None where there is none.
+
+    Raises:
+        UserError: the file is not JSON, so something else wrote it.
+    """
+    try:
+        text = epath.Path(path).read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it to compute it again") from error
+
+
+def fact_names(folder: epath.PathLike) -> list[str]:
+    """Names, without their ending, of the facts in a folder; none if there is no folder."""
+    place = epath.Path(folder)
+    if not place.exists():
+        return []
+    return sorted(
+        item.name.removesuffix(".json")
+        for item in place.iterdir()
+        if item.name.endswith(".json") and not item.name.startswith(_TEMPORARY)
+    )
+
+
+def remove_leftovers(folder: epath.PathLike) -> None:
+    """Delete temporary files that killed processes left; only the holder of the lock may call."""
+    place = epath.Path(folder)
+    if place.exists():
+        for item in place.iterdir():
+            if item.name.startswith(_TEMPORARY):
+                item.unlink(missing_ok=True)
+
+
+def _write_and_rename(place: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=place.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, place)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    # Without this a power cut could undo the rename after others have relied on it.
+    folder = os.open(place.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,199 @@
+"""One run of a sweep as the planner sees it: its identity, what it draws, and its digest chain."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from replay_jax.config import ExperimentConfig, result_identity
+from replay_jax.data.ledger import Ledger, plan_ledger
+from replay_jax.data.mixture import step_draws
+from replay_jax.data.schedule import Schedule, build_schedule
+from replay_jax.data.token_store import TokenStore
+from replay_jax.data.views import SourceView
+from replay_jax.errors import UserError
+from replay_jax.model.flops import flops_per_token
+from replay_jax.strict import to_plain
+from replay_jax.sweep.digest import canonical_digest, describe_start, source_key, state_chain
+
+Stores = Mapping[str, TokenStore | None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One training with one result.
+
+    Attributes:
+        id: 16 hex digits of all that changes the result (`config.result_identity`).
+        name: its overrides in words; decoration only.
+        overrides: what distinguishes it in its sweep, dotted key to value.
+        config: the complete configuration.
+        schedule: what is drawn when.
+        views: which rows each source gives.
+        ledger: planned sequences and tokens.
+        chain: `digest.state_chain`.
+    """
+
+    id: str
+    name: str
+    overrides: Mapping[str, Any]
+    config: ExperimentConfig
+    schedule: Schedule
+    views: Mapping[str, SourceView]
+    ledger: Ledger
+    chain: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        """Optimizer updates of the whole run."""
+        return self.schedule.total_steps
+
+    @property
+    def tokens(self) -> int:
+        """Labels of the whole run."""
+        return self.schedule.total_sequences * self.config.training.seq_len
+
+    @property
+    def flops(self) -> float:
+        """Model FLOPs of training alone, attention counted in full."""
+        training = self.config.training
+        each = flops_per_token(self.config.model, training.seq_len, causal_half=False)
+        return each.total * self.tokens
+
+
+def describe_run(
+    config: ExperimentConfig, overrides: Mapping[str, Any], *, stores: Stores | None
+) -> Run:
+    """Build everything that is known about a run before any of it is trained.
+
+    Args:
+        config: the complete configuration.
+        overrides: what the sweep set for this run.
+        stores: prepared stores by source name, None for those not prepared; None to plan without
+            touching any data.
+
+    Raises:
+        UserError: the run cannot fit its steps, its data or its evaluation set; names the run.
+    """
+    name = run_name(config, overrides)
+    try:
+        schedule = build_schedule(
+            config.schedule,
+            batch_size=config.training.batch_size,
+            generic=config.data.generic,
+            target=config.data.target,
+        )
+        views = source_views(config, schedule, stores=stores)
+        ledger = plan_ledger(schedule, views)
+        if stores is not None:
+            _check_stores(config, schedule, stores)
+    except UserError as error:
+        raise UserError(f"run '{name}': {error}") from error
+    return Run(
+        id=result_identity(config, {source: view.fingerprint for source, view in views.items()}),
+        name=name,
+        overrides=dict(overrides),
+        config=config,
+        schedule=schedule,
+        views=views,
+        ledger=ledger,
+        chain=run_chain(config, schedule, views),
+    )
+
+
+def run_name(config: ExperimentConfig, overrides: Mapping[str, Any]) -> str:
+    """A short name for people: the last part of every overridden key and its value."""
+    parts = [f"{key.rsplit('.', 1)[-1]}={_short(value)}" for key, value in overrides.items()]
+    return " ".join(parts) or config.name
+
+
+def source_views(
+    config: ExperimentConfig, schedule: Schedule, *, stores: Stores | None
+) -> dict[str, SourceView]:
+    """The view of every source of a schedule: target budget and order from the data seed.
+
+    The target repeats, as its epochs ask; a generic source that runs out is an error.
+    """
+    declared = dict(config.data.sources)
+    views = {}
+    for name in schedule.source_names:
+        if name not in declared:
+            raise UserError(f"the schedule draws from '{name}', not among {', '.join(declared)}")
+        store = None if stores is None else stores[name]
+        is_target = name == schedule.target
+        views[name] = SourceView(
+            source=name,
+            fingerprint=_declared_fingerprint(config, name) if store is None else store.fingerprint,
+            seq_len=config.training.seq_len,
+            pool_rows=None
+            if store is None
+            else store.row_count("train", config.training.seq_len),
+            budget_rows=schedule.requested.target_sequences if is_target else None,
+            seed=config.data_seed,
+            repeat=is_target,
+            budget_seed=config.data_seed,
+        )
+    return views
+
+
+def run_chain(
+    config: ExperimentConfig, schedule: Schedule, views: Mapping[str, SourceView]
+) -> np.ndarray:
+    """The digest chain of a run, uint8 [steps + 1, DIGEST_BYTES]."""
+    weights = dict(config.training.loss_weights)
+    keys = [
+        source_key(
+            name=name,
+            view_digest=views[name].digest(),
+            loss_weight=weights[name] if name in weights else 1.0,
+        )
+        for name in schedule.source_names
+    ]
+    constant = {
+        "optimizer": to_plain(config.optimizer),
+        "batch_size": config.training.batch_size,
+        "accumulation": config.training.accumulation,
+        "document_mask": config.training.document_mask,
+    }
+    return state_chain(
+        initial=describe_start(model=to_plain(config.model), seed=config.seed),
+        constant=canonical_digest(constant),
+        draws=step_draws(schedule),
+        keys=keys,
+        learning_rates=schedule.learning_rates(),
+        resets=schedule.resets(),
+    )
+
+
+def _check_stores(config: ExperimentConfig, schedule: Schedule, stores: Stores) -> None:
+    """Raise UserError if a prepared store does not fit the model or the evaluation set."""
+    for name in schedule.source_names:
+        store = stores[name]
+        if store is None:
+            continue
+        if store.vocab_size > config.model.vocab_size:
+            raise UserError(
+                f"source '{name}' has {store.vocab_size} token ids and model.vocab_size is "
+                f"{config.model.vocab_size}: raise it to at least {store.vocab_size}"
+            )
+        held_out = store.row_count("validation", config.training.seq_len)
+        if config.evaluation.sequences > held_out:
+            raise UserError(
+                f"evaluation.sequences is {config.evaluation.sequences}, but the held-out part of "
+                f"'{name}' has {held_out} sequences: lower it or hold out more"
+            )
+
+
+def _declared_fingerprint(config: ExperimentConfig, name: str) -> str:
+    """Stands for the tokens of a source that is not prepared."""
+    source = dict(config.data.sources)[name]
+    facts = {"source": to_plain(source), "tokenizer": to_plain(config.data.tokenizer)}
+    return f"declared-{canonical_digest(facts).hex()}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"

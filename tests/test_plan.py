@@ -1,0 +1,153 @@
+"""The trie and the tasks: against brute force, under random crashes, without any training."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay_jax.data.mixture import StepDraws
+from replay_jax.sweep.digest import state_chain
+from replay_jax.sweep.trie import build_edges
+from replay_jax.sweep.work import peak_saved_states, remaining_tasks, states_in_use
+
+
+def chain_of(letters: str) -> np.ndarray:
+    """A run whose step k sees the k-th letter, the first letter being its seed."""
+    rates = np.array([ord(letter) for letter in letters[1:]], np.float32)
+    return state_chain(
+        initial=letters[0].encode(),
+        constant=b"",
+        draws=StepDraws(
+            first=np.arange(len(rates))[:, None],
+            count=np.ones((len(rates), 1), np.int64),
+            pattern=np.zeros((len(rates), 1), np.uint8),
+        ),
+        keys=(b"k" * 16,),
+        learning_rates=rates,
+        resets=np.zeros(len(rates), bool),
+    )
+
+
+RUNS = st.lists(st.text(alphabet="ab", min_size=2, max_size=9), min_size=1, max_size=8, unique=True)
+
+
+@given(RUNS)
+def test_every_distinct_prefix_is_trained_once(runs) -> None:
+    edges = build_edges([chain_of(run) for run in runs])
+    prefixes = {run[:end] for run in runs for end in range(2, len(run) + 1)}
+    assert sum(edge.steps for edge in edges) == len(prefixes)
+    for position, edge in enumerate(edges):
+        first = runs[edge.runs[0]]
+        assert {r for r, run in enumerate(runs) if run[: edge.stop.step + 1]
+                == first[: edge.stop.step + 1]} == set(edge.runs)  # fmt: skip
+        assert edge.ending == tuple(r for r in edge.runs if len(runs[r]) == edge.stop.step + 1)
+        assert edge.ending or len(edge.children) > 1
+        assert (edge.parent is None) == (edge.start.step == 0)
+        if edge.parent is not None:
+            assert edge.parent < position and edges[edge.parent].stop == edge.start
+            assert position in edges[edge.parent].children
+    ends = sorted(run for edge in edges for run in edge.ending)
+    assert ends == list(range(len(runs)))
+
+
+def test_subtrees_are_finished_before_the_next_begins() -> None:
+    edges = build_edges([chain_of(run) for run in ("aabb", "abaa", "aaba", "abab")])
+    assert [edge.runs for edge in edges] == [(0, 2), (0,), (2,), (1, 3), (1,), (3,)]
+
+
+class Disk:
+    """Saved states and finished runs, with every rule that the executor must keep asserted."""
+
+    def __init__(self) -> None:
+        self.saved: dict[str, int] = {}
+        self.done: set[str] = set()
+        self.trained_ends: list[str] = []
+
+    def work(self, runs, *, keep: bool, tasks_before_crash: int | None = None) -> int:
+        """Do (some of) the remaining tasks in order; returns the steps trained."""
+        chains = [chain_of(run) for run in runs]
+        edges = build_edges(chains)
+        done = {position for position, run in enumerate(runs) if run in self.done}
+        tasks = remaining_tasks(edges, chains=chains, done=done, saved=self.saved, keep_states=keep)
+        steps = 0
+        finished: set[int] = set()
+        for task in tasks[:tasks_before_crash]:
+            assert task.parent is None or task.parent in finished
+            assert task.start.step == 0 or task.start.digest in self.saved
+            assert task.steps > 0 or task.ending
+            steps += task.steps
+            if task.steps:
+                self.trained_ends.append(task.stop.digest)
+            if task.save:
+                self.saved[task.stop.digest] = task.stop.step
+            self.done |= {runs[run] for run in task.ending}
+            finished.add(task.edge)
+            if not keep:
+                in_use = states_in_use(tasks, finished=finished)
+                self.saved = {d: s for d, s in self.saved.items() if d in in_use}
+        if tasks_before_crash is None:
+            assert self.done >= set(runs)
+        return steps
+
+
+@given(RUNS, st.lists(st.integers(0, 4), max_size=6), st.booleans())
+def test_no_finished_edge_is_trained_again_after_crashes(runs, crashes, keep) -> None:
+    disk = Disk()
+    steps = sum(disk.work(runs, keep=keep, tasks_before_crash=count) for count in crashes)
+    steps += disk.work(runs, keep=keep)
+    assert steps == len({run[:end] for run in runs for end in range(2, len(run) + 1)})
+    assert len(disk.trained_ends) == len(set(disk.trained_ends))
+    assert disk.work(runs, keep=keep) == 0
+    assert keep or not disk.saved
+
+
+@given(RUNS, RUNS)
+def test_a_grown_sweep_trains_only_from_kept_states_on(old, new) -> None:
+    disk = Disk()
+    disk.work(old, keep=True)
+    kept = set(disk.saved)
+    runs = list(dict.fromkeys(old + new))
+    known = {chain_of(run)[step].tobytes().hex() for run in old for step in range(len(run))}
+    steps = disk.work(runs, keep=True)
+    # New states, plus at most the way from the last kept state to where a new run parts.
+    chains = {run: chain_of(run) for run in runs if run not in old}
+    fresh = {c[s].tobytes() for c in chains.values() for s in range(1, len(c))}
+    fresh = {digest for digest in fresh if digest.hex() not in known}
+    again = {
+        c[s].tobytes()
+        for c in chains.values()
+        for s in range(1, len(c))
+        if c[s].tobytes().hex() in known
+        and not any(c[later].tobytes().hex() in kept for later in range(s, len(c)))
+    }
+    assert len(fresh) <= steps <= len(fresh) + len(again)
+
+
+def test_a_checkpoint_inside_an_edge_is_the_place_to_resume() -> None:
+    chain = chain_of("aaaaaa")
+    edges = build_edges([chain])
+    saved = {chain[step].tobytes().hex(): step for step in (2, 3)}
+    (task,) = remaining_tasks(edges, chains=[chain], done=(), saved=saved, keep_states=False)
+    assert (task.start.step, task.stop.step, task.parent, task.save) == (3, 5, None, False)
+    # A state of the same step that another run left is not on the way.
+    other = {chain_of("aabbbb")[3].tobytes().hex(): 3}
+    (task,) = remaining_tasks(edges, chains=[chain], done=(), saved=other, keep_states=False)
+    assert task.start.step == 0
+
+
+def test_peak_counts_states_that_wait_for_their_last_child() -> None:
+    chains = [chain_of(run) for run in ("aaaa", "aaab", "aabb", "abbb")]
+    tasks = remaining_tasks(
+        build_edges(chains), chains=chains, done=(), saved={}, keep_states=False
+    )
+    # The initial state is computed again; those of "aa" and "aaa" wait together.
+    assert peak_saved_states(tasks) == 2
+    line = [chain_of("aaaa")]
+    alone = remaining_tasks(build_edges(line), chains=line, done=(), saved={}, keep_states=False)
+    assert peak_saved_states(alone) == 0
+
+
+@pytest.mark.parametrize("runs", [["ab"], ["ab", "ba"]])
+def test_runs_that_share_nothing_are_edges_of_their_own(runs) -> None:
+    edges = build_edges([chain_of(run) for run in runs])
+    assert [edge.steps for edge in edges] == [1] * len(runs)
