@@ -124,6 +124,14 @@ class CheckpointConfig:
             raise UserError(f"checkpoint.keep is {self.keep}; it must be at least 1.")
 
 
+@dataclass(frozen=True)
+class LoggingConfig:
+    """Where metrics go besides the JSON lines: TensorBoard event files, a W&B project ("" none)."""
+
+    tensorboard: bool = False
+    wandb_project: str = ""
+
+
 def nearest_divisor(number: int, wanted: int) -> int:
     """The divisor of `number` that is nearest to `wanted` (the smaller one of two as near)."""
     divisors = (d for d in range(1, number + 1) if number % d == 0)

@@ -1,0 +1,279 @@
+"""A span of training in reading order: dispatch a step, fetch the next batch, read the last step.
+
+The devices always have a step to work on while the host reads the metrics of the one before, so
+nothing here waits for a step that was just started, except at the points where the caller looks at
+the state.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from replay_jax.errors import UserError
+from replay_jax.training.config import OptimizerConfig
+from replay_jax.training.gradient import DeviceBatch
+from replay_jax.training.metrics import StepRecord, TimeSplit
+from replay_jax.training.optimizer import hyperparameters
+from replay_jax.training.step import (
+    StepMetrics,
+    StepProgram,
+    TrainState,
+    place_batch,
+    place_hyper,
+)
+
+HostBatch = Mapping[str, np.ndarray]
+_ROWS_NAMED = 16
+
+
+class NonFiniteLoss(FloatingPointError):
+    """A loss or gradient norm that is not a number; `step` is the update's 0-based number."""
+
+    def __init__(self, message: str, record: StepRecord) -> None:
+        super().__init__(message)
+        self.step = record.index
+        self.source = record.source
+        self.row = record.row
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which updates to make: numbers `start` to `stop - 1` of a run.
+
+    `learning_rates` and `resets` are indexed by the update's number in the run; a reset happens
+    before its update. `points` are the numbers of completed updates at which the caller wants
+    the state (evaluations, checkpoints).
+    """
+
+    start: int
+    stop: int
+    learning_rates: np.ndarray
+    resets: np.ndarray
+    optimizer: OptimizerConfig
+    source_names: tuple[str, ...]
+    points: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.stop <= min(len(self.learning_rates), len(self.resets)):
+            raise ValueError(
+                f"A span from {self.start} to {self.stop} needs {self.stop} learning rates and "
+                f"resets, not {len(self.learning_rates)} and {len(self.resets)}."
+            )
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The compiled step and optimizer reset on their mesh (`step.compile_train_step`, …)."""
+
+    mesh: Mesh
+    step: StepProgram
+    reset: Callable[[TrainState], TrainState]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Trace the updates `first` to `last - 1` into a directory, for xprof."""
+
+    first: int
+    last: int
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the caller does along the way.
+
+    `on_step` gets every update's record, in order, one step late. `on_point` gets the number of
+    completed updates and the state, which it must not keep: the next update consumes it; every
+    record up to there has been given out and found finite. `should_stop` is asked before each
+    update, with the number of completed ones; several hosts must answer alike.
+    """
+
+    on_step: Callable[[StepRecord], None]
+    on_point: Callable[[int, TrainState], None]
+    should_stop: Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class SpanEnd:
+    """Where a span ended: the state after `step` updates, and whether it was told to stop."""
+
+    state: TrainState
+    step: int
+    stopped: bool
+
+
+def train_span(
+    state: TrainState,
+    *,
+    span: Span,
+    programs: Programs,
+    batches: Iterator[HostBatch],
+    hooks: Hooks,
+    clock: TimeSplit,
+    profile: Profile | None = None,
+) -> SpanEnd:
+    """Train from `span.start` to `span.stop`; the given state is consumed.
+
+    `batches` yields this host's part of the batches of the span, in order, and is not asked for
+    more. Raises NonFiniteLoss as soon as the loss or gradient norm of an update is seen not to be
+    finite; no point is reached after it.
+    """
+    flight = _Flight(span, hooks)
+    tracer = _Tracer(profile)
+    # All but the learning rate stays the same, so it is placed once.
+    hyper = place_hyper(hyperparameters(span.optimizer, 0.0), programs.mesh)
+    stopped, step = False, span.start
+    with clock.measure("train"), tracer:
+        batch = _fetch(batches, programs.mesh, flight, clock) if span.start < span.stop else None
+        while step < span.stop:
+            if hooks.should_stop(step):
+                stopped = True
+                break
+            assert batch is not None
+            tracer.before(step, state)
+            if span.resets[step]:
+                state = programs.reset(state)
+            rate = {"learning_rate": np.float32(span.learning_rates[step])}
+            hyper = {**hyper, **place_hyper(rate, programs.mesh)}
+            # Anything that is still on the host here would be copied again at every step.
+            with jax.transfer_guard("disallow"):
+                state, metrics = programs.step(state, batch.placed, hyper)
+            flight.launch(step, metrics, batch.host)
+            step += 1
+            if step < span.stop:
+                batch = _fetch(batches, programs.mesh, flight, clock)
+            flight.land_all_but_last()
+            if step in span.points:
+                flight.land_all()
+                hooks.on_point(step, state)
+        flight.land_all()
+        tracer.before(step, state)
+    return SpanEnd(state, step, stopped)
+
+
+def parse_profile(steps: str, directory: Path) -> Profile:
+    """Read "a:b": trace updates a to b - 1. Raises UserError for anything else."""
+    first, _, last = steps.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise UserError(f"--profile_steps takes two step numbers such as 10:13, not {steps!r}.")
+    return Profile(int(first), int(last), directory)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    host: HostBatch
+    placed: DeviceBatch
+
+
+@dataclass(frozen=True)
+class _Launched:
+    index: int
+    metrics: StepMetrics
+    host: HostBatch
+
+
+class _Flight:
+    """Updates that were started and whose metrics the host has not read."""
+
+    def __init__(self, span: Span, hooks: Hooks) -> None:
+        self._span, self._hooks = span, hooks
+        self._launched: list[_Launched] = []
+
+    def launch(self, index: int, metrics: StepMetrics, host: HostBatch) -> None:
+        self._launched.append(_Launched(index, metrics, host))
+
+    def is_idle(self) -> bool:
+        """Whether the devices have finished all that was started."""
+        if not self._launched:
+            return True
+        last = self._launched[-1].metrics.gradient_norm
+        return bool(last.is_ready())  # type: ignore[attr-defined]
+
+    def land_all_but_last(self) -> None:
+        while len(self._launched) > 1:
+            self._land()
+
+    def land_all(self) -> None:
+        while self._launched:
+            self._land()
+
+    def _land(self) -> None:
+        launched = self._launched.pop(0)
+        metrics: StepMetrics = jax.device_get(launched.metrics)
+        record = StepRecord(
+            index=launched.index,
+            learning_rate=float(self._span.learning_rates[launched.index]),
+            nats=np.asarray(metrics.nats),
+            weights=np.asarray(metrics.weights),
+            gradient_norm=float(metrics.gradient_norm),
+            parameter_norm=float(metrics.parameter_norm),
+            source=launched.host["source"],
+            row=launched.host["row"],
+        )
+        if not record.is_finite():
+            raise NonFiniteLoss(_non_finite(record, self._span.source_names), record)
+        self._hooks.on_step(record)
+
+
+class _Tracer:
+    """Starts and stops the profiler around the steps asked for, also when a span ends early."""
+
+    def __init__(self, profile: Profile | None) -> None:
+        self._profile, self._running = profile, False
+
+    def __enter__(self) -> "_Tracer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def before(self, step: int, state: TrainState) -> None:
+        """Called before update `step`, with the state that it starts from."""
+        if self._profile is None:
+            return
+        if self._running and step >= self._profile.last:
+            jax.block_until_ready(state)
+            self._stop()
+        elif not self._running and self._profile.first <= step < self._profile.last:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(str(self._profile.directory))
+            self._running = True
+
+    def _stop(self) -> None:
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
+
+
+def _fetch(batches: Iterator[HostBatch], mesh: Mesh, flight: _Flight, clock: TimeSplit) -> _Placed:
+    """Take the next batch to the devices while they work on the last step.
+
+    The time counts as waiting for data only if the devices ran out of work meanwhile: an upper
+    bound, as part of it they were still busy.
+    """
+    before = clock.seconds["train"]
+    host = next(batches)
+    placed = place_batch(host, mesh)
+    if flight.is_idle():
+        clock.move(clock.seconds["train"] - before, source="train", to="data_wait")
+    return _Placed(host, placed)
+
+
+def _non_finite(record: StepRecord, source_names: tuple[str, ...]) -> str:
+    rows = []
+    for number, name in enumerate(source_names):
+        mine = record.row[record.source == number].tolist()
+        if mine:
+            more = f" and {len(mine) - _ROWS_NAMED} more" if len(mine) > _ROWS_NAMED else ""
+            rows.append(f"{name} {', '.join(str(row) for row in mine[:_ROWS_NAMED])}{more}")
+    cause = "" if record.weights.sum() > 0 else " (all loss weights of the batch are zero)"
+    return (
+        f"Update {record.index} has loss {float(record.nats.sum()):g} nats in "
+        f"{float(record.weights.sum()):g} tokens and gradient norm {record.gradient_norm:g}"
+        f"{cause}; the rows of its batch are {'; '.join(rows)}."
+    )
