@@ -1,0 +1,161 @@
+"""What a step is compiled for: a named TPU slice that need not be there, or the local devices.
+
+Peak bf16 FLOP/s, HBM and interconnect of TPU chips are those of Google Cloud's pages on each
+version (cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e, read 2026-11). The pages state the
+interconnect of a chip; a link carries it divided by the number of links and by two directions.
+"""
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from replay_jax.errors import UserError
+
+_GIB = 1024**3
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What one chip can do at best; rates are per second.
+
+    `hbm_bytes` is what the compiler lets a program use, a little less than the chip has.
+    `link_bandwidth` is bytes in one direction of one link; an axis of the torus of a multiple of
+    `wrap` chips is closed to a ring. `options` are what libtpu must be told so that one JAX device
+    is one chip.
+    """
+
+    name: str
+    peak_flops: float
+    hbm_bytes: int
+    hbm_bandwidth: float
+    link_bandwidth: float
+    wrap: int
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+_MEGACORE = (("chip_config_name", "megacore"),)
+
+# HBM bytes are those in libtpu 0.0.52's own message when a program does not fit.
+CHIPS: dict[str, Chip] = {
+    # 275 TFLOP/s, 32 GiB at 1200 GB/s; six links of 50 GB/s each way (Jouppi et al. 2023,
+    # arXiv 2304.01433, table 4).
+    "v4": Chip("TPU v4", 275e12, int(30.75 * _GIB), 1200e9, 50e9, 4, _MEGACORE),
+    # 197 TFLOP/s, 16 GB at 819 GB/s; 400 GB/s both ways over four links.
+    "v5e": Chip("TPU v5e", 197e12, int(15.75 * _GIB), 819e9, 50e9, 16),
+    # 459 TFLOP/s, 95 GiB at 2765 GB/s; 1200 GB/s both ways over six links.
+    "v5p": Chip("TPU v5p", 459e12, int(95.73 * _GIB), 2765e9, 100e9, 4, _MEGACORE),
+    # 918 TFLOP/s, 32 GB at 1638 GB/s; 800 GB/s both ways over four links.
+    "v6e": Chip("TPU v6e", 918e12, int(31.24 * _GIB), 1638e9, 100e9, 16),
+}
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
+_SQUARES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+# Shapes that Google Cloud rents, up to 512 chips; each was described by libtpu 0.0.52.
+KNOWN_SHAPES = {"v4": _CUBES, "v5e": _SQUARES, "v5p": _CUBES, "v6e": _SQUARES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Devices to compile for: their name, chip, extent per axis of the torus, and descriptions."""
+
+    name: str
+    chip: Chip
+    extent: tuple[int, ...]
+    devices: tuple[jax.Device, ...]
+
+
+def tpu_slice(name: str) -> Target:
+    """Describe a TPU slice such as "v4:4x4x4", one device per chip; no TPU is needed.
+
+    Raises:
+        UserError: the slice is not known (the message lists those that are), or libtpu is missing.
+    """
+    version, _, shape = name.partition(":")
+    if shape not in KNOWN_SHAPES.get(version, ()):
+        known = "; ".join(f"{chip}: {', '.join(shapes)}" for chip, shapes in KNOWN_SHAPES.items())
+        raise UserError(f"Topology {name!r} is not known; write CHIP:SHAPE with one of {known}.")
+    try:
+        import libtpu  # noqa: F401
+    except ImportError as missing:
+        raise UserError(
+            f"Compiling for {name} needs libtpu, which is not installed; "
+            "pip install 'replay-jax[tpu]' (Linux; no TPU is needed)."
+        ) from missing
+    from jax.experimental import topologies
+
+    chip = CHIPS[version]
+    description = topologies.get_topology_desc(
+        platform="tpu", topology_name=name, **dict(chip.options)
+    )
+    extent = tuple(int(length) for length in shape.split("x"))
+    return Target(name, chip, extent, tuple(description.devices))
+
+
+def local_devices() -> Target:
+    """Describe the devices of this process; a chip that is not in the table is measured."""
+    devices = tuple(jax.devices())
+    found = [chip for chip in CHIPS.values() if _same_kind(chip.name, devices[0].device_kind)]
+    chip = found[0] if found else _measured_chip(devices[0], len(jax.local_devices()))
+    return Target("local", chip, (len(devices),), devices)
+
+
+def wire_bandwidth(target: Target, devices: Sequence[jax.Device]) -> float:
+    """Bytes/s that each device of a group can send to the others of the group.
+
+    On a torus a group uses the links of the axes along which it extends: two for an axis that is
+    closed to a ring and wholly used, one otherwise. Elsewhere it is the chip's one link.
+    """
+    coords = [getattr(device, "coords", None) for device in devices]
+    links = 0
+    for axis, length in enumerate(target.extent):
+        used = {c[axis] for c in coords if c is not None}
+        if len(used) > 1:
+            links += 2 if len(used) == length and length % target.chip.wrap == 0 else 1
+    return max(links, 1) * target.chip.link_bandwidth
+
+
+def _same_kind(chip: str, kind: str) -> bool:
+    """Whether JAX's `device_kind` ("TPU v5 lite", "TPU v5p", "TPU v4") is the chip of a name."""
+    lite = re.sub(r" lite$", "e", kind)
+    return chip == ("TPU v5p" if lite == "TPU v5" else lite)
+
+
+def _measured_chip(device: jax.Device, sharing: int) -> Chip:
+    """Speeds of a device by trial: a large matrix product and a large copy, best of five.
+
+    `sharing` devices share them (fake CPU devices). Memory is what the device reports, or the
+    machine's. Products are float32 on a CPU, bfloat16 elsewhere.
+    """
+    dtype = jnp.float32 if device.platform == "cpu" else jnp.bfloat16
+    size = 2048 if device.platform == "cpu" else 8192
+    square = jax.device_put(jnp.ones((size, size), dtype), device)
+    long = jax.device_put(jnp.ones((64 * 1024**2,), jnp.float32), device)
+    flops = 2.0 * size**3 / _best_seconds(jax.jit(jnp.dot), square, square)
+    bandwidth = 2.0 * long.nbytes / _best_seconds(jax.jit(jnp.negative), long)
+    stats = device.memory_stats() or {}
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = int(stats["bytes_limit"]) if "bytes_limit" in stats else host // sharing
+    return Chip(
+        name=f"{device.device_kind}, measured",
+        peak_flops=flops / sharing,
+        hbm_bytes=memory,
+        hbm_bandwidth=bandwidth / sharing,
+        link_bandwidth=bandwidth / sharing,
+        wrap=1,
+    )
+
+
+def _best_seconds(function: Any, *arguments: jax.Array) -> float:
+    """Shortest of five runs after one that compiles."""
+    jax.block_until_ready(function(*arguments))
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
