@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven over the W3C WebDriver protocol with the standard library."""
+"""A headless Chromium for tests, driven over the W3C WebDriver protocol."""
 
 import base64
 import json

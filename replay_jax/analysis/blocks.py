@@ -1,0 +1,131 @@
+"""The pieces a report is made of; each may belong to one target or to all of them (target None)."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import altair as alt
+
+
+@dataclass(frozen=True)
+class Note:
+    """One paragraph; tone "plain" or "caution"."""
+
+    words: str
+    target: str | None = None
+    tone: str = "plain"
+    kind: ClassVar[str] = "note"
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of sentences; tone "plain" or "caution"."""
+
+    items: tuple[str, ...]
+    target: str | None = None
+    tone: str = "plain"
+    kind: ClassVar[str] = "list"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines shown as they are: a command or a configuration."""
+
+    words: str
+    target: str | None = None
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table column; align "left", "right" or "left wrap"."""
+
+    title: str
+    align: str = "left"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table row, one string per column; strong rows are the ones to look at first."""
+
+    cells: tuple[str, ...]
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a title above it and a remark below it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    words: str = ""
+    target: str | None = None
+    folded: bool = False
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with a caption that says what to look for; `name` is unique and a file name."""
+
+    name: str
+    caption: str
+    chart: alt.TopLevelMixin
+    target: str | None = None
+    kind: ClassVar[str] = "figure"
+
+    def spec(self) -> dict[str, Any]:
+        """Return the Vega-Lite specification as plain data."""
+        return dict(self.chart.to_dict())
+
+
+Block = Note | Bullets | Code | Table | Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the report; `anchor` is its address within the page."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline number with what it means and a remark under it."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one target: a verdict, one sentence and its numbers.
+
+    `tone` is "good" when the study can tell and "doubt" when it cannot.
+    """
+
+    target: str | None
+    verdict: str
+    sentence: str
+    tone: str
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that a report shows, before it becomes HTML."""
+
+    title: str
+    question: str
+    targets: tuple[str, ...]
+    answers: tuple[Answer, ...]
+    sections: tuple[Section, ...]
+    footer: str
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Return every figure in reading order."""
+        blocks = (block for section in self.sections for block in section.blocks)
+        return tuple(block for block in blocks if isinstance(block, Figure))

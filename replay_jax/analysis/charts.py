@@ -1,0 +1,211 @@
+"""Charts that compare finished runs: plain rows in, an Altair chart out."""
+
+from collections.abc import Sequence
+
+import altair as alt
+
+from replay_jax.analysis.encodings import (
+    GENERIC_LOSS,
+    HEIGHT,
+    REPLAY,
+    TARGET_LOSS,
+    Row,
+    colours_of,
+    data,
+    loss_axis,
+    series_names,
+    tip,
+)
+from replay_jax.analysis.theme import HEATMAP_COLOURS, REFERENCE_COLOUR
+
+
+def efficiency_chart(
+    *, curve: Sequence[Row], reference: Sequence[Row], candidates: Sequence[Row]
+) -> alt.LayerChart:
+    """Return the reference law with its band, its seeds, and what each schedule is worth on it.
+
+    Rows: curve {tokens, loss, low, high, extrapolated}; reference {tokens, loss, seed}; candidates
+    {series, tokens, loss, equivalent, equivalent_low, equivalent_high, marked, worth}. A line runs
+    from a schedule's own budget to the point of the law with the same loss: its length is the
+    multiplier. Candidates that no point of the law matches have `equivalent` None.
+    """
+    tokens = alt.X(
+        "tokens:Q", title="unique target data (tokens)", scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(format="~s", grid=False, tickCount=6),
+    )  # fmt: skip
+    colour, shape = colours_of(series_names(candidates), title=None)
+    law = alt.Chart(data(curve))
+    band = law.mark_area(color=REFERENCE_COLOUR, opacity=0.2).encode(
+        x=tokens, y=loss_axis("low", TARGET_LOSS), y2="high:Q"
+    )
+    line = law.mark_line(color=REFERENCE_COLOUR).encode(
+        x=tokens,
+        y=loss_axis("loss", TARGET_LOSS),
+        strokeDash=alt.StrokeDash(
+            "range:N",
+            title=None,
+            scale=alt.Scale(domain=["reference law", "extrapolated"], range=[[1, 0], [3, 4]]),
+            legend=alt.Legend(symbolStrokeColor=REFERENCE_COLOUR, symbolType="stroke"),
+        ),
+        tooltip=[
+            tip("tokens", "target tokens", ",.0f"),
+            tip("loss", "law, nats per token", ".3f"),
+            tip("low", "from", ".3f"),
+            tip("high", "to", ".3f"),
+        ],
+    )
+    seeds = alt.Chart(data(reference)).mark_point(
+        color=REFERENCE_COLOUR, size=34, filled=True, opacity=0.75
+    ).encode(
+        x=tokens, y=loss_axis("loss", TARGET_LOSS),
+        tooltip=[tip("tokens", "target tokens", ",.0f"), tip("loss", "reference run", ".3f"),
+                 tip("seed", "seed")],
+    )  # fmt: skip
+    tips = [
+        tip("series", "schedule"),
+        tip("tokens", "target tokens", ",.0f"),
+        tip("loss", "nats per token, mean of seeds", ".3f"),
+        tip("setting", "setting"),
+        tip("worth", "worth on the law"),
+    ]
+    own = alt.Chart(data(candidates))
+    reached = own.transform_filter("isValid(datum.equivalent)")
+    worth = reached.mark_rule(strokeWidth=1.75, strokeDash=[2, 3]).encode(
+        x=tokens, x2="equivalent:Q", y=loss_axis("loss", TARGET_LOSS), color=colour, tooltip=tips
+    )
+    spread = reached.mark_rule(strokeWidth=6, opacity=0.35).encode(
+        x=alt.X("equivalent_low:Q"), x2="equivalent_high:Q", y="loss:Q", color=colour, tooltip=tips
+    )
+    points = own.mark_point(size=95, filled=True, opacity=1).encode(
+        x=tokens, y=loss_axis("loss", TARGET_LOSS), color=colour, shape=shape, tooltip=tips
+    )
+    return alt.layer(band, line, seeds, spread, worth, points).properties(height=400)
+
+
+def replay_chart(means: Sequence[Row], seeds: Sequence[Row], *, loss_title: str) -> alt.LayerChart:
+    """Return loss against replay fraction: one line per budget through the means, every seed a dot.
+
+    Rows: means {series, rho, loss, setting, seeds, best}; seeds {series, rho, loss, seed}.
+    """
+    rho = alt.X("rho:Q", title=REPLAY, scale=alt.Scale(nice=False, padding=14))
+    colour, shape = colours_of(series_names(means), title="target tokens")
+    tips = [
+        tip("series", "target tokens"),
+        tip("rho", "replay fraction", ".4~f"),
+        tip("loss", "nats per token, mean", ".3f"),
+        tip("seeds", "seeds"),
+        tip("setting", "best setting"),
+    ]
+    base = alt.Chart(data(means)).encode(x=rho, y=loss_axis("loss", loss_title), color=colour)
+    dots = alt.Chart(data(seeds)).mark_point(size=26, opacity=0.55).encode(
+        x=rho, y=loss_axis("loss", loss_title), color=colour,
+        tooltip=[tip("series", "target tokens"), tip("rho", "replay fraction", ".4~f"),
+                 tip("loss", "nats per token", ".3f"), tip("seed", "seed")],
+    )  # fmt: skip
+    line = base.mark_line()
+    points = base.mark_point(size=85).encode(shape=shape, tooltip=tips)
+    ring = (
+        base.transform_filter("datum.best")
+        .mark_point(size=330, filled=False, strokeWidth=2)
+        .encode(tooltip=tips)
+    )
+    return alt.layer(line, dots, points, ring).properties(height=HEIGHT)
+
+
+def heatmap_chart(cells: Sequence[Row]) -> alt.LayerChart:
+    """Return rho (rows) against alpha (columns), the best cell boxed, as in the paper's figure 7.
+
+    Rows: {rho, alpha, loss, low, high, best, dark, setting, seeds}; `dark` cells get white text.
+    """
+    alpha = alt.X(
+        "alpha:O", title="allocation α (share of the target tokens kept for stage 2)",
+        axis=alt.Axis(labelAngle=0, domain=False, ticks=False),
+        scale=alt.Scale(paddingInner=0.04, paddingOuter=0.03), sort="ascending",
+    )  # fmt: skip
+    rho = alt.Y(
+        "rho:O", title="replay fraction ρ", sort="ascending",
+        axis=alt.Axis(domain=False, ticks=False),
+        scale=alt.Scale(paddingInner=0.06, paddingOuter=0.04),
+    )  # fmt: skip
+    tips = [
+        tip("rho", "replay fraction"),
+        tip("alpha", "allocation"),
+        tip("loss", "nats per token, mean", ".3f"),
+        tip("low", "lowest seed", ".3f"),
+        tip("high", "highest seed", ".3f"),
+        tip("seeds", "seeds"),
+        tip("setting", "best setting"),
+    ]
+    base = alt.Chart(data(cells)).encode(x=alpha, y=rho)
+    colour = alt.Color(
+        "loss:Q",
+        scale=alt.Scale(range=list(reversed(HEATMAP_COLOURS)), interpolate="lab", zero=False),
+        legend=alt.Legend(title="nats per token", orient="right", gradientLength=160,
+                          format=".2f"),
+    )  # fmt: skip
+    squares = base.mark_rect(cornerRadius=3).encode(color=colour, tooltip=tips)
+    text = base.mark_text(fontSize=13).encode(
+        text=alt.Text("loss:Q", format=".3f"),
+        color=alt.condition("datum.dark", alt.value("#ffffff"), alt.value("#14171c")),
+        tooltip=tips,
+    )
+    box = base.transform_filter("datum.best").mark_rect(style="box", cornerRadius=3)
+    height = 56 * len({row["rho"] for row in cells}) + 40
+    return alt.layer(squares, text, box).properties(height=height)
+
+
+def quadratic_chart(
+    points: Sequence[Row], curve: Sequence[Row], minima: Sequence[Row]
+) -> alt.LayerChart:
+    """Return loss against -ln(1 - rho) with a degree-2 fit per series and the fitted minimum.
+
+    Rows: points {series, strength, rho, loss, seed}; curve {series, strength, loss}; minima
+    {series, strength, rho, loss}, only those that may be shown.
+    """
+    strength = alt.X(
+        "strength:Q", title="replay strength −ln(1 − ρ)", scale=alt.Scale(nice=False, padding=14)
+    )
+    colour, shape = colours_of(series_names(points), title="target tokens")
+    line = alt.Chart(data(curve)).mark_line().encode(
+        x=strength, y=loss_axis("loss", TARGET_LOSS), color=colour
+    )  # fmt: skip
+    dots = alt.Chart(data(points)).mark_point(size=45, opacity=0.75).encode(
+        x=strength, y=loss_axis("loss", TARGET_LOSS), color=colour, shape=shape,
+        tooltip=[tip("series", "target tokens"), tip("rho", "replay fraction", ".4~f"),
+                 tip("loss", "nats per token", ".3f"), tip("seed", "seed")],
+    )  # fmt: skip
+    least = alt.Chart(data(minima))
+    rule = least.mark_rule(strokeDash=[4, 4], strokeWidth=1.5).encode(x=strength, color=colour)
+    label = least.mark_text(style="annotation", dy=-6, align="left", dx=5, baseline="bottom")
+    text = label.encode(x=strength, y=loss_axis("loss", TARGET_LOSS), text="label:N")
+    return alt.layer(line, dots, rule, text).properties(height=HEIGHT)
+
+
+def pareto_chart(points: Sequence[Row], front: Sequence[Row]) -> alt.LayerChart:
+    """Return target loss against generic loss, one point per setting, the best trades joined.
+
+    Rows: points {series, target, generic, target_low, target_high, generic_low, generic_high,
+    setting, seeds}; front {target, generic} in order. Down and to the left is better on both.
+    """
+    target = alt.X("target:Q", title=TARGET_LOSS, scale=alt.Scale(zero=False, padding=12))
+    generic = loss_axis("generic", GENERIC_LOSS)
+    colour, shape = colours_of(series_names(points), title="replay fraction ρ")
+    tips = [
+        tip("series", "replay fraction"),
+        tip("target", "target, nats per token", ".3f"),
+        tip("generic", "generic, nats per token", ".3f"),
+        tip("setting", "setting"),
+        tip("seeds", "seeds"),
+    ]
+    base = alt.Chart(data(points)).encode(color=colour)
+    across = base.mark_rule(opacity=0.45).encode(
+        x=alt.X("target_low:Q", title=TARGET_LOSS), x2="target_high:Q", y=generic
+    )
+    up = base.mark_rule(opacity=0.45).encode(
+        x=target, y=alt.Y("generic_low:Q", title=GENERIC_LOSS), y2="generic_high:Q"
+    )
+    dots = base.mark_point(size=80).encode(x=target, y=generic, shape=shape, tooltip=tips)
+    line = alt.Chart(data(front)).mark_line(style="rule", interpolate="step-before").encode(
+        x=target, y=generic, order=alt.Order("target:Q")
+    )  # fmt: skip
+    return alt.layer(line, across, up, dots).properties(height=400)

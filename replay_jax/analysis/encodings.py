@@ -1,0 +1,56 @@
+"""What all charts share: how rows become data, and how losses, series and tooltips are encoded.
+
+Rows are dicts of JSON values, so that a chart's data can be read in the page as they are. Losses
+are nats per token, budgets are tokens, `rho` is the replay fraction and `alpha` the allocation.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from replay_jax.analysis.theme import SERIES_COLOURS, SERIES_SHAPES
+
+Row = Mapping[str, Any]
+
+TARGET_LOSS = "target loss, held out (nats per token)"
+GENERIC_LOSS = "generic loss, held out (nats per token)"
+REPLAY = "replay fraction ρ (generic share of stage 2)"
+HEIGHT = 340
+
+
+def data(rows: Sequence[Row]) -> alt.Data:
+    """Rows as inline data of a chart."""
+    return alt.Data(values=[dict(row) for row in rows])
+
+
+def loss_axis(field: str, title: str) -> alt.Y:
+    """A loss axis: quantitative, titled with its unit, not forced to zero."""
+    return alt.Y(field, type="quantitative", title=title, scale=alt.Scale(zero=False, nice=True))
+
+
+def colours_of(names: Sequence[str], *, title: str | None) -> tuple[alt.Color, alt.Shape]:
+    """Colour and shape of the field `series`, in the order of `names`."""
+    count = len(names)
+    colours = [SERIES_COLOURS[i % len(SERIES_COLOURS)] for i in range(count)]
+    shapes = [SERIES_SHAPES[i % len(SERIES_SHAPES)] for i in range(count)]
+    shown = alt.Legend(title=title)
+    return (
+        alt.Color(
+            "series:N", scale=alt.Scale(domain=list(names), range=colours), legend=shown, sort=None
+        ),
+        alt.Shape(
+            "series:N", scale=alt.Scale(domain=list(names), range=shapes), legend=shown, sort=None
+        ),
+    )
+
+
+def series_names(rows: Sequence[Row]) -> list[str]:
+    """The different values of `series`, in the order of the rows."""
+    return list(dict.fromkeys(str(row["series"]) for row in rows))
+
+
+def tip(field: str, title: str, form: str | None = None) -> alt.Tooltip:
+    """One line of a tooltip; `form` is a d3 number format, None for words."""
+    kind = "nominal" if form is None else "quantitative"
+    return alt.Tooltip(field, type=kind, title=title, **({} if form is None else {"format": form}))
