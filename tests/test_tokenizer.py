@@ -1,0 +1,210 @@
+"""Tokenizers: exact byte counts, no way to forge an end of text, training that repeats itself."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from replay_jax.data.pieces import text_pieces
+from replay_jax.data.tokenizer import (
+    END_OF_TEXT,
+    Tokenizer,
+    TokenizerConfig,
+    byte_tokenizer,
+    load_tokenizer,
+    open_tokenizer,
+    token_ids,
+)
+from replay_jax.data.tokenizer_training import sample_texts, train_bpe
+from replay_jax.errors import UserError
+
+WORDS = (
+    "the target data is scarce and generic data is not 12345 naïve größe データ 🎉 if x==1:".split()
+)
+LLAMA3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def prose(seed: int, words: int) -> str:
+    rng = random.Random(seed)
+    gaps = [" ", " ", " ", "\n", "  ", "\n\n    ", ", "]
+    coined = ["".join(rng.choices(("ba", "le", "mi", "tor", "unk"), k=3)) for _ in range(20)]
+    return "".join(rng.choice(WORDS + coined) + rng.choice(gaps) for _ in range(words))
+
+
+@pytest.fixture(scope="module")
+def bpe() -> Tokenizer:
+    return train_bpe([prose(seed, 400) for seed in range(40)], 400)
+
+
+def test_bytes_are_their_own_ids() -> None:
+    tokenizer = byte_tokenizer()
+    ids = tokenizer.encode("aé\0")
+    assert ids.tolist() == list("aé\0".encode())
+    assert (tokenizer.vocab_size, tokenizer.eos_id) == (257, 256)
+    assert tokenizer.decode([*ids.tolist(), tokenizer.eos_id]) == "aé\0"
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=60))
+def test_token_bytes_sum_to_the_text(bpe: Tokenizer, text: str) -> None:
+    for tokenizer in (bpe, byte_tokenizer()):
+        ids = tokenizer.encode(text)
+        assert int(tokenizer.byte_lengths[ids].sum()) == len(text.encode())
+        assert tokenizer.decode(ids.tolist()) == text
+        assert tokenizer.byte_lengths[tokenizer.eos_id] == 0
+
+
+def test_a_document_cannot_spell_end_of_text(bpe: Tokenizer) -> None:
+    ids = bpe.encode(f"before {END_OF_TEXT} after").tolist()
+    assert bpe.eos_id not in ids and bpe.decode(ids) == f"before {END_OF_TEXT} after"
+
+
+def test_batch_equals_one_by_one(bpe: Tokenizer) -> None:
+    texts = [prose(seed, 30) for seed in range(20)] + [""]
+    for ids, text in zip(token_ids(bpe.encode_batch(texts)), texts, strict=True):
+        assert np.array_equal(ids, bpe.encode(text))
+        assert np.all(ids < bpe.vocab_size)
+
+
+def test_training_does_not_depend_on_order_or_chance() -> None:
+    texts = [prose(seed, 200) for seed in range(30)]
+    first = train_bpe(texts, 350)
+    again = train_bpe(list(reversed(texts)), 350)
+    other = train_bpe(texts[:3], 350)
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert first.vocab_size == 350
+
+
+def test_too_little_text_for_the_vocabulary_names_what_it_reaches() -> None:
+    with pytest.raises(UserError, match=r"only yields 2\d\d of the 5000 tokens"):
+        train_bpe(["ab ab ab cd"], 5000)
+
+
+def test_sample_is_bounded_and_free_of_order() -> None:
+    texts = [prose(seed, 50) for seed in range(200)]
+    sample = sample_texts(texts, 20_000)
+    sizes = sum(len(text.encode()) for text in sample)
+    assert 20_000 - max(len(text.encode()) for text in texts) <= sizes <= 20_000
+    assert sample == sample_texts(reversed([*texts, *texts]), 20_000)
+    assert set(sample_texts(texts, 10_000)) < set(sample) < set(texts)
+    assert set(sample_texts(texts, 10**9)) == set(texts)
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "llama3"])
+def test_pieces_of_a_long_text_tokenize_as_the_whole(pattern: str) -> None:
+    model = tokenizers.Tokenizer(models.BPE())
+    split = tokenizers.Regex(LLAMA3_WORDS)
+    model.pre_tokenizer = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False)
+        if pattern == "gpt2"
+        else pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(split, "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+    )
+    model.train_from_iterator(
+        [prose(0, 3000)], trainers.BpeTrainer(vocab_size=600, show_progress=False)
+    )
+    text = prose(1, 6000)
+    pieces = list(text_pieces(text, 500))
+    assert len(pieces) > 50 and max(map(len, pieces)) <= 500 and "".join(pieces) == text
+    whole = model.encode(text).ids
+    assert [i for piece in pieces for i in model.encode(piece).ids] == whole
+    # The same cuts anywhere would not do: this test can tell.
+    blunt = [text[start : start + 500] for start in range(0, len(text), 500)]
+    assert [i for piece in blunt for i in model.encode(piece).ids] != whole
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=80), size=st.integers(1, 9))
+def test_pieces_always_join_to_the_text(text: str, size: int) -> None:
+    pieces = list(text_pieces(text, size))
+    assert "".join(pieces) == text and all(0 < len(piece) <= size for piece in pieces)
+
+
+def test_a_stored_tokenizer_opens_to_the_same(bpe: Tokenizer, tmp_path: Path) -> None:
+    for tokenizer in (bpe, byte_tokenizer()):
+        path = tmp_path / "tokenizer.json"
+        path.write_text(tokenizer.to_json(), encoding="utf-8")
+        opened = open_tokenizer(path)
+        assert opened.fingerprint == tokenizer.fingerprint
+        assert np.array_equal(opened.encode(prose(7, 50)), tokenizer.encode(prose(7, 50)))
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="not a tokenizer written by this program"):
+        open_tokenizer(path)
+
+
+def test_any_tokenizer_file_is_read_and_its_end_of_text_found(
+    bpe: Tokenizer, tmp_path: Path
+) -> None:
+    assert bpe.model is not None
+    path = tmp_path / "tokenizer.json"
+    path.write_text(bpe.model.to_str(), encoding="utf-8")
+    loaded = load_tokenizer(TokenizerConfig("file", str(path)))
+    assert (loaded.eos_id, loaded.vocab_size) == (bpe.eos_id, bpe.vocab_size)
+    assert loaded.fingerprint == bpe.fingerprint
+    renamed = bpe.model.to_str().replace(END_OF_TEXT, "<|my_end|>")
+    path.write_text(renamed, encoding="utf-8")
+    with pytest.raises(UserError, match="has no token .* set tokenizer.eos_token"):
+        load_tokenizer(TokenizerConfig("file", str(path)))
+    found = load_tokenizer(TokenizerConfig("file", str(path), eos_token="<|my_end|>"))
+    assert found.eos_id == bpe.eos_id and found.fingerprint != bpe.fingerprint
+    with pytest.raises(UserError, match="no tokenizer file"):
+        load_tokenizer(TokenizerConfig("file", str(tmp_path / "none.json")))
+    path.write_text(json.dumps({"model": 3}), encoding="utf-8")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_tokenizer(TokenizerConfig("file", str(path)))
+
+
+def test_padding_truncation_and_templates_of_a_file_are_ignored(tmp_path: Path) -> None:
+    model = tokenizers.Tokenizer(
+        models.WordLevel({"a": 0, "</s>": 1, "[UNK]": 2}, unk_token="[UNK]")
+    )
+    model.pre_tokenizer = pre_tokenizers.Whitespace()
+    model.add_special_tokens(["</s>"])
+    model.post_processor = tokenizers.processors.TemplateProcessing(
+        single="</s> $A </s>", special_tokens=[("</s>", 1)]
+    )
+    model.enable_truncation(3)
+    model.enable_padding(length=8)
+    model.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(TokenizerConfig("file", str(tmp_path / "tokenizer.json")))
+    assert tokenizer.encode("a a a a a").tolist() == [0] * 5 and tokenizer.eos_id == 1
+
+
+def test_byte_lengths_of_word_marks_and_byte_tokens(tmp_path: Path) -> None:
+    vocabulary = {"<unk>": 0, "</s>": 1, "▁": 2, "▁a": 3, "é": 4, "<0x0A>": 5, "a": 6}
+    model = tokenizers.Tokenizer(models.BPE(vocabulary, [("▁", "a")], byte_fallback=True))
+    model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    model.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    model.add_special_tokens(["<unk>", "</s>"])
+    model.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(TokenizerConfig("file", str(tmp_path / "tokenizer.json")))
+    assert tokenizer.byte_lengths.tolist() == [0, 0, 1, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "word"}, "'word' is not one of"),
+        ({"kind": "file"}, "needs a path"),
+        ({"kind": "bpe", "path": "x.json"}, "no other kind takes one"),
+        ({"kind": "bytes", "eos_token": "</s>"}, "eos_token is for"),
+        ({"kind": "bpe", "vocab_size": 256}, "256 is too small"),
+        ({"kind": "bpe", "train_bytes": 0}, "train_bytes 0"),
+    ],
+)
+def test_impossible_tokenizers_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TokenizerConfig(**values)
