@@ -1,4 +1,4 @@
-"""Synthetic result records with the shape of a real study, for tests of the analysis and the report.
+"""Synthetic result records in the shape of a real study, for tests of analysis and report.
 
 The numbers are drawn from stated laws, so a test knows the truth: the reference recipe follows
 `loss = offset + scale * (tokens / smallest budget) ** -exponent`, and a schedule is worth a stated
@@ -7,7 +7,7 @@ multiple of the target tokens. Nothing here was measured.
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +140,7 @@ def _record(
     generic += study.noise * (0.7 * common + 0.3 * own_generic)
     start = _boundary_step(tokens, epochs, rho, allocation)
     seconds = 14.0 + 0.4 * random.random()
-    return {
+    record: Record = {
         "id": hashlib.sha256(name.encode()).hexdigest()[:16],
         "name": name,
         "overrides": overrides,
@@ -170,8 +170,7 @@ def _record(
             "total": 1_049_728,
         },
         "curve": _curve(loss, generic, start, random),
-        "boundary": _boundary(loss, start, rho, random),
-        "ledger": _ledger(target.name, tokens, epochs, start, allocation),
+        "boundary": _boundary(loss, generic, start, rho, random),
         "seconds": seconds,
         "time": {
             "train": 0.88 * seconds,
@@ -190,6 +189,8 @@ def _record(
             "data": {"generic": "wiki", "target": target.name},
         },
     }
+    record["ledger"] = _ledger(target.name, tokens, epochs, start, record)
+    return record
 
 
 def _realised_replay(tokens: int, epochs: float, rho: float | None) -> float:
@@ -210,72 +211,110 @@ def _boundary_step(
 def _curve(
     loss: float, generic: float, start: int | None, random: np.random.Generator
 ) -> list[dict[str, float | int | None]]:
+    """Evaluations every 32 steps and at the boundary; the last point is the run's result."""
+    steps = set(range(0, TOTAL_STEPS + 1, 32)) | ({start} if start is not None else set())
     points = []
-    for step in range(0, TOTAL_STEPS + 1, 32):
-        general = generic + (math.log(VOCAB_SIZE) - generic) * math.exp(-step / 60)
-        before = loss + 1.1
-        special = before + (math.log(VOCAB_SIZE) - before) * math.exp(-step / 60)
-        if start is None:
-            special -= 1.1 * step / TOTAL_STEPS
-        elif step > start:
-            special = loss + (special - loss) * math.exp(-4 * (step - start) / 96)
+    for step in sorted(steps):
+        special, general = _loss_at(loss, generic, start, step)
         last = step == TOTAL_STEPS
+        shown = start is None or step > start
         points.append(
             {
                 "step": step,
-                "target": loss if last else special + 0.01 * random.normal(),
-                "generic": generic if last else general + 0.01 * random.normal(),
-                "train_target": (
-                    None if start is not None and step <= start else special - 0.4 * step / 512
-                ),
-                "train_generic": None if step == 0 else general - 0.05,
+                "target": special if last else special + 0.01 * random.normal(),
+                "generic": general if last else general + 0.01 * random.normal(),
+                "train_target": special - 0.4 * step / TOTAL_STEPS if shown and step else None,
+                "train_generic": general - 0.05 if step else None,
             }
         )
     return points
 
 
+def _loss_at(loss: float, generic: float, start: int | None, step: int) -> tuple[float, float]:
+    """Target and generic loss after `step` updates; the last step gives `loss` and `generic`."""
+    young = math.exp(-step / 60)
+    if start is None:
+        special = loss + (math.log(VOCAB_SIZE) - loss) * young + 1.1 * (1 - step / TOTAL_STEPS)
+        return (loss, generic) if step == TOTAL_STEPS else (special, generic + 3.0 * young)
+    plateau, base = loss + 1.1, min(generic, 4.25)
+    if step <= start:
+        return plateau + 2.2 * young, base + 3.0 * young
+    share = (step - start) / (TOTAL_STEPS - start)
+    return plateau - 1.1 * share**0.5, base + (generic - base) * share**0.3
+
+
 def _boundary(
-    loss: float, start: int | None, rho: float | None, random: np.random.Generator
+    loss: float, generic: float, start: int | None, rho: float | None, random: np.random.Generator
 ) -> Record | None:
     if start is None or rho is None:
         return None
-    spike = 0.35 * (1 - rho) ** 2
+    before = _loss_at(loss, generic, start, start)
+    after = _loss_at(loss, generic, start, start + 4)
+    spike = 0.3 * (1 - rho) ** 2 + 0.02 * random.normal()
     return {
         "step": start,
-        "before": {"target": loss + 1.1, "generic": 4.3},
-        "after": {"target": loss + 0.7, "generic": 4.3 + spike + 0.02 * random.normal()},
+        "before": {"target": before[0], "generic": before[1]},
+        "after": {"target": after[0], "generic": after[1] + spike},
         "gradient_cosine": 0.12 + 0.5 * rho + 0.03 * random.normal(),
     }
 
 
-def _ledger(
-    target: str, tokens: int, epochs: float, start: int | None, allocation: float | None
-) -> Record:
-    total = TOTAL_STEPS * BATCH_SIZE
-    budget = tokens // SEQ_LEN
+def _ledger(target: str, tokens: int, epochs: float, start: int | None, record: Record) -> Record:
+    """A ledger as `data.ledger` writes it; row numbers are made up."""
+    total, budget = TOTAL_STEPS * BATCH_SIZE, tokens // SEQ_LEN
     shown = round(budget * epochs)
-    spans: Sequence[tuple[int, int]] = [(total, shown)]
-    if start is not None and allocation is not None:
-        second = round(shown * allocation)
+    spans = [("all", 0, total, shown)]
+    if start is not None:
+        second = round(shown * record["allocation"]["realised"])
+        boundary = start * BATCH_SIZE
         spans = [
-            (start * BATCH_SIZE, shown - second),
-            (total - start * BATCH_SIZE, second),
+            ("stage 1", 0, boundary, shown - second),
+            ("stage 2", boundary, total - boundary, second),
         ]
-    rows = []
-    for stage, (sequences, from_target) in enumerate(spans):
-        for source, count in (("wiki", sequences - from_target), (target, from_target)):
-            unique = count if source == "wiki" else min(count, budget)
-            rows.append(
-                {
-                    "stage": stage,
-                    "source": source,
-                    "sequences": count,
-                    "tokens": count * SEQ_LEN,
-                    "unique": unique,
-                    "repeated": count - unique,
-                    "epochs": count / budget if source == target else None,
-                    "first_row": 17 if count else None,
-                    "last_row": 4242 if count else None,
-                }
-            )
-    return {"seq_len": SEQ_LEN, "rows": rows}
+
+    def entry(source: str, count: int) -> Record:
+        unique = min(count, budget) if source == target else count
+        return {
+            "source": source,
+            "sequences": count,
+            "tokens": count * SEQ_LEN,
+            "unique": unique,
+            "repeated": count - unique,
+            "epochs": count / budget if source == target else None,
+            "first_row": 17 if count else None,
+            "last_row": 4242 if count else None,
+        }
+
+    return {
+        "batch_size": BATCH_SIZE,
+        "total_steps": TOTAL_STEPS,
+        "stages": [
+            {
+                "name": name,
+                "first_sequence": first,
+                "sequences": count,
+                "entries": [entry("wiki", count - own), entry(target, own)],
+            }
+            for name, first, count, own in spans
+        ],
+        "totals": [entry("wiki", total - shown), entry(target, shown)],
+        "requested": {
+            "protocol": record["protocol"],
+            "target_sequences": budget,
+            "target_epochs": epochs,
+            "replay_fraction": record["replay_fraction"]["requested"],
+            "stage2_steps": None,
+            "stage2_allocation": record["allocation"]["requested"],
+            "placement": "paper",
+            "aligned_replay_fraction": None,
+        },
+        "realised": {
+            "replay_fraction": record["replay_fraction"]["realised"],
+            "stage2_allocation": record["allocation"]["realised"],
+            "stage2_duration": spans[-1][2] / total,
+            "target_fraction": shown / total,
+            "stage1_target_share": None if start is None else spans[0][3] / spans[0][2],
+            "target_epochs": epochs,
+            "stage2_steps": spans[-1][2] / BATCH_SIZE,
+        },
+    }

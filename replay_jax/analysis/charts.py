@@ -7,14 +7,15 @@ import altair as alt
 from replay_jax.analysis.encodings import (
     GENERIC_LOSS,
     HEIGHT,
-    REPLAY,
     TARGET_LOSS,
     Row,
     colours_of,
     data,
     loss_axis,
+    replay_axis,
     series_names,
     tip,
+    token_axis,
 )
 from replay_jax.analysis.theme import HEATMAP_COLOURS, REFERENCE_COLOUR
 
@@ -24,15 +25,14 @@ def efficiency_chart(
 ) -> alt.LayerChart:
     """Return the reference law with its band, its seeds, and what each schedule is worth on it.
 
-    Rows: curve {tokens, loss, low, high, extrapolated}; reference {tokens, loss, seed}; candidates
-    {series, tokens, loss, equivalent, equivalent_low, equivalent_high, marked, worth}. A line runs
+    Rows: curve {tokens, loss, low, high, range "reference law" | "extrapolated", piece}; reference
+    {tokens, loss, seed}; candidates {series, tokens, loss, setting, worth, equivalent,
+    equivalent_low, equivalent_high}. A line runs
     from a schedule's own budget to the point of the law with the same loss: its length is the
     multiplier. Candidates that no point of the law matches have `equivalent` None.
     """
-    tokens = alt.X(
-        "tokens:Q", title="unique target data (tokens)", scale=alt.Scale(type="log", nice=False),
-        axis=alt.Axis(format="~s", grid=False, tickCount=6),
-    )  # fmt: skip
+    budgets = sorted({float(row["tokens"]) for row in (*reference, *candidates)})
+    tokens = token_axis("tokens", budgets)
     colour, shape = colours_of(series_names(candidates), title=None)
     law = alt.Chart(data(curve))
     band = law.mark_area(color=REFERENCE_COLOUR, opacity=0.2).encode(
@@ -41,6 +41,7 @@ def efficiency_chart(
     line = law.mark_line(color=REFERENCE_COLOUR).encode(
         x=tokens,
         y=loss_axis("loss", TARGET_LOSS),
+        detail="piece:N",
         strokeDash=alt.StrokeDash(
             "range:N",
             title=None,
@@ -74,7 +75,11 @@ def efficiency_chart(
         x=tokens, x2="equivalent:Q", y=loss_axis("loss", TARGET_LOSS), color=colour, tooltip=tips
     )
     spread = reached.mark_rule(strokeWidth=6, opacity=0.35).encode(
-        x=alt.X("equivalent_low:Q"), x2="equivalent_high:Q", y="loss:Q", color=colour, tooltip=tips
+        x=token_axis("equivalent_low", budgets),
+        x2="equivalent_high:Q",
+        y=loss_axis("loss", TARGET_LOSS),
+        color=colour,
+        tooltip=tips,
     )
     points = own.mark_point(size=95, filled=True, opacity=1).encode(
         x=tokens, y=loss_axis("loss", TARGET_LOSS), color=colour, shape=shape, tooltip=tips
@@ -87,7 +92,7 @@ def replay_chart(means: Sequence[Row], seeds: Sequence[Row], *, loss_title: str)
 
     Rows: means {series, rho, loss, setting, seeds, best}; seeds {series, rho, loss, seed}.
     """
-    rho = alt.X("rho:Q", title=REPLAY, scale=alt.Scale(nice=False, padding=14))
+    rho = replay_axis(means)
     colour, shape = colours_of(series_names(means), title="target tokens")
     tips = [
         tip("series", "target tokens"),
@@ -205,7 +210,7 @@ def pareto_chart(points: Sequence[Row], front: Sequence[Row]) -> alt.LayerChart:
         x=target, y=alt.Y("generic_low:Q", title=GENERIC_LOSS), y2="generic_high:Q"
     )
     dots = base.mark_point(size=80).encode(x=target, y=generic, shape=shape, tooltip=tips)
-    line = alt.Chart(data(front)).mark_line(style="rule", interpolate="step-before").encode(
+    line = alt.Chart(data(front)).mark_line(style="guide", interpolate="step-before").encode(
         x=target, y=generic, order=alt.Order("target:Q")
     )  # fmt: skip
     return alt.layer(line, across, up, dots).properties(height=400)

@@ -16,6 +16,7 @@ Row = Mapping[str, Any]
 TARGET_LOSS = "target loss, held out (nats per token)"
 GENERIC_LOSS = "generic loss, held out (nats per token)"
 REPLAY = "replay fraction ρ (generic share of stage 2)"
+TARGET_TOKENS = "unique target data (tokens)"
 HEIGHT = 340
 
 
@@ -34,7 +35,7 @@ def colours_of(names: Sequence[str], *, title: str | None) -> tuple[alt.Color, a
     count = len(names)
     colours = [SERIES_COLOURS[i % len(SERIES_COLOURS)] for i in range(count)]
     shapes = [SERIES_SHAPES[i % len(SERIES_SHAPES)] for i in range(count)]
-    shown = alt.Legend(title=title)
+    shown = alt.Legend(title=title, symbolDash=[1, 0])
     return (
         alt.Color(
             "series:N", scale=alt.Scale(domain=list(names), range=colours), legend=shown, sort=None
@@ -54,3 +55,18 @@ def tip(field: str, title: str, form: str | None = None) -> alt.Tooltip:
     """One line of a tooltip; `form` is a d3 number format, None for words."""
     kind = "nominal" if form is None else "quantitative"
     return alt.Tooltip(field, type=kind, title=title, **({} if form is None else {"format": form}))
+
+
+def replay_axis(rows: Sequence[Row]) -> alt.X:
+    """The replay fraction, with a tick at every value that was run and none between."""
+    values = sorted({float(row["rho"]) for row in rows})
+    axis = alt.Axis(values=values, format=".4~f", labelOverlap=True)
+    scale = alt.Scale(nice=False, zero=True, padding=14)
+    return alt.X("rho:Q", title=REPLAY, axis=axis, scale=scale)
+
+
+def token_axis(field: str, budgets: Sequence[float]) -> alt.X:
+    """Target tokens on a log axis, with a tick at every measured budget."""
+    axis = alt.Axis(values=list(budgets), format="~s", labelOverlap=True, grid=False)
+    scale = alt.Scale(type="log", nice=False, padding=12)
+    return alt.X(field, type="quantitative", title=TARGET_TOKENS, axis=axis, scale=scale)

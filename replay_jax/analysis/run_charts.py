@@ -9,11 +9,11 @@ import altair as alt
 
 from replay_jax.analysis.encodings import (
     HEIGHT,
-    REPLAY,
     Row,
     colours_of,
     data,
     loss_axis,
+    replay_axis,
     series_names,
     tip,
 )
@@ -67,7 +67,7 @@ def boundary_chart(rows: Sequence[Row], *, loss_title: str) -> alt.LayerChart:
     lines = base.mark_line(strokeWidth=1.6, opacity=0.85).encode(detail="run:N")
     dots = base.mark_point(size=26).encode(tooltip=tips)
     zero = alt.Chart(data([{"offset": 0}]))
-    rule = zero.mark_rule(style="rule").encode(x=offset)
+    rule = zero.mark_rule(style="guide").encode(x=offset)
     return alt.layer(rule, lines, dots).properties(height=300)
 
 
@@ -77,7 +77,7 @@ def seeds_chart(rows: Sequence[Row], *, field_title: str, zero: bool) -> alt.Lay
     Rows: {series, rho, value, setting, seed}. `zero` draws a rule at value 0.
     """
     colour, shape = colours_of(series_names(rows), title=None)
-    rho = alt.X("rho:Q", title=REPLAY, scale=alt.Scale(nice=False, padding=14))
+    rho = replay_axis(rows)
     value = alt.Y("value:Q", title=field_title)
     base = alt.Chart(data(rows)).encode(x=rho, color=colour)
     tips = [tip("series", "measured on"), tip("rho", "replay fraction", ".4~f")]
@@ -86,6 +86,6 @@ def seeds_chart(rows: Sequence[Row], *, field_title: str, zero: bool) -> alt.Lay
     mean = base.mark_line().encode(y=alt.Y("mean(value):Q", title=field_title))
     layers: list[alt.Chart] = [mean, dots]
     if zero:
-        rule = alt.Chart(data([{"value": 0}])).mark_rule(style="rule").encode(y=value)
+        rule = alt.Chart(data([{"value": 0}])).mark_rule(style="guide").encode(y=value)
         layers.insert(0, rule)
     return alt.layer(*layers).properties(height=280)

@@ -29,7 +29,7 @@ DARK = Theme(ink="#e8eaed", muted="#a4acb6", grid="#30363d", page="#14171c")
 def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
     """Return the Vega-Lite configuration of `theme`; charts themselves hold no theme colour.
 
-    Marks that must follow the theme use the named styles `annotation`, `box` and `rule`.
+    Marks that must follow the theme use the named styles `annotation`, `box` and `guide`.
     """
     text = {"labelColor": theme.muted, "titleColor": theme.ink, "labelFont": font}
     return {
@@ -55,6 +55,7 @@ def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
             "titleFontSize": 12,
             "titleFontWeight": 500,
             "symbolSize": 90,
+            "symbolOpacity": 1,
             "labelLimit": 260,
             "columnPadding": 14,
             "rowPadding": 4,
@@ -65,6 +66,6 @@ def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
         "style": {
             "annotation": {"fill": theme.ink, "fontSize": 12, "font": font},
             "box": {"stroke": theme.ink, "strokeWidth": 3, "fill": None, "fillOpacity": 0},
-            "rule": {"stroke": theme.muted, "strokeWidth": 1.25, "strokeDash": [5, 4]},
+            "guide": {"stroke": theme.muted, "strokeWidth": 1.25, "strokeDash": [5, 4]},
         },
     }
