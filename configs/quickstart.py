@@ -1,0 +1,74 @@
+"""On two CPU cores in ten minutes: how much target data is replay worth, and how sure is that?
+
+Generic data is the prose of the installed Python packages (docstrings, documentation topics), the
+target their C and C++ headers: nothing is downloaded. Mid-training protocol: one warmup-stable-
+decay schedule, all target rows in stage 2, total steps fixed, many epochs over a small budget.
+The reference curve is the no-replay recipe at four budgets; epochs are tuned for every replay
+fraction and budget; three seeds share nothing but the data. Learning rate and cooldown were tuned
+for the no-replay baseline (experiments/quickstart/README.md). Cost: see
+experiments/quickstart/README.md for the measured time and result.
+"""
+
+from ml_collections import ConfigDict
+
+from replay_jax.defaults import (
+    analysis,
+    model_sizes,
+    paper_config,
+    source,
+    tokenizer,
+    two_stage_schedule,
+    warmup_stable_decay,
+)
+from replay_jax.sweep.grid import chain, grid, zipped
+
+SEEDS = [1, 2]
+BATCH, SEQ_LEN, STEPS = 32, 128, 320
+PEAK = 3e-3
+
+
+def get_config() -> ConfigDict:
+    """A decoder of half a million parameters on 1.3M tokens, 4,096 of them target."""
+    config = paper_config()
+    config.data.sources = {
+        "python_docs": source("python_docs"),
+        "c_headers": source("c_headers", validation_fraction=0.15),
+    }
+    config.data.tokenizer = tokenizer("bpe", vocab_size=1024, train_sources=("python_docs",))
+    config.data.store_dir = "runs/stores"
+    config.data.generic, config.data.target = "python_docs", "c_headers"
+    config.model = model_sizes("128,352,2,4,4,1024")
+    config.model.tied_embeddings = True
+    config.schedule = two_stage_schedule(STEPS, warmup_stable_decay(PEAK))
+    config.schedule.target_sequences = BATCH
+    config.schedule.target_epochs = 16.0
+    config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
+    config.training.document_mask = False
+    config.training.log_every = 8
+    config.training.evaluate_every = 40
+    config.evaluation = {"sequences": 128, "batch_size": 32}
+    config.checkpoint.every = 100
+    config.execution.keep_states = True
+    config.analysis = analysis({"replay_fraction": 0.0})
+    return config
+
+
+def sweep() -> list[dict]:
+    """Epochs tuned in every cell; the reference has two budgets more than the candidates."""
+    rho, budget, epochs = (
+        "schedule.replay_fraction",
+        "schedule.target_sequences",
+        "schedule.target_epochs",
+    )
+    reference = chain(
+        grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
+        grid({budget: [BATCH]}, {rho: [0.0]}, {epochs: [8.0, 16.0, 24.0]}),
+        grid({budget: [2 * BATCH]}, {rho: [0.0]}, {epochs: [8.0, 12.0, 16.0]}),
+        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [4.0, 8.0, 12.0]}),
+    )
+    replay = chain(
+        grid({budget: [BATCH]}, {rho: [0.5, 0.75]}, {epochs: [8.0, 16.0, 24.0]}),
+        grid({budget: [2 * BATCH]}, {rho: [0.5, 0.75]}, {epochs: [4.0, 8.0]}),
+    )
+    seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
+    return grid(seeds, chain(reference, replay))

@@ -1,0 +1,95 @@
+"""Commands that look at numbers rather than at a sweep: fit, bench, compile."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from replay_jax.errors import UserError
+
+
+def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Fit reference points, invert the candidates and print ratios with intervals."""
+    from replay_jax.analysis.points import fit_points
+
+    path = Path(arguments.points)
+    try:
+        points = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    result = fit_points(points)
+    if arguments.json:
+        print(json.dumps(result.to_json(), indent=1))
+    else:
+        print(result.render())
+    return 0
+
+
+def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Time the real train step on this machine's devices."""
+    from replay_jax.defaults import sized_model
+    from replay_jax.training.bench import bench as run_bench
+
+    sizes = arguments.model or arguments.shape
+    if sizes is None:
+        raise UserError("name what to time: --model=150m, or --shape=256,896,8,4,4,8192")
+    result = run_bench(
+        sized_model(sizes, arguments.seq_len),
+        seq_len=arguments.seq_len,
+        batch_size=arguments.batch,
+    )
+    values = dataclasses.asdict(result)
+    if arguments.json:
+        print(json.dumps(values))
+    else:
+        _print_values(f"train step of {sizes}, {arguments.batch} x {arguments.seq_len}", values)
+    return 0
+
+
+def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Compile the real train step of a config for a TPU slice or for this machine."""
+    from replay_jax.config import resolve
+    from replay_jax.recipe import load_recipe, override, parse_overrides
+    from replay_jax.training import aot
+    from replay_jax.training.step import StepShape
+
+    recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
+    plain = recipe.base
+    for key, value in recipe.sweep[0].items():
+        plain = override(plain, key, value)
+    config = resolve(plain)
+    shape = StepShape(
+        model=config.model,
+        batch_size=config.training.batch_size,
+        seq_len=config.training.seq_len,
+        sources=2,
+        accumulation=config.training.accumulation,
+        document_mask=config.training.document_mask,
+    )
+    if arguments.search:
+        reports = aot.search(shape, config.mesh, topology=arguments.topology)
+    else:
+        reports = [aot.compile_report(shape, config.mesh, topology=arguments.topology)]
+    if arguments.json:
+        print(
+            json.dumps([r.to_json() for r in reports] if arguments.search else reports[0].to_json())
+        )
+    else:
+        for report in reports:
+            _print_values(f"{recipe.name} on {report.topology}", report.to_json())
+    return 0
+
+
+def _print_values(title: str, values: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False)
+    for key, value in values.items():
+        shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key.replace("_", " "), f"{value:,}" if type(value) is int else shown)
+    Console().print(table)

@@ -1,0 +1,171 @@
+"""Commands about a sweep: run, plan, prepare, status, report, recommend, verify."""
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from replay_jax.config import ExperimentConfig, resolve
+from replay_jax.errors import UserError
+from replay_jax.preparing import preparation_shown
+from replay_jax.recipe import Recipe, load_recipe, override, parse_overrides
+
+Experiments = list[tuple[ExperimentConfig, Mapping[str, Any]]]
+
+
+def experiments_of(recipe: Recipe) -> Experiments:
+    """The resolved configuration and the overrides of every run of a recipe.
+
+    Raises:
+        UserError: a run's configuration is wrong, or runs differ in sources or tokenizer.
+    """
+    found: Experiments = []
+    for item in recipe.sweep:
+        plain: Mapping[str, Any] = {**recipe.base, "name": recipe.name}
+        for key, value in item.items():
+            plain = override(plain, key, value)
+        found.append((resolve(plain), item))
+    for config, item in found:
+        data, first = config.data, found[0][0].data
+        if (data.sources, data.tokenizer, data.store_dir) != (
+            first.sources,
+            first.tokenizer,
+            first.store_dir,
+        ):
+            raise UserError(
+                f"run {dict(item)} has other sources or another tokenizer than the first run: "
+                "declare all sources in get_config() and vary data.generic or data.target"
+            )
+    return found
+
+
+def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Prepare, plan, train what is missing, fit and report."""
+    from replay_jax.data.prepare import prepare as prepare_stores
+    from replay_jax.sweep.drawing import print_plan
+    from replay_jax.sweep.engine import run_sweep
+    from replay_jax.sweep.plan import plan_sweep
+
+    given = parse_overrides(overrides)
+    if arguments.executor:
+        given["execution.executor"] = arguments.executor
+    recipe = load_recipe(arguments.recipe, given)
+    workdir = Path(arguments.workdir or Path("runs") / recipe.name)
+    print(f"working directory: {workdir}", flush=True)
+    experiments = experiments_of(recipe)
+    console = Console()
+    with preparation_shown(console) as progress:
+        stores = prepare_stores(experiments[0][0].data, progress)
+    plan = plan_sweep(experiments, stores=stores, workdir=workdir)
+    print_plan(plan, console)
+    outcome = run_sweep(
+        plan,
+        workdir,
+        stores=stores,
+        ray_address=arguments.ray_address,
+        profile_steps=_steps(arguments.profile_steps),
+        console=console,
+    )
+    for line in outcome.failures:
+        print(f"failed: {line}")
+    if not outcome.results:
+        return 1
+    _write_report(workdir, console)
+    return 1 if outcome.failures else 0
+
+
+def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Show what a sweep would do; data that is prepared is used, and none is touched otherwise."""
+    from replay_jax.data.prepare import find_stores
+    from replay_jax.sweep.drawing import print_plan
+    from replay_jax.sweep.plan import plan_sweep
+
+    recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
+    experiments = experiments_of(recipe)
+    try:
+        stores = find_stores(experiments[0][0].data)
+    except UserError:
+        # The data is not on this machine: everything but the row numbers is still known.
+        stores = None
+    workdir = Path(arguments.workdir) if arguments.workdir else None
+    planned = plan_sweep(experiments, stores=stores, workdir=workdir)
+    if arguments.json:
+        print(json.dumps(planned.to_json()))
+    else:
+        print_plan(planned, Console())
+    return 0
+
+
+def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Tokenize all sources of a config; what is there already is left alone."""
+    from replay_jax.data.prepare import prepare as prepare_stores
+
+    recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
+    console = Console()
+    with preparation_shown(console) as progress:
+        stores = prepare_stores(experiments_of(recipe)[0][0].data, progress)
+    for name, store in stores.items():
+        print(f"{name}: {store.describe()}")
+    return 0
+
+
+def status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Say of every run where it stands."""
+    from replay_jax.sweep.status import render_status, sweep_status
+
+    found = sweep_status(_existing(arguments.workdir))
+    if arguments.json:
+        print(json.dumps(found))
+    else:
+        Console().print(render_status(found))
+    return 0
+
+
+def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Fit the finished runs of a working directory and write its report."""
+    _write_report(_existing(arguments.workdir), Console())
+    return 0
+
+
+def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Print which replay fraction to use, how sure that is, and what to run next."""
+    from replay_jax.analysis.recommend import recommend as recommend_study
+
+    study, _records = _study(_existing(arguments.workdir))
+    advice = recommend_study(study)
+    if arguments.json:
+        print(json.dumps(advice.to_json()))
+    else:
+        print(advice.render())
+    return 0
+
+
+def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Recompute ledgers from the stored configurations and compare with what was counted."""
+    from replay_jax.sweep.verify import verify as verify_workdir
+
+    differences, checked = verify_workdir(_existing(arguments.workdir))
+    for line in differences:
+        print(line)
+    print(f"{checked} runs checked, {len(differences)} differences")
+    return 1 if differences else 0
+
+
+def _existing(workdir: str) -> Path:
+    path = Path(workdir)
+    if not path.is_dir():
+        raise UserError(f"no working directory '{path}': give the folder that `run` printed")
+    return path
+
+
+def _steps(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UserError(f"--profile_steps={text} is not of the form A:B with A < B")
+    return int(match[1]), int(match[2])

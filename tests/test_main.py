@@ -1,0 +1,54 @@
+"""The command line: every command explains itself, mistakes cost one sentence and exit code 2."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from replay_jax.main import main
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = (
+    "run", "plan", "prepare", "compile", "status", "report", "recommend", "verify", "fit", "bench",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_gives_an_example_that_parses(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert f"example: replay-jax {command} " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "configs/none.py"], "no config file 'configs/none.py'"),
+        (["plan", "configs/smoke.py", "--config.model.num_layer=3"], "'model.num_layers'"),
+        (["plan", "configs/smoke.py", "--config.model.num_layers=x"], "must be int, not 'x'"),
+        (["plan", "configs/smoke.py", "--jsn"], "unknown argument '--jsn'"),
+        (["status", "nowhere"], "no working directory 'nowhere'"),
+        (["fit", "nowhere.json"], "cannot read nowhere.json"),
+        (["bench", "--seq_len=8", "--batch=1"], "name what to time"),
+        (["run", "configs/smoke.py", "--profile_steps=5"], "not of the form A:B"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, words, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.startswith("replay-jax: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_fit_prints_the_published_ratios(capsys):
+    points = ROOT / "experiments" / "published_points" / "flan.json"
+    assert main(["fit", str(points), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) >= {"law", "equivalent_x", "ratios"}
+    values = {label: ratio["value"] for label, ratio in found["ratios"].items()}
+    assert any(v == pytest.approx(1.8688, rel=0.005) for v in values.values())
+    assert any(v == pytest.approx(2.0578, rel=0.005) for v in values.values())
