@@ -154,7 +154,7 @@ def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
             )[0]
             for batch in (a, b)
         )
-        norms = optax.global_norm(first) * optax.global_norm(second)
+        norms = optax.tree.norm(first) * optax.tree.norm(second)
         return optax.tree.vdot(first, second) / norms
 
     params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)

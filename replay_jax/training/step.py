@@ -94,9 +94,9 @@ def train_step(
     gradients, (nats, weights) = batch_gradient(
         state.params, batch, shape=shape, platform=platform, placement=placement
     )
-    gradient_norm = optax.global_norm(gradients)
+    gradient_norm = optax.tree.norm(gradients)
     params, opt_state = apply_gradients(state.params, state.opt_state, gradients, hyper=hyper)
-    metrics = StepMetrics(nats, weights, gradient_norm, optax.global_norm(params))
+    metrics = StepMetrics(nats, weights, gradient_norm, optax.tree.norm(params))
     return TrainState(state.step + 1, params, opt_state), metrics
 
 

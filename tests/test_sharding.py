@@ -1,0 +1,178 @@
+"""The mesh and the rule table: every axis has a rule, every misfit is named before compiling."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+from tiny_training import MODEL, SHAPE, mesh_of
+
+from replay_jax.errors import UserError
+from replay_jax.model.presets import preset
+from replay_jax.model.transformer import LOGICAL_AXES, PARAMETER_AXES
+from replay_jax.training.config import MeshConfig, TrainingConfig
+from replay_jax.training.sharding import (
+    LOGICAL_AXIS_RULES,
+    check_division,
+    choose_mesh,
+    host_part,
+    make_mesh,
+    mesh_host_part,
+    partition_spec,
+    placement,
+)
+from replay_jax.training.step import abstract_state, check_shape, compile_init
+
+GIB = 2**30
+
+
+def test_every_logical_axis_of_the_model_has_one_rule():
+    names = [name for name, _ in LOGICAL_AXIS_RULES]
+    assert len(set(names)) == len(names)
+    assert set(names) == set(LOGICAL_AXES)
+
+
+def test_an_axis_without_a_rule_is_named():
+    with pytest.raises(ValueError, match="'experts' .* has no sharding rule"):
+        partition_spec(("embed", "experts"))
+
+
+def test_two_axes_on_one_mesh_axis_are_refused():
+    with pytest.raises(ValueError, match="'mlp' and 'vocab' .* both split over mesh axis 'tensor'"):
+        partition_spec(("mlp", None, "vocab"))
+    with pytest.raises(ValueError, match="'batch' and 'embed' .* mesh axis 'fsdp'"):
+        partition_spec(("batch", "embed"))
+
+
+@pytest.mark.parametrize("layer_loop", ["unroll", "scan"])
+def test_every_parameter_of_every_loop_has_a_sharding(layer_loop):
+    model = dataclasses.replace(MODEL, layer_loop=layer_loop)
+    state = abstract_state(model, mesh_of(2, 2, 2))
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state.params)[0]:
+        split = {axis for axis in leaf.sharding.spec if axis is not None}
+        expected = set() if "norm" in jax.tree_util.keystr(path) else {"fsdp", "tensor"}
+        assert split == expected, (path, leaf.sharding)
+    for moment in (state.opt_state.mu, state.opt_state.nu):
+        jax.tree.map(lambda a, b: a.sharding == b.sharding or pytest.fail(), moment, state.params)
+    assert "layers" in PARAMETER_AXES
+
+
+def test_parameters_are_placed_in_parts_at_initialisation():
+    mesh = mesh_of(2, 2, 2)
+    state = compile_init(MODEL, mesh)(0)
+    gate = state.params["layer_0"]["gate"]
+    assert gate.sharding.spec == PartitionSpec("fsdp", "tensor")
+    assert {shard.data.shape for shard in gate.addressable_shards} == {(16, 32)}
+    assert {shard.data.shape for shard in state.opt_state.nu["head"].addressable_shards} == {
+        (16, 32)
+    }
+    single = compile_init(MODEL, mesh_of(1, 1, 1))(0)
+    jax.tree.map(np.testing.assert_array_equal, state, single)
+
+
+def test_small_models_are_replicated_and_large_ones_split():
+    small = choose_mesh(MeshConfig(), preset("150m"), devices=64, device_bytes=32 * GIB)
+    assert small.config == MeshConfig(64, 1, 1)
+    assert small.reason.startswith("replicated: 2.30 GiB")
+    large = choose_mesh(MeshConfig(), preset("8b"), devices=64, device_bytes=32 * GIB)
+    assert large.config == MeshConfig(1, 64, 1)
+    assert large.reason == (
+        "split over fsdp 64: 119.66 GiB of parameters, moments and gradients exceed 25% of a "
+        "device's 32.0 GiB"
+    )
+
+
+def test_a_split_goes_only_as_far_as_the_embedding_divides():
+    # 768 = 2^8 * 3, so of 1024 devices only 256 can share it.
+    chosen = choose_mesh(MeshConfig(), preset("300m"), devices=1024, device_bytes=GIB)
+    assert chosen.config == MeshConfig(4, 256, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [
+        (MeshConfig(2, 0, 1), MeshConfig(2, 4, 1)),
+        (MeshConfig(0, 2, 2), MeshConfig(2, 2, 2)),
+        (MeshConfig(2, 2, 2), MeshConfig(2, 2, 2)),
+        (MeshConfig(0, 0, 4), MeshConfig(2, 1, 4)),
+    ],
+)
+def test_axes_left_open_are_filled(asked, chosen):
+    assert choose_mesh(asked, MODEL, devices=8, device_bytes=GIB).config == chosen
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (MeshConfig(0, 0, 3), "mesh.tensor 3 does not divide 8 devices; 2 does"),
+        (MeshConfig(3, 0, 1), "mesh.replica 3 does not divide the 8 devices .* 2 does"),
+        (MeshConfig(0, 5, 1), "mesh.fsdp 5 does not divide the 8 devices .* 4 does"),
+        (MeshConfig(2, 2, 1), "is 4, but there are 8 devices; set mesh.replica to 0"),
+    ],
+)
+def test_axes_that_do_not_fit_the_devices_are_refused(asked, message):
+    with pytest.raises(UserError, match=message):
+        choose_mesh(asked, MODEL, devices=8, device_bytes=GIB)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "batch_size", "accumulation", "message"),
+    [
+        (MeshConfig(2, 4, 1), 20, 1, "20 sequences in 1 .*training.batch_size that does is 16"),
+        (MeshConfig(2, 2, 1), 16, 8, "16 sequences in 8 microbatches .* does is 32"),
+        (
+            MeshConfig(1, 5, 1),
+            10,
+            1,
+            "model.embed_dim 32 does not divide over mesh.fsdp 5; 4 would",
+        ),
+        (MeshConfig(1, 1, 4), 16, 1, "model.num_kv_heads 2 .* mesh.tensor 4; 2 would"),
+        (MeshConfig(1, 1, 8), 16, 1, "model.num_heads 4 .* mesh.tensor 8; 4 would"),
+    ],
+)
+def test_shapes_that_do_not_divide_are_refused(mesh, batch_size, accumulation, message):
+    with pytest.raises(UserError, match=message):
+        check_division(
+            mesh,
+            MODEL,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            batch_name="training.batch_size",
+        )
+
+
+def test_sequences_longer_than_the_model_are_refused():
+    with pytest.raises(UserError, match="seq_len 65 is longer than model.max_seq_len 64"):
+        check_shape(dataclasses.replace(SHAPE, seq_len=65), mesh_of(1, 1, 1))
+
+
+def test_a_mesh_must_hold_all_devices():
+    with pytest.raises(UserError, match=r"\(2, 2, 1\) .* cannot hold 8 devices"):
+        make_mesh(MeshConfig(2, 2, 1), jax.devices())
+
+
+def test_roles_of_the_axes_for_kernels():
+    assert placement(mesh_of(1, 1, 1)) is None
+    roles = placement(mesh_of(4, 1, 2))
+    assert (roles.heads_axis, roles.vocab_axis, roles.embed_axis) == ("tensor", "tensor", None)
+    assert placement(mesh_of(1, 8, 1)).embed_axis == "fsdp"
+
+
+def test_hosts_read_their_own_rows_only():
+    four_by_two = np.repeat(np.arange(4), 2).reshape(2, 4, 1)
+    assert [host_part(four_by_two, host) for host in range(4)] == [(h, 4) for h in range(4)]
+    # Tensor parallelism across two hosts: both read the same rows.
+    across = np.array([[[0, 1], [0, 1]], [[2, 3], [2, 3]]])
+    assert [host_part(across, host) for host in range(4)] == [(0, 2), (0, 2), (1, 2), (1, 2)]
+    assert mesh_host_part(mesh_of(2, 2, 2)) == (0, 1)
+
+
+def test_hosts_with_scattered_rows_are_refused():
+    with pytest.raises(UserError, match=r"Process 1 owns batch parts \[1, 3\] of 4"):
+        host_part(np.array([0, 1, 0, 1]).reshape(4, 1, 1), 1)
+
+
+def test_training_config_names_the_nearest_accumulation():
+    with pytest.raises(UserError, match="batch_size 12 .*accumulation 5; 4 is the nearest"):
+        TrainingConfig(batch_size=12, seq_len=8, accumulation=5)
