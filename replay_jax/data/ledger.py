@@ -3,13 +3,45 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from replay_jax.data.stages import Realised, Requested, Schedule
-from replay_jax.data.views import SourceView, view_places, view_rows
 from replay_jax.errors import UserError
+
+
+class View(Protocol):
+    """What a ledger asks of the view of a source; `views.SourceView` is one."""
+
+    @property
+    def source(self) -> str:
+        """Name of the source."""
+
+    @property
+    def seq_len(self) -> int:
+        """Labels per row."""
+
+    @property
+    def pool_rows(self) -> int | None:
+        """Rows of the source, None while it is not prepared."""
+
+    @property
+    def rows(self) -> int | None:
+        """Unique rows that may be drawn, None if that is unknown."""
+
+    @property
+    def repeat(self) -> bool:
+        """Whether rows may be drawn again."""
+
+    def check_draws(self, draws: int) -> None:
+        """Raises UserError if the source runs out before `draws` draws."""
+
+    def read(self, draws: np.ndarray) -> np.ndarray:
+        """Rows that draws read."""
+
+    def places(self, draws: np.ndarray) -> np.ndarray:
+        """Places among the unique rows that draws read."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +163,7 @@ class Ledger:
         return lines
 
 
-def plan_ledger(schedule: Schedule, views: Mapping[str, SourceView]) -> Ledger:
+def plan_ledger(schedule: Schedule, views: Mapping[str, View]) -> Ledger:
     """Returns the ledger that a schedule and the views of its sources imply.
 
     Raises UserError if a source has no view or would run out without leave to repeat.
@@ -202,7 +234,7 @@ def _entry_differences(
     return differences + [f"{where}, {name}: realised but not planned" for name in others]
 
 
-def _view(views: Mapping[str, SourceView], name: str) -> SourceView:
+def _view(views: Mapping[str, View], name: str) -> View:
     if name not in views:
         raise UserError(
             f"the schedule draws from {name!r}, but the sources are {', '.join(sorted(views))}"
@@ -210,11 +242,11 @@ def _view(views: Mapping[str, SourceView], name: str) -> SourceView:
     return views[name]
 
 
-def _entry(view: SourceView, first: int, count: int) -> Entry:
+def _entry(view: View, first: int, count: int) -> Entry:
     """The entry for draws `first` to `first + count` of a view."""
     unique = _unique(view, first, count)
     known = count > 0 and view.pool_rows is not None
-    rows = view_rows(view, [first, first + count - 1]).tolist() if known else [None, None]
+    rows = view.read(np.array([first, first + count - 1])).tolist() if known else [None, None]
     return Entry(
         source=view.source,
         sequences=count,
@@ -227,7 +259,7 @@ def _entry(view: SourceView, first: int, count: int) -> Entry:
     )
 
 
-def _unique(view: SourceView, first: int, count: int) -> int | None:
+def _unique(view: View, first: int, count: int) -> int | None:
     """Different rows among draws `first` to `first + count`; None if the order must be known."""
     rows = view.rows
     if rows is None:
@@ -240,7 +272,7 @@ def _unique(view: SourceView, first: int, count: int) -> int | None:
         return count
     if view.pool_rows is None:
         return None
-    return len(np.unique(view_places(view, np.arange(first, first + count))))
+    return len(np.unique(view.places(np.arange(first, first + count))))
 
 
 _HEADINGS = [

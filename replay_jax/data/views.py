@@ -97,6 +97,14 @@ class SourceView:
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(canonical.encode(), digest_size=16).digest()
 
+    def read(self, draws: np.ndarray) -> np.ndarray:
+        """Returns int64 [draws]: `view_rows` of this view."""
+        return view_rows(self, draws)
+
+    def places(self, draws: np.ndarray) -> np.ndarray:
+        """Returns int64 [draws]: `view_places` of this view."""
+        return view_places(self, draws)
+
     def check_draws(self, draws: int) -> None:
         """Raises UserError, with both numbers, if `draws` draws would repeat a row uninvited."""
         if not self.repeat and self.rows is not None and draws > self.rows:
