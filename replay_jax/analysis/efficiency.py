@@ -218,6 +218,17 @@ def fit_reference(
     return ReferenceLaw(chosen=chosen, beyond=beyond, curves=curves)
 
 
+def require_falling(points: ReferencePoints) -> None:
+    """Raise UserError unless the points' loss falls with x (by the slope of a log-linear fit)."""
+    line = laws.fit_log_linear(points.log_x, points.loss[None], points.weights)
+    if line.slope[0] <= 0:
+        listed = ", ".join(f"{loss:.4f}" for loss in points.loss)
+        raise UserError(
+            f"reference loss does not fall with more target data ({listed} with growing x), so a "
+            "loss cannot be turned into an amount; check the reference runs, or tune their epochs"
+        )
+
+
 def offset_error(points: ReferencePoints, curves: PowerCurves, variance: float) -> float:
     """Standard error of C in nats by the delta method; inf at the log-linear limit.
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.analysis import bootstrap, laws
+from replay_jax.analysis import bootstrap
 from replay_jax.analysis.efficiency import (
     LAW_NAMES,
     LAW_TITLES,
     ReferencePoints,
     fit_law,
+    require_falling,
 )
 from replay_jax.analysis.inference import (
     CurveFit,
@@ -119,7 +120,7 @@ def fit_points(
         weights = runs / np.maximum(noise.cell[:count], 1e-12)
         weights /= weights.mean()
     reference = ReferencePoints(checked.x, means[:count], weights)
-    _require_falling(reference)
+    require_falling(reference)
     if not known:
         noise = residual_noise(reference, len(losses))
     drawn = bootstrap.resample_means(losses, noise, rng, resamples=resamples)
@@ -162,16 +163,6 @@ def fit_points(
         seed_noise_known=known,
         notes=notes,
     )
-
-
-def _require_falling(points: ReferencePoints) -> None:
-    line = laws.fit_log_linear(points.log_x, points.loss[None], points.weights)
-    if line.slope[0] <= 0:
-        listed = ", ".join(f"{loss:.4f}" for loss in points.loss)
-        raise UserError(
-            f"reference loss does not fall with more target data ({listed} with growing x), so a "
-            "loss cannot be turned into an amount; check the reference runs, or tune their epochs"
-        )
 
 
 def _alternatives(

@@ -1,0 +1,149 @@
+"""Result records: one line of results.jsonl for each finished run, and what is asked of them.
+
+Losses are nats per token.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replay_jax.errors import UserError
+
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class AnalysisConfig:
+    """What to compare with what.
+
+    reference: dotted key -> value that a record's overrides, fields or configuration must match to
+      be a point of the reference curve, e.g. {"protocol": "uniform"} or {"replay_fraction": 0.0}.
+    tuned: dotted keys over which the best is chosen (by mean over seeds) in every cell, e.g.
+      ("schedule.target_epochs", "schedule.learning_rate.peak").
+    level: of all intervals, between 0 and 1.
+    """
+
+    reference: Mapping[str, Any]
+    tuned: tuple[str, ...]
+    level: float
+
+    def __post_init__(self) -> None:
+        if not self.reference:
+            raise UserError(
+                'analysis.reference is empty; name the reference runs, e.g. {"protocol": "uniform"}'
+            )
+        if not 0 < self.level < 1:
+            raise UserError(
+                f"analysis.level must lie between 0 and 1, got {self.level}; 0.9 is usual"
+            )
+
+
+def load_records(path: str | Path) -> list[dict[str, Any]]:
+    """Read results.jsonl: one JSON object per line, blank lines ignored.
+
+    Raises:
+      UserError: no such file, no record in it, or a line that is not a JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no results at {path}; run the sweep first")
+    records = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number} is not JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise UserError(f"{path}, line {number} is no JSON object")
+            records.append(record)
+    if not records:
+        raise UserError(f"{path} holds no finished run yet")
+    return records
+
+
+def look_up(record: Mapping[str, Any], key: str) -> Any:
+    """Value of a dotted key in a record: its overrides, then its own fields, then its config.
+
+    Raises:
+      UserError: the key is in none of them.
+    """
+    value = find(record, key)
+    if value is MISSING:
+        raise UserError(
+            f"run {label(record)} has no {key!r}, neither swept nor configured nor recorded"
+        )
+    return value
+
+
+def replay_fraction(record: Mapping[str, Any]) -> float:
+    """Requested replay fraction, or the realised one where none was requested."""
+    return _requested(record, "replay_fraction")
+
+
+def allocation(record: Mapping[str, Any]) -> float:
+    """Requested stage-2 allocation, or the realised one where none was requested."""
+    return _requested(record, "allocation")
+
+
+def matches(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a record has all the wanted values (numbers within 1e-9)."""
+    return all(_same(look_up(record, key), value) for key, value in wanted.items())
+
+
+def check_losses(record: Mapping[str, Any]) -> None:
+    """Raise UserError unless both held-out losses are finite numbers."""
+    for domain in ("target", "generic"):
+        loss = record["losses"][domain]
+        if isinstance(loss, bool) or not isinstance(loss, int | float) or not math.isfinite(loss):
+            raise UserError(
+                f"run {label(record)} has {domain} loss {loss}; a run that diverged cannot be "
+                "compared: remove its record, or rerun it at a lower learning rate"
+            )
+
+
+def _requested(record: Mapping[str, Any], field: str) -> float:
+    requested = record[field]["requested"]
+    value = record[field]["realised"] if requested is None else requested
+    return round(float(value), 6)
+
+
+def find(record: Mapping[str, Any], key: str) -> Any:
+    """Like `look_up`, but MISSING where the key is nowhere."""
+    if key in record["overrides"]:
+        return record["overrides"][key]
+    if key in ("replay_fraction", "allocation"):
+        return _requested(record, key)
+    for root in (record, record["config"]):
+        value: Any = root
+        for part in key.split("."):
+            value = value[part] if isinstance(value, Mapping) and part in value else MISSING
+        if value is not MISSING:
+            return value
+    return MISSING
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (value, wanted)]
+    if all(numbers):
+        return math.isclose(value, wanted, rel_tol=1e-9, abs_tol=1e-9)
+    return bool(value == wanted)
+
+
+def text(value: Any) -> str:
+    """A value as it stands in a table."""
+    if value is MISSING:
+        return "not set"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def label(record: Mapping[str, Any]) -> str:
+    """A run in words: its name and id."""
+    return f"{record['name']} ({record['id']})"
