@@ -18,6 +18,7 @@ Record = dict[str, Any]
 SEQ_LEN = 128
 BATCH_SIZE = 32
 TOTAL_STEPS = 512
+BOUNDARY_STEPS = 4  # updates after which the spike is measured
 VOCAB_SIZE = 2048
 
 
@@ -139,6 +140,7 @@ def _record(
     generic = _generic_loss(target, epochs=epochs, replay=rho, allocation=allocation)
     generic += study.noise * (0.7 * common + 0.3 * own_generic)
     start = _boundary_step(tokens, epochs, rho, allocation)
+    curve, boundary = _course((loss, generic), start, rho, random)
     seconds = 14.0 + 0.4 * random.random()
     record: Record = {
         "id": hashlib.sha256(name.encode()).hexdigest()[:16],
@@ -169,8 +171,8 @@ def _record(
             "head": 0,
             "total": 1_049_728,
         },
-        "curve": _curve(loss, generic, start, random),
-        "boundary": _boundary(loss, generic, start, rho, random),
+        "curve": curve,
+        "boundary": boundary,
         "seconds": seconds,
         "time": {
             "train": 0.88 * seconds,
@@ -208,55 +210,53 @@ def _boundary_step(
     return TOTAL_STEPS - min(TOTAL_STEPS - 8, max(1, round(stage2)))
 
 
-def _curve(
-    loss: float, generic: float, start: int | None, random: np.random.Generator
-) -> list[dict[str, float | int | None]]:
-    """Evaluations every 32 steps and at the boundary; the last point is the run's result."""
-    steps = set(range(0, TOTAL_STEPS + 1, 32)) | ({start} if start is not None else set())
-    points = []
+def _course(
+    losses: tuple[float, float], start: int | None, rho: float | None, random: np.random.Generator
+) -> tuple[list[dict[str, float | int | None]], Record | None]:
+    """Evaluations every 32 steps and about the boundary (the last is the result), and that."""
+    steps = set(range(32, TOTAL_STEPS + 1, 32))
+    after = TOTAL_STEPS if start is None else min(start + BOUNDARY_STEPS, TOTAL_STEPS)
+    if start is not None:
+        steps |= {start, after}
+    points, held_out = [], {}
     for step in sorted(steps):
-        special, general = _loss_at(loss, generic, start, step)
-        last = step == TOTAL_STEPS
-        shown = start is None or step > start
+        target, generic = _loss_at(losses, start, step)
+        if step != TOTAL_STEPS:
+            target += 0.01 * random.normal()
+            generic += 0.01 * random.normal()
+        if start is not None and rho is not None and start < step <= after < TOTAL_STEPS:
+            generic += 0.3 * (1 - rho) ** 2
+        held_out[step] = {"target": target, "generic": generic}
+        seen = start is None or step > start
         points.append(
             {
                 "step": step,
-                "target": special if last else special + 0.01 * random.normal(),
-                "generic": general if last else general + 0.01 * random.normal(),
-                "train_target": special - 0.4 * step / TOTAL_STEPS if shown and step else None,
-                "train_generic": general - 0.05 if step else None,
+                **held_out[step],
+                "train_target": target - 0.4 * step / TOTAL_STEPS if seen else None,
+                "train_generic": generic - 0.05,
             }
         )
-    return points
+    if start is None or rho is None:
+        return points, None
+    cosine = 0.12 + 0.5 * rho + 0.03 * random.normal()
+    boundary = {"step": start, "before": held_out[start], "after": held_out[after]}
+    return points, {**boundary, "gradient_cosine": cosine}
 
 
-def _loss_at(loss: float, generic: float, start: int | None, step: int) -> tuple[float, float]:
-    """Target and generic loss after `step` updates; the last step gives `loss` and `generic`."""
+def _loss_at(losses: tuple[float, float], start: int | None, step: int) -> tuple[float, float]:
+    """Target and generic loss after `step` updates; the last step gives `losses`."""
+    loss, generic = losses
     young = math.exp(-step / 60)
+    if step == TOTAL_STEPS:
+        return losses
     if start is None:
         special = loss + (math.log(VOCAB_SIZE) - loss) * young + 1.1 * (1 - step / TOTAL_STEPS)
-        return (loss, generic) if step == TOTAL_STEPS else (special, generic + 3.0 * young)
+        return special, generic + 3.0 * young
     plateau, base = loss + 1.1, min(generic, 4.25)
     if step <= start:
         return plateau + 2.2 * young, base + 3.0 * young
     share = (step - start) / (TOTAL_STEPS - start)
     return plateau - 1.1 * share**0.5, base + (generic - base) * share**0.3
-
-
-def _boundary(
-    loss: float, generic: float, start: int | None, rho: float | None, random: np.random.Generator
-) -> Record | None:
-    if start is None or rho is None:
-        return None
-    before = _loss_at(loss, generic, start, start)
-    after = _loss_at(loss, generic, start, start + 4)
-    spike = 0.3 * (1 - rho) ** 2 + 0.02 * random.normal()
-    return {
-        "step": start,
-        "before": {"target": before[0], "generic": before[1]},
-        "after": {"target": after[0], "generic": after[1] + spike},
-        "gradient_cosine": 0.12 + 0.5 * rho + 0.03 * random.normal(),
-    }
 
 
 def _ledger(target: str, tokens: int, epochs: float, start: int | None, record: Record) -> Record:

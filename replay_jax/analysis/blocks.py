@@ -44,7 +44,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class Line:
     """A table row, one string per column; strong rows are the ones to look at first."""
 
     cells: tuple[str, ...]
@@ -57,7 +57,7 @@ class Table:
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Line, ...]
     words: str = ""
     target: str | None = None
     folded: bool = False
@@ -66,9 +66,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with a caption that says what to look for; `name` is unique and a file name."""
+    """A chart, its title, and a caption that says what to look for; `name` is a unique file name."""
 
     name: str
+    title: str
     caption: str
     chart: alt.TopLevelMixin
     target: str | None = None

@@ -52,7 +52,7 @@ def write_pictures(figures: tuple[Figure, ...], folder: Path) -> tuple[Path, ...
     config = vega_config(LIGHT, background=LIGHT.page, font=_PICTURE_FONT)
     paths = []
     for figure in figures:
-        spec = figure.spec() | {"width": _PICTURE_WIDTH, "config": config}
+        spec = figure.spec() | {"width": _PICTURE_WIDTH, "config": config, "title": figure.title}
         svg = vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE)
         png = vl_convert.svg_to_png(svg, scale=_PICTURE_SCALE)
         for ending, content in (("svg", svg.encode()), ("png", png)):

@@ -61,6 +61,14 @@ def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
             "rowPadding": 4,
             "offset": 8,
         },
+        "title": {
+            "color": theme.ink,
+            "font": font,
+            "fontSize": 15,
+            "fontWeight": 600,
+            "anchor": "start",
+            "offset": 10,
+        },
         "line": {"strokeWidth": 2.25},
         "point": {"size": 60, "filled": True, "opacity": 1},
         "style": {

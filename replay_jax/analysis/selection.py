@@ -1,0 +1,114 @@
+"""Which cells of a study a figure or table shows, so that all of them show the same ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from replay_jax.analysis.groups import CellKey
+from replay_jax.analysis.study import CellResult, ReplayFit, TargetStudy, replays
+
+Records = Mapping[str, Mapping[str, Any]]
+
+
+def loss_of(cell: CellResult) -> float:
+    """Mean held-out target loss of the cell's best setting, nats per token."""
+    return cell.chosen.target_loss
+
+
+def schedules(study: TargetStudy) -> tuple[CellResult, ...]:
+    """All cells with a second stage; the constant mixtures are left out."""
+    return tuple(cell for cell in study.cells if cell.key.protocol != "uniform")
+
+
+def row_of(key: CellKey) -> tuple[str, int, tuple[tuple[str, str], ...]]:
+    """What one line of a figure has in common: protocol, budget and further axes."""
+    return key.protocol, key.target_tokens, key.axes
+
+
+def rows_of_replay(study: TargetStudy) -> dict[str, tuple[CellResult, ...]]:
+    """For every row its cells by replay fraction, each at its best allocation; keys are labels."""
+    rows: dict[tuple[str, int, tuple[tuple[str, str], ...]], dict[float, CellResult]] = {}
+    for cell in schedules(study):
+        best = rows.setdefault(row_of(cell.key), {})
+        rho = cell.key.replay_fraction
+        if rho not in best or loss_of(cell) < loss_of(best[rho]):
+            best[rho] = cell
+    several = len({protocol for protocol, _, _ in rows}) > 1
+    labels = {row: _label(row, name_protocol=several) for row in rows}
+    return {labels[row]: tuple(cells[rho] for rho in sorted(cells)) for row, cells in rows.items()}
+
+
+def best_replay(study: TargetStudy, tokens: int) -> CellResult | None:
+    """The cell that replays with the lowest target loss at a budget; None if none replays."""
+    found = [c for c in study.cells if c.key.target_tokens == tokens and replays(c)]
+    return min(found, key=loss_of, default=None)
+
+
+def baseline(study: TargetStudy, tokens: int) -> CellResult | None:
+    """What the best replaying cell of a budget is compared with; None if nothing is."""
+    best = best_replay(study, tokens)
+    if best is None or best.baseline is None:
+        return None
+    return study.cells[best.baseline]
+
+
+def focus_budget(study: TargetStudy) -> int | None:
+    """The budget at which figures look inside runs: most replay fractions, then the smallest."""
+    fractions = {
+        tokens: len({c.key.replay_fraction for c in schedules(study) if tokens == _tokens(c)})
+        for tokens in study.budgets
+    }
+    return min(fractions, key=lambda tokens: (-fractions[tokens], tokens), default=None)
+
+
+def focus_cells(study: TargetStudy) -> tuple[CellResult, ...]:
+    """At the focus budget, the row that holds the best replaying cell, by replay fraction."""
+    tokens = focus_budget(study)
+    best = None if tokens is None else best_replay(study, tokens)
+    if best is None:
+        return ()
+    return next(cells for cells in rows_of_replay(study).values() if best in cells)
+
+
+def shown_fits(study: TargetStudy) -> dict[str, ReplayFit]:
+    """For every row the quadratic fit at the allocation of its best cell; keys are labels."""
+    found = {}
+    for label, cells in rows_of_replay(study).items():
+        best = study.cells.index(min(cells, key=loss_of))
+        for fit in study.replay_fits:
+            if best in fit.cells:
+                found[f"{label}, α {study.cells[best].key.allocation:g}"] = fit
+    return found
+
+
+def records_of(cell: CellResult, records: Records) -> tuple[Mapping[str, Any], ...]:
+    """The result records of a cell's best setting, one per seed."""
+    return tuple(records[run] for run in cell.chosen.run_ids)
+
+
+def setting_words(cell: CellResult) -> str:
+    """The best setting in words: allocation, epochs, tuned values and further axes."""
+    parts = [f"α {cell.key.allocation:g}", f"{cell.chosen.target_epochs:g} epochs"]
+    parts += [
+        f"{name.rsplit('.', 1)[-1].replace('_', ' ')} {value}"
+        for name, value in (*cell.chosen.tuned, *cell.key.axes)
+        if not name.endswith("target_epochs")
+    ]
+    return ", ".join(parts)
+
+
+def seeds_of(study: TargetStudy, losses: Sequence[float]) -> list[tuple[int, float]]:
+    """(seed, loss) of the seeds that were run."""
+    return [(s, float(x)) for s, x in zip(study.seeds, losses, strict=True) if x == x]
+
+
+def _tokens(cell: CellResult) -> int:
+    return cell.key.target_tokens
+
+
+def _label(row: tuple[str, int, tuple[tuple[str, str], ...]], *, name_protocol: bool) -> str:
+    protocol, tokens, axes = row
+    words = [f"{tokens:,}"]
+    words += [f"{name.rsplit('.', 1)[-1].replace('_', ' ')} {value}" for name, value in axes]
+    if name_protocol:
+        words.append(protocol.replace("_", "-"))
+    return ", ".join(words)
