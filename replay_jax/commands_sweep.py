@@ -109,7 +109,8 @@ def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     with preparation_shown(console) as progress:
         stores = prepare_stores(experiments_of(recipe)[0][0].data, progress)
     for name, store in stores.items():
-        print(f"{name}: {store.describe()}")
+        train, held_out = (len(store.tokens(split)) for split in ("train", "validation"))
+        print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from replay_jax.errors import UserError
 
@@ -23,11 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"replay-jax: unknown argument '{wrong}': see replay-jax {known.command} --help",
               file=sys.stderr)  # fmt: skip
         return 2
-    # Heavy imports only now, so that --help and mistakes in arguments answer at once.
-    from replay_jax import commands
-
     try:
-        return int(getattr(commands, known.command)(known, rest))
+        return _command(known.command)(known, rest)
     except UserError as error:
         print(f"replay-jax: {error}", file=sys.stderr)
         return 2
@@ -38,6 +35,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has gone; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
+    # Heavy imports only now, so that --help and mistakes in arguments answer at once.
+    if name in ("fit", "bench", "compile"):
+        from replay_jax import commands_measure as measure
+
+        return {"fit": measure.fit, "bench": measure.bench, "compile": measure.compile}[name]
+    from replay_jax import commands_sweep as sweep
+
+    return {
+        "run": sweep.run,
+        "plan": sweep.plan,
+        "prepare": sweep.prepare,
+        "status": sweep.status,
+        "report": sweep.report,
+        "recommend": sweep.recommend,
+        "verify": sweep.verify,
+    }[name]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,11 +12,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = ("errors", "strict", "data", "model", "training", "analysis", "config", "sweep", "top")
 TOP = {"main", "commands", "recipe", "defaults", "preparing"}
 # Pure arithmetic: checked with a pencil, imported by anything, importing neither JAX nor Grain.
-PURE = ("data/schedule.py", "data/learning_rate.py", "data/ledger.py", "analysis/efficiency.py")
+PURE = ("data/schedule.py", "data/learning_rate.py", "analysis/efficiency.py")
 HEAVY = {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"}
 
 
 def room(path: Path) -> str:
+    if path == PACKAGE / "sweep" / "execution.py":
+        return "strict"  # settings only; composed by config.py like the other rooms' own
     part = path.relative_to(PACKAGE).with_suffix("").parts[0]
     if part == "__init__":
         return "errors"
@@ -34,17 +36,19 @@ def imports(tree: ast.AST) -> set[str]:
     return found
 
 
-def own(names: set[str]) -> set[str]:
-    return {n.split(".")[1] for n in names if n.startswith("replay_jax.")}
+def own(names: set[str]) -> set[Path]:
+    """Files of the package that are imported."""
+    candidates = {PACKAGE.parent / (n.replace(".", "/") + ".py") for n in names}
+    return {path for path in candidates if path.is_file() and PACKAGE in path.parents}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_one_way(path):
     names = imports(ast.parse(path.read_text()))
     here = ROOMS.index(room(path))
-    for name in own(names):
-        other = room(PACKAGE / f"{name}.py")
-        assert ROOMS.index(other) <= here, f"{path.name} ({ROOMS[here]}) imports {name} ({other})"
+    for file in own(names):
+        other = room(file)
+        assert ROOMS.index(other) <= here, f"{path.name} ({ROOMS[here]}) imports {file} ({other})"
         assert (room(path), other) not in {("model", "data"), ("analysis", "training")}
 
 
@@ -68,7 +72,7 @@ def test_analysis_reads_only_records():
     for path in (PACKAGE / "analysis").glob("*.py"):
         names = imports(ast.parse(path.read_text()))
         assert not HEAVY & {n.split(".")[0] for n in names}, path
-        assert own(names) <= {"errors", "strict", "analysis"}, path
+        assert {room(file) for file in own(names)} <= {"errors", "strict", "analysis"}, path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
