@@ -68,7 +68,7 @@ def state_chain(
         resets: whether the optimizer is reset before the step, bool [steps].
     """
     steps = len(learning_rates)
-    present, named, relabelled = _sources_of_steps(draws, keys)
+    present, named, numbering = _sources_of_steps(draws, keys)
     head = np.concatenate(
         [
             learning_rates.astype("<f4").view(np.uint8).reshape(steps, 4),
@@ -87,7 +87,7 @@ def state_chain(
                 constant,
                 head[step].tobytes(),
                 named[step, : present[step]].tobytes(),
-                relabelled[step].tobytes(),
+                draws.pattern[step].tobytes().translate(numbering[step]),
             )
         )
         digest = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
@@ -97,30 +97,32 @@ def state_chain(
 
 def _sources_of_steps(
     draws: StepDraws, keys: Sequence[bytes]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What every step draws: how many sources, which ones from where, and in which pattern.
+) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
+    """Which sources every step draws from, and from which draw on.
 
     Returns:
         number of sources with rows in the step, [steps]; their keys and first draws in the order of
-        the keys, uint8 [steps, sources, DIGEST_BYTES + 8], the rest zero; the pattern in that
-        numbering, uint8 [steps, batch].
+        the keys, uint8 [steps, sources, DIGEST_BYTES + 8], the rest zero; for every step the table
+        (256 bytes) from source numbers to places in that order.
     """
     steps = len(draws.pattern)
     present = draws.count > 0
     named = np.zeros((steps, len(keys), DIGEST_BYTES + 8), np.uint8)
-    relabelled = np.empty_like(draws.pattern)
+    numbering = [b""] * steps
     order = sorted(range(len(keys)), key=lambda number: keys[number])
-    # Steps fall into few groups by which sources they draw from; each group has one renumbering.
+    # Steps fall into few groups by which sources they draw from; each group has one numbering.
     for mask in np.unique(present, axis=0):
         which = np.flatnonzero((present == mask).all(axis=1))
-        rank = np.zeros(len(keys), np.uint8)
+        table = np.zeros(256, np.uint8)
         for slot, number in enumerate(n for n in order if mask[n]):
-            rank[number] = slot
+            table[number] = slot
             named[which, slot, :DIGEST_BYTES] = np.frombuffer(keys[number], np.uint8)
             first = np.ascontiguousarray(draws.first[which, number], "<i8")
             named[which, slot, DIGEST_BYTES:] = first.view(np.uint8).reshape(-1, 8)
-        relabelled[which] = rank[draws.pattern[which]]
-    return present.sum(axis=1), named, relabelled
+        translation = table.tobytes()
+        for step in which.tolist():
+            numbering[step] = translation
+    return present.sum(axis=1), named, numbering
 
 
 def describe_start(*, model: Mapping[str, Any], seed: int) -> bytes:

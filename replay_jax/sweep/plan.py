@@ -61,6 +61,10 @@ class Plan:
         largest = max(parameter_counts(run.config.model).total for run in self.runs)
         return _STATE_BYTES_PER_PARAMETER * largest
 
+    def nodes(self) -> set[str]:
+        """Digests of the states at which edges end."""
+        return {edge.stop.digest for edge in self.edges}
+
     def to_json(self) -> dict[str, Any]:
         """What `plan --json` prints; `docs/sweeps.md` says what each field means."""
         peak = peak_saved_states(self.tasks)
@@ -135,19 +139,24 @@ def plan_sweep(
     )
     _refuse_duplicates(runs)
     _refuse_mixed_execution(runs)
-    chains = [run.chain for run in runs]
-    edges = build_edges(chains)
-    store = WorkStore(workdir) if workdir is not None else None
-    results = store.finished_runs() if store else set()
-    finished = frozenset(number for number, run in enumerate(runs) if run.id in results)
+    plan = Plan(runs, build_edges([run.chain for run in runs]), (), frozenset())
+    return refresh(plan, None if workdir is None else WorkStore(workdir))
+
+
+def refresh(plan: Plan, store: WorkStore | None) -> Plan:
+    """The same plan with the tasks that remain, given what a working directory holds."""
+    done = frozenset[int]()
+    if store is not None:
+        results = store.finished_runs()
+        done = frozenset(n for n, run in enumerate(plan.runs) if run.id in results)
     tasks = remaining_tasks(
-        edges,
-        chains=chains,
-        done=finished,
-        saved=store.saved_states() if store else {},
-        keep_states=runs[0].config.execution.keep_states,
+        plan.edges,
+        chains=[run.chain for run in plan.runs],
+        done=done,
+        saved={} if store is None else store.saved_states(),
+        keep_states=plan.runs[0].config.execution.keep_states,
     )
-    return Plan(runs=runs, edges=edges, tasks=tasks, finished=finished)
+    return dataclasses.replace(plan, tasks=tasks, finished=done)
 
 
 def _run_json(run: Run) -> dict[str, Any]:

@@ -126,9 +126,7 @@ def source_views(
             source=name,
             fingerprint=_declared_fingerprint(config, name) if store is None else store.fingerprint,
             seq_len=config.training.seq_len,
-            pool_rows=None
-            if store is None
-            else store.row_count("train", config.training.seq_len),
+            pool_rows=None if store is None else store.row_count("train", config.training.seq_len),
             budget_rows=schedule.requested.target_sequences if is_target else None,
             seed=config.data_seed,
             repeat=is_target,

@@ -3,8 +3,7 @@
     workdir.json              format of the folder, and what all its results have in common
     sweep.json                ids of the last sweep's runs, in order
     runs/<run>.json           a run: name, overrides, configuration, planned ledger, its nodes
-    states/<digest>/          a saved training state
-    states/<digest>.json      that it is complete, and what it is kept for
+    states/<digest>/          a saved training state (`training.checkpoint`)
     segments/<digest>.json    a trained span, by the state that it ends with
     evaluations/<key>.json    one source's held-out loss at one state
     failures/<digest>.json    why the edge that ends with this state could not be finished
@@ -25,6 +24,7 @@ from etils import epath
 from replay_jax.errors import UserError
 from replay_jax.sweep.facts import fact_names, read_fact, remove_leftovers, write_fact
 from replay_jax.sweep.trie import Node
+from replay_jax.training.checkpoint import delete, is_complete, read_meta, remove_unfinished
 
 FORMAT = 1
 _FOLDERS = ("runs", "states", "segments", "evaluations", "failures", "results")
@@ -38,9 +38,10 @@ class Segment:
         start: state that it began from.
         stop: state that it ended with.
         edge: digest at the end of the edge that it is part of.
-        seconds: wall time by what it was spent on ("train", "compile", "data_wait", …).
-        windows: sums of train metrics over consecutive steps (`edge.Window`).
-        realised: what was consumed, as counted from the batches (`ledger` format).
+        seconds: wall time by what it was spent on (`metrics.TIME_KINDS`).
+        windows: training sums over consecutive steps: "stop" (completed updates), and "nats" and
+            "weights" by source name.
+        realised: what was consumed, counted from the batches (`counting.Span`, one per host).
     """
 
     start: Node
@@ -48,7 +49,7 @@ class Segment:
     edge: str
     seconds: Mapping[str, float]
     windows: Sequence[Mapping[str, Any]]
-    realised: Mapping[str, Any]
+    realised: Sequence[Mapping[str, Any]]
 
 
 class WorkStore:
@@ -95,38 +96,33 @@ class WorkStore:
         known = read_fact(self.root / "workdir.json")
         return dict(known["common"]) if known else {}
 
-    # Saved states. The folder is Orbax's; it counts only while the fact beside it exists.
+    # Saved states.
 
     def state_path(self, digest: str) -> epath.Path:
         """Folder of a saved state."""
         return self.root / "states" / digest
 
-    def write_state(self, node: Node) -> None:
-        """Record that the saved state is complete on disk."""
-        write_fact(self.root / "states" / f"{node.digest}.json", {"step": node.step})
+    def saved_states(self) -> dict[str, int]:
+        """Digest and step of every complete state whose history is known as well."""
+        found = {}
+        if (self.root / "states").exists():
+            for item in (self.root / "states").iterdir():
+                segment = self.segment(item.name) if is_complete(item) else None
+                if segment is not None and self.history(segment.stop) is not None:
+                    found[item.name] = segment.stop.step
+        return found
+
+    def is_checkpoint(self, digest: str) -> bool:
+        """Whether a saved state only guards the middle of an edge against interruptions."""
+        return bool(read_meta(self.state_path(digest))["checkpoint"])
 
     def drop_state(self, digest: str) -> None:
-        """Forget and delete a saved state; it is unusable from the first moment on."""
-        (self.root / "states" / f"{digest}.json").unlink(missing_ok=True)
-        if self.state_path(digest).exists():
-            self.state_path(digest).rmtree()
-
-    def saved_states(self) -> dict[str, int]:
-        """Digest and step of every saved state whose history is known as well."""
-        found = {}
-        for digest in fact_names(self.root / "states"):
-            fact = read_fact(self.root / "states" / f"{digest}.json")
-            if fact is not None and self.history(Node(digest, fact["step"])) is not None:
-                found[digest] = int(fact["step"])
-        return found
+        """Delete a saved state; it is unusable from the first moment on."""
+        delete(self.state_path(digest))
 
     def drop_unfinished_states(self) -> None:
         """Delete what interrupted saves and deletions left; only for the holder of the lock."""
-        complete = set(fact_names(self.root / "states"))
-        if (self.root / "states").exists():
-            for item in (self.root / "states").iterdir():
-                if item.is_dir() and item.name not in complete:
-                    item.rmtree()
+        remove_unfinished(self.root / "states")
 
     # Trained spans.
 

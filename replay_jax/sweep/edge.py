@@ -1,0 +1,139 @@
+"""Train one edge: from a saved or initial state to its end, measuring and saving on the way.
+
+What is known is written in an order that an interruption at any instant leaves whole: a held-out
+loss when it is measured, then what a span consumed, then the state at its end. A state counts only
+together with the spans that lead to it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from replay_jax.data.pipeline import Batch, train_batches
+from replay_jax.sweep.course import Course, step_shape
+from replay_jax.sweep.heldout import Measuring
+from replay_jax.sweep.jobs import EdgeJob
+from replay_jax.sweep.programs import ProgramCache
+from replay_jax.sweep.store import WorkStore
+from replay_jax.training.checkpoint import Checkpointer, restore_state
+from replay_jax.training.loop import Hooks, Profile, train_span
+from replay_jax.training.metrics import Progress, TimeSplit
+from replay_jax.training.step import TrainState
+
+# One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
+_READ_THREADS = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class EdgeEnd:
+    """How far a job came: the number of completed updates, and whether that is its end."""
+
+    step: int
+    finished: bool
+
+
+class EdgeTrainer:
+    """Trains jobs one after another in this process, keeping programs and held-out sets.
+
+    The last saved end state stays in memory, because the job that goes on from it is often next.
+    """
+
+    def __init__(self, store: WorkStore) -> None:
+        self._store = store
+        self._programs = ProgramCache()
+        self._measuring = Measuring(store, self._programs)
+        self._last: tuple[str, TrainState] | None = None
+
+    def train(
+        self,
+        job: EdgeJob,
+        *,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        profile: Profile | None = None,
+    ) -> EdgeEnd:
+        """Do a job, or as much of it as there is time for.
+
+        Args:
+            job: what to do.
+            on_progress: is told of the last steps, every `training.log_every`.
+            should_stop: asked before every step; after a yes the state is saved where it is.
+            profile: updates to trace.
+
+        Raises:
+            FloatingPointError: a loss that is not a number; names the step and its rows.
+            UserError: a state cannot be saved (full disk) or restored.
+        """
+        clock = TimeSplit()
+        mesh = self._programs.mesh(job.config.mesh, job.config.model)
+        state = self._begin(job, mesh, clock)
+        with Checkpointer() as checkpointer:
+            course = Course(
+                job, self._store, self._measuring, mesh, clock, checkpointer, on_progress
+            )
+            course.measure(job.start.step, state)
+            if job.start == job.stop:
+                self._last = (job.stop.digest, state)
+                return EdgeEnd(job.stop.step, True)
+            programs = self._programs.train(step_shape(job), mesh, clock=clock)
+            with course:
+                end = train_span(
+                    state,
+                    span=course.span(),
+                    programs=programs,
+                    batches=_batches(job),
+                    hooks=Hooks(course.on_step, course.on_point, _agreed(should_stop)),
+                    clock=clock,
+                    profile=profile,
+                )
+            if end.stopped:
+                course.pause(end.step, end.state)
+            else:
+                course.finish(end.state)
+        if job.save and not end.stopped:
+            self._last = (job.stop.digest, end.state)
+        return EdgeEnd(end.step, not end.stopped)
+
+    def _begin(self, job: EdgeJob, mesh: Mesh, clock: TimeSplit) -> TrainState:
+        last, self._last = self._last, None
+        if last is not None and last[0] == job.start.digest:
+            return last[1]
+        model = job.config.model
+        if job.start.step == 0:
+            state: TrainState = self._programs.init(model, mesh, clock=clock)(job.config.seed)
+            return state
+        with clock.measure("save"):
+            like = self._programs.abstract_state(model, mesh)
+            restored, _ = restore_state(self._store.state_path(job.start.digest), like)
+        assert int(restored.step) == job.start.step
+        return restored
+
+
+def _batches(job: EdgeJob) -> Iterator[Batch]:
+    """This host's batches of a job; weights of sources that its schedule has not are left out."""
+    weights = dict(job.config.training.loss_weights)
+    return train_batches(
+        stores=job.stores,
+        views=job.views,
+        schedule=job.schedule,
+        document_mask=job.config.training.document_mask,
+        loss_weight_by_source={
+            name: weights[name] for name in job.schedule.source_names if name in weights
+        },
+        start_step=job.start.step,
+        stop_step=job.stop.step,
+        read_threads=_READ_THREADS,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+
+
+def _agreed(should_stop: Callable[[], bool]) -> Callable[[int], bool]:
+    """A question that all hosts answer alike before every step."""
+    if jax.process_count() == 1:
+        return lambda _: should_stop()
+    # JAX's runtime hears a SIGTERM on any host and names one step to all.
+    return multihost_utils.reached_preemption_sync_point

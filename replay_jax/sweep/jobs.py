@@ -1,0 +1,159 @@
+"""A task made self-contained: everything a worker needs to train one edge, and nothing else."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from replay_jax.config import ExperimentConfig
+from replay_jax.data.schedule import Schedule
+from replay_jax.data.token_store import TokenStore
+from replay_jax.data.views import SourceView
+from replay_jax.errors import UserError
+from replay_jax.sweep.digest import DIGEST_BYTES
+from replay_jax.sweep.heldout import CosinePair, HeldOutSet, cosine_pair, held_out_set
+from replay_jax.sweep.plan import Plan
+from replay_jax.sweep.run import Run
+from replay_jax.sweep.store import WorkStore
+from replay_jax.sweep.trie import Node
+from replay_jax.sweep.work import Task
+
+# How many updates after a stage boundary the spike is measured (chosen: the loss jumps at once and
+# has mostly gone after a tenth of a stage).
+BOUNDARY_STEPS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What to measure at one state: held-out sets and gradient cosines."""
+
+    node: Node
+    sets: tuple[HeldOutSet, ...]
+    cosines: tuple[CosinePair, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EdgeJob:
+    """One task for one worker; can be pickled.
+
+    Attributes:
+        name: the edge in words.
+        edge_start: where the edge itself begins (the task may begin later).
+        start: state to begin from.
+        stop: state to reach.
+        save: whether the state at `stop` must be saved.
+        digests: digests of the states `start.step` … `stop.step`, joined.
+        config: configuration of one of the runs through the edge; they agree on all that matters.
+        schedule: its schedule.
+        views: its views.
+        stores: prepared stores of all sources that are drawn or measured.
+        cuts: sequence numbers at which consumed rows are counted apart (stage starts of all runs).
+        measurements: what to measure on the way, by ascending step.
+    """
+
+    name: str
+    edge_start: Node
+    start: Node
+    stop: Node
+    save: bool
+    digests: bytes
+    config: ExperimentConfig
+    schedule: Schedule
+    views: Mapping[str, SourceView]
+    stores: Mapping[str, TokenStore]
+    cuts: tuple[int, ...]
+    measurements: tuple[Measurement, ...]
+
+    def node(self, step: int) -> Node:
+        """The state after `step` updates, for any step of the job."""
+        first = (step - self.start.step) * DIGEST_BYTES
+        return Node(self.digests[first : first + DIGEST_BYTES].hex(), step)
+
+
+def make_job(
+    plan: Plan, task: Task, *, store: WorkStore, stores: Mapping[str, TokenStore]
+) -> EdgeJob:
+    """Make a task self-contained; what is measured already is not measured again.
+
+    Raises:
+        UserError: a source that is needed is not prepared.
+    """
+    edge = plan.edges[task.edge]
+    runs = [plan.runs[number] for number in task.runs]
+    owner = runs[0]
+    needed = sorted({name for run in runs for name in run.schedule.source_names})
+    for name in needed:
+        if name not in stores:
+            raise UserError(f"source '{name}' is not prepared: run `replay-jax prepare` first")
+    digests = owner.chain[task.start.step : task.stop.step + 1].tobytes()
+    return EdgeJob(
+        name=edge_name(plan, task.edge),
+        edge_start=edge.start,
+        start=task.start,
+        stop=task.stop,
+        save=task.save,
+        digests=digests,
+        config=owner.config,
+        schedule=owner.schedule,
+        views=owner.views,
+        stores={name: stores[name] for name in needed},
+        cuts=tuple(sorted({cut for run in runs for cut in run.schedule.stage_starts})),
+        measurements=tuple(_measurements(runs, task, store)),
+    )
+
+
+def edge_name(plan: Plan, number: int) -> str:
+    """An edge in words: its steps, and the run or the number of runs that pass through it."""
+    edge = plan.edges[number]
+    first = plan.runs[edge.runs[0]].name
+    who = first if len(edge.runs) == 1 else f"{len(edge.runs)} runs"
+    return f"{edge.start.step}–{edge.stop.step} {who}"
+
+
+def evaluation_steps(run: Run) -> list[int]:
+    """Numbers of completed updates at which a run is evaluated, its end always among them."""
+    steps = {run.steps}
+    if run.config.training.evaluate_every:
+        steps.update(range(0, run.steps, run.config.training.evaluate_every))
+    boundary = boundary_step(run)
+    if boundary is not None:
+        steps.update((boundary, min(boundary + BOUNDARY_STEPS, run.steps)))
+    return sorted(steps - {0})
+
+
+def boundary_step(run: Run) -> int | None:
+    """Updates completed when the last stage has given nothing yet; None for a single stage."""
+    start = run.schedule.stage_starts[-1] // run.config.training.batch_size
+    return start if start else None
+
+
+def run_sets(run: Run) -> tuple[HeldOutSet, HeldOutSet]:
+    """The held-out sets of a run: target, generic."""
+    names = (run.schedule.target, run.schedule.generic)
+    target, generic = (
+        held_out_set(run.config, name, run.views[name].fingerprint) for name in names
+    )
+    return target, generic
+
+
+def run_cosine(run: Run) -> CosinePair:
+    """The gradients that a run compares at its boundary."""
+    return cosine_pair(run.config, {name: view.fingerprint for name, view in run.views.items()})
+
+
+def _measurements(runs: list[Run], task: Task, store: WorkStore) -> Iterator[Measurement]:
+    wanted: dict[int, tuple[dict[HeldOutSet, None], dict[CosinePair, None]]] = {}
+    for run in runs:
+        for step in evaluation_steps(run):
+            if task.start.step <= step <= task.stop.step:
+                sets, cosines = wanted.setdefault(step, ({}, {}))
+                sets.update(dict.fromkeys(run_sets(run)))
+                if step == boundary_step(run):
+                    cosines[run_cosine(run)] = None
+    for step, (sets, cosines) in sorted(wanted.items()):
+        node = Node(runs[0].chain[step].tobytes().hex(), step)
+        missing = Measurement(
+            node=node,
+            sets=tuple(s for s in sets if store.evaluation(s.key(node.digest)) is None),
+            cosines=tuple(c for c in cosines if store.evaluation(c.key(node.digest)) is None),
+        )
+        if missing.sets or missing.cosines:
+            yield missing

@@ -1,0 +1,50 @@
+"""What an executor tells the coordinator about its edges."""
+
+import dataclasses
+
+from replay_jax.training.metrics import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """An edge has begun to be worked on; `where` names the process or machine."""
+
+    edge: int
+    where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Advanced:
+    """An edge has come further."""
+
+    edge: int
+    progress: Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A job has ended at `step`: finished, or stopped on request with its state saved."""
+
+    edge: int
+    step: int
+    finished: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """A job has failed and would fail again; `reason` is one line, `details` a traceback."""
+
+    edge: int
+    reason: str
+    details: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """The process that did a job is gone; the job can be tried again from its last checkpoint."""
+
+    edge: int
+    reason: str
+
+
+Message = Started | Advanced | Ended | Failed | Lost

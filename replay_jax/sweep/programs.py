@@ -1,0 +1,92 @@
+"""Compiled programs of one process, each compiled once for all edges of equal shape."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from replay_jax.model.architecture import ModelConfig
+from replay_jax.training.config import MeshConfig
+from replay_jax.training.evaluate import (
+    CosineProgram,
+    EvaluationProgram,
+    compile_evaluation,
+    compile_gradient_cosine,
+)
+from replay_jax.training.gradient import StepShape
+from replay_jax.training.loop import Programs
+from replay_jax.training.metrics import TimeSplit
+from replay_jax.training.sharding import choose_mesh, make_mesh
+from replay_jax.training.step import (
+    TrainState,
+    abstract_state,
+    compile_init,
+    compile_reset,
+    compile_train_step,
+)
+
+
+class ProgramCache:
+    """Programs by what they depend on; compile time is counted on the clock that is given."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Any, ...], Any] = {}
+
+    def mesh(self, config: MeshConfig, model: ModelConfig) -> Mesh:
+        """The mesh of all devices of this job for a model."""
+
+        def build() -> Mesh:
+            devices = jax.devices()
+            choice = choose_mesh(
+                config, model, devices=len(devices), device_bytes=_device_bytes(devices[0])
+            )
+            return make_mesh(choice.config, devices)
+
+        return self._once(("mesh", config, model), build)
+
+    def train(self, shape: StepShape, mesh: Mesh, *, clock: TimeSplit) -> Programs:
+        """The train step and the optimizer reset (compiled when first needed)."""
+
+        def reset(state: TrainState) -> TrainState:
+            key = ("reset", shape.model, mesh)
+            return self._timed(key, lambda: compile_reset(shape.model, mesh), clock)(state)
+
+        step = self._timed(("train", shape, mesh), lambda: compile_train_step(shape, mesh), clock)
+        return Programs(mesh, step, reset)
+
+    def init(self, model: ModelConfig, mesh: Mesh, *, clock: TimeSplit) -> Callable[[int], Any]:
+        """The initialisation, a function of the seed."""
+        return self._timed(("init", model, mesh), lambda: compile_init(model, mesh), clock)
+
+    def evaluation(self, shape: StepShape, mesh: Mesh, *, clock: TimeSplit) -> EvaluationProgram:
+        """The held-out loss of a batch."""
+        key = ("evaluation", shape, mesh)
+        return self._timed(key, lambda: compile_evaluation(shape, mesh), clock)
+
+    def cosine(self, shape: StepShape, mesh: Mesh, *, clock: TimeSplit) -> CosineProgram:
+        """The cosine of two batches' gradients."""
+        key = ("cosine", shape, mesh)
+        return self._timed(key, lambda: compile_gradient_cosine(shape, mesh), clock)
+
+    def abstract_state(self, model: ModelConfig, mesh: Mesh) -> TrainState:
+        """Shapes and shardings of a state, to restore one."""
+        return self._once(("abstract", model, mesh), lambda: abstract_state(model, mesh))
+
+    def _timed(self, key: tuple[Any, ...], build: Callable[[], Any], clock: TimeSplit) -> Any:
+        with clock.measure("compile"):
+            return self._once(key, build)
+
+    def _once(self, key: tuple[Any, ...], build: Callable[[], Any]) -> Any:
+        if key not in self._found:
+            self._found[key] = build()
+        return self._found[key]
+
+
+def _device_bytes(device: jax.Device) -> int:
+    """Memory of a device; on CPU that of the machine, shared by its (fake) devices."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

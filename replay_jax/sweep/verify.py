@@ -1,0 +1,60 @@
+"""Recompute ledgers from the stored configurations, and compare with what was counted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from replay_jax.config import result_identity
+from replay_jax.data.ledger import Ledger, compare, plan_ledger
+from replay_jax.data.realised import check_spans, realised_ledger
+from replay_jax.sweep.results import counted_spans
+from replay_jax.sweep.run import run_chain
+from replay_jax.sweep.store import WorkStore
+from replay_jax.sweep.stored_run import restore_run
+from replay_jax.sweep.trie import Node
+
+
+def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
+    """Check every finished run of a working directory's last sweep.
+
+    From the stored configuration alone, the schedule, the ledger, the run's identity and every
+    single row of every step are computed again, and compared with the stored plan and with what
+    training counted from its batches.
+
+    Returns:
+        all differences in words, and the number of runs checked.
+    """
+    store = WorkStore(workdir)
+    differences: list[str] = []
+    checked = 0
+    for fact in store.runs():
+        if store.result(fact["id"]) is not None:
+            found = _verify_run(fact, store)
+            differences += [f"{fact['name']} ({fact['id']}): {line}" for line in found]
+            checked += 1
+    return differences, checked
+
+
+def _verify_run(fact: Mapping[str, Any], store: WorkStore) -> list[str]:
+    config, schedule, views = restore_run(fact)
+    planned = plan_ledger(schedule, views)
+    identity = result_identity(config, {name: view.fingerprint for name, view in views.items()})
+    final = run_chain(config, schedule, views)[-1].tobytes().hex()
+    found = [f"stored plan: {line}" for line in compare(planned, Ledger.from_json(fact["ledger"]))]
+    if identity != fact["id"]:
+        found.append(f"its configuration has the identity {identity}")
+    stored = fact["path"][-1]["digest"]
+    if final != stored:
+        return [*found, f"its configuration leads to the state {final}, not {fact['final']}"]
+    history = store.history(Node(final, schedule.total_steps))
+    if history is None:
+        return [*found, "a record of what it consumed is missing"]
+    spans = counted_spans(history)
+    counted = realised_ledger(spans, schedule, views)
+    found += compare(planned, counted)
+    found += check_spans(spans, schedule, views)
+    result = store.result(fact["id"])
+    assert result is not None
+    stored = Ledger.from_json(result["ledger"])
+    return found + [f"stored result: {line}" for line in compare(counted, stored)]

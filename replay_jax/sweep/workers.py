@@ -1,0 +1,222 @@
+"""Edges side by side on this machine: worker processes, how many, and with how many threads."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from replay_jax.sweep.execution import ExecutionConfig
+from replay_jax.sweep.jobs import EdgeJob
+from replay_jax.sweep.messages import Advanced, Lost, Message, Started
+from replay_jax.training.loop import Profile
+
+_MODULE = "replay_jax.sweep.worker"
+# Models up to this size are trained by one thread each, several at a time: see docs/sweeps.md for
+# what was measured.
+SMALL_MODEL_PARAMETERS = 30_000_000
+# Memory of one worker beyond its states: the interpreter, XLA and compiled programs (measured).
+_WORKER_BYTES = 1 << 30
+# A worker needs its state several times over: gradients, activations, a state being saved.
+_STATES_PER_WORKER = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerChoice:
+    """How edges are spread: processes, threads of each (0: not limited), and why."""
+
+    workers: int
+    threads: int
+    reason: str
+
+
+def choose_workers(
+    execution: ExecutionConfig,
+    *,
+    platform: str,
+    parameters: int,
+    cores: int,
+    memory_bytes: int,
+) -> WorkerChoice:
+    """Decide how many processes train side by side, and with how many threads each.
+
+    The rule looks at the largest model and the machine only, never at how many edges happen to be
+    ready or at what else is running, so that a sweep and its repetition agree to the last bit: the
+    number of threads changes a CPU's float results, the number of processes does not.
+
+    Args:
+        execution: what the user fixed; 0 leaves it to the rule.
+        platform: "cpu", "gpu" or "tpu".
+        parameters: of the largest model.
+        cores: that this process may use.
+        memory_bytes: of this machine.
+    """
+    if platform != "cpu":
+        return WorkerChoice(1, 0, f"one process, because it uses all of the {platform}'s devices")
+    small = parameters <= SMALL_MODEL_PARAMETERS
+    threads = execution.threads or (1 if small else cores)
+    each = _WORKER_BYTES + _STATES_PER_WORKER * 12 * parameters
+    fitting = max(1, min(cores // threads, memory_bytes // each))
+    workers = execution.workers or fitting
+    size = f"{parameters / 1e6:.3g}M parameters"
+    if execution.threads or execution.workers:
+        reason = "as the configuration says"
+    elif small:
+        reason = f"models of {size} are too small for several threads"
+    else:
+        reason = f"a model of {size} keeps {cores} threads busy"
+    return WorkerChoice(workers, threads, reason)
+
+
+def local_platform() -> str:
+    """The platform that JAX will use here, found out without starting it in this process.
+
+    A process that starts JAX takes the accelerators, which the worker is to have.
+    """
+    named = os.environ["JAX_PLATFORMS"] if "JAX_PLATFORMS" in os.environ else ""
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    if named == "cpu" or not (named or plugins or importlib.util.find_spec("libtpu")):
+        return "cpu"
+    asked = subprocess.run(
+        [sys.executable, "-c", "import jax; print(jax.default_backend())"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or "cpu"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@dataclasses.dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    log: Path
+    edge: int | None = None
+    last_edge: int | None = None
+
+
+class LocalWorkers:
+    """Worker processes of one coordinator; started when first needed, and gone when it is.
+
+    Use it as a context manager. `slots` jobs can run at once.
+    """
+
+    def __init__(self, root: Path, choice: WorkerChoice, *, lock_fd: int) -> None:
+        self.slots = choice.workers
+        self._root, self._threads, self._lock_fd = root, choice.threads, lock_fd
+        self._workers: list[_Worker] = []
+        self._news: list[Message] = []
+
+    def __enter__(self) -> "LocalWorkers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.connection.close()
+        for worker in self._workers:
+            worker.process.wait()
+
+    def submit(
+        self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None
+    ) -> None:
+        """Give a job to a free worker, if possible to the one that did edge `after` last."""
+        free = [worker for worker in self._workers if worker.edge is None] or [self._start()]
+        worker = next((w for w in free if after is not None and w.last_edge == after), free[0])
+        worker.edge = edge
+        self._news.append(Started(edge, f"process {worker.process.pid}"))
+        try:
+            worker.connection.send((edge, job, profile))
+        except OSError:
+            # It has died meanwhile; `poll` finds that out and says so.
+            pass
+
+    def poll(self, seconds: float) -> list[Message]:
+        """What has happened, waiting at most `seconds` for something to."""
+        news, self._news = self._news, []
+        waiting = {worker.connection: worker for worker in self._workers}
+        if not waiting:
+            return news
+        for connection in wait(list(waiting), timeout=0 if news else seconds):
+            assert isinstance(connection, Connection)
+            worker = waiting[connection]
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                news.extend(self._bury(worker))
+                continue
+            if not isinstance(message, Advanced):
+                worker.last_edge, worker.edge = worker.edge, None
+            news.append(message)
+        return news
+
+    def stop(self) -> None:
+        """Ask every worker to save its state and end its job."""
+        for worker in self._workers:
+            try:
+                worker.connection.send(None)
+            except OSError:
+                pass
+
+    def _start(self) -> _Worker:
+        ours, theirs = Pipe()
+        log = self._root / "workers" / f"{len(self._workers)}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", _MODULE, str(theirs.fileno()), str(self._root)],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                # The lock is inherited: it is free only when the last worker is gone.
+                pass_fds=(theirs.fileno(), self._lock_fd),
+                env=worker_environment(self._root, self._threads),
+            )
+        theirs.close()
+        worker = _Worker(process, ours, log)
+        self._workers.append(worker)
+        return worker
+
+    def _bury(self, worker: _Worker) -> list[Message]:
+        self._workers.remove(worker)
+        worker.connection.close()
+        code = worker.process.wait()
+        if worker.edge is None:
+            return []
+        lines = worker.log.read_text(errors="replace").strip().split("\n")
+        how = (
+            f"was killed by signal {-code} (if not by hand: out of memory)"
+            if code < 0
+            else f"ended with code {code}: {lines[-1]}"
+        )
+        return [Lost(worker.edge, f"worker process {worker.process.pid} {how}")]
+
+
+def worker_environment(root: Path, threads: int) -> dict[str, str]:
+    """What XLA and JAX read when a worker starts: threads, and where compiled programs are shared.
+
+    NPROC is what XLA sizes the CPU client's thread pools by (xla/pjrt/utils.cc); measured with
+    jaxlib 0.10.2, it gives the same bits as binding the process to that many cores, without
+    keeping the system from moving it.
+    """
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": str(root / "compilation"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **os.environ,
+    }
+    if threads:
+        environment["NPROC"] = str(threads)
+    return environment
