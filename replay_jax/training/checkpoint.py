@@ -5,7 +5,9 @@ complete (Orbax renames a temporary directory, or on object stores writes a comm
 whatever a killed process leaves behind is never taken for a checkpoint.
 """
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -217,18 +219,22 @@ def _name(keys: tuple[Any, ...]) -> str:
 
 def _unwritable(path: str, error: Exception) -> UserError:
     return UserError(
-        f"Cannot save checkpoint '{path}': {_first_line(error)}; free some space or choose another "
+        f"Cannot save checkpoint '{path}': {_reason(error)}; free some space or choose another "
         "workdir, then run again."
     )
 
 
 def _damaged(path: epath.Path, error: Exception) -> DamagedCheckpoint:
     return DamagedCheckpoint(
-        f"Checkpoint '{path}' cannot be read: {_first_line(error)}; delete it to train again from "
+        f"Checkpoint '{path}' cannot be read: {_reason(error)}; delete it to train again from "
         "the one before."
     )
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """The operating system's own words if the error holds them, else its first line."""
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:300]
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO):
+        if os.strerror(code) in text:
+            return os.strerror(code)
+    return f"{type(error).__name__}: {text.splitlines()[0][:300] if text else 'no message'}"
