@@ -1,9 +1,11 @@
 """Commands about a sweep: run, plan, prepare, status, report, recommend, verify."""
 
 import argparse
+import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ def experiments_of(recipe: Recipe) -> Experiments:
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Prepare, plan, train what is missing, fit and report."""
     from replay_jax.data.prepare import prepare as prepare_stores
+    from replay_jax.reporting import remember_recipe, remember_session, report_on
     from replay_jax.sweep.drawing import print_plan
     from replay_jax.sweep.engine import run_sweep
     from replay_jax.sweep.plan import plan_sweep
@@ -57,24 +60,27 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     workdir = Path(arguments.workdir or Path("runs") / recipe.name)
     print(f"working directory: {workdir}", flush=True)
     experiments = experiments_of(recipe)
-    console = Console()
-    with preparation_shown(console) as progress:
+    console, clock = Console(), _Clock()
+    with clock.phase("prepare data"), preparation_shown(console) as progress:
         stores = prepare_stores(experiments[0][0].data, progress)
-    plan = plan_sweep(experiments, stores=stores, workdir=workdir)
-    print_plan(plan, console)
-    outcome = run_sweep(
-        plan,
-        workdir,
-        stores=stores,
-        ray_address=arguments.ray_address,
-        profile_steps=_steps(arguments.profile_steps),
-        console=console,
-    )
+    with clock.phase("plan"):
+        plan = plan_sweep(experiments, stores=stores, workdir=workdir)
+        print_plan(plan, console)
+    with clock.phase("sweep"):
+        outcome = run_sweep(
+            plan,
+            workdir,
+            stores=stores,
+            ray_address=arguments.ray_address,
+            profile_steps=_steps(arguments.profile_steps),
+            console=console,
+        )
+    remember_recipe(workdir, name=recipe.name, question=recipe.question, plan=plan.to_json())
+    remember_session(workdir, clock.seconds, workers=outcome.workers)
     for line in outcome.failures:
         print(f"failed: {line}")
-    if not outcome.results:
-        return 1
-    _write_report(workdir, console)
+    if outcome.results:
+        report_on(workdir, console)
     return 1 if outcome.failures else 0
 
 
@@ -128,15 +134,18 @@ def status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Fit the finished runs of a working directory and write its report."""
-    _write_report(_existing(arguments.workdir), Console())
+    from replay_jax.reporting import report_on
+
+    report_on(_existing(arguments.workdir), Console())
     return 0
 
 
 def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Print which replay fraction to use, how sure that is, and what to run next."""
     from replay_jax.analysis.recommend import recommend as recommend_study
+    from replay_jax.reporting import study_of
 
-    study, _records = _study(_existing(arguments.workdir))
+    study, _ = study_of(_existing(arguments.workdir))
     advice = recommend_study(study)
     if arguments.json:
         print(json.dumps(advice.to_json()))
@@ -154,6 +163,21 @@ def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         print(line)
     print(f"{checked} runs checked, {len(differences)} differences")
     return 1 if differences else 0
+
+
+class _Clock:
+    """Wall seconds of a command by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
 
 
 def _existing(workdir: str) -> Path:
