@@ -165,6 +165,11 @@ def _setting(cell: Cell, index: int) -> SettingResult:
         generic_by_seed=setting.generic,
         eligible=index in cell.eligible,
         run_ids=tuple(str(record["id"]) for record in setting.records),
+        overrides={
+            key: value
+            for key, value in setting.records[0]["overrides"].items()
+            if key not in ("seed", "name")
+        },
     )
 
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.analysis.bootstrap import interval
+from replay_jax.analysis.bootstrap import Interval, interval
 from replay_jax.analysis.groups import Cell, Setting
-from replay_jax.analysis.inference import Interval
 from replay_jax.analysis.study import BoundaryResult, CellResult, Control, ReplayFit
 
 _BEYOND = 0.2  # a predicted minimum may lie this share of the sampled range beyond it

@@ -92,8 +92,8 @@ def gather(
         curve = fit_curve(
             points,
             drawn[:, reference],
+            noise=noise,
             variances=(noise.cell / runs)[best[reference]],
-            seeds_known=known,
             level=level,
             rng=rng,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay_jax.analysis import bootstrap, laws
-from replay_jax.analysis.bootstrap import Noise, interval
+from replay_jax.analysis.bootstrap import Interval, Noise, interval
 from replay_jax.analysis.efficiency import (
     LAW_NAMES,
     LawScore,
@@ -22,28 +22,6 @@ from replay_jax.analysis.efficiency import (
     offset_error,
     score_laws,
 )
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its interval; None = not a number (see `note`), or no bound on that side.
-
-    `extrapolated`: the value rests on the law outside the measured reference range.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    extrapolated: bool = False
-    note: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        """Plain JSON object; unbounded ends and undefined values are null."""
-        result: dict[str, object] = {"value": self.value, "low": self.low, "high": self.high}
-        result["extrapolated"] = self.extrapolated
-        if self.note:
-            result["note"] = self.note
-        return result
 
 
 @dataclass(frozen=True)
@@ -91,24 +69,29 @@ def fit_curve(
     points: ReferencePoints,
     resampled: np.ndarray,
     *,
+    noise: Noise,
     variances: np.ndarray,
-    seeds_known: bool,
     level: float,
     rng: np.random.Generator,
     law: str | None = None,
 ) -> CurveFit:
     """Fit the reference curve to the observed points and to every resample [R, N] of them.
 
-    `variances` [N] are those of the point means (nats squared). `law` fixes the law; None chooses
-    by leave-one-out error, anew in every resample.
+    `variances` [N] are those of the point means (nats squared), from `noise`. `law` fixes the law;
+    None chooses by leave-one-out error, anew in every resample.
     """
     observed = fit_reference(points, points.loss[None], law=law)
     name = LAW_NAMES[observed.chosen[0]]
     residuals = observed.loss(points.log_x)[0] - points.loss
     misfit = 0.0
-    if seeds_known and name != "interpolation":
-        parameters = laws.LAW_PARAMETERS[name]
-        misfit = bootstrap.lack_of_fit(residuals, variances, parameters=parameters) ** 0.5
+    if noise.known and name != "interpolation":
+        misfit = bootstrap.lack_of_fit(
+            residuals,
+            variances,
+            parameters=laws.LAW_PARAMETERS[name],
+            freedom=float(noise.freedom.min()),
+        )
+    misfit = misfit**0.5
     resampled = resampled + misfit * rng.standard_normal(resampled.shape)
     # Where the data chose a law, a resample that prefers interpolation still has to answer outside.
     fitted = fit_reference(points, resampled, law=law, silent_outside=name == "interpolation")
@@ -130,7 +113,7 @@ def fit_curve(
         why=why,
         coefficients=coefficients,
         log_linear=log_linear,
-        notes=_point_notes(points, variances, seeds_known, misfit),
+        notes=_point_notes(points, variances, noise.known, misfit),
     )
 
 

@@ -272,7 +272,7 @@ def fit_interpolation(
     log_x: np.ndarray, losses: np.ndarray, weights: np.ndarray
 ) -> InterpolatedCurves:
     """Isotonic regression, then monotone cubic interpolation, of R curves `losses` [R, N]."""
-    values = np.array(
-        [isotonic_regression(row, weights=weights, increasing=False).x for row in losses]
-    )
+    values = losses.copy()
+    for row in np.flatnonzero((np.diff(losses, axis=1) > 0).any(axis=1)):
+        values[row] = isotonic_regression(losses[row], weights=weights, increasing=False).x
     return InterpolatedCurves(log_x, values, PchipInterpolator(log_x, values, axis=1).c)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis import bootstrap
+from replay_jax.analysis.bootstrap import Interval
 from replay_jax.analysis.efficiency import (
     LAW_NAMES,
     LAW_TITLES,
@@ -16,7 +17,6 @@ from replay_jax.analysis.efficiency import (
 )
 from replay_jax.analysis.inference import (
     CurveFit,
-    Interval,
     amount,
     equivalents,
     fit_curve,
@@ -129,8 +129,8 @@ def fit_points(
     curve = fit_curve(
         reference,
         drawn[:, :count],
+        noise=noise,
         variances=variances,
-        seeds_known=known,
         level=checked.level,
         rng=rng,
         law=law,

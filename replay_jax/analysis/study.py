@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.analysis.bootstrap import interval
+from replay_jax.analysis.bootstrap import Interval, interval
 from replay_jax.analysis.groups import CellKey, describe
-from replay_jax.analysis.inference import CurveFit, Interval
+from replay_jax.analysis.inference import CurveFit
 from replay_jax.errors import UserError
 
 
 @dataclass(frozen=True)
 class SettingResult:
-    """One tuned setting of a cell; losses by seed [S], nan where there is no run."""
+    """One tuned setting of a cell; losses by seed [S], nan where there is no run.
+
+    `overrides` are those of its runs without the seed: what to repeat in a next run.
+    """
 
     tuned: tuple[tuple[str, Any], ...]
     target_epochs: float
@@ -25,6 +28,7 @@ class SettingResult:
     generic_by_seed: np.ndarray
     eligible: bool
     run_ids: tuple[str, ...]
+    overrides: Mapping[str, Any]
 
     @property
     def target_loss(self) -> float:
@@ -130,8 +134,8 @@ class Control:
 class Draws:
     """Resampled tuned losses [R, cells] and the winning setting [R, cells], for further questions.
 
-    `log_equivalent` is None without a reference law. `noise` is the standard deviation of one run's
-    own target loss; None when nothing is known about it.
+    `log_equivalent` [R, cells] is None without a reference law. Where nothing is known about noise
+    every row equals the observed losses.
     """
 
     target: np.ndarray
