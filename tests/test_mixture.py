@@ -133,9 +133,21 @@ def test_rounded_ramps_keep_their_counts(ends, total):
     got = drawn(schedule)
     counts = [schedule.stages[0].count(f"s{i}") for i in range(len(shares))]
     assert got[:, -1].tolist() == counts
-    # One row for the placement, and less than one for the rounding of the counts.
+    # One row for the placement, and for the rounding of six counts one and a little more.
     for row, quota in zip(got, exact_quotas(counts, shares), strict=True):
-        assert max(abs(int(n) - q) for n, q in zip(row, quota, strict=True)) < 2
+        assert max(abs(int(n) - q) for n, q in zip(row, quota, strict=True)) < 3
+
+
+def test_a_rare_source_does_not_bend_the_others():
+    """The last source has 1.4 rows by its share and gets one; the ramp of the rest stays."""
+    total, rare = 28_000, 1e-4
+    shares = [(0.2, 0.8), (0.8 - rare, 0.2), (rare, 0.0)]
+    counts = apportion(total, [sum(pair) / 2 for pair in shares])
+    assert counts[2] == 1
+    got = drawn(one_stage(counts, shares))
+    for row, quota in zip(got, exact_quotas(counts, shares), strict=True):
+        ends = np.array([float(q) for q in quota])
+        assert np.abs(row - ends).max() < 2
 
 
 @pytest.mark.parametrize("total", [8, 64, 1000, 4096])

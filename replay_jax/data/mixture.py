@@ -66,22 +66,34 @@ def _spread(count: int, total: int) -> np.ndarray:
 def _quotas(stage: Stage, counts: list[int], names: list[str]) -> np.ndarray:
     """Returns float64 [sources, sequences + 1]: exact share of each source after k sequences.
 
-    A ramp has the slopes that were asked for around the rounded counts,
-    `F(k) = k C/N - s k (N - k) / 2N`, so that F(N) = C; the slopes are shrunk by the one factor
-    that keeps every share at or above 0 (a change of order 1/N).
+    A ramp passes through the rounded counts C: `F(k) = k C/N - s k (N - k) / 2N` with slope s.
     """
     total = stage.sequences
     drawn = np.arange(total + 1, dtype=np.float64)
-    means = np.array(counts, np.float64)[:, None] / total
-    quotas = means * drawn
+    means = np.array(counts, np.float64) / total
+    quotas = means[:, None] * drawn
     quotas[:, -1] = counts
     if stage.ramp:
-        slopes = np.array([{n: end - start for n, start, end in stage.ramp}[n] for n in names])
-        slopes -= slopes.sum() * means[:, 0]  # a source that rounds to no rows takes its slope
-        steepest = np.abs(slopes) / 2
-        shrink = min(1.0, float(np.min(means[:, 0] / np.maximum(steepest, 1e-300))))
-        quotas -= shrink * slopes[:, None] * (drawn * (total - drawn) / (2 * total))
+        slopes = _slopes(stage, means, names)
+        quotas -= slopes[:, None] * (drawn * (total - drawn) / (2 * total))
     return quotas
+
+
+def _slopes(stage: Stage, means: np.ndarray, names: list[str]) -> np.ndarray:
+    """Returns float64 [sources]: share at the end minus share at the start, summing to 0.
+
+    The slopes are those asked for, except that rounded counts may leave no room for them: a slope
+    is clipped where its share would fall below 0 (and so is that of a source that rounds to no
+    rows), and then the rising or the falling ones, whichever are more, are scaled to match the
+    others. Each changes by the order of 1/N, which moves about a row.
+    """
+    asked = {name: end - start for name, start, end in stage.ramp}
+    slopes = np.clip([asked[name] for name in names], -2 * means, 2 * means)
+    rising, falling = slopes[slopes > 0].sum(), -slopes[slopes < 0].sum()
+    balance = min(rising, falling)
+    slopes[slopes > 0] *= balance / rising if rising else 0.0
+    slopes[slopes < 0] *= balance / falling if falling else 0.0
+    return slopes
 
 
 def _rounded_ramp(quota: np.ndarray) -> np.ndarray:
