@@ -129,7 +129,7 @@ def train_span(
     hyper = place_hyper(hyperparameters(span.optimizer, 0.0), programs.mesh)
     stopped, step = False, span.start
     with clock.measure("train"), tracer:
-        batch = _fetch(batches, programs.mesh, flight, clock) if span.start < span.stop else None
+        batch = _fetch(batches, step, span, programs.mesh, flight, clock)
         while step < span.stop:
             if hooks.should_stop(step):
                 stopped = True
@@ -145,8 +145,7 @@ def train_span(
                 state, metrics = programs.step(state, batch.placed, hyper)
             flight.launch(step, metrics, batch.host)
             step += 1
-            if step < span.stop:
-                batch = _fetch(batches, programs.mesh, flight, clock)
+            batch = _fetch(batches, step, span, programs.mesh, flight, clock)
             flight.land_all_but_last()
             if step in span.points:
                 flight.land_all()
@@ -250,14 +249,27 @@ class _Tracer:
             jax.profiler.stop_trace()
 
 
-def _fetch(batches: Iterator[HostBatch], mesh: Mesh, flight: _Flight, clock: TimeSplit) -> _Placed:
-    """Take the next batch to the devices while they work on the last step.
+def _fetch(
+    batches: Iterator[HostBatch],
+    step: int,
+    span: Span,
+    mesh: Mesh,
+    flight: _Flight,
+    clock: TimeSplit,
+) -> _Placed | None:
+    """Take the batch of update `step` to the devices while they work on the last one.
 
-    The time counts as waiting for data only if the devices ran out of work meanwhile: an upper
-    bound, as part of it they were still busy.
+    None past the end of the span. The time counts as waiting for data only if the devices ran
+    out of work meanwhile: an upper bound, as part of it they were still busy.
     """
+    if step == span.stop:
+        return None
     before = clock.seconds["train"]
-    host = next(batches)
+    host = next(batches, None)
+    if host is None:
+        raise ValueError(
+            f"The batches ended before update {step} of the span from {span.start} to {span.stop}."
+        )
     placed = place_batch(host, mesh)
     if flight.is_idle():
         clock.move(clock.seconds["train"] - before, source="train", to="data_wait")
