@@ -10,13 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from replay_jax.analysis.points import FitResult, fit_points
 from replay_jax.errors import UserError
 
 
 def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Fit reference points, invert the candidates and print ratios with intervals."""
-    from replay_jax.analysis.points import fit_points
-
     path = Path(arguments.points)
     try:
         points = json.loads(path.read_text())
@@ -28,7 +27,7 @@ def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(result.to_json(), indent=1))
     else:
-        print(result.render())
+        _print_fit(result)
     return 0
 
 
@@ -41,7 +40,7 @@ def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if sizes is None:
         raise UserError("name what to time: --model=150m, or --shape=256,896,8,4,4,8192")
     result = run_bench(
-        sized_model(sizes, arguments.seq_len),
+        sized_model(sizes),
         seq_len=arguments.seq_len,
         batch_size=arguments.batch,
     )
@@ -85,6 +84,25 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         for report in reports:
             _print_values(f"{recipe.name} on {report.topology}", report.to_json())
     return 0
+
+
+def _print_fit(result: FitResult) -> None:
+    console = Console()
+    values = result.to_json()
+    law = values["law"]
+    console.print(f"reference law: {law['formula']}", highlight=False)
+    console.print(law["why"] or "its parameters are well posed", highlight=False)
+    table = Table("", "value", f"{result.level:.0%} interval", "")
+    for label, found in (*result.equivalent_x.items(), *result.ratios.items()):
+        interval = f"{_short(found.low)} to {_short(found.high)}"
+        table.add_row(label, _short(found.value), interval, "extrapolated" * found.extrapolated)
+    console.print(table)
+    for note in values["notes"]:
+        console.print(note, highlight=False)
+
+
+def _short(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
 
 
 def _print_values(title: str, values: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from replay_jax.analysis.recommend import Recommendation
 from replay_jax.config import ExperimentConfig, resolve
 from replay_jax.errors import UserError
 from replay_jax.preparing import preparation_shown
@@ -64,18 +65,18 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     with clock.phase("prepare data"), preparation_shown(console) as progress:
         stores = prepare_stores(experiments[0][0].data, progress)
     with clock.phase("plan"):
-        plan = plan_sweep(experiments, stores=stores, workdir=workdir)
-        print_plan(plan, console)
+        planned = plan_sweep(experiments, stores=stores, workdir=workdir)
+        print_plan(planned, console)
     with clock.phase("sweep"):
         outcome = run_sweep(
-            plan,
+            planned,
             workdir,
             stores=stores,
             ray_address=arguments.ray_address,
             profile_steps=_steps(arguments.profile_steps),
             console=console,
         )
-    remember_recipe(workdir, name=recipe.name, question=recipe.question, plan=plan.to_json())
+    remember_recipe(workdir, name=recipe.name, question=recipe.question, plan=planned.to_json())
     remember_session(workdir, clock.seconds, workers=outcome.workers)
     for line in outcome.failures:
         print(f"failed: {line}")
@@ -141,16 +142,27 @@ def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    """Print which replay fraction to use, how sure that is, and what to run next."""
-    from replay_jax.analysis.recommend import recommend as recommend_study
+    """Print which replay fraction to use, how sure that is, and what to run next.
+
+    With --json one object for a single target, and an object by target name for several; a target
+    for which there is nothing to compare has the reason in words in place of its object.
+    """
+    from replay_jax.analysis.answer import advise
     from replay_jax.reporting import study_of
 
-    study, _ = study_of(_existing(arguments.workdir))
-    advice = recommend_study(study)
+    study, _records = study_of(_existing(arguments.workdir))
+    advice = advise(study)
     if arguments.json:
-        print(json.dumps(advice.to_json()))
+        found = {
+            target: given.to_json() if isinstance(given, Recommendation) else {"verdict": given}
+            for target, given in advice.items()
+        }
+        print(json.dumps(found if len(found) > 1 else next(iter(found.values()))))
     else:
-        print(advice.render())
+        for target, given in advice.items():
+            print(
+                f"{target}: {_advice_text(given) if isinstance(given, Recommendation) else given}"
+            )
     return 0
 
 
@@ -163,6 +175,14 @@ def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         print(line)
     print(f"{checked} runs checked, {len(differences)} differences")
     return 1 if differences else 0
+
+
+def _advice_text(given: Recommendation) -> str:
+    lines = [given.sentence, *(f"- {reason}" for reason in given.reasons)]
+    for option in given.next_runs:
+        first = ", ".join(f"{key} = {value}" for key, value in option.runs[0].items())
+        lines.append(f"next, {option.why}: {len(option.runs)} runs, such as {first}")
+    return "\n".join(lines)
 
 
 class _Clock:

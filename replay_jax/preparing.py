@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from replay_jax.data.prepare import PrepareProgress, ProgressCallback
 
@@ -21,7 +21,7 @@ def preparation_shown(console: Console) -> Iterator[ProgressCallback]:
         console=console,
         disable=not console.is_terminal,
     )
-    tasks: dict[str, int] = {}
+    tasks: dict[str, TaskID] = {}
     said: set[str] = set()
 
     def report(now: PrepareProgress) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.recommend import recommend
+from replay_jax.analysis.answer import advise
 from replay_jax.analysis.records import AnalysisConfig, load_records
 from replay_jax.analysis.report import write_report
 from replay_jax.analysis.report_inputs import PlanSummary, TimeRow
@@ -62,7 +62,7 @@ def study_of(workdir: Path) -> tuple[Study, list[dict[str, Any]]]:
 def report_on(workdir: Path, console: Console) -> None:
     """Analyse, print the table and write results, figures and report.html."""
     study, records = study_of(workdir)
-    advice = recommend(study)
+    advice = advise(study)
     recipe = json.loads((workdir / _RECIPE).read_text())
     runs = sweep_status(workdir)["runs"]
     summary = PlanSummary(
