@@ -1,0 +1,260 @@
+"""Measure the data path side by side in one process: store to batch, and text to store.
+
+    python tools/bench_data.py [--json]
+
+Store to batch: tokens/s of `train_batches` (the path training uses) and of `run_dataset` (the same
+order, one row at a time through Grain's selection maps), from a store made for the purpose.
+Text to store: tokens/s of `prepare` on a json-lines file (read, split, encode, write, checksum)
+against the `tokenizers` library alone on the same texts in memory, in alternation, with the same
+trained tokenizer. The library is timed twice: with the ids taken out, which is what anyone needs,
+and without, which leaves them inside its own objects. On a machine that others use too, the same
+ratios in CPU seconds are the steadier ones.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+import tokenizers
+
+from replay_jax.data.documents import Document
+from replay_jax.data.learning_rate import LearningRate
+from replay_jax.data.pipeline import run_dataset, train_batches
+from replay_jax.data.prepare import DataConfig, prepare
+from replay_jax.data.sources import SourceConfig, read_documents
+from replay_jax.data.stages import Schedule
+from replay_jax.data.store_writer import StoreWriter
+from replay_jax.data.token_store import TokenStore
+from replay_jax.data.tokenizer import TokenizerConfig, byte_tokenizer
+from replay_jax.data.tokenizer_training import sample_texts, train_bpe
+from replay_jax.data.two_stage import two_stage
+from replay_jax.data.views import SourceView
+
+GOAL_TOKENS_PER_SECOND = 10e6
+GOAL_TOKENIZATION = 0.9
+
+
+def main() -> None:
+    """Run both measurements and print a table, or one JSON object with --json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--seq_len", type=int, default=1024, help="labels per sequence")
+    parser.add_argument("--batch_size", type=int, default=32, help="sequences per batch")
+    parser.add_argument("--megatokens", type=int, default=256, help="size of the store")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each measurement")
+    parser.add_argument("--repeats", type=int, default=3, help="alternations; medians are printed")
+    parser.add_argument("--vocab_size", type=int, default=8192, help="of the trained tokenizer")
+    parser.add_argument(
+        "--distributions",
+        default="python,numpy,scipy,jax",
+        help="packages whose documentation is tokenized",
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = {
+            "cores": os.cpu_count(),
+            "machine": platform.processor() or platform.machine(),
+            "load_average": os.getloadavg()[0],
+            "store_to_batch": measure_batches(Path(folder), options),
+            "text_to_store": measure_tokenization(Path(folder), options),
+        }
+    print(json.dumps(result, indent=1) if options.json else table(result))
+
+
+def measure_batches(folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Median tokens/s of each way to read, all taking turns."""
+    stores = {
+        "generic": random_store(folder / "generic", options.megatokens * 10**6, seed=0),
+        "target": random_store(folder / "target", 2 * 10**6, seed=1),
+    }
+    views = {
+        name: SourceView(
+            source=name,
+            fingerprint=store.fingerprint,
+            seq_len=options.seq_len,
+            pool_rows=len(store.rows("train", options.seq_len)),
+            budget_rows=1024 if name == "target" else None,
+            seed=0,
+            repeat=True,
+        )
+        for name, store in stores.items()
+    }
+    schedule = replay_schedule(options.batch_size)
+
+    def fast(threads: int, mask: bool) -> Callable[[], Iterable[object]]:
+        return lambda: train_batches(
+            stores=stores,
+            views=views,
+            schedule=schedule,
+            document_mask=mask,
+            loss_weight_by_source={},
+            start_step=0,
+            stop_step=schedule.total_steps,
+            read_threads=threads,
+        )
+
+    def by_rows() -> Iterable[object]:
+        rows = run_dataset(stores, views, schedule).batch(options.batch_size)
+        return rows.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+
+    ways = {
+        "no_threads": fast(0, False),
+        "one_thread": fast(1, False),
+        "two_threads": fast(2, False),
+        "two_threads_document_mask": fast(2, True),
+        "row_by_row": by_rows,
+    }
+    spent: dict[str, list[Spent]] = {name: [] for name in ways}
+    for _ in range(options.repeats):
+        for name, way in ways.items():
+            spent[name].append(per_batch(way(), options.seconds))
+    tokens = options.batch_size * options.seq_len
+    wall = {name: tokens / statistics.median(s.wall for s in all_) for name, all_ in spent.items()}
+    cpu = {name: tokens / statistics.median(s.cpu for s in all_) for name, all_ in spent.items()}
+    return {**wall, **{f"{name}_per_cpu_second": rate for name, rate in cpu.items()}}
+
+
+def per_batch(batches: Iterable[object], seconds: float) -> "Spent":
+    """What a batch takes, after the first one."""
+    reader = iter(batches)
+    next(reader)
+    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall < seconds:
+        next(reader)
+        count += 1
+    return Spent((time.perf_counter() - wall) / count, (time.process_time() - cpu) / count)
+
+
+def measure_tokenization(folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Median tokens/s of `prepare` and of the library alone, and the ratios of the medians."""
+    docs = SourceConfig("python_docs", options.distributions)
+    texts = [text for text in read_documents(docs) if text.strip()]
+    tokenizer = train_bpe(sample_texts(texts, 8 * 2**20), options.vocab_size)
+    assert tokenizer.model is not None
+    tokenizer.model.save(str(folder / "tokenizer.json"))
+    sources = []
+    for name, part in (("generic", texts[::2]), ("target", texts[1::2])):
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": t}) + "\n" for t in part), encoding="utf-8")
+        sources.append((name, SourceConfig("jsonl", str(path))))
+    spent: dict[str, list[Spent]] = {"prepare": [], "library_ids": [], "library_objects": []}
+    for repeat in range(options.repeats):
+        data = DataConfig(
+            tuple(sources),
+            TokenizerConfig("file", str(folder / "tokenizer.json")),
+            str(folder / f"stores{repeat}"),
+            "generic",
+            "target",
+        )
+        stores, seconds = measured(lambda data=data: prepare(data))
+        spent["prepare"].append(seconds)
+        counts = [c for store in stores.values() for c in store.manifest.splits.values()]
+        tokens = sum(c.tokens for c in counts) - len(texts)
+        for name, take_ids in (("library_ids", True), ("library_objects", False)):
+            found, seconds = measured(
+                lambda take_ids=take_ids: library_tokens(tokenizer.model, texts, take_ids=take_ids)
+            )
+            # The same work, or the comparison is worth nothing.
+            assert found == tokens, f"{found} tokens where the stores have {tokens}"
+            spent[name].append(seconds)
+    wall = {name: statistics.median(s.wall for s in all_) for name, all_ in spent.items()}
+    cpu = {name: statistics.median(s.cpu for s in all_) for name, all_ in spent.items()}
+    return {
+        "megabytes": sum(len(text.encode()) for text in texts) / 1e6,
+        **{name: tokens / seconds for name, seconds in wall.items()},
+        "ratio_to_library_ids": wall["library_ids"] / wall["prepare"],
+        "ratio_to_library_objects": wall["library_objects"] / wall["prepare"],
+        "cpu_ratio_to_library_ids": cpu["library_ids"] / cpu["prepare"],
+        "cpu_ratio_to_library_objects": cpu["library_objects"] / cpu["prepare"],
+    }
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock, and CPU seconds of this process on all its threads."""
+
+    wall: float
+    cpu: float
+
+
+def measured(work: Callable[[], Any]) -> tuple[Any, Spent]:
+    """What the work returns and what it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return result, Spent(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def library_tokens(model: tokenizers.Tokenizer, texts: list[str], *, take_ids: bool) -> int:
+    """Tokens of the texts, encoded by the library in batches of 1024 on all cores."""
+    found = 0
+    for first in range(0, len(texts), 1024):
+        encoded = model.encode_batch_fast(texts[first : first + 1024], add_special_tokens=False)
+        found += sum(len(item.ids) if take_ids else len(item) for item in encoded)
+    return found
+
+
+def random_store(path: Path, tokens: int, *, seed: int) -> TokenStore:
+    """A store of random bytes in documents of 800 tokens."""
+    writer = StoreWriter(path, byte_tokenizer())
+    rng = np.random.default_rng(seed)
+    for held_out, total in ((False, tokens), (True, 100_000)):
+        for first in range(0, total, 800_000):
+            ids = rng.integers(0, 256, (1000, 799), dtype=np.uint8)
+            pieces = [(Document("x", 799, first + i, held_out), True) for i in range(1000)]
+            writer.append(pieces, list(ids))
+    writer.finish(source=path.name, kind="text", identity="", inputs="")
+    return TokenStore.open(path)
+
+
+def replay_schedule(batch_size: int) -> Schedule:
+    """A run long enough not to end while it is timed, half of its second half replay."""
+    steps = 40_000
+    rate = LearningRate(1e-3, "linear", 0.01, 0.1, 0.0)
+    return two_stage(
+        total_steps=steps,
+        batch_size=batch_size,
+        target_sequences=1024,
+        target_epochs=steps * batch_size / 4 / 1024,
+        replay_fraction=0.5,
+        stage2_allocation=0.5,
+        learning_rate=rate,
+    )
+
+
+def table(result: dict) -> str:
+    """The result in words, with the goals."""
+    batches, text = result["store_to_batch"], result["text_to_store"]
+    best = max(rate for name, rate in batches.items() if not name.endswith("_second"))
+    lines = [f"{result['cores']} cores, load average {result['load_average']:.1f}", ""]
+    lines += ["store to batch, million tokens/s (medians)"]
+    for name in batches:
+        if f"{name}_per_cpu_second" in batches:
+            per_cpu = batches[f"{name}_per_cpu_second"] / 1e6
+            lines += [f"  {name:28s}{batches[name] / 1e6:10.1f}  ({per_cpu:.1f} per CPU second)"]
+    lines += [f"  best against the goal of {GOAL_TOKENS_PER_SECOND / 1e6:g} M tokens/s: "
+              f"{best / GOAL_TOKENS_PER_SECOND:.1f} x", ""]  # fmt: skip
+    lines += [f"text to store, million tokens/s (medians), {text['megabytes']:.1f} MB"]
+    for name in ("prepare", "library_ids", "library_objects"):
+        lines.append(f"  {name:28s}{text[name] / 1e6:10.2f}")
+    lines += [
+        f"  prepare / library with ids taken out: {text['ratio_to_library_ids']:.2f} "
+        f"(goal {GOAL_TOKENIZATION})",
+        f"  prepare / library without:            {text['ratio_to_library_objects']:.2f}",
+        f"  the same in CPU seconds:              {text['cpu_ratio_to_library_ids']:.2f} "
+        f"and {text['cpu_ratio_to_library_objects']:.2f}",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
