@@ -370,6 +370,28 @@ def test_pure_stage_with_whole_steps_needs_whole_steps():
     assert schedule.requested.replay_fraction == 0.5
 
 
+def test_whole_steps_round_up_where_the_target_needs_them():
+    schedule = two_stage(
+        total_steps=10,
+        batch_size=8,
+        target_sequences=10,
+        target_epochs=1,
+        learning_rate=WSD,
+        replay_fraction=0.1,
+        stage2_allocation=1,
+        stage2_optimizer="reset",
+    )
+    assert schedule.stages[-1].sequences == 16  # 11.1 sequences, 1.4 steps: one would hold 8
+    assert schedule.realised().replay_fraction == 0.375
+
+
+def test_a_reset_before_the_first_step_is_none():
+    request = {**PAPER, "stage2_optimizer": "reset"}
+    schedule = two_stage(replay_fraction=31 / 32, stage2_allocation=1, **request)
+    assert len(schedule.stages) == 1 and schedule.stages[0].optimizer_start == "reset"
+    assert not schedule.resets().any()
+
+
 def test_fine_tuning_without_pre_training_is_refused():
     with pytest.raises(UserError, match="takes all 1024 steps"):
         fine_tuning(
