@@ -50,6 +50,7 @@ class FakeStudy:
     replay_fractions: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
     allocations: tuple[float, ...] = (1.0, 0.5, 0.25)
     epochs: tuple[float, ...] = (8.0, 16.0)
+    reference_epochs: tuple[float, ...] = (16.0,)
     seeds: tuple[int, ...] = (0, 1, 2)
     noise: float = 0.02
 
@@ -61,7 +62,7 @@ def fake_records(study: FakeStudy = FakeStudy()) -> list[Record]:
 
 def _target_records(study: FakeStudy, target: FakeTarget) -> Iterator[Record]:
     for tokens in study.budgets:
-        for epochs in study.epochs:
+        for epochs in study.reference_epochs:
             for seed in study.seeds:
                 yield _record(study, target, "uniform", tokens, epochs, seed, None, None)
     for tokens in study.candidate_budgets:

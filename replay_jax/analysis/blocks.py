@@ -28,9 +28,10 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines shown as they are: a command or a configuration."""
+    """Lines shown as they are: a command or a configuration; `folded` is a title to click on."""
 
     words: str
+    folded: str = ""
     target: str | None = None
     kind: ClassVar[str] = "code"
 
@@ -66,7 +67,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, its title, and a caption that says what to look for; `name` is a unique file name."""
+    """A chart with its title and what to look for in it; `name` is unique, and a file name."""
 
     name: str
     title: str
@@ -103,13 +104,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer for one target: a verdict, one sentence and its numbers.
+    """The answer for one target: what it rests on, one sentence, and its numbers.
 
-    `tone` is "good" when the study can tell and "doubt" when it cannot.
+    `tone` is "good" where replay helps, "plain" where it does not, "doubt" where nobody can tell.
     """
 
     target: str | None
-    verdict: str
+    basis: str
     sentence: str
     tone: str
     tiles: tuple[Tile, ...]

@@ -8,6 +8,7 @@ from replay_jax.analysis.encodings import (
     GENERIC_LOSS,
     HEIGHT,
     TARGET_LOSS,
+    Chart,
     Row,
     colours_of,
     data,
@@ -22,7 +23,7 @@ from replay_jax.analysis.theme import HEATMAP_COLOURS, REFERENCE_COLOUR
 
 def efficiency_chart(
     *, curve: Sequence[Row], reference: Sequence[Row], candidates: Sequence[Row]
-) -> alt.LayerChart:
+) -> Chart:
     """Return the reference law with its band, its seeds, and what each schedule is worth on it.
 
     Rows: curve {tokens, loss, low, high, range "reference law" | "extrapolated", piece}; reference
@@ -87,7 +88,7 @@ def efficiency_chart(
     return alt.layer(band, line, seeds, spread, worth, points).properties(height=400)
 
 
-def replay_chart(means: Sequence[Row], seeds: Sequence[Row], *, loss_title: str) -> alt.LayerChart:
+def replay_chart(means: Sequence[Row], seeds: Sequence[Row], *, loss_title: str) -> Chart:
     """Return loss against replay fraction: one line per budget through the means, every seed a dot.
 
     Rows: means {series, rho, loss, setting, seeds, best}; seeds {series, rho, loss, seed}.
@@ -117,13 +118,13 @@ def replay_chart(means: Sequence[Row], seeds: Sequence[Row], *, loss_title: str)
     return alt.layer(line, dots, points, ring).properties(height=HEIGHT)
 
 
-def heatmap_chart(cells: Sequence[Row]) -> alt.LayerChart:
+def heatmap_chart(cells: Sequence[Row]) -> Chart:
     """Return rho (rows) against alpha (columns), the best cell boxed, as in the paper's figure 7.
 
     Rows: {rho, alpha, loss, low, high, best, dark, setting, seeds}; `dark` cells get white text.
     """
     alpha = alt.X(
-        "alpha:O", title="allocation α (share of the target tokens kept for stage 2)",
+        "alpha:O", title="allocation α (target share kept for stage 2)",
         axis=alt.Axis(labelAngle=0, domain=False, ticks=False),
         scale=alt.Scale(paddingInner=0.04, paddingOuter=0.03), sort="ascending",
     )  # fmt: skip
@@ -145,8 +146,7 @@ def heatmap_chart(cells: Sequence[Row]) -> alt.LayerChart:
     colour = alt.Color(
         "loss:Q",
         scale=alt.Scale(range=list(reversed(HEATMAP_COLOURS)), interpolate="lab", zero=False),
-        legend=alt.Legend(title="nats per token", orient="right", gradientLength=160,
-                          format=".2f"),
+        legend=None,
     )  # fmt: skip
     squares = base.mark_rect(cornerRadius=3).encode(color=colour, tooltip=tips)
     text = base.mark_text(fontSize=13).encode(
@@ -159,16 +159,17 @@ def heatmap_chart(cells: Sequence[Row]) -> alt.LayerChart:
     return alt.layer(squares, text, box).properties(height=height)
 
 
-def quadratic_chart(
-    points: Sequence[Row], curve: Sequence[Row], minima: Sequence[Row]
-) -> alt.LayerChart:
+def quadratic_chart(points: Sequence[Row], curve: Sequence[Row], minima: Sequence[Row]) -> Chart:
     """Return loss against -ln(1 - rho) with a degree-2 fit per series and the fitted minimum.
 
     Rows: points {series, strength, rho, loss, seed}; curve {series, strength, loss}; minima
     {series, strength, rho, loss}, only those that may be shown.
     """
     strength = alt.X(
-        "strength:Q", title="replay strength −ln(1 − ρ)", scale=alt.Scale(nice=False, padding=14)
+        "strength:Q",
+        title="replay strength −ln(1 − ρ)",
+        scale=alt.Scale(nice=False, padding=14),
+        axis=alt.Axis(tickCount=8),
     )
     colour, shape = colours_of(series_names(points), title="target tokens")
     line = alt.Chart(data(curve)).mark_line().encode(
@@ -181,18 +182,23 @@ def quadratic_chart(
     )  # fmt: skip
     least = alt.Chart(data(minima))
     rule = least.mark_rule(strokeDash=[4, 4], strokeWidth=1.5).encode(x=strength, color=colour)
-    label = least.mark_text(style="annotation", dy=-6, align="left", dx=5, baseline="bottom")
+    label = least.mark_text(style="annotation", dy=7, align="left", dx=6, baseline="top")
     text = label.encode(x=strength, y=loss_axis("loss", TARGET_LOSS), text="label:N")
     return alt.layer(line, dots, rule, text).properties(height=HEIGHT)
 
 
-def pareto_chart(points: Sequence[Row], front: Sequence[Row]) -> alt.LayerChart:
+def pareto_chart(points: Sequence[Row], front: Sequence[Row]) -> Chart:
     """Return target loss against generic loss, one point per setting, the best trades joined.
 
     Rows: points {series, target, generic, target_low, target_high, generic_low, generic_high,
     setting, seeds}; front {target, generic} in order. Down and to the left is better on both.
     """
-    target = alt.X("target:Q", title=TARGET_LOSS, scale=alt.Scale(zero=False, padding=12))
+    target = alt.X(
+        "target:Q",
+        title=TARGET_LOSS,
+        scale=alt.Scale(zero=False, padding=12),
+        axis=alt.Axis(tickCount=8),
+    )
     generic = loss_axis("generic", GENERIC_LOSS)
     colour, shape = colours_of(series_names(points), title="replay fraction ρ")
     tips = [
@@ -203,14 +209,17 @@ def pareto_chart(points: Sequence[Row], front: Sequence[Row]) -> alt.LayerChart:
         tip("seeds", "seeds"),
     ]
     base = alt.Chart(data(points)).encode(color=colour)
-    across = base.mark_rule(opacity=0.45).encode(
-        x=alt.X("target_low:Q", title=TARGET_LOSS), x2="target_high:Q", y=generic
+    across = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
+        x=alt.X("target_low:Q", title=TARGET_LOSS, axis=alt.Axis(tickCount=8)),
+        x2="target_high:Q",
+        y=generic,
     )
-    up = base.mark_rule(opacity=0.45).encode(
+    up = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
         x=target, y=alt.Y("generic_low:Q", title=GENERIC_LOSS), y2="generic_high:Q"
     )
     dots = base.mark_point(size=80).encode(x=target, y=generic, shape=shape, tooltip=tips)
-    line = alt.Chart(data(front)).mark_line(style="guide", interpolate="step-before").encode(
-        x=target, y=generic, order=alt.Order("target:Q")
-    )  # fmt: skip
+    stairs = alt.Chart(data(front)).mark_line(
+        style="guide", color=REFERENCE_COLOUR, interpolate="step-after"
+    )
+    line = stairs.encode(x=target, y=generic, order=alt.Order("target:Q"))
     return alt.layer(line, across, up, dots).properties(height=400)

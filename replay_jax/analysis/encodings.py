@@ -9,9 +9,8 @@ from typing import Any
 
 import altair as alt
 
-from replay_jax.analysis.theme import SERIES_COLOURS, SERIES_SHAPES
-
 Row = Mapping[str, Any]
+Chart = alt.LayerChart | alt.FacetChart
 
 TARGET_LOSS = "target loss, held out (nats per token)"
 GENERIC_LOSS = "generic loss, held out (nats per token)"
@@ -31,17 +30,17 @@ def loss_axis(field: str, title: str) -> alt.Y:
 
 
 def colours_of(names: Sequence[str], *, title: str | None) -> tuple[alt.Color, alt.Shape]:
-    """Colour and shape of the field `series`, in the order of `names`."""
-    count = len(names)
-    colours = [SERIES_COLOURS[i % len(SERIES_COLOURS)] for i in range(count)]
-    shapes = [SERIES_SHAPES[i % len(SERIES_SHAPES)] for i in range(count)]
+    """Colour and shape of the field `series`, in the order of `names`; the theme holds both."""
     shown = alt.Legend(title=title, symbolDash=[1, 0])
     return (
         alt.Color(
-            "series:N", scale=alt.Scale(domain=list(names), range=colours), legend=shown, sort=None
+            "series:N",
+            scale=alt.Scale(domain=list(names), range="category"),
+            legend=shown,
+            sort=None,
         ),
         alt.Shape(
-            "series:N", scale=alt.Scale(domain=list(names), range=shapes), legend=shown, sort=None
+            "series:N", scale=alt.Scale(domain=list(names), range="symbol"), legend=shown, sort=None
         ),
     )
 
@@ -53,8 +52,9 @@ def series_names(rows: Sequence[Row]) -> list[str]:
 
 def tip(field: str, title: str, form: str | None = None) -> alt.Tooltip:
     """One line of a tooltip; `form` is a d3 number format, None for words."""
-    kind = "nominal" if form is None else "quantitative"
-    return alt.Tooltip(field, type=kind, title=title, **({} if form is None else {"format": form}))
+    if form is None:
+        return alt.Tooltip(field, type="nominal", title=title)
+    return alt.Tooltip(field, type="quantitative", title=title, format=form)
 
 
 def replay_axis(rows: Sequence[Row]) -> alt.X:
@@ -67,6 +67,6 @@ def replay_axis(rows: Sequence[Row]) -> alt.X:
 
 def token_axis(field: str, budgets: Sequence[float]) -> alt.X:
     """Target tokens on a log axis, with a tick at every measured budget."""
-    axis = alt.Axis(values=list(budgets), format="~s", labelOverlap=True, grid=False)
+    axis = alt.Axis(values=list(budgets), format=".3~s", labelOverlap=True, grid=False)
     scale = alt.Scale(type="log", nice=False, padding=12)
     return alt.X(field, type="quantitative", title=TARGET_TOKENS, axis=axis, scale=scale)

@@ -18,6 +18,7 @@ from replay_jax.analysis.theme import DARK, LIGHT, vega_config
 
 _PAGE_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif'
 _PICTURE_FONT = "Liberation Sans, Arial, sans-serif"  # Liberation Sans comes with vl-convert
+_EXPOSE = "window.vegaEmbed = vegaEmbed;"
 _PICTURE_WIDTH = 720
 _PICTURE_SCALE = 2.0
 # The Vega-Lite release that Altair writes for: page and pictures are drawn by the same code.
@@ -40,7 +41,7 @@ def render_page(page: Page) -> str:
         page=page,
         css=_read(package, "report.css"),
         script=_read(package, "report.js"),
-        bundle=vl_convert.javascript_bundle(vl_version=_VEGA_LITE),
+        bundle=vl_convert.javascript_bundle(_EXPOSE, vl_version=_VEGA_LITE),
         charts=_script_json({"charts": charts, "themes": themes}),
         shown_for=_shown_for,
     )

@@ -9,6 +9,7 @@ import altair as alt
 
 from replay_jax.analysis.encodings import (
     HEIGHT,
+    Chart,
     Row,
     colours_of,
     data,
@@ -21,16 +22,19 @@ from replay_jax.analysis.encodings import (
 RUN_TIPS = (("series", "replay fraction"), ("setting", "setting"))
 
 
-def training_chart(
-    rows: Sequence[Row], boundaries: Sequence[Row], *, loss_title: str
-) -> alt.LayerChart:
+def training_chart(rows: Sequence[Row], boundaries: Sequence[Row], *, loss_title: str) -> Chart:
     """Return held-out loss (solid) and training loss (dashed) against steps, one colour per rho.
 
     Rows: {series, step, loss, measured "held out" | "training", setting, seed, run}; boundaries
     {series, step} mark where stage 2 starts.
     """
     colour, _ = colours_of(series_names(rows), title="replay fraction ρ")
-    step = alt.X("step:Q", title="step (completed updates)", scale=alt.Scale(nice=False))
+    step = alt.X(
+        "step:Q",
+        title="step (completed updates)",
+        scale=alt.Scale(nice=False),
+        axis=alt.Axis(tickCount=8, format="~s"),
+    )
     dash = alt.StrokeDash(
         "measured:N",
         title=None,
@@ -50,14 +54,14 @@ def training_chart(
     return alt.layer(starts, lines, hover).properties(height=HEIGHT)
 
 
-def boundary_chart(rows: Sequence[Row], *, loss_title: str) -> alt.LayerChart:
+def boundary_chart(rows: Sequence[Row], *, loss_title: str) -> Chart:
     """Return the change of loss around the stage boundary, in steps from it, one colour per rho.
 
     Rows: {series, offset, change, setting, seed, run}; change is the loss less the loss just before
     the boundary, in nats per token.
     """
     colour, _ = colours_of(series_names(rows), title="replay fraction ρ")
-    offset = alt.X("offset:Q", title="steps since stage 2 began")
+    offset = alt.X("offset:Q", title="steps since stage 2 began", axis=alt.Axis(tickCount=10))
     base = alt.Chart(data(rows)).encode(
         x=offset, y=alt.Y("change:Q", title=loss_title), color=colour
     )
@@ -71,7 +75,7 @@ def boundary_chart(rows: Sequence[Row], *, loss_title: str) -> alt.LayerChart:
     return alt.layer(rule, lines, dots).properties(height=300)
 
 
-def seeds_chart(rows: Sequence[Row], *, field_title: str, zero: bool) -> alt.LayerChart:
+def seeds_chart(rows: Sequence[Row], *, field_title: str, zero: bool) -> Chart:
     """Return a value per run against rho: every seed a dot, the mean of each series a line.
 
     Rows: {series, rho, value, setting, seed}. `zero` draws a rule at value 0.

@@ -1,7 +1,9 @@
 """Which cells of a study a figure or table shows, so that all of them show the same ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from replay_jax.analysis.groups import CellKey
 from replay_jax.analysis.study import CellResult, ReplayFit, TargetStudy, replays
@@ -52,12 +54,17 @@ def baseline(study: TargetStudy, tokens: int) -> CellResult | None:
 
 
 def focus_budget(study: TargetStudy) -> int | None:
-    """The budget at which figures look inside runs: most replay fractions, then the smallest."""
-    fractions = {
-        tokens: len({c.key.replay_fraction for c in schedules(study) if tokens == _tokens(c)})
-        for tokens in study.budgets
-    }
-    return min(fractions, key=lambda tokens: (-fractions[tokens], tokens), default=None)
+    """The budget at which figures look inside runs: that of the recommendation without a wish.
+
+    Most replaying cells that have a baseline, of several the smallest; None if there is none.
+    """
+    sizes: dict[int, int] = {}
+    for cell in study.cells:
+        if replays(cell) and cell.baseline is not None:
+            tokens = cell.key.target_tokens
+            sizes[tokens] = sizes.get(tokens, 0) + 1
+    sizes = sizes or dict.fromkeys(study.budgets, 1)
+    return min(sizes, key=lambda tokens: (-sizes[tokens], tokens), default=None)
 
 
 def focus_cells(study: TargetStudy) -> tuple[CellResult, ...]:
@@ -66,17 +73,18 @@ def focus_cells(study: TargetStudy) -> tuple[CellResult, ...]:
     best = None if tokens is None else best_replay(study, tokens)
     if best is None:
         return ()
-    return next(cells for cells in rows_of_replay(study).values() if best in cells)
+    rows = rows_of_replay(study).values()
+    return next(cells for cells in rows if any(cell is best for cell in cells))
 
 
 def shown_fits(study: TargetStudy) -> dict[str, ReplayFit]:
     """For every row the quadratic fit at the allocation of its best cell; keys are labels."""
     found = {}
     for label, cells in rows_of_replay(study).items():
-        best = study.cells.index(min(cells, key=loss_of))
+        best = min(cells, key=loss_of)
         for fit in study.replay_fits:
-            if best in fit.cells:
-                found[f"{label}, α {study.cells[best].key.allocation:g}"] = fit
+            if any(study.cells[index] is best for index in fit.cells):
+                found[f"{label}, α {best.key.allocation:g}"] = fit
     return found
 
 
@@ -88,27 +96,44 @@ def records_of(cell: CellResult, records: Records) -> tuple[Mapping[str, Any], .
 def setting_words(cell: CellResult) -> str:
     """The best setting in words: allocation, epochs, tuned values and further axes."""
     parts = [f"α {cell.key.allocation:g}", f"{cell.chosen.target_epochs:g} epochs"]
-    parts += [
-        f"{name.rsplit('.', 1)[-1].replace('_', ' ')} {value}"
+    return ", ".join([*parts, other_settings(cell)]).rstrip(", ")
+
+
+def other_settings(cell: CellResult) -> str:
+    """Tuned values other than epochs, and further axes, in words; empty if there are none."""
+    return ", ".join(
+        f"{_short(name)} {value:g}" if isinstance(value, float) else f"{_short(name)} {value}"
         for name, value in (*cell.chosen.tuned, *cell.key.axes)
         if not name.endswith("target_epochs")
-    ]
-    return ", ".join(parts)
+    )
 
 
-def seeds_of(study: TargetStudy, losses: Sequence[float]) -> list[tuple[int, float]]:
+def recipe_words(cell: CellResult) -> str:
+    """How a point of the reference curve was trained, in words."""
+    if cell.key.protocol == "uniform":
+        words = "constant mixture"
+    else:
+        protocol = cell.key.protocol.replace("_", "-")
+        words = f"{protocol}, ρ {cell.key.replay_fraction:g}, α {cell.key.allocation:g}"
+    return f"{words}, {other_settings(cell)}".rstrip(", ")
+
+
+def seeds_of(study: TargetStudy, losses: np.ndarray) -> list[tuple[int, float]]:
     """(seed, loss) of the seeds that were run."""
     return [(s, float(x)) for s, x in zip(study.seeds, losses, strict=True) if x == x]
-
-
-def _tokens(cell: CellResult) -> int:
-    return cell.key.target_tokens
 
 
 def _label(row: tuple[str, int, tuple[tuple[str, str], ...]], *, name_protocol: bool) -> str:
     protocol, tokens, axes = row
     words = [f"{tokens:,}"]
-    words += [f"{name.rsplit('.', 1)[-1].replace('_', ' ')} {value}" for name, value in axes]
+    words += [f"{_short(name)} {value}" for name, value in axes]
     if name_protocol:
         words.append(protocol.replace("_", "-"))
     return ", ".join(words)
+
+
+def _short(name: str) -> str:
+    """The last part of a dotted key in words; "peak" alone would say nothing."""
+    parts = name.split(".")
+    last = parts[-2] if parts[-1] == "peak" and len(parts) > 1 else parts[-1]
+    return last.replace("_", " ")

@@ -23,9 +23,9 @@ from replay_jax.analysis.study import CellResult, TargetStudy
 from replay_jax.analysis.words import between
 
 _CURVE_POINTS = 81
-# How far the law is drawn beyond the reference points: one doubling, or as far as a schedule needs,
-# but never beyond three doublings.
-_MARGIN, _FARTHEST = 2.0, 8.0
+# How far the law is drawn beyond the reference points: a quarter more, or as far as a schedule
+# needs, but never beyond three doublings.
+_MARGIN, _FARTHEST = 1.25, 8.0
 
 
 def figure_name(kind: str, study: TargetStudy, *parts: object) -> str:
@@ -41,18 +41,11 @@ def efficiency_figure(study: TargetStudy) -> Figure:
         for cell in study.reference_cells
         for seed, loss in seeds_of(study, cell.chosen.target_by_seed)
     ]
-    low, high = _law_range(study)
-    candidates = [
-        row
-        for tokens in study.budgets
-        for name, cell in (
-            ("no replay", baseline(study, tokens)),
-            ("best replay", best_replay(study, tokens)),
-        )
-        if cell is not None
-        for row in [_candidate(name, cell, low, high)]
-    ]
-    candidates.sort(key=lambda row: row["series"] != "no replay")
+    shown = [("no replay", baseline(study, tokens)) for tokens in study.budgets]
+    shown += [("best replay", best_replay(study, tokens)) for tokens in study.budgets]
+    compared = [(name, cell) for name, cell in shown if cell is not None]
+    low, high = _law_range(study, [cell for _, cell in compared])
+    candidates = [_candidate(name, cell, low, high) for name, cell in compared]
     curve = [] if study.curve is None else _curve_rows(study, low, high)
     return Figure(
         name=figure_name("efficiency", study),
@@ -68,7 +61,7 @@ def efficiency_figure(study: TargetStudy) -> Figure:
     )
 
 
-def _law_range(study: TargetStudy) -> tuple[float, float]:
+def _law_range(study: TargetStudy, shown: Sequence[CellResult]) -> tuple[float, float]:
     """Smallest and largest amount of target tokens at which the law is drawn."""
     budgets = [float(cell.key.target_tokens) for cell in study.reference_cells]
     if not budgets:
@@ -76,7 +69,7 @@ def _law_range(study: TargetStudy) -> tuple[float, float]:
     first, last = min(budgets), max(budgets)
     reached = [
         end
-        for cell in schedules(study)
+        for cell in shown
         if (found := cell.equivalent_tokens) is not None
         for end in (found.value, found.low, found.high)
         if end is not None

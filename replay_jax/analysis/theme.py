@@ -3,27 +3,42 @@
 from dataclasses import dataclass
 from typing import Any
 
-# Okabe and Ito, "Color Universal Design" (2008), ordered so that the hues with the least contrast
-# on white come last; black and yellow are left out because the same chart is shown on white and
-# on near-black.
-SERIES_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+# Five shapes beside six colours: thirty series before a pair repeats.
+SERIES_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
 REFERENCE_COLOUR = "#7A828C"  # reads on white (3.9 : 1) and on the dark page (4.6 : 1)
 HEATMAP_COLOURS = ("#fde725", "#7ad151", "#22a884", "#2a788e", "#414487", "#440154")  # viridis
 
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one page theme; every value is a CSS colour."""
+    """The colours of one page theme; every value is a CSS colour.
+
+    `series` are those of Okabe and Ito, "Color Universal Design" (2008), ordered so that the hues
+    with the least contrast on white come last; black and yellow are left out, and on the dark page
+    blue is lighter.
+    """
 
     ink: str
     muted: str
     grid: str
     page: str
+    series: tuple[str, ...]
 
 
-LIGHT = Theme(ink="#1b1f24", muted="#57606a", grid="#e4e7eb", page="#ffffff")
-DARK = Theme(ink="#e8eaed", muted="#a4acb6", grid="#30363d", page="#14171c")
+LIGHT = Theme(
+    ink="#1b1f24",
+    muted="#57606a",
+    grid="#e4e7eb",
+    page="#ffffff",
+    series=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+)
+DARK = Theme(
+    ink="#e8eaed",
+    muted="#a4acb6",
+    grid="#30363d",
+    page="#14171c",
+    series=("#4FA3E0", "#E0702A", "#1DB38A", "#D58FB8", "#E69F00", "#8CCBEF"),
+)
 
 
 def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
@@ -37,6 +52,7 @@ def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
         "font": font,
         "padding": {"left": 4, "right": 12, "top": 6, "bottom": 4},
         "view": {"stroke": None},
+        "range": {"category": list(theme.series), "symbol": list(SERIES_SHAPES)},
         "axis": text
         | {
             "gridColor": theme.grid,

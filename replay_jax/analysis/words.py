@@ -1,13 +1,13 @@
 """Numbers in words: every value with its interval, its unit, and what is wrong with it."""
 
-from replay_jax.analysis.inference import Interval
+from replay_jax.analysis.bootstrap import Interval
 
 NONE = "–"
 EXTRAPOLATED = "†"
 
 
 def between(value: Interval | None, form: str) -> str:
-    """A value with its interval, such as "2.06 (1.70 to 2.49)"; † marks extrapolation.
+    """A value with its interval, such as "2.06 (1.70–2.49)"; † marks extrapolation.
 
     A bound that is not known is written "no bound", an interval that is not known not at all, and
     a value that is not a number as a dash.
@@ -18,18 +18,22 @@ def between(value: Interval | None, form: str) -> str:
     return f"{value.value:{form}}{mark}{_bounds(value, form)}"
 
 
-def times(value: Interval | None) -> str:
-    """A multiplier with its interval, such as "2.06× (1.70 to 2.49)"."""
+def times(value: Interval | None, *, bounds: bool = True) -> str:
+    """A multiplier, such as "2.06× (1.70–2.49)", or without its interval."""
     if value is None or value.value is None:
         return NONE
     mark = EXTRAPOLATED if value.extrapolated else ""
-    return f"{value.value:.2f}×{mark}{_bounds(value, '.2f')}"
+    return f"{value.value:.2f}×{mark}" + (_bounds(value, ".2f") if bounds else "")
 
 
-def interval_words(value: Interval, form: str, level: float) -> str:
-    """Only the interval, such as "90 % interval 1.70 to 2.49"."""
-    bounds = _bounds(value, form).strip(" ()")
-    return f"{level:.0%} interval {bounds}".replace("%", " %") if bounds else "no interval"
+def between_words(value: Interval, form: str) -> str:
+    """Only the interval, such as "1.70–2.49"; empty where it is not known."""
+    return _bounds(value, form).strip(" ()")
+
+
+def level_words(level: float) -> str:
+    """The level of an interval, such as "90 % interval"."""
+    return f"{100 * level:g} % interval"
 
 
 def signed(value: Interval | None) -> str:
@@ -66,4 +70,5 @@ def _bounds(value: Interval, form: str) -> str:
         return ""
     low = "no lower bound" if value.low is None else f"{value.low:{form}}"
     high = "no upper bound" if value.high is None else f"{value.high:{form}}"
-    return f" ({low} to {high})"
+    joined = f"{low} to {high}" if form.startswith("+") or None in (value.low, value.high) else ""
+    return f" ({joined or f'{low}–{high}'})"
