@@ -88,8 +88,10 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Show what a sweep would do; data that is prepared is used, and none is touched otherwise."""
     from replay_jax.data.prepare import find_stores
+    from replay_jax.plan_view import print_estimate, print_ledgers
     from replay_jax.sweep.drawing import print_plan
     from replay_jax.sweep.plan import plan_sweep
+    from replay_jax.training.bench import matmul_peak
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     experiments = experiments_of(recipe)
@@ -103,7 +105,10 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(planned.to_json()))
     else:
-        print_plan(planned, Console())
+        console = Console()
+        print_ledgers(planned, console)
+        print_plan(planned, console)
+        print_estimate(planned, matmul_peak(), console)
     return 0
 
 

@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import itself and the rooms before it in this list.
 ROOMS = ("errors", "strict", "data", "model", "training", "analysis", "config", "sweep", "top")
-TOP = {"main", "commands", "recipe", "defaults", "preparing", "reporting"}
+TOP = {"main", "commands", "recipe", "defaults", "plan_view", "preparing", "reporting"}
 # Pure arithmetic: checked with a pencil, imported by anything, importing neither JAX nor Grain.
 PURE = ("data/schedule.py", "data/learning_rate.py", "analysis/efficiency.py")
 HEAVY = {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"}
