@@ -114,6 +114,22 @@ def test_huggingface_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch)
         documents("huggingface", "some/dataset")
 
 
+def test_huggingface_with_the_extra_reads_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="the extra 'huggingface' is not installed")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "train.jsonl").write_bytes(json_lines(TEXTS))
+    assert documents("huggingface", folder) == TEXTS
+    assert all(path.is_file() for path in input_files(SourceConfig("huggingface", str(folder))))
+    with pytest.raises(UserError, match=r"no column 'body'.*\['text', 'id'\]"):
+        documents("huggingface", folder, text_field="body")
+    with pytest.raises(UserError, match="split 'dev', cannot be loaded"):
+        documents("huggingface", folder, split="dev")
+
+
 def test_bad_files_are_named_with_their_line(tmp_path: Path) -> None:
     good = json_lines(["fine"])
     cases = {

@@ -111,6 +111,7 @@ def _huggingface(path: str, split: str) -> Any:
     try:
         return datasets.load_dataset(name, config or None, split=split)
     except Exception as error:  # the library raises a dozen unrelated types here
+        reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"Hugging Face dataset {path!r}, split {split!r}, cannot be loaded: {error}"
+            f"Hugging Face dataset {path!r}, split {split!r}, cannot be loaded: {reason}"
         ) from error

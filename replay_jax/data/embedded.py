@@ -17,12 +17,13 @@ import ast
 import functools
 import importlib.metadata
 import inspect
+import os
 import platform
 import sysconfig
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -67,13 +68,13 @@ def embedded_files(kind: str, only: str) -> list[EmbeddedFile]:
         if name == _PYTHON:
             found = _python_files(kind)
         elif name in distributions:
-            found = _distribution_files(name, distributions[name])
+            found = _distribution_files(kind, name, distributions[name])
         else:
             raise UserError(
                 f"no distribution {name!r} among those replay-jax requires: "
                 f"{', '.join([_PYTHON, *sorted(distributions)])}"
             )
-        files += sorted((file for file in found if _wanted(kind, file)), key=lambda f: f.name)
+        files += sorted(found, key=lambda file: file.name)
     return files
 
 
@@ -178,37 +179,40 @@ def _pydoc_topics(path: Path) -> list[str]:
     return []
 
 
-def _wanted(kind: str, file: EmbeddedFile) -> bool:
-    name = PurePath(file.name)
-    lower = file.name.lower()
-    stem = name.stem.lower()
-    if any(part.lower() in _TEST_FOLDERS for part in name.parts[:-1]):
+def _wanted(kind: str, name: str) -> bool:
+    """Whether a file belongs to a kind, by its name with forward slashes."""
+    *folders, last = name.lower().split("/")
+    if any(folder in _TEST_FOLDERS for folder in folders):
         return False
-    if any(word in lower for word in _LICENCES):
+    if any(word in folder for word in _LICENCES for folder in (*folders, last)):
         return False
+    stem, dot, ending = last.rpartition(".")
     if kind == "c_headers":
-        return name.suffix in _HEADERS
-    if name.suffix == ".py":
+        return dot + ending in _HEADERS
+    if ending == "py":
         return not (stem.startswith("test_") or stem.endswith(("_test", "_tests", "_pb2")))
-    return kind == "python_docs" and (name.suffix in _PROSE or name.name == "METADATA")
+    return kind == "python_docs" and (dot + ending in _PROSE or last == "metadata")
 
 
 def _python_files(kind: str) -> Iterator[EmbeddedFile]:
-    folder, pattern = ("include", "*.h") if kind == "c_headers" else ("stdlib", "*.py")
-    root = Path(sysconfig.get_paths()[folder])
-    for path in root.rglob(pattern):
-        name = path.relative_to(root)
-        if name.parts[0] not in ("site-packages", "dist-packages"):
-            yield EmbeddedFile(_PYTHON, name.as_posix(), path)
+    root = sysconfig.get_paths()["include" if kind == "c_headers" else "stdlib"]
+    for folder, below, names in os.walk(root):
+        inside = Path(folder).relative_to(root).as_posix().removeprefix(".")
+        below[:] = [name for name in below if name not in ("site-packages", "dist-packages")]
+        for last in names:
+            name = f"{inside}/{last}".removeprefix("/")
+            if _wanted(kind, name):
+                yield EmbeddedFile(_PYTHON, name, Path(folder, last))
 
 
 def _distribution_files(
-    name: str, distribution: importlib.metadata.Distribution
+    kind: str, name: str, distribution: importlib.metadata.Distribution
 ) -> Iterator[EmbeddedFile]:
     for file in distribution.files or []:
-        path = Path(str(file.locate()))
-        if path.is_file():
-            yield EmbeddedFile(name, file.as_posix(), path)
+        if _wanted(kind, str(file)):
+            path = Path(str(file.locate()))
+            if path.is_file():
+                yield EmbeddedFile(name, file.as_posix(), path)
 
 
 def _required_distributions() -> dict[str, importlib.metadata.Distribution]:

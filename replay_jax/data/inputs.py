@@ -7,6 +7,7 @@ date of each file only decide whether its remembered hash still holds, as git do
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def source_inputs(config: SourceConfig, store_dir: Path) -> Inputs:
     before = cache.copy()
     for path in paths:
         status = path.stat()
-        name, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+        name, stamp = os.path.abspath(path), [status.st_size, status.st_mtime_ns]
         if name not in cache.files or cache.files[name][:2] != stamp:
             cache.files[name] = [*stamp, file_sha256(path)]
         digest.update(bytes.fromhex(cache.files[name][2]))

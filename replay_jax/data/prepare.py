@@ -82,7 +82,9 @@ def prepare(
     A store is known by the content of its input, its configuration and its tokenizer, so a
     repeated call opens what is there, a change makes a new store beside the old one, and a
     call after an interruption goes on from the last checkpoint, made after every
-    `checkpoint_bytes` of text. Safe to call from several processes at once. Raises UserError for bad input, a full disk or an unwritable folder.
+    `checkpoint_bytes` of text. Safe to call from several processes at once.
+
+    Raises UserError for bad input, a full disk or an unwritable folder.
     """
     store_dir = Path(data.store_dir)
     report = progress or (lambda _: None)

@@ -140,7 +140,8 @@ def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
     except UserError:
         raise
     except Exception as error:  # the library raises plain Exception
-        raise UserError(f"tokenizer {config.path!r} cannot be loaded: {error}") from error
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"tokenizer {config.path!r} cannot be loaded: {reason}") from error
     return _wrapped("file", model, _end_of_text(model, config))
 
 
