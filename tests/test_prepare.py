@@ -1,6 +1,5 @@
 """Preparation: once, in pieces that survive a kill, with no document on both sides."""
 
-import io
 import json
 import os
 import random
@@ -11,12 +10,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from replay_jax.data import prepare as prepare_module
 from replay_jax.data import store_writer
 from replay_jax.data.prepare import DataConfig, PrepareProgress, find_stores, prepare
-from replay_jax.data.progress_bar import progress_bar
 from replay_jax.data.sources import SourceConfig
 from replay_jax.data.split import document_hash, in_validation
 from replay_jax.data.token_store import TokenStore
@@ -253,7 +250,6 @@ def test_held_out_text_of_one_source_in_another_is_refused(tmp_path: Path) -> No
 KILLED = """
 import os, signal, sys
 from replay_jax.data.prepare import DataConfig, prepare
-from replay_jax.data.progress_bar import progress_bar
 from replay_jax.data.sources import SourceConfig
 from replay_jax.data.tokenizer import TokenizerConfig
 
@@ -368,19 +364,6 @@ def test_input_that_changes_while_it_is_read_is_refused(data: DataConfig) -> Non
     with pytest.raises(UserError, match="input of 'generic' changed while it was read"):
         prepare(data, edit)
     assert find_stores(data)["generic"] is None
-
-
-def test_progress_is_drawn_on_a_terminal_and_named_in_a_log(data: DataConfig) -> None:
-    for terminal in (True, False):
-        console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
-        changed = DataConfig(
-            data.sources, BYTES, f"{data.store_dir}{terminal}", data.generic, data.target
-        )
-        with progress_bar(console) as report:
-            prepare(changed, report)
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        assert "tokenizing: generic" in text and "tokenizing: target" in text
-        assert ("60 documents" in text) == terminal
 
 
 def test_two_preparations_at_once_make_one_store(data: DataConfig) -> None:
