@@ -14,6 +14,7 @@ from replay_jax.data.mixture import (
     ScheduledSelectionMap,
     draw_numbers,
     source_positions,
+    stage_quotas,
     step_draws,
 )
 from replay_jax.data.schedule import (
@@ -133,7 +134,12 @@ def test_rounded_ramps_keep_their_counts(ends, total):
     got = drawn(schedule)
     counts = [schedule.stages[0].count(f"s{i}") for i in range(len(shares))]
     assert got[:, -1].tolist() == counts
-    # One row for the placement, and for the rounding of six counts one and a little more.
+    # The share as rounded: it is one, and each source keeps to it.
+    share = stage_quotas(schedule.stages[0], schedule.source_names)
+    np.testing.assert_allclose(share.sum(axis=0), np.arange(total + 1), rtol=0, atol=1e-9)
+    assert np.diff(share, axis=1).min() > -1e-12
+    assert np.abs(got - share).max() < (0.5 if sum(map(bool, counts)) < 3 else 1) + 1e-9
+    # Near the one asked for: rounding six counts moves it by one row and a little.
     for row, quota in zip(got, exact_quotas(counts, shares), strict=True):
         assert max(abs(int(n) - q) for n, q in zip(row, quota, strict=True)) < 3
 

@@ -1,6 +1,7 @@
 """Which source each sequence of a run comes from, and which of the source's draws it is."""
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grain
@@ -17,9 +18,11 @@ def source_positions(schedule: Schedule) -> np.ndarray:
     """Returns uint8 [total_sequences]: the number of the source of every sequence of the run.
 
     Within each stage every source keeps its share: after any number of sequences it has been
-    drawn within one row of its exact quota (half a row with two sources), also while shares ramp.
-    The pattern is periodic where the counts are, starts afresh with each stage, and uses no
-    random numbers.
+    drawn within one row of its exact quota (half a row with two sources), also while shares ramp;
+    the quota is that of the stage's integer counts. The pattern is periodic where the counts are,
+    starts afresh with each stage, and uses no random numbers. Takes about 2 ms per million
+    sequences with two sources of constant share, 1 s with three or more (2 shared CPU cores,
+    2026-11-23).
     """
     positions = np.empty(schedule.total_sequences, np.uint8)
     for start, stage in zip(schedule.stage_starts, schedule.stages, strict=True):
@@ -35,15 +38,15 @@ def _stage_positions(stage: Stage, source_names: tuple[str, ...]) -> np.ndarray:
     active = [number for number, name in enumerate(source_names) if stage.count(name)]
     if len(active) == 1:
         return np.full(stage.sequences, active[0], np.uint8)
-    counts = [stage.count(source_names[number]) for number in active]
-    if len(active) == 2:
-        if stage.ramp:
-            second = _rounded_ramp(_quotas(stage, counts, [source_names[n] for n in active])[1])
-        else:
-            second = _spread(counts[1], stage.sequences)
-        return np.where(second, np.uint8(active[1]), np.uint8(active[0]))
-    quotas = _quotas(stage, counts, [source_names[number] for number in active])
-    return np.array(active, np.uint8)[_earliest_deadline(quotas)]
+    names = [source_names[number] for number in active]
+    if len(active) > 2:
+        return np.array(active, np.uint8)[_earliest_deadline(stage_quotas(stage, names))]
+    if stage.ramp:
+        second = _rounded_ramp(stage_quotas(stage, names)[1])
+    else:
+        second = _spread(stage.count(names[1]), stage.sequences)
+    # Byte arithmetic: np.where took fifty times as long (5 ms for a million sequences).
+    return second.view(np.uint8) * np.uint8(active[1] - active[0]) + np.uint8(active[0])
 
 
 def _spread(count: int, total: int) -> np.ndarray:
@@ -63,37 +66,41 @@ def _spread(count: int, total: int) -> np.ndarray:
     return marked
 
 
-def _quotas(stage: Stage, counts: list[int], names: list[str]) -> np.ndarray:
-    """Returns float64 [sources, sequences + 1]: exact share of each source after k sequences.
+def stage_quotas(stage: Stage, names: Sequence[str]) -> np.ndarray:
+    """Returns float64 [names, sequences + 1]: exact share of each source after k sequences.
 
-    A ramp passes through the rounded counts C: `F(k) = k C/N - s k (N - k) / 2N` with slope s.
+    Never falls, ends at the stage's counts, and sums to k over all sources of the stage. Constant
+    shares give `F(k) = k C/N` with C the count; a ramp passes through the same end with slope s,
+    `F(k) = k C/N - s k (N - k) / 2N`.
     """
     total = stage.sequences
     drawn = np.arange(total + 1, dtype=np.float64)
-    means = np.array(counts, np.float64) / total
-    quotas = means[:, None] * drawn
+    counts = np.array([stage.count(name) for name in names], np.float64)
+    quotas = counts[:, None] / total * drawn
     quotas[:, -1] = counts
     if stage.ramp:
-        slopes = _slopes(stage, means, names)
-        quotas -= slopes[:, None] * (drawn * (total - drawn) / (2 * total))
+        slopes = _slopes(stage)
+        bend = drawn * (total - drawn) / (2 * total)
+        quotas -= np.array([slopes[name] for name in names])[:, None] * bend
     return quotas
 
 
-def _slopes(stage: Stage, means: np.ndarray, names: list[str]) -> np.ndarray:
-    """Returns float64 [sources]: share at the end minus share at the start, summing to 0.
+def _slopes(stage: Stage) -> dict[str, float]:
+    """Share at the end minus share at the start of each source, summing to 0.
 
     The slopes are those asked for, except that rounded counts may leave no room for them: a slope
     is clipped where its share would fall below 0 (and so is that of a source that rounds to no
     rows), and then the rising or the falling ones, whichever are more, are scaled to match the
     others. Each changes by the order of 1/N, which moves about a row.
     """
-    asked = {name: end - start for name, start, end in stage.ramp}
-    slopes = np.clip([asked[name] for name in names], -2 * means, 2 * means)
+    means = np.array([stage.count(name) / stage.sequences for name, _, _ in stage.ramp])
+    slopes = np.array([end - start for _, start, end in stage.ramp])
+    slopes = np.clip(slopes, -2 * means, 2 * means)
     rising, falling = slopes[slopes > 0].sum(), -slopes[slopes < 0].sum()
     balance = min(rising, falling)
     slopes[slopes > 0] *= balance / rising if rising else 0.0
     slopes[slopes < 0] *= balance / falling if falling else 0.0
-    return slopes
+    return {name: float(slope) for (name, _, _), slope in zip(stage.ramp, slopes, strict=True)}
 
 
 def _rounded_ramp(quota: np.ndarray) -> np.ndarray:
@@ -165,7 +172,7 @@ def step_draws(schedule: Schedule) -> StepDraws:
     sources = len(schedule.source_names)
     count = np.empty((schedule.total_steps, sources), np.int64)
     for source in range(1, sources):
-        count[:, source] = np.count_nonzero(pattern == source, axis=1)
+        count[:, source] = (pattern == source).view(np.uint8).sum(axis=1, dtype=np.uint32)
     count[:, 0] = schedule.batch_size - count[:, 1:].sum(axis=1)
     return StepDraws(first=np.cumsum(count, axis=0) - count, count=count, pattern=pattern)
 
