@@ -13,10 +13,10 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from replay_jax.model.architecture import ModelConfig, RopeConfig
+from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.attention import ATTENTION_OUTPUT, Attend, make_attention
+from replay_jax.model.layers import Rope, project, rms_norm, rope_tables, rotate, swiglu
 from replay_jax.model.placement import Placement
 
 # Every name a parameter or an activation uses; the sharding table must have a rule for each.
@@ -54,9 +54,7 @@ class Transformer(nn.Module):
         x_BLD = self._layers(x_BLD, rope, segments_BL)
         return RMSNorm(config.norm_epsilon, name="final_norm")(x_BLD)
 
-    def _layers(
-        self, x_BLD: jax.Array, rope: tuple[jax.Array, jax.Array], segments_BL: jax.Array | None
-    ) -> jax.Array:
+    def _layers(self, x_BLD: jax.Array, rope: Rope, segments_BL: jax.Array | None) -> jax.Array:
         config = self.config
         scanned = config.layer_loop == "scan"
         layer = _with_remat(Layer, config.remat, prevent_cse=not scanned)
@@ -87,49 +85,47 @@ class Layer(nn.Module):
     def __call__(
         self,
         x_BLD: jax.Array,
-        rope: tuple[jax.Array, jax.Array],
+        rope: Rope,
         segments_BL: jax.Array | None,
     ) -> tuple[jax.Array, None]:
         """Return the layer's output and nothing else, in the form a scan wants."""
-        config = self.config
-        embed, width = config.embed_dim, config.head_dim
-        normed_BLD = RMSNorm(config.norm_epsilon, name="attention_norm")(x_BLD)
-        x_BLD = x_BLD + self._attention(normed_BLD, rope, segments_BL, embed, width)
-        normed_BLD = RMSNorm(config.norm_epsilon, name="mlp_norm")(x_BLD)
-        x_BLD = x_BLD + self._mlp(normed_BLD, embed)
+        epsilon = self.config.norm_epsilon
+        normed_BLD = RMSNorm(epsilon, name="attention_norm")(x_BLD)
+        x_BLD = x_BLD + self._attention(normed_BLD, rope, segments_BL)
+        normed_BLD = RMSNorm(epsilon, name="mlp_norm")(x_BLD)
+        x_BLD = x_BLD + self._mlp(normed_BLD)
         return _constrain(x_BLD, "batch", "length", "activation_embed"), None
 
-    def _attention(
-        self,
-        x_BLD: jax.Array,
-        rope: tuple[jax.Array, jax.Array],
-        segments_BL: jax.Array | None,
-        embed: int,
-        width: int,
-    ) -> jax.Array:
-        heads, kv_heads = self.config.num_heads, self.config.num_kv_heads
+    def _attention(self, x_BLD: jax.Array, rope: Rope, segments_BL: jax.Array | None) -> jax.Array:
+        config = self.config
+        embed, heads, kv_heads = config.embed_dim, config.num_heads, config.num_kv_heads
+        width = config.head_dim
         query_DHK = self._kernel("query", ("embed", "heads", "head_dim"), (embed, heads, width))
         key_DGK = self._kernel("key", ("embed", "kv_heads", "head_dim"), (embed, kv_heads, width))
         value_DGK = self._kernel(
             "value", ("embed", "kv_heads", "head_dim"), (embed, kv_heads, width)
         )
         out_HKD = self._kernel("out", ("heads", "head_dim", "embed"), (heads, width, embed))
-        q_BLHK = rotate(jnp.einsum("BLD,DHK->BLHK", x_BLD, query_DHK), rope)
-        k_BLGK = rotate(jnp.einsum("BLD,DGK->BLGK", x_BLD, key_DGK), rope)
-        v_BLGK = jnp.einsum("BLD,DGK->BLGK", x_BLD, value_DGK)
-        q_BLHK = _constrain(q_BLHK, "batch", "length", "activation_heads", None)
-        out_BLHK = self.attend(q_BLHK, k_BLGK, v_BLGK, segments_BL)
-        out_BLHK = jax.ad_checkpoint.checkpoint_name(out_BLHK, ATTENTION_OUTPUT)
-        return jnp.einsum("BLHK,HKD->BLD", out_BLHK, out_HKD)
 
-    def _mlp(self, x_BLD: jax.Array, embed: int) -> jax.Array:
-        mlp = self.config.mlp_dim
+        def split(kernel_DHK: jax.Array) -> jax.Array:
+            flat = project(x_BLD, kernel_DHK.reshape(embed, -1))
+            return flat.reshape(*x_BLD.shape[:2], *kernel_DHK.shape[1:])
+
+        q_BLHK = _constrain(split(query_DHK), "batch", "length", "activation_heads", None)
+        out_BLHK = self.attend(
+            rotate(q_BLHK, rope), rotate(split(key_DGK), rope), split(value_DGK), segments_BL
+        )
+        out_BLHK = jax.ad_checkpoint.checkpoint_name(out_BLHK, ATTENTION_OUTPUT)
+        return project(out_BLHK.reshape(x_BLD.shape), out_HKD.reshape(-1, embed))
+
+    def _mlp(self, x_BLD: jax.Array) -> jax.Array:
+        embed, mlp = self.config.embed_dim, self.config.mlp_dim
         gate_DF = self._kernel("gate", ("embed", "mlp"), (embed, mlp))
         up_DF = self._kernel("up", ("embed", "mlp"), (embed, mlp))
         down_FD = self._kernel("down", ("mlp", "embed"), (mlp, embed))
-        hidden_BLF = jax.nn.silu(x_BLD @ gate_DF) * (x_BLD @ up_DF)
+        hidden_BLF = swiglu(project(x_BLD, gate_DF), project(x_BLD, up_DF))
         hidden_BLF = _constrain(hidden_BLF, "batch", "length", "activation_mlp")
-        return hidden_BLF @ down_FD
+        return project(hidden_BLF, down_FD)
 
     def _kernel(self, name: str, axes: tuple[str, ...], shape: tuple[int, ...]) -> jax.Array:
         """A float32 parameter, cast for the computation."""
@@ -138,7 +134,7 @@ class Layer(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Divide by the root mean square over the last axis, in float32, and scale (1910.07467)."""
+    """`rms_norm` with its own scale, which starts at one."""
 
     epsilon: float
 
@@ -147,10 +143,7 @@ class RMSNorm(nn.Module):
         """Return an array of the shape and dtype of the input."""
         ones = nn.initializers.ones_init()
         scale_D = _parameter(self, "scale", ones, ("norm",), (x_BLD.shape[-1],))
-        x32_BLD = x_BLD.astype(jnp.float32)
-        mean_square_BL1 = jnp.mean(jnp.square(x32_BLD), axis=-1, keepdims=True)
-        normed_BLD = x32_BLD * jax.lax.rsqrt(mean_square_BL1 + self.epsilon)
-        return (normed_BLD * scale_D[None, None]).astype(x_BLD.dtype)
+        return rms_norm(x_BLD, scale_D, self.epsilon)
 
 
 def build_transformer(
@@ -165,33 +158,6 @@ def build_transformer(
 def head_kernel(params: Params) -> jax.Array:
     """Return the head matrix [D, V] in float32: its own, or the transposed embedding if tied."""
     return params["head"] if "head" in params else params["embedding"].T
-
-
-def rope_frequencies(config: RopeConfig, head_dim: int) -> np.ndarray:
-    """Return the K/2 angles per position, in radians (RoPE, 2104.09864; Llama 3.1 scaling)."""
-    frequencies = config.theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-    if config.scaling == "none":
-        return frequencies
-    wavelengths = 2 * np.pi / frequencies
-    turns = config.original_length / wavelengths
-    kept = (turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
-    kept = np.clip(kept, 0.0, 1.0)
-    return frequencies * (kept + (1 - kept) / config.factor)
-
-
-def rope_tables(config: RopeConfig, head_dim: int, length: int) -> tuple[jax.Array, jax.Array]:
-    """Return cosines and sines [L, K/2] in float32 for positions 0 to L - 1."""
-    frequencies = jnp.asarray(rope_frequencies(config, head_dim), jnp.float32)
-    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies[None]
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x_BLHK: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turn each pair (k, k + K/2) by its position's angle, in float32 (Llama's half split)."""
-    cos, sin = (table[None, :, None] for table in rope)
-    low, high = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
-    return turned.astype(x_BLHK.dtype)
 
 
 def stack_layers(params: Params) -> dict[str, Any]:

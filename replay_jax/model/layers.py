@@ -1,0 +1,113 @@
+"""The pieces of a layer that are not attention, with backward passes written by hand.
+
+Written out because automatic differentiation keeps every intermediate of these and walks over the
+activations once for each; by hand only the inputs are kept and the walks are fused.
+
+Shape letters: N tokens (batch x length), D embed, F mlp, B batch, L length, H heads, K head width.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from replay_jax.model.architecture import RopeConfig
+
+Rope = tuple[jax.Array, jax.Array]
+
+
+def project(x_ND: jax.Array, kernel_DF: jax.Array) -> jax.Array:
+    """Multiply the last axis by a matrix, as one plain two-dimensional product.
+
+    Leading axes are flattened first: XLA on CPU physically transposes operands whose contraction
+    runs over two axes, as the gradient of a three-dimensional product would
+    (docs/performance.md).
+    """
+    flat_ND = x_ND.reshape(-1, x_ND.shape[-1])
+    return (flat_ND @ kernel_DF).reshape(*x_ND.shape[:-1], kernel_DF.shape[-1])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def rms_norm(x_D: jax.Array, scale_D: jax.Array, epsilon: float) -> jax.Array:
+    """Divide by the root mean square of the last axis, in float32, and scale (1910.07467)."""
+    return _rms_norm_forward(x_D, scale_D, epsilon)[0]
+
+
+def _rms_norm_forward(
+    x_D: jax.Array, scale_D: jax.Array, epsilon: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    x32_D = x_D.astype(jnp.float32)
+    inverse_1 = jax.lax.rsqrt(jnp.mean(jnp.square(x32_D), axis=-1, keepdims=True) + epsilon)
+    out_D = (x32_D * inverse_1 * _rows(scale_D, x_D)).astype(x_D.dtype)
+    return out_D, (x_D, scale_D, inverse_1)
+
+
+def _rms_norm_backward(
+    epsilon: float, saved: tuple[jax.Array, jax.Array, jax.Array], dout_D: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x_D, scale_D, inverse_1 = saved
+    x32_D, dout32_D = x_D.astype(jnp.float32), dout_D.astype(jnp.float32)
+    dnormed_D = dout32_D * _rows(scale_D, x_D)
+    along_1 = jnp.sum(dnormed_D * x32_D, axis=-1, keepdims=True) / x_D.shape[-1]
+    dx_D = inverse_1 * dnormed_D - x32_D * (along_1 * inverse_1**3)
+    dscale_D = jnp.sum(dout32_D * x32_D * inverse_1, axis=tuple(range(x_D.ndim - 1)))
+    return dx_D.astype(x_D.dtype), dscale_D
+
+
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
+
+
+@jax.custom_vjp
+def swiglu(gate_F: jax.Array, up_F: jax.Array) -> jax.Array:
+    """silu(gate) * up, elementwise (GLU variants, 2002.05202)."""
+    return jax.nn.silu(gate_F) * up_F
+
+
+def _swiglu_forward(
+    gate_F: jax.Array, up_F: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return swiglu(gate_F, up_F), (gate_F, up_F)
+
+
+def _swiglu_backward(
+    saved: tuple[jax.Array, jax.Array], dout_F: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    gate_F, up_F = saved
+    sigmoid_F = jax.nn.sigmoid(gate_F)
+    dgate_F = dout_F * up_F * sigmoid_F * (1 + gate_F * (1 - sigmoid_F))
+    return dgate_F, dout_F * gate_F * sigmoid_F
+
+
+swiglu.defvjp(_swiglu_forward, _swiglu_backward)
+
+
+def rope_frequencies(config: RopeConfig, head_dim: int) -> np.ndarray:
+    """Return the K/2 angles per position, in radians (RoPE, 2104.09864; Llama 3.1 scaling)."""
+    frequencies = config.theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    if config.scaling == "none":
+        return frequencies
+    turns = config.original_length * frequencies / (2 * np.pi)
+    kept = (turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
+    kept = np.clip(kept, 0.0, 1.0)
+    return frequencies * (kept + (1 - kept) / config.factor)
+
+
+def rope_tables(config: RopeConfig, head_dim: int, length: int) -> Rope:
+    """Return cosines and sines [L, K/2] in float32 for positions 0 to L - 1."""
+    angles = np.arange(length)[:, None] * rope_frequencies(config, head_dim)[None]
+    tables = jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32)
+    return tables
+
+
+def rotate(x_BLHK: jax.Array, rope: Rope) -> jax.Array:
+    """Turn each pair (k, k + K/2) by its position's angle, in float32 (Llama's half split)."""
+    cos, sin = (table[None, :, None] for table in rope)
+    low, high = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+    return turned.astype(x_BLHK.dtype)
+
+
+def _rows(scale_D: jax.Array, x_D: jax.Array) -> jax.Array:
+    """Give a vector as many leading axes as `x_D` has."""
+    return scale_D.reshape((1,) * (x_D.ndim - 1) + scale_D.shape)
