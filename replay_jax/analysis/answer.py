@@ -54,8 +54,9 @@ def next_runs(study: Study, advice: Advice) -> list[Block]:
                 ),
                 rows=tuple(_next_rows(found)),
                 words=(
-                    "Interval then: expected width of the multiplier's interval with these runs, "
-                    "as a share of its width now; a dash where they settle a doubt instead."
+                    f"{_shared_words(found)}Interval then: expected width of the multiplier's "
+                    "interval with these runs, as a share of its width now; a dash where they "
+                    "settle a doubt instead."
                 ),
                 target=target.target,
             )
@@ -72,7 +73,7 @@ def reasons(study: Study, advice: Advice) -> list[Block]:
             blocks.append(Note(found, target.target, "caution"))
         elif found.reasons:
             tone = "plain" if found.verdict == HELPS else "caution"
-            blocks.append(Bullets(tuple(map(_sentence, found.reasons)), target.target, tone))
+            blocks.append(Bullets("", tuple(map(_sentence, found.reasons)), target.target, tone))
     return blocks
 
 
@@ -87,7 +88,7 @@ def _answer(study: TargetStudy, found: Recommendation | str) -> Answer:
     return Answer(
         target=study.target,
         basis=basis,
-        sentence=found.sentence,
+        sentence=found.sentence.replace(" %", "\u00a0%"),
         tone=tones[found.verdict] if found.verdict in tones else "doubt",
         tiles=_tiles(found),
     )
@@ -135,17 +136,34 @@ def _signed(value: float | None) -> str:
 
 
 def _next_rows(found: Recommendation) -> list[Line]:
+    shared = _shared(found)
     rows = []
     for option in found.next_runs:
         values: dict[str, dict[str, None]] = {}
         for overrides in option.runs:
             for key, value in overrides.items():
-                values.setdefault(key, {})[_plain(value)] = None
-        settings = "; ".join(f"{key} {', '.join(found_)}" for key, found_ in values.items())
+                if key not in shared:
+                    values.setdefault(key, {})[_plain(value)] = None
+        settings = "; ".join(f"{key} {', '.join(tried)}" for key, tried in values.items())
         ratio = option.width_ratio
         width = NONE if ratio is None else f"{100 * ratio:.0f} %"
         rows.append(Line((option.why, str(len(option.runs)), settings, width)))
     return rows
+
+
+def _shared(found: Recommendation) -> dict[str, str]:
+    """Settings that every suggested run has."""
+    runs = [overrides for option in found.next_runs for overrides in option.runs]
+    return {
+        key: _plain(value)
+        for key, value in runs[0].items()
+        if all(key in other and other[key] == value for other in runs)
+    }
+
+
+def _shared_words(found: Recommendation) -> str:
+    shared = "; ".join(f"{key} {value}" for key, value in _shared(found).items())
+    return f"All with {shared}. " if shared else ""
 
 
 def _plain(value: object) -> str:

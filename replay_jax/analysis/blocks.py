@@ -18,8 +18,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Bullets:
-    """A list of sentences; tone "plain" or "caution"."""
+    """A list of sentences, with a title or without; tone "plain" or "caution"."""
 
+    title: str
     items: tuple[str, ...]
     target: str | None = None
     tone: str = "plain"

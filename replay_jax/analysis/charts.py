@@ -172,18 +172,21 @@ def quadratic_chart(points: Sequence[Row], curve: Sequence[Row], minima: Sequenc
         axis=alt.Axis(tickCount=8),
     )
     colour, shape = colours_of(series_names(points), title="target tokens")
+    loss = loss_axis("loss", TARGET_LOSS, room=34)  # the labels stand below the minima
     line = alt.Chart(data(curve)).mark_line().encode(
-        x=strength, y=loss_axis("loss", TARGET_LOSS), color=colour
+        x=strength, y=loss, color=colour
     )  # fmt: skip
     dots = alt.Chart(data(points)).mark_point(size=45, opacity=0.75).encode(
-        x=strength, y=loss_axis("loss", TARGET_LOSS), color=colour, shape=shape,
+        x=strength, y=loss, color=colour, shape=shape,
         tooltip=[tip("series", "target tokens"), tip("rho", "replay fraction", ".4~f"),
                  tip("loss", "nats per token", ".3f"), tip("seed", "seed")],
     )  # fmt: skip
     least = alt.Chart(data(minima))
     rule = least.mark_rule(strokeDash=[4, 4], strokeWidth=1.5).encode(x=strength, color=colour)
-    label = least.mark_text(style="annotation", dy=7, align="left", dx=6, baseline="top")
-    text = label.encode(x=strength, y=loss_axis("loss", TARGET_LOSS), text="label:N")
+    label = least.mark_text(
+        style="annotation", dy=7, align="left", dx=6, baseline="top", lineBreak="\n"
+    )
+    text = label.encode(x=strength, y=loss, text="label:N")
     return alt.layer(line, dots, rule, text).properties(height=HEIGHT)
 
 
@@ -215,7 +218,7 @@ def pareto_chart(points: Sequence[Row], front: Sequence[Row]) -> Chart:
         y=generic,
     )
     up = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
-        x=target, y=alt.Y("generic_low:Q", title=GENERIC_LOSS), y2="generic_high:Q"
+        x=target, y=loss_axis("generic_low", GENERIC_LOSS), y2="generic_high:Q"
     )
     dots = base.mark_point(size=80).encode(x=target, y=generic, shape=shape, tooltip=tips)
     stairs = alt.Chart(data(front)).mark_line(

@@ -19,14 +19,16 @@ TARGET_TOKENS = "unique target data (tokens)"
 HEIGHT = 340
 
 
-def data(rows: Sequence[Row]) -> alt.Data:
+def data(rows: Sequence[Row]) -> alt.InlineData:
     """Rows as inline data of a chart."""
-    return alt.Data(values=[dict(row) for row in rows])
+    return alt.InlineData(values=[dict(row) for row in rows])
 
 
-def loss_axis(field: str, title: str) -> alt.Y:
-    """A loss axis: quantitative, titled with its unit, not forced to zero."""
-    return alt.Y(field, type="quantitative", title=title, scale=alt.Scale(zero=False, nice=True))
+def loss_axis(field: str, title: str, *, room: int = 10) -> alt.Y:
+    """A loss axis: titled with its unit, not forced to zero, `room` pixels above and below."""
+    scale = alt.Scale(zero=False, nice=False, padding=room)
+    axis = alt.Axis(tickCount=8)
+    return alt.Y(field, type="quantitative", title=title, scale=scale, axis=axis)
 
 
 def colours_of(names: Sequence[str], *, title: str | None) -> tuple[alt.Color, alt.Shape]:

@@ -89,8 +89,8 @@ def _doubts(study: Study, plan: PlanSummary) -> Blocks:
     blocks: list[Block] = []
     if plan.missing_runs:
         found = f"{len(plan.missing_runs)} of {plan.planned_runs}"
-        blocks.append(Note(f"{found} planned runs have no result:", tone="caution"))
-        blocks.append(Bullets(plan.missing_runs, tone="caution"))
+        title = f"{found} planned runs have no result"
+        blocks.append(Bullets(title, plan.missing_runs, tone="caution"))
     for target in study.targets:
         lines = [*target.notes]
         if target.curve is None:
@@ -98,7 +98,7 @@ def _doubts(study: Study, plan: PlanSummary) -> Blocks:
         lines += _edges(target)
         lines += [f"missing: {words}" for words in target.missing]
         if lines:
-            blocks.append(Bullets(tuple(lines), target.target))
+            blocks.append(Bullets("", tuple(lines), target.target))
     return blocks
 
 

@@ -13,6 +13,7 @@
     const config = structuredClone(page.themes[theme()]);
     if (width < 520) {
       config.legend.columns = 2;
+      config.legend.layout = {top: {direction: "vertical", anchor: "start"}};
       config.axis.labelFontSize = 11;
       config.axis.titleFontSize = 12;
     }

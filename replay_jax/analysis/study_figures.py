@@ -246,7 +246,7 @@ def quadratic_figure(study: TargetStudy) -> Figure | None:
         if least is not None:
             end = max(end, -np.log1p(-least))
             loss = float(fit.loss(np.array([least]))[0])
-            label = f"ρ = {between(fit.minimum, '.2f')}"
+            label = f"ρ = {between(fit.minimum, '.2f')}".replace(" (", "\n(")
             minima.append(
                 {"series": series, "strength": float(-np.log1p(-least)), "rho": least,
                  "loss": loss, "label": label}

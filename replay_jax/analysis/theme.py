@@ -85,6 +85,7 @@ def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
             "anchor": "start",
             "offset": 10,
         },
+        "text": {"color": theme.ink},
         "line": {"strokeWidth": 2.25},
         "point": {"size": 60, "filled": True, "opacity": 1},
         "style": {

@@ -1,0 +1,240 @@
+"""Charts show what the study says: right rows, units on every axis, pictures without a browser."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
+
+from replay_jax.analysis.analyse import analyse
+from replay_jax.analysis.html import write_pictures
+from replay_jax.analysis.records import AnalysisConfig
+from replay_jax.analysis.run_figures import boundary_figures, pareto_figures, training_figures
+from replay_jax.analysis.selection import best_replay, focus_budget
+from replay_jax.analysis.study_figures import (
+    efficiency_figure,
+    heatmap_figures,
+    quadratic_figure,
+    replay_figures,
+)
+from replay_jax.analysis.theme import DARK, LIGHT, vega_config
+
+CONFIG = AnalysisConfig(
+    reference={"protocol": "uniform"}, tuned=("schedule.target_epochs",), level=0.9
+)
+SMALL = FakeStudy(targets=(GSM8K,), seeds=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def records():
+    return fake_records(SMALL)
+
+
+@pytest.fixture(scope="module")
+def study(records):
+    return analyse(records, CONFIG, resamples=200).targets[0]
+
+
+@pytest.fixture(scope="module")
+def figures(study, records):
+    by_id = {record["id"]: record for record in records}
+    quadratic = quadratic_figure(study)
+    assert quadratic is not None
+    return (
+        efficiency_figure(study),
+        *replay_figures(study),
+        *heatmap_figures(study),
+        quadratic,
+        *pareto_figures(study),
+        *training_figures(study, by_id),
+        *boundary_figures(study, by_id),
+    )
+
+
+def table(figure, field):
+    """The rows of the one data set of a figure whose rows have a field."""
+    found = [rows for rows in figure.spec()["datasets"].values() if rows and field in rows[0]]
+    assert len(found) == 1, (figure.name, field, len(found))
+    return found[0]
+
+
+def axis_titles(spec):
+    found = {}
+    for layer in spec["layer"]:
+        for channel in ("x", "y"):
+            encoding = layer.get("encoding", {}).get(channel)
+            if isinstance(encoding, dict) and encoding.get("title"):
+                found.setdefault(channel, set()).add(encoding["title"])
+    return found
+
+
+def test_every_figure_has_a_name_of_its_own_a_caption_and_titled_axes(figures):
+    assert len({figure.name for figure in figures}) == len(figures) == 14
+    for figure in figures:
+        titles = axis_titles(figure.spec())
+        assert set(titles) == {"x", "y"}, figure.name
+        assert all(len(names) == 1 for names in titles.values()), (figure.name, titles)
+        assert figure.caption.endswith("."), figure.name
+        assert figure.target == "gsm8k"
+
+
+def test_losses_name_their_unit(figures):
+    for figure in figures:
+        text = " ".join(name for names in axis_titles(figure.spec()).values() for name in names)
+        if "loss" in text:
+            assert "nats per token" in text, figure.name
+        elif not figure.name.startswith(("cosine", "heatmap")):
+            pytest.fail(f"{figure.name} shows neither a loss nor a known unit: {text}")
+
+
+def test_a_specification_is_strict_json_without_theme_colours(figures):
+    for figure in figures:
+        text = json.dumps(figure.spec(), allow_nan=False)
+        for theme in (LIGHT, DARK):
+            assert theme.muted not in text and theme.grid not in text, figure.name
+        assert "http" not in text.replace("https://vega.github.io/schema/", ""), figure.name
+
+
+def test_efficiency_joins_a_schedule_to_what_it_is_worth(study):
+    candidates = table(efficiency_figure(study), "equivalent_low")
+    assert [row["series"] for row in candidates] == ["no replay"] * 2 + ["best replay"] * 2
+    for row in candidates:
+        if row["series"] == "best replay":
+            cell = best_replay(study, row["tokens"])
+            assert row["loss"] == cell.chosen.target_loss
+            assert row["equivalent"] == pytest.approx(cell.equivalent_tokens.value)
+            assert row["equivalent_low"] <= row["equivalent"] <= row["equivalent_high"]
+            assert row["equivalent"] > row["tokens"]
+
+
+def test_the_law_is_marked_where_nothing_was_measured(study):
+    law = table(efficiency_figure(study), "piece")
+    budgets = [cell.key.target_tokens for cell in study.reference_cells]
+    for row in law:
+        inside = min(budgets) <= row["tokens"] <= max(budgets)
+        assert row["low"] <= row["loss"] <= row["high"]
+        if row["range"] == "reference law":
+            assert inside
+        else:
+            assert not min(budgets) < row["tokens"] < max(budgets)
+    assert {row["range"] for row in law} == {"reference law", "extrapolated"}
+
+
+def test_every_seed_is_a_dot_and_the_lowest_mean_is_ringed(study):
+    target, generic = replay_figures(study)
+    seeds, means = table(target, "seed"), table(target, "best")
+    assert len(seeds) == 2 * len(means) == 2 * 2 * 4  # seeds, budgets, replay fractions
+    for series in {row["series"] for row in means}:
+        line = [row for row in means if row["series"] == series]
+        ringed = [row for row in line if row["best"]]
+        assert [row["loss"] for row in ringed] == [min(row["loss"] for row in line)]
+        assert ringed[0]["rho"] == 0.5
+    assert generic.spec() != target.spec()
+
+
+def test_the_lowest_cell_of_the_heatmap_is_boxed(study):
+    figures = heatmap_figures(study)
+    assert len(figures) == len(study.budgets) == 2
+    for figure in figures:
+        cells = table(figure, "best")
+        assert len(cells) == 4 * 3
+        boxed = [cell for cell in cells if cell["best"]]
+        assert [cell["loss"] for cell in boxed] == [min(cell["loss"] for cell in cells)]
+        assert boxed[0]["dark"] and not max(cells, key=lambda c: c["loss"])["dark"]
+
+
+def test_no_heatmap_without_a_swept_allocation():
+    one = FakeStudy(allocations=(1.0,), seeds=(0, 1), candidate_budgets=(4096,))
+    study = analyse(fake_records(one), CONFIG, resamples=50).targets[0]
+    assert heatmap_figures(study) == ()
+
+
+def test_the_quadratic_minimum_is_near_the_truth(study):
+    minima = table(quadratic_figure(study), "label")
+    assert len(minima) == 2
+    for row in minima:
+        assert row["rho"] == pytest.approx(GSM8K.best_replay, abs=0.05)
+        assert row["strength"] == pytest.approx(-np.log1p(-row["rho"]))
+
+
+def test_the_front_falls_and_nothing_lies_below_it(study):
+    for figure in pareto_figures(study):
+        points = table(figure, "seeds")
+        (front,) = (t for t in figure.spec()["datasets"].values() if t != points)
+        generic = [row["generic"] for row in front]
+        assert generic == sorted(generic, reverse=True)
+        for trade in front:
+            assert not any(
+                row["target"] < trade["target"] and row["generic"] < trade["generic"]
+                for row in points
+            )
+        assert {"constant mixture", "0", "0.5"} <= {row["series"] for row in points}
+
+
+def test_boundary_changes_start_at_zero(study, records):
+    by_id = {record["id"]: record for record in records}
+    generic = boundary_figures(study, by_id)[0]
+    changes = table(generic, "change")
+    at_start = [row["change"] for row in changes if row["offset"] == 0]
+    assert at_start and all(change == 0 for change in at_start)
+    after = {row["series"]: row["change"] for row in changes if row["offset"] == 4}
+    assert after["0"] > after["0.75"]  # replay softens the spike in these records
+
+
+def test_runs_without_a_boundary_give_no_boundary_figure(study, records):
+    bare = {record["id"]: {**record, "boundary": None} for record in records}
+    assert boundary_figures(study, bare) == ()
+
+
+def test_training_curves_belong_to_the_focus_budget(study, records):
+    by_id = {record["id"]: record for record in records}
+    assert focus_budget(study) == 4096
+    target, generic = training_figures(study, by_id)
+    rows = table(target, "measured")
+    runs = {row["run"].split()[0] for row in rows}
+    assert {by_id[run]["target_tokens"] for run in runs} == {4096}
+    assert {row["measured"] for row in rows} == {"held out", "training"}
+    assert target.name != generic.name
+
+
+def test_without_a_law_the_points_are_still_drawn():
+    two = FakeStudy(budgets=(4096, 8192), seeds=(0, 1))
+    study = analyse(fake_records(two), CONFIG, resamples=50).targets[0]
+    assert study.curve is None and study.curve_problem
+    candidates = table(efficiency_figure(study), "equivalent_low")
+    assert all(row["equivalent"] is None for row in candidates)
+
+
+def test_targets_get_figures_of_their_own():
+    both = FakeStudy(targets=(GSM8K, BASQUE), seeds=(0, 1), allocations=(1.0,))
+    found = analyse(fake_records(both), CONFIG, resamples=50)
+    names = [efficiency_figure(study).name for study in found.targets]
+    assert names == ["efficiency_basque", "efficiency_gsm8k"]
+
+
+def test_pictures_need_no_browser(figures, tmp_path):
+    chosen = tuple(f for f in figures if f.name.startswith(("efficiency", "heatmap_gsm8k_4096")))
+    paths = write_pictures(chosen, tmp_path / "figures")
+    assert [path.suffix for path in paths] == [".svg", ".png"] * 2
+    for path in paths:
+        content = path.read_bytes()
+        if path.suffix == ".png":
+            assert content[:8] == b"\x89PNG\r\n\x1a\n"
+            width, height = struct.unpack(">II", content[16:24])
+            assert width > 1400 and height > 400
+        else:
+            text = content.decode()
+            assert text.startswith("<svg") and "nats per token" in text or "4096" in path.name
+    assert not list((tmp_path / "figures").glob(".*"))
+
+
+def test_themes_differ_in_colour_only():
+    light = vega_config(LIGHT, background="transparent", font="sans-serif")
+    dark = vega_config(DARK, background="transparent", font="sans-serif")
+
+    def keys(value):
+        return {k: keys(v) for k, v in value.items()} if isinstance(value, dict) else None
+
+    assert keys(light) == keys(dark) and light != dark
+    assert len(LIGHT.series) == len(DARK.series) == 6

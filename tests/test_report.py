@@ -1,0 +1,252 @@
+"""The report: one whole file, the answer first, doubts in words, nothing lost between forms."""
+
+import json
+import os
+import re
+from dataclasses import replace
+
+import pytest
+from fake_records import BASQUE, GSM8K, FakeStudy, FakeTarget, fake_records
+from rich.console import Console
+
+from replay_jax.analysis.analyse import analyse
+from replay_jax.analysis.answer import advise, answers
+from replay_jax.analysis.bootstrap import Interval
+from replay_jax.analysis.html import render_page, write_whole
+from replay_jax.analysis.page import build_page
+from replay_jax.analysis.records import AnalysisConfig
+from replay_jax.analysis.report import write_report
+from replay_jax.analysis.report_inputs import PlanSummary, TimeRow
+from replay_jax.analysis.run_tables import ledger_table, time_table, versions_table
+from replay_jax.analysis.study_tables import losses_table
+from replay_jax.analysis.terminal import terminal_table
+from replay_jax.analysis.words import between, number, seconds, signed, times
+
+CONFIG = AnalysisConfig(
+    reference={"protocol": "uniform"}, tuned=("schedule.target_epochs",), level=0.9
+)
+SMALL = FakeStudy(targets=(GSM8K,), seeds=(0, 1), allocations=(1.0, 0.5))
+PLAN = PlanSummary(
+    name="quickstart",
+    question="How much target data is replay worth?",
+    planned_runs=74,
+    missing_runs=("replay_fraction=0.5 seed=1: loss is not finite at step 310",),
+    steps_alone=40_000,
+    steps_planned=10_000,
+    fingerprints={"wiki": "a3f4b2c1d0e9f8a7"},
+    machine={"processor": "a processor"},
+)
+TIME = (TimeRow("train steps", 300.0, False), TimeRow("compile", 100.0, True))
+COMMAND = "replay-jax run configs/quickstart.py --workdir=runs/quickstart"
+
+
+def page_of(study, *, records=None, plan=PLAN):
+    records = fake_records(study) if records is None else records
+    found = analyse(records, CONFIG, resamples=200)
+    return build_page(
+        records, found, advise(found), plan_summary=plan, time_rows=TIME, rerun_command=COMMAND
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    records = fake_records(SMALL)
+    study = analyse(records, CONFIG, resamples=200)
+    paths = write_report(
+        records,
+        study,
+        advise(study),
+        folder,
+        plan_summary=PLAN,
+        time_table=TIME,
+        rerun_command=COMMAND,
+    )
+    return study, paths, paths[0].read_text()
+
+
+def test_everything_is_written_and_nothing_half(written):
+    _, paths, html = written
+    assert paths[0].name == "report.html" and html.rstrip().endswith("</html>")
+    names = {path.name for path in paths[1:]}
+    assert {path.suffix for path in paths[1:]} == {".png", ".svg"}
+    for kind in ("efficiency", "replay_target", "quadratic", "training_generic", "spike", "cosine"):
+        assert {f"{kind}_gsm8k.png", f"{kind}_gsm8k.svg"} <= names
+    assert all(path.stat().st_size > 2000 for path in paths)
+    assert {path.name for path in paths[0].parent.iterdir()} == {"report.html", "figures"}
+
+
+def test_one_file_that_asks_for_nothing(written):
+    html = written[2]
+    shell = re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    assert not re.findall(r'(?:src|href)="(?!#|data:,")[^"]*"', shell)
+    assert "url(" not in shell and "@import" not in shell
+    assert len(re.findall(r"<script", html)) == 3
+    assert html.count("window.vegaEmbed") == 1  # one copy of the library for all charts
+
+
+def test_the_answer_comes_first_with_its_interval(written):
+    study, _, html = written
+    advice = advise(study)["gsm8k"]
+    body = html[html.index("<main>") :]
+    answer = body.index("90\u00a0% interval")
+    assert body.index("<h1") < answer < body.index("<nav") < body.index("<figure")
+    assert advice.sentence.replace(" %", "\u00a0%") in html
+    assert advice.verdict == "replay helps" and f"{advice.multiplier.value:.2f}×" in body
+
+
+def test_every_part_is_there(written):
+    html = written[2]
+    anchors = re.findall(r'<section id="(\w+)">', html)
+    assert anchors == [
+        "why", "next", "doubts", "efficiency", "replay", "cost", "boundary", "training",
+        "runs", "time", "again",
+    ]  # fmt: skip
+    assert all(f'href="#{anchor}"' in html for anchor in anchors)
+    for words in (
+        "loss is not finite at step 310",
+        "1 of 74 planned runs have no result",
+        COMMAND,
+        "a3f4b2c1d0e9f8a7",
+        "75 % less",
+        "all that is not a train step",
+        "787,584 in the body",
+    ):
+        assert words in html, words
+
+
+def test_charts_in_the_page_are_those_of_the_pictures(written):
+    _, paths, html = written
+    data = re.search(r'<script type="application/json" id="charts">(.*?)</script>', html, re.S)
+    charts = json.loads(data[1])["charts"]
+    assert set(charts) == {path.stem for path in paths[1:]}
+    assert set(charts) == set(re.findall(r'class="chart" id="([^"]+)"', html))
+    assert all(chart["width"] == "container" for chart in charts.values())
+
+
+def test_the_same_study_gives_the_same_page():
+    tiny = FakeStudy(seeds=(0, 1), allocations=(1.0,), candidate_budgets=(4096,))
+    assert render_page(page_of(tiny)) == render_page(page_of(tiny))
+
+
+def test_names_from_outside_cannot_become_markup():
+    hostile = '<img src=x onerror=alert(1)></script><script>alert("x")</script>'
+    target = replace(GSM8K, name=hostile)
+    study = FakeStudy((target,), seeds=(0, 1), allocations=(1.0,), candidate_budgets=(4096,))
+    html = render_page(page_of(study, plan=replace(PLAN, name=hostile, question=hostile)))
+    assert len(re.findall(r"</script>", html)) == 3
+    own = re.sub(r"<script>.*?</script>", "", html, flags=re.S)  # without the two programs
+    assert "<img" not in own and own.count("&lt;img src=x") > 3
+    charts = own[own.index('id="charts">') : own.index("</script>")]
+    assert "\\u003cimg" in charts and "<" not in charts
+
+
+def verdicts(target, **changes):
+    study = analyse(fake_records(FakeStudy((target,), **changes)), CONFIG, resamples=400)
+    return answers(study, advise(study))[0]
+
+
+def test_no_effect_is_said_plainly():
+    harmful = FakeTarget("harmful", 3.0, 1.0, 0.4, 0.001, 0.0, 1.0, 0.1)
+    answer = verdicts(harmful, epochs=(4.0, 8.0, 16.0), allocations=(1.0,))
+    assert answer.tone != "good"
+    assert answer.sentence.startswith(("Replay does not help", "Cannot tell"))
+
+
+def test_one_seed_cannot_tell():
+    answer = verdicts(GSM8K, seeds=(0,))
+    assert answer.tone == "doubt" and answer.sentence.startswith("Cannot tell")
+    page = page_of(FakeStudy((GSM8K,), seeds=(0,), candidate_budgets=(4096,)))
+    doubts = next(section for section in page.sections if section.anchor == "doubts")
+    assert any("seed noise unknown" in item for b in doubts.blocks for item in b.items)
+
+
+def test_a_study_without_replay_still_has_a_report():
+    records = [r for r in fake_records(SMALL) if r["protocol"] == "uniform"]
+    page = page_of(SMALL, records=records)
+    assert page.answers[0].sentence.startswith("Nothing can be recommended for gsm8k")
+    assert "efficiency_gsm8k" in {figure.name for figure in page.figures()}
+    assert "<h1" in render_page(page)
+
+
+def test_too_few_budgets_are_named():
+    page = page_of(FakeStudy(budgets=(4096, 8192), seeds=(0, 1), allocations=(1.0,)))
+    text = render_page(page)
+    assert "at least 3 budgets" in text
+    assert "no reference law" in text
+
+
+def test_terminal_shows_every_budget_and_fraction():
+    both = FakeStudy((GSM8K, BASQUE), seeds=(0, 1), allocations=(1.0,))
+    study = analyse(fake_records(both), CONFIG, resamples=200)
+    console = Console(width=110, record=True, file=open(os.devnull, "w"), color_system=None)
+    console.print(terminal_table(study, advise(study)))
+    text = console.export_text()
+    for target in study.targets:
+        assert f"target: {target.target}" in text
+        for cell in target.cells:
+            if cell.key.protocol != "uniform":
+                line = rf"{cell.key.target_tokens:,}\s+{cell.key.replay_fraction:g}\s+1\s.*"
+                loss = rf"{cell.chosen.target_loss:.3f} \(.*{cell.chosen.generic_loss:.3f} \("
+                assert re.search(line + loss, text), cell.label
+    assert text.count("Reference curve") == 2
+    assert all(advice.sentence.split(":")[0] in text for advice in advise(study).values())
+
+
+def test_losses_table_marks_baseline_and_best():
+    study = analyse(fake_records(SMALL), CONFIG, resamples=200).targets[0]
+    table = losses_table(study)
+    assert {len(row.cells) for row in table.rows} == {len(table.columns)}
+    assert sum("baseline" in row.cells for row in table.rows) == len(study.budgets)
+    strong = [row.cells for row in table.rows if row.strong]
+    assert [cells[:3] for cells in strong] == [("4,096", "0.5", "0.5"), ("8,192", "0.5", "0.5")]
+    assert all("×" in cells[6] and "–" in cells[6] for cells in strong)
+
+
+def test_overhead_is_what_is_not_a_train_step():
+    rows = [row.cells for row in time_table(TIME).rows]
+    assert rows[-2] == ("all that is not a train step", "100.0 s", "25 %")
+    assert rows[-1] == ("total", "6.7 min", "100 %")
+    assert rows[0] == ("train steps", "5.0 min", "75 %")
+
+
+def test_ledger_table_is_the_ledger():
+    record = next(r for r in fake_records(SMALL) if r["replay_fraction"]["requested"] == 0.5)
+    table = ledger_table(record, "A run", "gsm8k")
+    whole = [row for row in table.rows if row.strong]
+    assert [row.cells[1:4] for row in whole] == [
+        (e["source"], f"{e['sequences']:,}", f"{e['tokens']:,}") for e in record["ledger"]["totals"]
+    ]
+    assert "ρ 0.5 (asked for 0.5)" in table.words and "not asked for" in table.words
+
+
+def test_differing_versions_are_all_named():
+    records = fake_records(SMALL)[:2]
+    records[1]["versions"] = {**records[1]["versions"], "jax": "0.10.3"}
+    cells = dict(row.cells for row in versions_table(records, PLAN).rows)
+    assert cells["jax"] == "0.10.2 and 0.10.3"
+    assert cells["data: wiki"] == "a3f4b2c1d0e9f8a7" and cells["processor"] == "a processor"
+
+
+def test_numbers_in_words():
+    assert between(Interval(2.0581, 1.7, 2.49), ".2f") == "2.06 (1.70–2.49)"
+    assert between(Interval(2.0, None, 3.0), ".1f") == "2.0 (no lower bound to 3.0)"
+    assert between(Interval(2.0, None, None), ".1f") == "2.0"
+    assert between(Interval(None, None, None), ".1f") == between(None, ".1f") == "–"
+    assert times(Interval(2.0, 1.5, 2.5, extrapolated=True)) == "2.00×† (1.50–2.50)"
+    assert signed(Interval(-0.13, -0.16, -0.1)) == "−0.130 (−0.160 to −0.100)"
+    assert (number(1234567), number(None), number(0.5)) == ("1,234,567", "–", "0.5")
+    assert (seconds(59.94), seconds(600), seconds(9000)) == ("59.9 s", "10.0 min", "2.5 h")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    write_whole(path, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

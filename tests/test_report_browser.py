@@ -1,0 +1,120 @@
+"""The report in a headless Chromium: drawn without an error, in light, dark and on a phone."""
+
+import pytest
+from browser import chromium, missing_browser
+from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
+from test_report import COMMAND, CONFIG, PLAN, TIME
+
+from replay_jax.analysis.analyse import analyse
+from replay_jax.analysis.answer import advise
+from replay_jax.analysis.html import render_page
+from replay_jax.analysis.page import build_page
+
+MISSING = missing_browser()
+if MISSING:
+    print(f"tests of the report in a browser are skipped: {MISSING}")
+pytestmark = [
+    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
+    pytest.mark.xdist_group("browser"),
+]
+
+SHOWN = "[...document.querySelectorAll('.chart')].filter(c => c.clientWidth > 0)"
+BOTH = FakeStudy((BASQUE, GSM8K), seeds=(0, 1), candidate_budgets=(4096,), allocations=(1.0, 0.5))
+
+
+@pytest.fixture(scope="module")
+def page():
+    records = fake_records(BOTH)
+    study = analyse(records, CONFIG, resamples=200)
+    return build_page(
+        records, study, advise(study), plan_summary=PLAN, time_rows=TIME, rerun_command=COMMAND
+    )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(browser, page, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(render_page(page))
+
+    def open_as(*, width, dark=False):
+        browser.look(width=width, height=900, dark=dark)
+        browser.console()
+        browser.open(path)
+        look = f"{'dark' if dark else 'light'} {'narrow' if width < 520 else 'wide'}"
+        browser.wait_for(f"{SHOWN}.every(c => c.dataset.drawn === '{look}')")
+        return browser
+
+    return open_as
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1100, False), (1100, True), (390, False)])
+def test_every_chart_is_drawn_and_the_console_is_silent(opened, page, tmp_path, width, dark):
+    browser = opened(width=width, dark=dark)
+    assert browser.console() == []
+    drawn = browser.run(f"return {SHOWN}.map(c => [c.id, c.querySelectorAll('svg path').length])")
+    first = page.targets[0]
+    assert {name for name, _ in drawn} == {f.name for f in page.figures() if f.target == first}
+    assert all(marks > 5 for _, marks in drawn), drawn
+    assert browser.run("return performance.getEntriesByType('resource').length") == 0
+    # Nothing sticks out of the page; wide tables scroll inside their own box.
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    overflow = f"return {SHOWN}.filter(c => c.scrollWidth > c.clientWidth + 1).map(c => c.id)"
+    assert browser.run(overflow) == []
+    picture = tmp_path / "page.png"
+    browser.screenshot(picture)
+    assert picture.stat().st_size > 100_000
+
+
+def test_light_and_dark_follow_the_system_and_the_button(opened):
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    ink = "return getComputedStyle(document.querySelector('h1')).color"
+    light = opened(width=900)
+    bright, black = light.run(paper), light.run(ink)
+    light.run("document.getElementById('theme').click()")
+    light.wait_for(f"{SHOWN}.every(c => c.dataset.drawn.startsWith('dark'))")
+    chosen = light.run(paper)
+    dark = opened(width=900, dark=True)
+    assert (bright, black) == ("rgb(255, 255, 255)", "rgb(27, 31, 36)")
+    assert chosen == dark.run(paper) == "rgb(20, 23, 28)"
+    label = f"return getComputedStyle({SHOWN}[0].querySelector('.role-axis-title text')).fill"
+    assert dark.run(label) == "rgb(232, 234, 237)"
+    assert dark.console() == []
+
+
+def test_choosing_a_target_shows_its_answer_and_figures(opened, page):
+    browser = opened(width=1100)
+    heading = "return [...document.querySelectorAll('h1')].filter(h => h.offsetParent)[0].innerText"
+    before = browser.run(heading)
+    assert before.replace("\u00a0", " ") == page.answers[0].sentence.replace("\u00a0", " ")
+    browser.run(
+        "const s = document.getElementById('target'); s.value = 'gsm8k';"
+        "s.dispatchEvent(new Event('change'))"
+    )
+    browser.wait_for(f"{SHOWN}.every(c => c.dataset.drawn && c.id.includes('gsm8k'))")
+    after = browser.run(heading).replace("\u00a0", " ")
+    assert after == page.answers[1].sentence.replace("\u00a0", " ") != before
+    names = set(browser.run(f"return {SHOWN}.map(c => c.id)"))
+    assert names == {figure.name for figure in page.figures() if figure.target == "gsm8k"}
+    assert browser.console() == []
+
+
+def test_hovering_a_point_names_its_values(opened):
+    browser = opened(width=1100)
+    x, y = browser.run(
+        f"const c = {SHOWN}.find(c => c.id.startsWith('efficiency'));"
+        "c.scrollIntoView({block: 'center'});"
+        "const points = c.querySelectorAll('path[aria-roledescription=point]');"
+        "const box = points[points.length - 1].getBoundingClientRect();"
+        "return [box.x + box.width / 2, box.y + box.height / 2]"
+    )
+    browser.devtools("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    browser.wait_for("document.querySelector('#vg-tooltip-element.visible')")
+    words = browser.run("return document.getElementById('vg-tooltip-element').innerText")
+    assert "best replay" in words and "4,096" in words and "worth" in words
+    assert browser.console() == []
