@@ -1,0 +1,193 @@
+"""Start of a run over several hosts: call the roll first, then hand over to JAX.
+
+`jax.distributed.initialize` ends the process with a stack trace when a host does not arrive, and
+does not say which. So every process first reports to process 0 on the coordinator's port; once
+all are there, or time is up, process 0 answers each of them.
+"""
+
+import contextlib
+import socket
+import time
+from dataclasses import dataclass
+
+import jax
+
+from replay_jax.errors import UserError
+
+RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where process 0 listens ("host:port"), how many processes there are, and which this is.
+
+    `hosts` are their addresses by process id where they are known, for messages.
+    """
+
+    coordinator: str
+    num_processes: int
+    process_id: int
+    hosts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal():
+            raise UserError(
+                f"The coordinator is HOST:PORT, such as 10.0.0.2:8476, not {self.coordinator!r}."
+            )
+        if not 0 <= self.process_id < self.num_processes:
+            raise UserError(
+                f"Process {self.process_id} of {self.num_processes} does not exist; ids go from 0 "
+                f"to {self.num_processes - 1}."
+            )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of process 0."""
+        host, _, port = self.coordinator.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def initialize(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    timeout: float = 300.0,
+) -> Cluster:
+    """Join all processes of a run; call it before JAX is used, once, with the same numbers on each.
+
+    On a TPU VM, GKE or Slurm everything may be left out: JAX finds it. `timeout` (seconds) is how
+    long to wait for the others. On CPU the processes talk through gloo.
+
+    Raises:
+        UserError: processes did not arrive (the message names them), two have the same id, the
+            coordinator does not answer, or the cluster could not be found and was not given.
+    """
+    cluster = _detect(coordinator, num_processes, process_id, timeout)
+    if cluster.num_processes > 1:
+        call_roll(cluster, timeout=timeout)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        cluster.coordinator,
+        cluster.num_processes,
+        cluster.process_id,
+        initialization_timeout=max(1, round(timeout)),
+    )
+    return cluster
+
+
+def call_roll(cluster: Cluster, *, timeout: float) -> dict[int, str]:
+    """Wait until every process has reported; on process 0, return their host names by id.
+
+    Raises UserError on every process that has reported if some have not after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    if cluster.process_id == 0:
+        return _collect(cluster, deadline, timeout)
+    verdict = _report(cluster, deadline, timeout)
+    if verdict:
+        raise UserError(verdict)
+    return {}
+
+
+def _collect(cluster: Cluster, deadline: float, timeout: float) -> dict[int, str]:
+    """Process 0: take reports until all are there, then let everyone go (an empty verdict)."""
+    names = {0: socket.gethostname()}
+    waiting: dict[int, socket.socket] = {}
+    verdict = ""
+    with socket.create_server(("", cluster.address[1]), backlog=cluster.num_processes) as server:
+        while len(names) < cluster.num_processes and not verdict:
+            server.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                connection, _ = server.accept()
+                connection.settimeout(5.0)
+                word, name = connection.makefile("r").readline().strip().split(" ", 1)
+                number = int(word)
+            except (OSError, ValueError):  # nobody, or somebody who is not of this run
+                if time.monotonic() >= deadline:
+                    verdict = _missing(names, cluster, timeout)
+                continue
+            if number == 0 or (number in waiting and not _has_gone(waiting[number])):
+                verdict = (
+                    f"Process {number} exists twice, on {names[number]} and {name}; give every "
+                    "process an id of its own."
+                )
+                number = -len(waiting) - 1  # only to answer it
+            names[number] = name
+            waiting[number] = connection
+        for connection in waiting.values():
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(f"{verdict}\n".encode())
+    if verdict:
+        raise UserError(verdict)
+    return names
+
+
+def _has_gone(connection: socket.socket) -> bool:
+    """Whether the other side has closed a connection, as a restarted process has its old one."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(5.0)
+
+
+def _report(cluster: Cluster, deadline: float, timeout: float) -> str:
+    """Another process: report to process 0, and return its verdict; "" means go."""
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(cluster.address, timeout=RETRY_SECONDS) as connection:
+                connection.sendall(f"{cluster.process_id} {socket.gethostname()}\n".encode())
+                # Process 0 may have started later than this one: give it its whole time.
+                connection.settimeout(timeout + 5.0)
+                answer = connection.makefile("r").readline()
+        except OSError:
+            time.sleep(RETRY_SECONDS)
+            continue
+        if answer:
+            return answer.strip()
+    return (
+        f"Process 0 did not answer at {cluster.coordinator} within {timeout:.0f} s; start it "
+        f"there, or tell process {cluster.process_id} where it is."
+    )
+
+
+def _missing(names: dict[int, str], cluster: Cluster, timeout: float) -> str:
+    absent = [n for n in range(cluster.num_processes) if n not in names]
+    known = dict(enumerate(cluster.hosts))
+    which = ", ".join(f"{n} ({known[n]})" if n in known else str(n) for n in absent)
+    there = ", ".join(f"{n} ({name})" for n, name in sorted(names.items()))
+    return (
+        f"{len(absent)} of {cluster.num_processes} processes did not arrive within "
+        f"{timeout:.0f} s: {which}; look at the logs of those hosts (arrived: {there})."
+    )
+
+
+def _detect(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: float
+) -> Cluster:
+    """Fill in what was not given as `jax.distributed.initialize` would."""
+    if coordinator is not None and num_processes is not None and process_id is not None:
+        return Cluster(coordinator, num_processes, process_id)
+    # The roll needs the addresses before JAX connects, and JAX has no public name for this.
+    from jax._src.clusters import ClusterEnv
+
+    found = ClusterEnv.auto_detect_unset_distributed_params(
+        coordinator, num_processes, process_id, None, None, max(1, round(timeout))
+    )
+    if None in found[:3]:
+        raise UserError(
+            "No cluster was found on this host; give the coordinator, the number of processes and "
+            "the id of this one."
+        )
+    kinds = [
+        k for k in ClusterEnv._cluster_types if not k.opt_in_only_method and k.is_env_present()
+    ]
+    workers = getattr(kinds[0], "_get_worker_list_in_slice", None) if kinds else None
+    hosts = tuple(workers()) if workers else ()
+    return Cluster(*found[:3], hosts=hosts if len(hosts) == found[1] else ())  # type: ignore[arg-type]
