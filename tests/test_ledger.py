@@ -247,6 +247,9 @@ def test_every_wrong_row_is_found():
         read[step, place, 1] += 1
         (difference,) = check_spans([count(read, PLAN, VIEWS)], PLAN, VIEWS)
         assert "steps 0 to 23 of host 0: the rows consumed" in difference
+    other_source = READ.copy()
+    other_source[9, 2, 0] = 1 - other_source[9, 2, 0]
+    assert check_spans([count(other_source, PLAN, VIEWS)], PLAN, VIEWS)
     swapped = READ.copy()
     swapped[3, [0, 1]] = swapped[3, [1, 0]]
     assert check_spans([count(swapped, PLAN, VIEWS)], PLAN, VIEWS)
