@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
@@ -25,7 +26,7 @@ from replay_jax.training.gradient import (
     hidden_states,
     loss_chunk,
 )
-from replay_jax.training.sharding import placement, replicated
+from replay_jax.training.sharding import mesh_host_part, placement, replicated
 from replay_jax.training.step import (
     abstract_batch,
     abstract_state,
@@ -73,7 +74,7 @@ def place_held_out(batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh) -> H
         # Every host must know the total, and each reads its own rows only.
         label_bytes += int(batch["label_bytes"].sum())
         placed.append(place_batch(batch, mesh))
-    return HeldOut(tuple(placed), _over_hosts(label_bytes))
+    return HeldOut(tuple(placed), _over_hosts(label_bytes, mesh))
 
 
 def evaluate(program: EvaluationProgram, params: Any, held_out: HeldOut) -> EvaluationResult:
@@ -163,10 +164,10 @@ def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
         return jitted.lower(params, batch, batch).compile()
 
 
-def _over_hosts(number: int) -> int:
-    """Sum of a host's number over all hosts."""
+def _over_hosts(number: int, mesh: Mesh) -> int:
+    """Sum over all hosts of what each counted in its own rows; hosts may share rows."""
     if jax.process_count() == 1:
         return number
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.process_allgather(np.int64(number)).sum())
+    readers_of_each_row = jax.process_count() // mesh_host_part(mesh)[1]
+    total = multihost_utils.process_allgather(np.int64(number)).sum()
+    return int(total) // readers_of_each_row
