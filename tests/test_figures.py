@@ -130,6 +130,11 @@ def test_every_seed_is_a_dot_and_the_lowest_mean_is_ringed(study):
         ringed = [row for row in line if row["best"]]
         assert [row["loss"] for row in ringed] == [min(row["loss"] for row in line)]
         assert ringed[0]["rho"] == 0.5
+    for row in means:
+        cells = [c for c in study.cells if c.key.protocol == "two_stage"]
+        cells = [c for c in cells if f"{c.key.target_tokens:,}" == row["series"]]
+        at_rho = [c.chosen.target_loss for c in cells if c.key.replay_fraction == row["rho"]]
+        assert len(at_rho) == 3 and row["loss"] == min(at_rho)  # the best of the allocations
     assert generic.spec() != target.spec()
 
 

@@ -11,12 +11,14 @@ from rich.console import Console
 
 from replay_jax.analysis.analyse import analyse
 from replay_jax.analysis.answer import advise, answers
+from replay_jax.analysis.blocks import Figure, Section
 from replay_jax.analysis.bootstrap import Interval
 from replay_jax.analysis.html import render_page, write_whole
 from replay_jax.analysis.page import build_page
 from replay_jax.analysis.records import AnalysisConfig
 from replay_jax.analysis.report import write_report
 from replay_jax.analysis.report_inputs import PlanSummary, TimeRow
+from replay_jax.analysis.run_charts import seeds_chart
 from replay_jax.analysis.run_tables import ledger_table, time_table, versions_table
 from replay_jax.analysis.study_tables import losses_table
 from replay_jax.analysis.terminal import terminal_table
@@ -133,7 +135,11 @@ def test_names_from_outside_cannot_become_markup():
     hostile = '<img src=x onerror=alert(1)></script><script>alert("x")</script>'
     target = replace(GSM8K, name=hostile)
     study = FakeStudy((target,), seeds=(0, 1), allocations=(1.0,), candidate_budgets=(4096,))
-    html = render_page(page_of(study, plan=replace(PLAN, name=hostile, question=hostile)))
+    page = page_of(study, plan=replace(PLAN, name=hostile, question=hostile))
+    row = {"series": hostile, "rho": 0.5, "value": 1.0, "setting": "", "seed": 0}
+    chart = seeds_chart([row], field_title="value", zero=False)
+    section = Section("hostile", hostile, (Figure("hostile", hostile, hostile, chart),))
+    html = render_page(replace(page, sections=(*page.sections, section)))
     assert len(re.findall(r"</script>", html)) == 3
     own = re.sub(r"<script>.*?</script>", "", html, flags=re.S)  # without the two programs
     assert "<img" not in own and own.count("&lt;img src=x") > 3
