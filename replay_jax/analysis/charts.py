@@ -34,21 +34,27 @@ def efficiency_chart(
     """
     budgets = sorted({float(row["tokens"]) for row in (*reference, *candidates)})
     tokens = token_axis("tokens", budgets)
-    colour, shape = colours_of(series_names(candidates), title=None)
+    layers = (*_law_layers(curve, tokens), _reference_layer(reference, tokens))
+    layers += _candidate_layers(candidates, tokens, token_axis("equivalent_low", budgets))
+    return alt.layer(*layers).properties(height=400)
+
+
+def _law_layers(curve: Sequence[Row], tokens: alt.X) -> tuple[alt.Chart, ...]:
     law = alt.Chart(data(curve))
     band = law.mark_area(color=REFERENCE_COLOUR, opacity=0.2).encode(
         x=tokens, y=loss_axis("low", TARGET_LOSS), y2="high:Q"
+    )
+    dash = alt.StrokeDash(
+        "range:N",
+        title=None,
+        scale=alt.Scale(domain=["reference law", "extrapolated"], range=[[1, 0], [3, 4]]),
+        legend=alt.Legend(symbolStrokeColor=REFERENCE_COLOUR, symbolType="stroke"),
     )
     line = law.mark_line(color=REFERENCE_COLOUR).encode(
         x=tokens,
         y=loss_axis("loss", TARGET_LOSS),
         detail="piece:N",
-        strokeDash=alt.StrokeDash(
-            "range:N",
-            title=None,
-            scale=alt.Scale(domain=["reference law", "extrapolated"], range=[[1, 0], [3, 4]]),
-            legend=alt.Legend(symbolStrokeColor=REFERENCE_COLOUR, symbolType="stroke"),
-        ),
+        strokeDash=dash,
         tooltip=[
             tip("tokens", "target tokens", ",.0f"),
             tip("loss", "law, nats per token", ".3f"),
@@ -56,13 +62,27 @@ def efficiency_chart(
             tip("high", "to", ".3f"),
         ],
     )
-    seeds = alt.Chart(data(reference)).mark_point(
+    return band, line
+
+
+def _reference_layer(reference: Sequence[Row], tokens: alt.X) -> alt.Chart:
+    dots = alt.Chart(data(reference)).mark_point(
         color=REFERENCE_COLOUR, size=34, filled=True, opacity=0.75
-    ).encode(
-        x=tokens, y=loss_axis("loss", TARGET_LOSS),
-        tooltip=[tip("tokens", "target tokens", ",.0f"), tip("loss", "reference run", ".3f"),
-                 tip("seed", "seed")],
-    )  # fmt: skip
+    )
+    tips = [
+        tip("tokens", "target tokens", ",.0f"),
+        tip("loss", "reference run", ".3f"),
+        tip("seed", "seed"),
+    ]
+    return dots.encode(x=tokens, y=loss_axis("loss", TARGET_LOSS), tooltip=tips)
+
+
+def _candidate_layers(
+    candidates: Sequence[Row], tokens: alt.X, lowest: alt.X
+) -> tuple[alt.Chart, ...]:
+    """The interval of what a schedule is worth, the line that leads to it, and its own point."""
+    colour, shape = colours_of(series_names(candidates), title=None)
+    loss = loss_axis("loss", TARGET_LOSS)
     tips = [
         tip("series", "schedule"),
         tip("tokens", "target tokens", ",.0f"),
@@ -70,22 +90,12 @@ def efficiency_chart(
         tip("setting", "setting"),
         tip("worth", "worth on the law"),
     ]
-    own = alt.Chart(data(candidates))
+    own = alt.Chart(data(candidates)).encode(y=loss, color=colour, tooltip=tips)
     reached = own.transform_filter("isValid(datum.equivalent)")
-    worth = reached.mark_rule(strokeWidth=1.75, strokeDash=[2, 3]).encode(
-        x=tokens, x2="equivalent:Q", y=loss_axis("loss", TARGET_LOSS), color=colour, tooltip=tips
-    )
-    spread = reached.mark_rule(strokeWidth=6, opacity=0.35).encode(
-        x=token_axis("equivalent_low", budgets),
-        x2="equivalent_high:Q",
-        y=loss_axis("loss", TARGET_LOSS),
-        color=colour,
-        tooltip=tips,
-    )
-    points = own.mark_point(size=95, filled=True, opacity=1).encode(
-        x=tokens, y=loss_axis("loss", TARGET_LOSS), color=colour, shape=shape, tooltip=tips
-    )
-    return alt.layer(band, line, seeds, spread, worth, points).properties(height=400)
+    spread = reached.mark_rule(strokeWidth=6, opacity=0.35).encode(x=lowest, x2="equivalent_high:Q")
+    leads = reached.mark_rule(strokeWidth=1.75, strokeDash=[2, 3])
+    points = own.mark_point(size=95, filled=True, opacity=1).encode(x=tokens, shape=shape)
+    return spread, leads.encode(x=tokens, x2="equivalent:Q"), points
 
 
 def replay_chart(means: Sequence[Row], seeds: Sequence[Row], *, loss_title: str) -> Chart:
@@ -182,7 +192,9 @@ def quadratic_chart(points: Sequence[Row], curve: Sequence[Row], minima: Sequenc
                  tip("loss", "nats per token", ".3f"), tip("seed", "seed")],
     )  # fmt: skip
     least = alt.Chart(data(minima))
-    rule = least.mark_rule(strokeDash=[4, 4], strokeWidth=1.5).encode(x=strength, color=colour)
+    rule = least.mark_rule(strokeDash=[4, 4], strokeWidth=1.5).encode(
+        x=strength, y=loss, y2=alt.value(0), color=colour
+    )
     label = least.mark_text(
         style="annotation", dy=7, align="left", dx=6, baseline="top", lineBreak="\n"
     )

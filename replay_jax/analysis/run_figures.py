@@ -19,6 +19,10 @@ from replay_jax.analysis.study_figures import figure_name
 CONSTANT = "constant mixture"
 # Around the boundary, as a share of the run on either side.
 _WINDOW = 0.15
+_AFTER_BOUNDARY = {
+    "generic": "A rise right of the dashed line is the spike of an abrupt change of data.",
+    "target": "The fall right of the dashed line is what stage 2 teaches, and how fast.",
+}
 
 
 def pareto_figures(study: TargetStudy) -> tuple[Figure, ...]:
@@ -107,7 +111,7 @@ def boundary_figures(study: TargetStudy, records: Records) -> tuple[Figure, ...]
             title=f"{domain.capitalize()} loss around the stage boundary{_at_focus(study)}",
             caption=(
                 f"Held-out {domain} loss less its value when stage 2 begins, one line per seed. "
-                "A rise right of the dashed line is the spike of an abrupt change of data."
+                f"{_AFTER_BOUNDARY[domain]}"
             ),
             chart=run_charts.boundary_chart(
                 _around(cells, records, domain),
