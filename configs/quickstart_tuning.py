@@ -1,0 +1,42 @@
+"""Which learning rate and cooldown should the quickstart's no-replay baseline have?
+
+The baseline is tuned before replay is compared with it: peak learning rate, cooldown length and
+epochs at rho = 0, and the learning rate once more at rho = .75 so that the frozen value favours
+neither. One seed. Results: experiments/quickstart/README.md.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from replay_jax.sweep.grid import chain, grid
+
+PEAKS = [1e-3, 3e-3, 6e-3]
+
+
+def get_config() -> ConfigDict:
+    """The quickstart's own configuration."""
+    path = Path(__file__).with_name("quickstart.py")
+    spec = importlib.util.spec_from_file_location("quickstart", path)
+    assert spec is not None and spec.loader is not None
+    quickstart = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(quickstart)
+    config = quickstart.get_config()
+    config.seed = config.data_seed = 7
+    config.analysis.tuned = (
+        "schedule.target_epochs",
+        "schedule.learning_rate.peak",
+        "schedule.learning_rate.decay_fraction",
+    )
+    return config
+
+
+def sweep() -> list[dict]:
+    """27 runs without replay, 6 with."""
+    rho, epochs = "schedule.replay_fraction", "schedule.target_epochs"
+    peak, decay = "schedule.learning_rate.peak", "schedule.learning_rate.decay_fraction"
+    return chain(
+        grid({peak: PEAKS}, {decay: [0.1, 0.2, 0.5]}, {rho: [0.0]}, {epochs: [8.0, 16.0, 24.0]}),
+        grid({peak: PEAKS}, {decay: [0.1]}, {rho: [0.75]}, {epochs: [8.0, 16.0]}),
+    )

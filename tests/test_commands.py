@@ -1,0 +1,102 @@
+"""The commands as a user types them, in processes of their own: the whole chain on real text."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def replay_jax(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run one command without the test suite's fake devices."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, "-m", "replay_jax.main", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished smoke sweep: its folder and what `run` printed."""
+    folder = tmp_path_factory.mktemp("smoke")
+    result = replay_jax("run", str(ROOT / "configs/smoke.py"), "--workdir=out", cwd=folder)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return folder, result.stdout
+
+
+def test_run_prints_its_workdir_first_and_leaves_everything(finished):
+    folder, printed = finished
+    assert printed.startswith("working directory: out\n")
+    out = folder / "out"
+    records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert len(records) == 10
+    for record in records:
+        assert set(record["losses"]) == {"target", "generic"}
+        ledger = {entry["source"]: entry for entry in record["ledger"]["totals"]}
+        target = ledger["c_headers"]
+        assert target["sequences"] == 4 * target["unique"]
+        assert target["unique"] * 64 == record["target_tokens"]
+        assert sum(entry["sequences"] for entry in ledger.values()) == 48 * 16
+    assert (out / "report.html").stat().st_size > 100_000
+    assert list((out / "figures").glob("*.png"))
+
+
+def test_status_verify_and_recommend_agree(finished):
+    folder, _ = finished
+    status = json.loads(replay_jax("status", "out", "--json", cwd=folder).stdout)
+    assert status["counts"]["done"] == 10
+    verified = replay_jax("verify", "out", cwd=folder)
+    assert verified.returncode == 0
+    assert "10 runs checked, 0 differences" in verified.stdout
+    advice = json.loads(replay_jax("recommend", "out", "--json", cwd=folder).stdout)
+    assert {"replay_fraction", "allocation", "multiplier", "generic_cost_nats", "verdict",
+            "next_runs"} <= set(advice)  # fmt: skip
+
+
+def test_a_repeated_run_trains_nothing_and_a_changed_ledger_is_found(finished):
+    folder, _ = finished
+    before = (folder / "out" / "results.jsonl").read_bytes()
+    again = replay_jax("run", str(ROOT / "configs/smoke.py"), "--workdir=out", cwd=folder)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert (folder / "out" / "results.jsonl").read_bytes() == before
+    plan = replay_jax("plan", str(ROOT / "configs/smoke.py"), "--workdir=out", "--json", cwd=folder)
+    assert json.loads(plan.stdout)["steps_remaining"] == 0
+
+
+def test_the_readme_commands_are_commands_that_exist():
+    text = (ROOT / "README.md").read_text()
+    setup = re.findall(r"^    (python3 -m venv .*)$", text, re.MULTILINE)
+    assert [line.split("&& ")[-1] for line in setup] == [
+        "replay-jax run configs/quickstart.py",
+        "pytest",
+    ]
+    for path in re.findall(r"\]\(((?!http)[^)#]+)", text):
+        assert (ROOT / path).exists(), f"README links to {path}, which does not exist"
+    shown = replay_jax("plan", "configs/quickstart.py", "--json", cwd=ROOT)
+    planned = json.loads(shown.stdout)
+    assert planned["saving"] > 3
+    assert {run["overrides"]["seed"] for run in planned["runs"]} >= {1, 2}
+
+
+@pytest.mark.parametrize("name", ["mid_training_replay", "mid_training_grid"])
+def test_the_paper_sweeps_are_planned_without_data(name):
+    limit = {"mid_training_replay": (15, 0.18), "mid_training_grid": (60, 0.22)}[name]
+    planned = json.loads(replay_jax("plan", f"configs/{name}.py", "--json", cwd=ROOT).stdout)
+    assert len(planned["runs"]) == limit[0]
+    assert planned["steps_naive"] == limit[0] * 1024
+    assert planned["steps_planned"] <= limit[1] * planned["steps_naive"]
+    for run in planned["runs"]:
+        totals = {entry["source"]: entry["sequences"] for entry in run["ledger"]["totals"]}
+        target = run["overrides"]["data.target"]
+        assert totals[target] == 32 * 1024
+        assert sum(totals.values()) == 1024 * 1024
