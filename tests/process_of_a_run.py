@@ -1,0 +1,134 @@
+"""One process of a small run over several hosts, for test_multi_process; also run in-process.
+
+    python tests/process_of_a_run.py ROOT COORDINATOR PROCESSES ID STOP
+
+Trains the run in ROOT from its last checkpoint to step STOP, writes what it trained on and the
+losses, and stays there to be killed if STOP is not the end.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+from tiny_training import MODEL, OPTIMIZER
+
+from replay_jax.data.learning_rate import LearningRate
+from replay_jax.data.pipeline import train_batches
+from replay_jax.data.schedule import Schedule, two_stage
+from replay_jax.data.token_store import TokenStore
+from replay_jax.data.views import SourceView
+from replay_jax.training.checkpoint import Checkpointer, latest_step, restore_state, step_path
+from replay_jax.training.config import MeshConfig
+from replay_jax.training.distributed import initialize
+from replay_jax.training.gradient import StepShape
+from replay_jax.training.loop import Hooks, Programs, Span, train_span
+from replay_jax.training.metrics import TimeSplit
+from replay_jax.training.sharding import make_mesh, mesh_host_part
+from replay_jax.training.step import (
+    abstract_state,
+    compile_init,
+    compile_reset,
+    compile_train_step,
+)
+
+STEPS, BATCH, LENGTH, SAVE_EVERY = 12, 8, 8, 4
+
+
+def schedule() -> Schedule:
+    """12 steps of 8 sequences: 6 target rows, 4 times each, three quarters of them in stage 2."""
+    rate = LearningRate(1e-2, "cosine", 0.0, None, 0.1)
+    return two_stage(
+        total_steps=STEPS,
+        batch_size=BATCH,
+        target_sequences=6,
+        target_epochs=4,
+        learning_rate=rate,
+        replay_fraction=0.5,
+        stage2_allocation=0.75,
+    )
+
+
+def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
+    """Train from the last checkpoint in `root` to `stop`, a JSON line per step into `record`."""
+    plan = schedule()
+    stores = {name: TokenStore.open(root / name, verify=False) for name in plan.source_names}
+    views = {
+        name: SourceView(
+            source=name,
+            fingerprint=store.fingerprint,
+            seq_len=LENGTH,
+            pool_rows=store.row_count("train", LENGTH),
+            budget_rows=6 if name == "target" else None,
+            seed=3,
+            repeat=True,
+        )
+        for name, store in stores.items()
+    }
+    checkpoints = root / "checkpoints"
+    begin = latest_step(checkpoints) or 0
+    if begin:
+        state, _ = restore_state(step_path(checkpoints, begin), abstract_state(MODEL, mesh))
+    else:
+        state = compile_init(MODEL, mesh)(7)
+    part, parts = mesh_host_part(mesh)
+    with Checkpointer() as checkpointer, record.open("a") as lines:
+
+        def on_step(step):
+            loss = float(step.nats.sum() / step.weights.sum())
+            rows = [[int(s), int(r)] for s, r in zip(step.source, step.row, strict=True)]
+            lines.write(json.dumps({"step": step.index, "loss": loss, "rows": rows}) + "\n")
+            lines.flush()
+
+        def on_point(step, state):
+            checkpointer.save(step_path(checkpoints, step), state, {"step": step})
+            checkpointer.wait()
+
+        train_span(
+            state,
+            span=Span(
+                start=begin,
+                stop=stop,
+                learning_rates=plan.learning_rates(),
+                resets=plan.resets(),
+                optimizer=OPTIMIZER,
+                source_names=plan.source_names,
+                points=frozenset(range(SAVE_EVERY, STEPS + 1, SAVE_EVERY)),
+            ),
+            programs=Programs(
+                mesh,
+                compile_train_step(StepShape(MODEL, BATCH, LENGTH, len(plan.source_names)), mesh),
+                compile_reset(MODEL, mesh),
+            ),
+            batches=train_batches(
+                stores=stores,
+                views=views,
+                schedule=plan,
+                document_mask=False,
+                loss_weight_by_source={},
+                start_step=begin,
+                stop_step=stop,
+                read_threads=0,
+                host_index=part,
+                host_count=parts,
+            ),
+            hooks=Hooks(on_step, on_point, should_stop=lambda step: False),
+            clock=TimeSplit(),
+        )
+
+
+def main(root: str, coordinator: str, processes: str, number: str, stop: str) -> None:
+    """Be one process; the state is split over all of them."""
+    if int(processes) > 1:
+        initialize(coordinator, int(processes), int(number), timeout=120.0)
+    mesh = make_mesh(MeshConfig(1, jax.device_count(), 1), jax.devices())
+    train(Path(root), mesh, stop=int(stop), record=Path(root, f"{stop}.{number}.jsonl"))
+    Path(root, f"{stop}.{number}.done").touch()
+    while int(stop) < STEPS:
+        time.sleep(60.0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

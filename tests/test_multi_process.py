@@ -1,0 +1,164 @@
+"""Two real processes: train, be killed, go on as one, go on as two; and hosts that do not come."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from process_of_a_run import STEPS, train
+from test_token_store import make_store
+from tiny_training import MODEL, mesh_of
+
+from replay_jax.errors import UserError
+from replay_jax.training.checkpoint import saved_steps
+from replay_jax.training.distributed import Cluster, call_roll
+
+PROGRAM = Path(__file__).parent / "process_of_a_run.py"
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def build(root: Path) -> None:
+    random = np.random.default_rng(0)
+    for name, documents in (("generic", 60), ("target", 8)):
+        ids = [random.integers(0, MODEL.vocab_size - 1, 16).tolist() for _ in range(documents)]
+        make_store(root / name, ids, ids[:1], MODEL.vocab_size)
+
+
+def start(root: Path, processes: int, *, stop: int) -> list[subprocess.Popen]:
+    """Start the processes of a run, each with one CPU device of its own."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    address = free_address()
+    return [
+        subprocess.Popen(
+            [sys.executable, PROGRAM, str(root), address, str(processes), str(n), str(stop)],
+            env=environment | {"JAX_PLATFORMS": "cpu"},
+            stderr=(root / f"{stop}.{n}.err").open("w"),
+        )
+        for n in range(processes)
+    ]
+
+
+def wait_and_kill(root: Path, running: list[subprocess.Popen], *, stop: int) -> None:
+    """Wait until every process has trained to `stop`, then end all with SIGKILL."""
+    done = [root / f"{stop}.{n}.done" for n in range(len(running))]
+    deadline = time.monotonic() + 120.0
+    while not all(path.exists() for path in done):
+        errors = [(root / f"{stop}.{n}.err").read_text()[-2000:] for n in range(len(running))]
+        assert all(process.poll() in (None, 0) for process in running), errors
+        assert time.monotonic() < deadline, errors
+        time.sleep(0.1)
+    for process in running:
+        process.send_signal(signal.SIGKILL)
+    for process in running:
+        process.wait()
+
+
+def records(root: Path, stop: int, processes: int) -> list[tuple[int, float, list]]:
+    """Per step: its loss, on which all processes agree, and the rows of the whole batch."""
+    parts = [
+        [json.loads(line) for line in (root / f"{stop}.{n}.jsonl").read_text().splitlines()]
+        for n in range(processes)
+    ]
+    joined = []
+    for same_step in zip(*parts, strict=True):
+        assert len({(line["step"], line["loss"]) for line in same_step}) == 1
+        rows = [row for line in same_step for row in line["rows"]]
+        joined.append((same_step[0]["step"], same_step[0]["loss"], rows))
+    return joined
+
+
+def test_two_processes_then_one_then_two_train_like_one(tmp_path):
+    """Killed after steps 6 and 9, so that updates 4, 5 and 8 are made again, elsewhere."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for root in (alone, together):
+        root.mkdir()
+        build(root)
+    first = start(together, 2, stop=6)
+    train(alone, mesh_of(1, 1, 1), stop=STEPS, record=alone / f"{STEPS}.0.jsonl")
+    wait_and_kill(together, first, stop=6)
+    assert saved_steps(together / "checkpoints") == (4,)
+    wait_and_kill(together, start(together, 1, stop=9), stop=9)
+    assert saved_steps(together / "checkpoints") == (4, 8)
+    wait_and_kill(together, start(together, 2, stop=STEPS), stop=STEPS)
+
+    expected = records(alone, STEPS, 1)
+    assert [step for step, _, _ in expected] == list(range(STEPS))
+    for stop, processes, began in ((6, 2, 0), (9, 1, 4), (STEPS, 2, 8)):
+        seen = records(together, stop, processes)
+        assert [step for step, _, _ in seen] == list(range(began, stop))
+        for step, loss, rows in seen:
+            assert rows == expected[step][2]
+            assert loss == pytest.approx(expected[step][1], abs=1e-5)
+    assert expected[-1][1] < expected[0][1] - 0.1  # it did learn: equal losses mean something
+
+
+def roll(processes: int, present: list[int], *, timeout: float = 1.5) -> dict[int, object]:
+    """What the roll call tells each process that is there: names, or the refusal."""
+    address = free_address()
+
+    def one(number: int) -> object:
+        hosts = tuple(f"10.0.0.{n}" for n in range(processes))
+        try:
+            return call_roll(Cluster(address, processes, number, hosts), timeout=timeout)
+        except UserError as refusal:
+            return str(refusal)
+
+    with ThreadPoolExecutor(len(present)) as pool:
+        return dict(zip(range(len(present)), pool.map(one, present), strict=True))
+
+
+def test_the_roll_lets_everybody_go_when_all_have_come():
+    said = roll(3, [2, 0, 1], timeout=20.0)
+    assert set(said[1]) == {0, 1, 2}
+    assert said[0] == said[2] == {}
+
+
+def test_every_process_that_came_is_told_who_did_not():
+    said = roll(4, [0, 2])
+    assert said[0] == said[1]
+    assert "2 of 4 processes did not arrive within 2 s: 1 (10.0.0.1), 3 (10.0.0.3)" in said[0]
+
+
+def test_a_missing_first_process_is_named_by_its_address():
+    assert "Process 0 did not answer at 127.0.0.1:" in roll(2, [1])[0]
+
+
+def test_two_processes_of_one_id_are_refused():
+    said = roll(3, [0, 1, 1], timeout=20.0)
+    assert all("Process 1 exists twice" in each for each in said.values())
+
+
+def test_strangers_at_the_port_are_ignored():
+    address = free_address()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(call_roll, Cluster(address, 2, 0), timeout=20.0)
+        for words in (b"", b"GET / HTTP/1.1\r\n\r\n", b"seven host\n"):
+            while True:
+                try:
+                    with socket.create_connection(Cluster(address, 2, 0).address) as stranger:
+                        stranger.sendall(words)
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.02)
+        call_roll(Cluster(address, 2, 1), timeout=20.0)
+        assert set(first.result()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("10.0.0.1", 2, 0), "HOST:PORT"), (("10.0.0.1:80", 2, 2), "Process 2 of 2")],
+)
+def test_an_impossible_cluster_is_refused(arguments, words):
+    with pytest.raises(UserError, match=words):
+        Cluster(*arguments)
