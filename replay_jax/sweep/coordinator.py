@@ -71,7 +71,9 @@ class Coordinator:
         self._board = ProgressBoard(plan)
         self._losses: dict[int, int] = {}
         self._failures: dict[int, str] = {}
-        self._kept = set(store.saved_states()) & plan.nodes()
+        self._lost: set[int] = set()
+        saved = store.saved_states().items()
+        self._kept = {digest for digest, step in saved if plan.passes(digest, step)}
         self._results_at = 0.0
         self.interrupted = False
 
@@ -131,6 +133,7 @@ class Coordinator:
                 self._fail(edge, reason, details)
             case Lost(edge, reason):
                 self._board.end(edge, None)
+                self._lost.add(edge)
                 self._losses[edge] = self._losses.get(edge, 0) + 1
                 if self._losses[edge] < _MOST_LOSSES:
                     self._view.say(f"{reason}; trying again from the last checkpoint")
@@ -142,6 +145,8 @@ class Coordinator:
         task = self._scheduler.finish(edge)
         if task.save:
             self._kept.add(task.stop.digest)
+        if edge in self._lost:
+            self._kept |= self._saved_inside(task)
         for number in task.ending:
             reason = settle(self._plan, number, self._store)
             if reason is not None:
@@ -169,12 +174,23 @@ class Coordinator:
         self._store.write_failure(task.stop.digest, fact)
 
     def _drop_states(self) -> None:
-        """Delete the plan's saved states that no unfinished task begins from, unless asked for."""
-        if self._plan.runs[0].config.execution.keep_states:
-            return
+        """Delete the plan's saved states that no unfinished task begins from.
+
+        With `keep_states`, only those that were saved against interruptions.
+        """
+        keep = self._plan.runs[0].config.execution.keep_states
         for digest in self._kept - self._scheduler.states_needed():
-            self._store.drop_state(digest)
-            self._kept.remove(digest)
+            if not keep or self._store.is_checkpoint(digest):
+                self._store.drop_state(digest)
+                self._kept.remove(digest)
+
+    def _saved_inside(self, task: Task) -> set[str]:
+        """Saved states between the ends of a task, left by processes that were lost."""
+        chain = self._plan.runs[task.runs[0]].chain
+        inside = {
+            chain[step].tobytes().hex() for step in range(task.start.step + 1, task.stop.step)
+        }
+        return inside & self._store.state_names()
 
     def _write_results(self, *, now: bool) -> None:
         if now or time.monotonic() - self._results_at > _RESULTS_SECONDS:

@@ -1,6 +1,7 @@
 """One job under way: what it counts, measures, saves and tells."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ class Course:
         self._counter.add(record.index, source=record.source, row=record.row)
         self._nats += record.nats
         self._weights += record.weights
-        if record.index + 1 in self._due:
+        if record.index + 1 in self._job.marks:
             self._close_window(record.index + 1)
         progress = self._meter.add(record)
         if progress is not None:
@@ -133,9 +134,6 @@ class Course:
             self._wait()
             self._record_segment(self._job.stop)
         self._drop_checkpoints(keep=0)
-        resumed = self._job.start.step > self._job.edge_start.step
-        if resumed and self._store.is_checkpoint(self._job.start.digest):
-            self._drop(self._job.start)
 
     def pause(self, step: int, state: TrainState) -> None:
         """Save where an interrupted job stands."""
@@ -237,13 +235,18 @@ def _meter(job: EdgeJob, clock: TimeSplit) -> Meter:
 def _metrics(progress: Progress, names: tuple[str, ...]) -> dict[str, float | None]:
     """A progress as one record of the metrics file; losses in nats per token."""
     by_source = zip(names, progress.loss_by_source, strict=True)
-    return {
+    values = {
         "loss": progress.loss,
         **{f"loss/{name}": loss for name, loss in by_source},
         "learning_rate": progress.learning_rate,
         "gradient_norm": progress.gradient_norm,
         "parameter_norm": progress.parameter_norm,
         "tokens_per_second": progress.tokens_per_second,
+    }
+    # The norm of diverging parameters overflows a step before the loss does and stops the run.
+    return {
+        name: value if value is not None and math.isfinite(value) else None
+        for name, value in values.items()
     }
 
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from replay_jax.data.pipeline import Batch, train_batches
 from replay_jax.sweep.course import Course, step_shape
 from replay_jax.sweep.heldout import Measuring
-from replay_jax.sweep.jobs import EdgeJob
+from replay_jax.sweep.jobs import EdgeJob, resume_job
 from replay_jax.sweep.programs import ProgramCache
 from replay_jax.sweep.store import WorkStore
 from replay_jax.training.checkpoint import Checkpointer, restore_state
@@ -67,6 +67,7 @@ class EdgeTrainer:
             FloatingPointError: a loss that is not a number; names the step and its rows.
             UserError: a state cannot be saved (full disk) or restored.
         """
+        job = resume_job(job, self._store)
         clock = TimeSplit()
         mesh = self._programs.mesh(job.config.mesh, job.config.model)
         state = self._begin(job, mesh, clock)

@@ -36,7 +36,6 @@ class EdgeJob:
 
     Attributes:
         name: the edge in words.
-        edge_start: where the edge itself begins (the task may begin later).
         start: state to begin from.
         stop: state to reach.
         save: whether the state at `stop` must be saved.
@@ -46,11 +45,11 @@ class EdgeJob:
         views: its views.
         stores: prepared stores of all sources that are drawn or measured.
         cuts: sequence numbers at which consumed rows are counted apart (stage starts of all runs).
-        measurements: what to measure on the way, by ascending step.
+        marks: steps at which any of the runs is evaluated; training losses are summed between them.
+        measurements: what is still to be measured on the way, by ascending step.
     """
 
     name: str
-    edge_start: Node
     start: Node
     stop: Node
     save: bool
@@ -60,6 +59,7 @@ class EdgeJob:
     views: Mapping[str, SourceView]
     stores: Mapping[str, TokenStore]
     cuts: tuple[int, ...]
+    marks: frozenset[int]
     measurements: tuple[Measurement, ...]
 
     def node(self, step: int) -> Node:
@@ -76,7 +76,6 @@ def make_job(
     Raises:
         UserError: a source that is needed is not prepared.
     """
-    edge = plan.edges[task.edge]
     runs = [plan.runs[number] for number in task.runs]
     owner = runs[0]
     needed = sorted({name for run in runs for name in run.schedule.source_names})
@@ -86,7 +85,6 @@ def make_job(
     digests = owner.chain[task.start.step : task.stop.step + 1].tobytes()
     return EdgeJob(
         name=edge_name(plan, task.edge),
-        edge_start=edge.start,
         start=task.start,
         stop=task.stop,
         save=task.save,
@@ -96,8 +94,31 @@ def make_job(
         views=owner.views,
         stores={name: stores[name] for name in needed},
         cuts=tuple(sorted({cut for run in runs for cut in run.schedule.stage_starts})),
+        marks=frozenset(step for run in runs for step in evaluation_steps(run)),
         measurements=tuple(_measurements(runs, task, store)),
     )
+
+
+def resume_job(job: EdgeJob, store: WorkStore) -> EdgeJob:
+    """The same job from the last state on its way that is saved by now.
+
+    A process that did the job before may have been lost after it had saved some.
+    """
+    digests = [
+        job.digests[first : first + DIGEST_BYTES].hex()
+        for first in range(0, len(job.digests), DIGEST_BYTES)
+    ]
+    names = store.state_names()
+    for offset in range(len(digests) - 1, 0, -1):
+        if digests[offset] in names and store.saved_step(digests[offset]) is not None:
+            start = job.node(job.start.step + offset)
+            return dataclasses.replace(
+                job,
+                start=start,
+                digests=job.digests[offset * DIGEST_BYTES :],
+                measurements=tuple(m for m in job.measurements if m.node.step >= start.step),
+            )
+    return job
 
 
 def edge_name(plan: Plan, number: int) -> str:

@@ -61,9 +61,10 @@ class Plan:
         largest = max(parameter_counts(run.config.model).total for run in self.runs)
         return _STATE_BYTES_PER_PARAMETER * largest
 
-    def nodes(self) -> set[str]:
-        """Digests of the states at which edges end."""
-        return {edge.stop.digest for edge in self.edges}
+    def passes(self, digest: str, step: int) -> bool:
+        """Whether some run passes through a state."""
+        chains = (run.chain for run in self.runs)
+        return any(step < len(chain) and chain[step].tobytes().hex() == digest for chain in chains)
 
     def to_json(self) -> dict[str, Any]:
         """What `plan --json` prints; `docs/sweeps.md` says what each field means."""
@@ -137,8 +138,8 @@ def plan_sweep(
     runs = tuple(
         describe_run(config, overrides, stores=stores) for config, overrides in experiments
     )
-    _refuse_duplicates(runs)
     _refuse_mixed_execution(runs)
+    _refuse_duplicates(runs)
     plan = Plan(runs, build_edges([run.chain for run in runs]), (), frozenset())
     return refresh(plan, None if workdir is None else WorkStore(workdir))
 

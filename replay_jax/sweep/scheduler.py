@@ -68,5 +68,5 @@ class Scheduler:
         return not self._running and not self._waiting
 
     def states_needed(self) -> set[str]:
-        """Digests of the states that unfinished tasks begin from."""
-        return states_in_use(list(self._tasks.values()), finished=self._done | set(self._failed))
+        """Digests of the states that unfinished tasks begin from, failed ones included."""
+        return states_in_use(list(self._tasks.values()), finished=self._done)

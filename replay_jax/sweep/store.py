@@ -104,13 +104,20 @@ class WorkStore:
 
     def saved_states(self) -> dict[str, int]:
         """Digest and step of every complete state whose history is known as well."""
-        found = {}
-        if (self.root / "states").exists():
-            for item in (self.root / "states").iterdir():
-                segment = self.segment(item.name) if is_complete(item) else None
-                if segment is not None and self.history(segment.stop) is not None:
-                    found[item.name] = segment.stop.step
-        return found
+        steps = {name: self.saved_step(name) for name in self.state_names()}
+        return {name: step for name, step in steps.items() if step is not None}
+
+    def state_names(self) -> set[str]:
+        """Digests of all states that were ever begun to be saved and not dropped since."""
+        folder = self.root / "states"
+        return {item.name for item in folder.iterdir()} if folder.exists() else set()
+
+    def saved_step(self, digest: str) -> int | None:
+        """Step of a saved state, or None unless it is complete and its history is known."""
+        segment = self.segment(digest) if is_complete(self.state_path(digest)) else None
+        if segment is None or self.history(segment.stop) is None:
+            return None
+        return segment.stop.step
 
     def is_checkpoint(self, digest: str) -> bool:
         """Whether a saved state only guards the middle of an edge against interruptions."""

@@ -91,7 +91,7 @@ def states_in_use(tasks: Sequence[Task], *, finished: Collection[int]) -> set[st
     """Digests of the states that unfinished tasks begin from.
 
     Args:
-        finished: positions of edges whose tasks are done or have failed.
+        finished: positions of edges whose tasks are done; failed ones may be tried again.
     """
     return {task.start.digest for task in tasks if task.edge not in finished and task.start.step}
 

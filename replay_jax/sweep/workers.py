@@ -175,9 +175,10 @@ class LocalWorkers:
         ours, theirs = Pipe()
         log = self._root / "workers" / f"{len(self._workers)}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        arguments = (str(theirs.fileno()), str(self._root), str(os.getpid()))
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(theirs.fileno()), str(self._root)],
+                [sys.executable, "-m", _MODULE, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

@@ -1,0 +1,137 @@
+"""Worker processes: how many, failures that spare siblings, lost workers, one coordinator."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from tiny_sweep import make_study, results_of, use_one_device
+
+from replay_jax.errors import UserError
+from replay_jax.sweep.execution import ExecutionConfig
+from replay_jax.sweep.grid import chain, grid
+from replay_jax.sweep.job_outcome import describe_error
+from replay_jax.sweep.status import sweep_status
+from replay_jax.sweep.workers import choose_workers
+
+RHO = "schedule.replay_fraction"
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", "")
+        use_one_device(tmp_path_factory.getbasetemp().parent)
+        yield make_study(tmp_path_factory.mktemp("corpora"))
+
+
+def choice(*, workers=0, threads=0, platform="cpu", parameters=10**6, cores=8, memory=64 * GIB):
+    execution = ExecutionConfig("local", workers, threads, False, (), None)
+    chosen = choose_workers(
+        execution, platform=platform, parameters=parameters, cores=cores, memory_bytes=memory
+    )
+    return chosen.workers, chosen.threads
+
+
+def test_small_models_get_a_core_each_and_large_ones_the_machine():
+    assert choice() == (8, 1)
+    assert choice(parameters=10**9) == (1, 8)
+    assert choice(cores=1) == (1, 1)
+    assert choice(memory=3 * GIB) == (2, 1)
+    assert choice(platform="gpu") == (1, 0)
+    assert choice(workers=3) == (3, 1)
+    assert choice(threads=4) == (2, 4)
+
+
+def test_running_out_of_memory_is_said_in_plain_words():
+    error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nmore")
+    assert describe_error(error).startswith("out of memory: RESOURCE_EXHAUSTED")
+    assert describe_error(ValueError("one\ntwo")) == "one"
+    assert describe_error(KeyError("k")) == "KeyError: 'k'"
+
+
+def test_a_failed_run_spares_its_siblings(study, tmp_path):
+    peak = "schedule.learning_rate.peak"
+    sweep = chain(grid({RHO: [0.0, 0.5], peak: [1e-2]}), grid({RHO: [0.0, 0.5], peak: [1e30]}))
+    outcome = study.train(sweep, tmp_path)
+    assert outcome.results == 2 and len(outcome.failures) == 2
+    assert all("Update 1 has loss" in line for line in outcome.failures), outcome.failures
+    found = {run["name"]: run for run in sweep_status(tmp_path)["runs"]}
+    states = {name: run["state"] for name, run in found.items()}
+    assert [states[name] for name in sorted(states) if "peak=0.01" in name] == ["done"] * 2
+    assert [states[name] for name in sorted(states) if "peak=1e+30" in name] == ["failed"] * 2
+    reasons = {run["reason"] for run in found.values() if run["state"] == "failed"}
+    assert all(reason and "Update" in reason for reason in reasons)
+    assert set(results_of(tmp_path)) == {n for n, state in states.items() if state == "done"}
+    # What failed is tried again, and nothing else.
+    plan = study.plan(sweep, tmp_path)
+    assert {run for task in plan.tasks for run in task.runs} == {2, 3}
+
+
+def test_a_killed_worker_is_replaced_and_changes_no_result(study, tmp_path):
+    sweep = grid({RHO: [0.0, 0.5]})
+    study.train(sweep, tmp_path / "quiet")
+    killed: list[int] = []
+    over = threading.Event()
+
+    def killer():
+        while not over.is_set() and len(killed) < 2:
+            time.sleep(0.02)
+            progress = tmp_path / "w" / "progress.json"
+            edges = json.loads(progress.read_text())["edges"] if progress.exists() else []
+            fresh = [int(e["where"].split()[-1]) for e in edges]
+            for pid in fresh:
+                if pid not in killed:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    outcome = study.train(sweep, tmp_path / "w")
+    over.set()
+    thread.join()
+    assert killed and outcome.failures == ()
+    assert results_of(tmp_path / "w") == results_of(tmp_path / "quiet")
+
+
+def test_two_coordinators_never_share_a_workdir(study, tmp_path):
+    # The first holds the lock as long as it lives; the second refuses and changes nothing.
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"locked\n"
+    with pytest.raises(UserError, match=f"in use by process {holder.pid} "):
+        study.train(grid({RHO: [0.0]}), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"lock"}
+    holder.kill()
+    holder.wait()
+    assert study.train(grid({RHO: [0.0]}), tmp_path).results == 1
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from replay_jax.sweep.lock import WorkdirLock
+with WorkdirLock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_runs_that_cannot_be_are_refused_before_any_training(study, tmp_path):
+    with pytest.raises(UserError, match="run 'target_epochs=100': .*100"):
+        study.train([{"schedule.target_epochs": 100.0}], tmp_path / "a")
+    with pytest.raises(UserError, match="are the same run"):
+        study.train([{"seed": 0}, {"seed": 0, RHO: 0.0}], tmp_path / "b")
+    with pytest.raises(UserError, match="model.vocab_size is 100"):
+        study.train([{"model.vocab_size": 100}], tmp_path / "c")
+    with pytest.raises(UserError, match="evaluation.sequences is 10000"):
+        study.train([{"evaluation.sequences": 10_000}], tmp_path / "d")
+    with pytest.raises(UserError, match="another execution"):
+        study.train(grid({"execution.workers": [1, 2]}), tmp_path / "e")
+    assert not any((tmp_path / name).exists() for name in "abcde")

@@ -1,0 +1,142 @@
+"""Facts on disk: whole or absent, refused when foreign, locked by one coordinator."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from replay_jax.errors import UserError
+from replay_jax.sweep.facts import fact_names, read_fact, remove_leftovers, write_fact
+from replay_jax.sweep.lock import WorkdirLock, lock_holder
+from replay_jax.sweep.scheduler import Scheduler
+from replay_jax.sweep.store import Segment, WorkStore
+from replay_jax.sweep.trie import Node
+from replay_jax.sweep.work import Task
+
+
+def test_a_write_that_is_cut_off_changes_nothing(tmp_path, monkeypatch):
+    write_fact(tmp_path / "a.json", {"value": 1})
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_fact(tmp_path / "a.json", {"value": 2})
+    assert read_fact(tmp_path / "a.json") == {"value": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_leftovers_of_killed_writers_are_no_facts(tmp_path):
+    write_fact(tmp_path / "a.json", 1)
+    (tmp_path / ".tmp-half.json").write_text('{"val')
+    assert fact_names(tmp_path) == ["a"]
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert read_fact(tmp_path / "nothing.json") is None
+    assert fact_names(tmp_path / "nowhere") == []
+
+
+def test_a_damaged_fact_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"val')
+    with pytest.raises(UserError, match=r"a\.json is damaged"):
+        read_fact(tmp_path / "a.json")
+
+
+def test_an_unwritable_place_is_said_in_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*file"):
+        write_fact(tmp_path / "file" / "a.json", 1)
+    with pytest.raises(UserError, match="cannot write to the working directory"):
+        WorkdirLock(tmp_path / "file" / "w").__enter__()
+
+
+def test_a_workdir_of_other_data_or_another_version_is_refused(tmp_path):
+    WorkStore(tmp_path).create({"data of 'c4'": "aaaa", "threads": 1})
+    common = WorkStore(tmp_path).create({"data of 'c4'": "aaaa", "data of 'flan'": "cccc"})
+    assert common == {"data of 'c4'": "aaaa", "data of 'flan'": "cccc", "threads": 1}
+    with pytest.raises(UserError, match="data of 'c4' = aaaa, not bbbb"):
+        WorkStore(tmp_path).create({"data of 'c4'": "bbbb"})
+    write_fact(tmp_path / "workdir.json", {"format": 0, "common": {}})
+    with pytest.raises(UserError, match="format 0 and this version writes format 1"):
+        WorkStore(tmp_path).create({})
+
+
+def test_a_state_counts_only_when_complete_and_with_its_history(tmp_path):
+    store = WorkStore(tmp_path)
+    store.create({})
+    first, second = Node("aa", 3), Node("bb", 5)
+    for node in (first, second):
+        folder = store.state_path(node.digest)
+        folder.mkdir()
+        (folder / "commit_success.txt").write_text("")
+    assert store.saved_states() == {}
+    spans = {
+        node: Segment(start=start, stop=node, edge="bb", seconds={}, windows=[], realised=[])
+        for start, node in ((Node("00", 0), first), (first, second))
+    }
+    store.write_segment(spans[second])
+    assert store.saved_states() == {}
+    store.write_segment(spans[first])
+    assert store.saved_states() == {"aa": 3, "bb": 5}
+    assert store.history(second) == [spans[first], spans[second]]
+    (store.state_path("aa") / "commit_success.txt").unlink()
+    assert store.saved_states() == {"bb": 5}
+    store.drop_unfinished_states()
+    assert not store.state_path("aa").exists() and store.state_path("bb").exists()
+    store.drop_state("bb")
+    assert store.saved_states() == {} and not store.state_path("bb").exists()
+
+
+def test_the_second_coordinator_is_told_who_the_first_is(tmp_path):
+    assert lock_holder(tmp_path) is None
+    with WorkdirLock(tmp_path):
+        assert f"process {os.getpid()} " in (lock_holder(tmp_path) or "")
+        with pytest.raises(UserError, match=f"in use by process {os.getpid()} on"):
+            WorkdirLock(tmp_path, patience=0).__enter__()
+    assert lock_holder(tmp_path) is None
+    with WorkdirLock(tmp_path, patience=0):
+        pass
+
+
+def test_the_lock_is_free_only_when_the_last_worker_is_gone(tmp_path):
+    lock = WorkdirLock(tmp_path)
+    with lock:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"],
+            stdin=subprocess.PIPE,
+            pass_fds=(lock.fd,),
+        )
+    with pytest.raises(UserError, match="in use"):
+        WorkdirLock(tmp_path, patience=0).__enter__()
+    worker.kill()
+    worker.wait()
+    worker.stdin.close()
+    deadline = time.monotonic() + 10
+    while lock_holder(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with WorkdirLock(tmp_path, patience=0):
+        pass
+
+
+def task(edge, parent):
+    return Task(edge, Node("00", 0), Node(str(edge), 1), parent, False, (edge,), (edge,))
+
+
+def test_a_failed_task_takes_only_its_own_subtree_with_it():
+    scheduler = Scheduler([task(0, None), task(1, 0), task(2, 1), task(3, 0), task(4, None)])
+    assert scheduler.take().edge == 0
+    assert scheduler.take().edge == 4
+    assert scheduler.take() is None
+    scheduler.finish(0)
+    assert scheduler.take().edge == 1
+    assert [lost.edge for lost in scheduler.fail(1, "not a number")] == [1, 2]
+    assert scheduler.failed == {1: "not a number", 2: "not a number"}
+    scheduler.put_back(4)
+    assert [scheduler.take().edge for _ in range(2)] == [4, 3]
+    scheduler.finish(3)
+    assert not scheduler.is_over()
+    scheduler.finish(4)
+    assert scheduler.is_over()

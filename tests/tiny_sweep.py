@@ -1,0 +1,115 @@
+"""A sweep of a few steps on two small corpora, for the tests of the sweep room."""
+
+import dataclasses
+import json
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from replay_jax.config import resolve
+from replay_jax.data.prepare import prepare
+from replay_jax.data.token_store import TokenStore
+from replay_jax.defaults import (
+    model_sizes,
+    paper_config,
+    source,
+    tokenizer,
+    two_stage_schedule,
+    warmup_stable_decay,
+)
+from replay_jax.recipe import override
+from replay_jax.sweep.engine import run_sweep
+from replay_jax.sweep.plan import plan_sweep
+
+BATCH, SEQ_LEN, STEPS = 8, 16, 12
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyStudy:
+    """A configuration and its prepared stores."""
+
+    config: ConfigDict
+    stores: Mapping[str, TokenStore]
+
+    def plan(self, sweep, workdir, **changes):
+        """Plan a sweep; `changes` are dotted keys with __ for the dots."""
+        plain = self.config.to_dict()
+        for key, value in changes.items():
+            plain = override(plain, key.replace("__", "."), value)
+        experiments = []
+        for item in sweep:
+            own = plain
+            for key, value in item.items():
+                own = override(own, key, value)
+            experiments.append((resolve(own), item))
+        return plan_sweep(experiments, stores=self.stores, workdir=workdir)
+
+    def train(self, sweep, workdir, **changes):
+        """Plan and carry out a sweep in worker processes; returns its outcome."""
+        return run_sweep(
+            self.plan(sweep, workdir, **changes),
+            workdir,
+            stores=self.stores,
+            ray_address=None,
+            profile_steps=None,
+            console=Console(quiet=True),
+        )
+
+
+def make_study(folder: Path) -> TinyStudy:
+    """Write two corpora with words of their own, and prepare them."""
+    words = random.Random(0)
+    for name, letters, documents in (("generic", "abcdefgh", 400), ("target", "stuvwxyz", 60)):
+        lines = [
+            json.dumps({"text": " ".join("".join(words.choices(letters, k=4)) for _ in range(20))})
+            for _ in range(documents)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    config = _config(folder)
+    return TinyStudy(config, prepare(resolve(config.to_dict()).data, None))
+
+
+def _config(folder: Path) -> ConfigDict:
+    """A model of one layer, 12 steps of 8 sequences, one thread, one device."""
+    config = paper_config()
+    config.data.sources = {
+        name: source("jsonl", str(folder / f"{name}.jsonl"), validation_fraction=0.2)
+        for name in ("generic", "target")
+    }
+    config.data.tokenizer = tokenizer("bytes")
+    config.data.store_dir = str(folder / "stores")
+    config.data.generic, config.data.target = "generic", "target"
+    config.model = model_sizes("16,32,1,2,2,257")
+    config.model.max_seq_len = SEQ_LEN
+    config.schedule = two_stage_schedule(STEPS, warmup_stable_decay(1e-2, 0.25))
+    config.schedule.target_sequences = BATCH
+    config.schedule.target_epochs = 2.0
+    config.training.update({"batch_size": BATCH, "seq_len": SEQ_LEN, "document_mask": False})
+    config.training.log_every, config.training.evaluate_every = 1, 5
+    config.evaluation = {"sequences": 16, "batch_size": 16}
+    config.checkpoint.every = 3
+    config.mesh = {"replica": 1, "fsdp": 1, "tensor": 1}
+    config.execution.workers, config.execution.threads = 2, 1
+    return config
+
+
+def use_one_device(base: Path) -> None:
+    """Workers get one device, not eight, and share compiled programs between all tests."""
+    os.environ["XLA_FLAGS"] = ""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(base / "programs")
+
+
+def results_of(workdir: Path) -> dict[str, dict]:
+    """Result records by name, without what two equal runs may differ in."""
+    lines = (workdir / "results.jsonl").read_text().splitlines()
+    records = {}
+    for record in map(json.loads, lines):
+        for key in ("seconds", "time", "machine", "config"):
+            del record[key]
+        assert record["name"] not in records
+        records[record["name"]] = record
+    return records
