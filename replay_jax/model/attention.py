@@ -19,13 +19,11 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 from jax.sharding import PartitionSpec
 
 from replay_jax.errors import UserError
+from replay_jax.model.blockwise import ATTENTION_OUTPUT, MASKED, blockwise
 from replay_jax.model.placement import Placement
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 
-# Large enough to vanish after the softmax, small enough to stay finite in every dtype.
-MASKED = -1e30
-ATTENTION_OUTPUT = "attention_output"  # checkpoint name of what a kernel saves for its backward
 SPLASH_LANES = 128
 FORMS_BY_PLATFORM = {"cpu": "blockwise", "gpu": "cudnn", "cuda": "cudnn", "tpu": "splash"}
 
@@ -51,15 +49,15 @@ def make_attention(
 ) -> Attend:
     """Build the attention named by `kind` (`ModelConfig.attention`) for a platform.
 
-    `placement` is needed where a mesh has more than one device and the form is a kernel that XLA
-    cannot split by itself ("splash", "cudnn"). `interpret` runs the TPU kernel on any platform,
+    `placement` is needed where a mesh has more than one device: every form but the reference is
+    something that XLA cannot split by itself. `interpret` runs the TPU kernel on any platform,
     slowly, for tests.
     """
     form = resolve_attention(kind, platform)
     if form == "reference":
         return reference_attention
     if form == "blockwise":
-        return blockwise_attention
+        return _in_shard_map(blockwise_attention, placement)
     if form == "cudnn":
         return _in_shard_map(_cudnn_attention, placement)
     return _in_shard_map(functools.partial(_splash_attention, interpret=interpret), placement)
@@ -88,30 +86,11 @@ def reference_attention(
 def blockwise_attention(
     q_BLHK: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array, segments_BL: jax.Array | None
 ) -> jax.Array:
-    """Attend block by block of queries, each against only the keys that it may see."""
-    length = q_BLHK.shape[1]
-    block = 128
-    q_BQGRK = _grouped(q_BLHK, k_BLGK.shape[2])
-    outs = []
-    for start in range(0, length, block):
-        end = min(start + block, length)
-        allowed_1QS = jnp.tril(jnp.ones((1, end - start, end), bool), start)
-        if segments_BL is not None:
-            allowed_1QS = allowed_1QS & (
-                segments_BL[:, start:end, None] == segments_BL[:, None, :end]
-            )
-        scores_BGRQS = jnp.einsum(
-            "BQGRK,BSGK->BGRQS",
-            q_BQGRK[:, start:end],
-            k_BLGK[:, :end],
-            preferred_element_type=jnp.float32,
-        )
-        scores_BGRQS = jnp.where(
-            allowed_1QS[:, None, None], scores_BGRQS * q_BLHK.shape[-1] ** -0.5, MASKED
-        )
-        weights_BGRQS = jax.nn.softmax(scores_BGRQS, axis=-1).astype(v_BLGK.dtype)
-        outs.append(jnp.einsum("BGRQS,BSGK->BQGRK", weights_BGRQS, v_BLGK[:, :end]))
-    return jnp.concatenate(outs, axis=1).reshape(q_BLHK.shape)
+    """Attend without computing what lies above the diagonal (`blockwise.blockwise`)."""
+    q_BLGRK = _grouped(q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLGK.shape[2])
+    k_BGLK, v_BGLK = k_BLGK.transpose(0, 2, 1, 3), v_BLGK.transpose(0, 2, 1, 3)
+    out_BGRLK = blockwise(q_BLGRK.transpose(0, 2, 3, 1, 4), k_BGLK, v_BGLK, segments_BL)
+    return out_BGRLK.transpose(0, 3, 1, 2, 4).reshape(q_BLHK.shape)
 
 
 def _grouped(q_BLHK: jax.Array, groups: int) -> jax.Array:

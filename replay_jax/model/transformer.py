@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.attention import ATTENTION_OUTPUT, Attend, make_attention
+from replay_jax.model.attention import Attend, make_attention
+from replay_jax.model.blockwise import ATTENTION_OUTPUT
 from replay_jax.model.layers import Rope, project, rms_norm, rope_tables, rotate, swiglu
 from replay_jax.model.placement import Placement
 
