@@ -47,10 +47,17 @@ class Executor(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended: the number of finished runs, and a line for every run that failed."""
+    """How a sweep ended.
+
+    Attributes:
+        results: number of finished runs.
+        failures: a line for every run that failed.
+        workers: how many edges could be trained side by side.
+    """
 
     results: int
     failures: tuple[str, ...]
+    workers: int
 
 
 class Coordinator:
@@ -107,7 +114,7 @@ class Coordinator:
             f"{self._plan.runs[number].name} ({self._plan.runs[number].id}): {reason}"
             for number, reason in sorted(self._failures.items())
         ]
-        return Outcome(finished, tuple(lines))
+        return Outcome(finished, tuple(lines), self._executor.slots)
 
     def _begin_jobs(self) -> None:
         while not self.interrupted and len(self._scheduler.running) < self._executor.slots:

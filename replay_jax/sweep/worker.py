@@ -6,13 +6,14 @@ environment that XLA reads set before this process began.
 
 import ctypes
 import os
+import pickle
 import queue
 import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
-from typing import Any
 
+STOP = b"stop"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     connection = Connection(int(sys.argv[1]))
-    jobs: queue.Queue[Any] = queue.Queue()
+    jobs: queue.Queue[bytes] = queue.Queue()
     # Listening begins before the slow imports, so that a lost coordinator is noticed at once.
     threading.Thread(target=_listen, args=(connection, jobs, stop), daemon=True).start()
     from replay_jax.sweep.edge import EdgeTrainer
@@ -33,19 +34,22 @@ def main() -> None:
 
     trainer = EdgeTrainer(WorkStore(sys.argv[2]))
     while True:
-        edge, job, profile = jobs.get()
+        edge, job, profile = pickle.loads(jobs.get())
         message = work(
             trainer, edge, job, tell=connection.send, should_stop=stop.is_set, profile=profile
         )
         connection.send(message)
 
 
-def _listen(connection: Connection, jobs: "queue.Queue[Any]", stop: threading.Event) -> None:
-    """Take messages in; the end of the connection is the end of this process."""
+def _listen(connection: Connection, jobs: "queue.Queue[bytes]", stop: threading.Event) -> None:
+    """Take messages in, unread; the end of the connection is the end of this process.
+
+    Reading a job imports what it is made of, and two threads must not import NumPy at once.
+    """
     try:
         while True:
-            message = connection.recv()
-            if message is None:
+            message = connection.recv_bytes()
+            if message == STOP:
                 stop.set()
             else:
                 jobs.put(message)

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import os
+import pickle
 import subprocess
 import sys
 from multiprocessing import Pipe
@@ -13,6 +14,7 @@ from pathlib import Path
 from replay_jax.sweep.execution import ExecutionConfig
 from replay_jax.sweep.jobs import EdgeJob
 from replay_jax.sweep.messages import Advanced, Lost, Message, Started
+from replay_jax.sweep.worker import STOP
 from replay_jax.training.loop import Profile
 
 _MODULE = "replay_jax.sweep.worker"
@@ -139,7 +141,7 @@ class LocalWorkers:
         worker.edge = edge
         self._news.append(Started(edge, f"process {worker.process.pid}"))
         try:
-            worker.connection.send((edge, job, profile))
+            worker.connection.send_bytes(pickle.dumps((edge, job, profile)))
         except OSError:
             # It has died meanwhile; `poll` finds that out and says so.
             pass
@@ -167,7 +169,7 @@ class LocalWorkers:
         """Ask every worker to save its state and end its job."""
         for worker in self._workers:
             try:
-                worker.connection.send(None)
+                worker.connection.send_bytes(STOP)
             except OSError:
                 pass
 
