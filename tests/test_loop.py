@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_training import MODEL, OPTIMIZER, SHAPE, batch, digest, mesh_of, run
+from tiny_training import MODEL, OPTIMIZER, batch, digest, mesh_of, one_device, run
 
 from replay_jax.errors import UserError
 from replay_jax.training.loop import (
@@ -20,9 +20,7 @@ from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.step import (
     StepMetrics,
     TrainState,
-    compile_init,
     compile_reset,
-    compile_train_step,
 )
 
 ROWS = 4
@@ -234,8 +232,7 @@ def test_profile_steps_are_read_strictly(tmp_path):
 
 def test_the_real_programs_give_what_plain_steps_give():
     """Same states with and without points, resets as arithmetic, spans joined end to end."""
-    mesh = mesh_of(1, 1, 1)
-    init, step = compile_init(MODEL, mesh), compile_train_step(SHAPE, mesh)
+    mesh, init, step = one_device()
     programs = Programs(mesh, step, compile_reset(MODEL, mesh))
     seen = []
 

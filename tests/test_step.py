@@ -10,7 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_training import LENGTH, MODEL, OPTIMIZER, ROWS, SHAPE, batch, digest, mesh_of, run
+from tiny_training import (
+    LENGTH,
+    MODEL,
+    OPTIMIZER,
+    ROWS,
+    SHAPE,
+    batch,
+    digest,
+    mesh_of,
+    one_device,
+    run,
+)
 
 from replay_jax.errors import UserError
 from replay_jax.model.loss import token_losses
@@ -20,7 +31,6 @@ from replay_jax.training.config import OptimizerConfig
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
     abstract_state,
-    compile_init,
     compile_reset,
     compile_train_step,
     place_batch,
@@ -30,9 +40,7 @@ from replay_jax.training.step import (
 
 @pytest.fixture(scope="module")
 def single():
-    """Mesh, initialisation and step on one device."""
-    mesh = mesh_of(1, 1, 1)
-    return mesh, compile_init(MODEL, mesh), compile_train_step(SHAPE, mesh)
+    return one_device()
 
 
 def one_update(single, host, *, hyper=None, state=None):
@@ -213,7 +221,7 @@ def test_interrupted_training_is_bit_identical_in_a_new_process(single, tmp_path
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import conftest
-        from tiny_training import MODEL, SHAPE, digest, mesh_of, run
+        from tiny_training import MODEL, SHAPE, digest, mesh_of, one_device, run
         from replay_jax.training.checkpoint import restore_state
         from replay_jax.training.step import abstract_state, compile_train_step
         mesh = mesh_of(1, 1, 1)

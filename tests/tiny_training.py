@@ -1,5 +1,6 @@
 """A model of one layer and batches by hand, shared by the tests of the training room."""
 
+import functools
 import hashlib
 
 import jax
@@ -10,7 +11,12 @@ from replay_jax.training.config import MeshConfig, OptimizerConfig
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.sharding import make_mesh
-from replay_jax.training.step import place_batch, place_hyper
+from replay_jax.training.step import (
+    compile_init,
+    compile_train_step,
+    place_batch,
+    place_hyper,
+)
 
 MODEL = ModelConfig(
     vocab_size=64,
@@ -30,6 +36,13 @@ def mesh_of(replica, fsdp, tensor):
     """A mesh over the first replica x fsdp x tensor fake devices."""
     config = MeshConfig(replica, fsdp, tensor)
     return make_mesh(config, jax.devices()[: replica * fsdp * tensor])
+
+
+@functools.cache
+def one_device():
+    """Mesh, initialisation and step on one device, compiled once for all tests of a process."""
+    mesh = mesh_of(1, 1, 1)
+    return mesh, compile_init(MODEL, mesh), compile_train_step(SHAPE, mesh)
 
 
 def batch(seed, *, rows=ROWS, length=LENGTH):
