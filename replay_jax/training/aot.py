@@ -108,7 +108,7 @@ def report_on(shape: StepShape, mesh: MeshConfig, target: Target) -> CompileRepo
     lowered = lower_train_step(shape, device_mesh)
     compiled = None
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(dict(target.chip.compiler_options) or None)
     except jax.errors.JaxRuntimeError as error:
         peak = peak_of_failure(str(error))
         if peak is None:
@@ -193,15 +193,17 @@ def render(report: CompileReport) -> str:
     if found is None:
         return "\n".join(lines)
     lines += [
-        f"work per step: {found.flops_per_device / 1e12:.2f} TFLOP in matrix products (the model "
-        f"needs {report.model_flops_per_device / 1e12:.2f}), {found.hbm_bytes_moved / 1e9:.1f} GB "
-        f"through HBM, {found.collective_bytes / 1e9:.2f} GB sent",
-        f"bound: {1e3 * found.roofline_seconds:.1f} ms per step, limited by {found.limit}; MFU at "
+        f"work per step: {found.flops_per_device / 1e12:.3g} TFLOP in matrix products (the model "
+        f"needs {report.model_flops_per_device / 1e12:.3g}), {found.hbm_bytes_moved / 1e9:.3g} GB "
+        f"through HBM, {found.collective_bytes / 1e9:.3g} GB sent",
+        f"bound: {1e3 * found.roofline_seconds:.4g} ms per step, limited by {found.limit}; MFU at "
         f"most {found.mfu_bound:.1%} (attention in full), {found.mfu_bound_causal:.1%} (halved)",
-        "parts: " + ", ".join(f"{k} {1e3 * v:.1f} ms" for k, v in found.roofline_parts.items()),
+        "parts: " + ", ".join(f"{k} {1e3 * v:.3g} ms" for k, v in found.roofline_parts.items()),
         "longest:",
     ]
-    lines += [f"  {1e3 * s:8.2f} ms  {limit:5}  {name}" for name, s, limit in found.largest_shares]
+    lines += [
+        f"  {1e3 * s:8.3g} ms  {limit:5}  {name[-72:]}" for name, s, limit in found.largest_shares
+    ]
     if found.loops_of_unknown_length:
         lines.append(f"counted once, length unknown: {', '.join(found.loops_of_unknown_length)}")
     return "\n".join(lines)

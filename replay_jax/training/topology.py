@@ -27,7 +27,7 @@ class Chip:
     `hbm_bytes` is what the compiler lets a program use, a little less than the chip has.
     `link_bandwidth` is bytes in one direction of one link; an axis of the torus of a multiple of
     `wrap` chips is closed to a ring. `options` are what libtpu must be told so that one JAX device
-    is one chip.
+    is one chip, `compiler_options` what the compiler must be told.
     """
 
     name: str
@@ -37,9 +37,13 @@ class Chip:
     link_bandwidth: float
     wrap: int
     options: tuple[tuple[str, Any], ...] = ()
+    compiler_options: tuple[tuple[str, str], ...] = ()
 
 
 _MEGACORE = (("chip_config_name", "megacore"),)
+# jaxlib 0.10.2 cannot print a program in which libtpu 0.0.52 gives the embedding's look-up to the
+# SparseCores ("async-update instruction should have 1 operands"), so that is switched off.
+_NO_SPARSE_GATHER = (("xla_tpu_offload_gather_to_sparsecore", "false"),)
 
 # HBM bytes are those in libtpu 0.0.52's own message when a program does not fit.
 CHIPS: dict[str, Chip] = {
@@ -49,9 +53,11 @@ CHIPS: dict[str, Chip] = {
     # 197 TFLOP/s, 16 GB at 819 GB/s; 400 GB/s both ways over four links.
     "v5e": Chip("TPU v5e", 197e12, int(15.75 * _GIB), 819e9, 50e9, 16),
     # 459 TFLOP/s, 95 GiB at 2765 GB/s; 1200 GB/s both ways over six links.
-    "v5p": Chip("TPU v5p", 459e12, int(95.73 * _GIB), 2765e9, 100e9, 4, _MEGACORE),
+    "v5p": Chip(
+        "TPU v5p", 459e12, int(95.73 * _GIB), 2765e9, 100e9, 4, _MEGACORE, _NO_SPARSE_GATHER
+    ),
     # 918 TFLOP/s, 32 GB at 1638 GB/s; 800 GB/s both ways over four links.
-    "v6e": Chip("TPU v6e", 918e12, int(31.24 * _GIB), 1638e9, 100e9, 16),
+    "v6e": Chip("TPU v6e", 918e12, int(31.24 * _GIB), 1638e9, 100e9, 16, (), _NO_SPARSE_GATHER),
 }
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
 _SQUARES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
@@ -70,7 +76,10 @@ class Target:
 
 
 def tpu_slice(name: str) -> Target:
-    """Describe a TPU slice such as "v4:4x4x4", one device per chip; no TPU is needed.
+    """Describe a TPU slice such as "v4:4x4x4", one device per chip; no TPU is needed or used.
+
+    Makes the CPU this process's own backend if it has none yet, so that a TPU that is attached
+    stays free for the process that trains on it.
 
     Raises:
         UserError: the slice is not known (the message lists those that are), or libtpu is missing.
@@ -88,6 +97,9 @@ def tpu_slice(name: str) -> Target:
         ) from missing
     from jax.experimental import topologies
 
+    jax.config.update("jax_platforms", "cpu")
+    # libtpu locks itself to one process per machine, which matters only to those that use a TPU.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     chip = CHIPS[version]
     description = topologies.get_topology_desc(
         platform="tpu", topology_name=name, **dict(chip.options)

@@ -1,0 +1,170 @@
+"""Ahead-of-time compilation: the real step's costs, the search, bad input, and a TPU slice."""
+
+import dataclasses
+import json
+import sys
+
+import jax
+import pytest
+from tiny_training import MODEL
+
+from replay_jax.errors import UserError
+from replay_jax.model.architecture import parameter_counts
+from replay_jax.model.flops import flops_per_token
+from replay_jax.training import aot
+from replay_jax.training.aot import compile_report, peak_of_failure, render, search
+from replay_jax.training.config import MeshConfig
+from replay_jax.training.gradient import StepShape
+from replay_jax.training.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
+
+FIELDS = {
+    "topology", "devices", "chip", "fits", "peak_bytes_per_device", "hbm_bytes_per_device",
+    "flops_per_device", "model_flops_per_device", "hbm_bytes_moved", "collective_bytes",
+    "roofline_seconds", "mfu_bound", "compile_seconds",
+}  # fmt: skip
+DEEP = dataclasses.replace(MODEL, num_layers=2)
+SHAPE = StepShape(DEEP, batch_size=16, seq_len=32, sources=2)
+FAKE_CHIP = dataclasses.replace(CHIPS["v4"], name="made up", hbm_bytes=64 * 2**20)
+
+
+@pytest.fixture
+def on_fake_devices(monkeypatch):
+    """The local devices as a target whose speeds need no measuring."""
+    target = Target("local", FAKE_CHIP, (8,), tuple(jax.devices()))
+    monkeypatch.setattr(aot, "local_devices", lambda: target)
+    return target
+
+
+def test_a_report_describes_the_real_step(on_fake_devices):
+    report = compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None)
+    plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert set(plain) >= FIELDS
+    assert (plain["topology"], plain["devices"], plain["chip"]) == ("local", 8, "made up")
+    assert plain["fits"] is True
+    assert (plain["rows_per_device"], plain["mesh"]["tensor"]) == (4, 2)
+    # float32 parameters and two moments; all but the norms are split four ways.
+    state = 12 * parameter_counts(DEEP).total
+    assert state / 4 < plain["state_bytes_per_device"] < 1.1 * state / 4
+    assert plain["peak_bytes_per_device"] > plain["state_bytes_per_device"]
+    needed = flops_per_token(DEEP, 32, causal_half=False).total * 16 * 32 / 8
+    assert plain["model_flops_per_device"] == needed
+    assert 0.9 < plain["flops_per_device"] / needed < 1.5
+    bound = needed / (FAKE_CHIP.peak_flops * plain["roofline_seconds"])
+    assert plain["mfu_bound"] == pytest.approx(bound)
+    assert 0 < plain["mfu_bound_causal"] < plain["mfu_bound"] <= 1.0
+    assert plain["collective_bytes"] > 0
+    assert plain["loops_of_unknown_length"] == []
+    assert "GiB" in render(report) and "fits" in render(report)
+
+
+def test_loops_and_recomputation_cost_what_they_should(on_fake_devices):
+    """Scanned layers and microbatches cost what they do unrolled; recomputation costs more."""
+
+    def cost(*, accumulation, **changes):
+        model = dataclasses.replace(DEEP, **changes)
+        shape = dataclasses.replace(SHAPE, model=model, accumulation=accumulation)
+        estimate = compile_report(shape, MeshConfig(8, 1, 1), topology=None).estimate
+        assert estimate.loops_of_unknown_length == []
+        return estimate.flops_per_device
+
+    plain = cost(accumulation=1)
+    assert cost(accumulation=2, layer_loop="scan") == pytest.approx(plain, rel=0.01)
+    assert cost(accumulation=1, layer_loop="scan", remat="full") > 1.1 * plain
+
+
+def test_an_unknown_topology_is_answered_with_the_known_ones():
+    for name in ("v9:4x4", "v4:3x5x1", "v5e", "v5e:4x4x4"):
+        with pytest.raises(UserError) as refusal:
+            tpu_slice(name)
+        assert repr(name) in str(refusal.value)
+        assert all(s in str(refusal.value) for shapes in KNOWN_SHAPES.values() for s in shapes)
+
+
+def test_missing_libtpu_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    with pytest.raises(UserError, match=r"pip install 'replay-jax\[tpu\]'"):
+        tpu_slice("v4:4x4x4")
+
+
+@pytest.mark.parametrize(
+    ("change", "mesh", "words"),
+    [
+        ({"seq_len": 128}, MeshConfig(8, 1, 1), ("128", "64")),
+        ({"batch_size": 12}, MeshConfig(8, 1, 1), ("12", "8", "nearest")),
+        ({}, MeshConfig(1, 1, 8), ("num_heads 4", "tensor 8", "4 would")),
+        ({}, MeshConfig(3, 1, 1), ("3", "8 devices")),
+    ],
+)
+def test_what_does_not_fit_the_mesh_is_one_sentence(on_fake_devices, change, mesh, words):
+    with pytest.raises(UserError) as refusal:
+        compile_report(dataclasses.replace(SHAPE, **change), mesh, topology=None)
+    assert all(word in str(refusal.value) for word in words), str(refusal.value)
+
+
+def test_the_compilers_own_figure_is_read_when_memory_runs_out():
+    message = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory "
+        "required for HLO temporaries (16.52G) exceeds available HBM (15.75G). HLO module: step."
+    )
+    assert peak_of_failure(message) == int(16.52 * 2**30)
+    assert peak_of_failure("RESOURCE_EXHAUSTED: out of memory") == 0
+    assert peak_of_failure("INTERNAL: something else") is None
+
+
+class Memory:
+    """Stands in for the compiler: rows need memory, rematerialisation less of it."""
+
+    NEED = {"none": 8, "matmuls": 4, "full": 1}
+
+    def __init__(self, room: int) -> None:
+        self.room, self.tried = room, []
+
+    def report_on(self, shape, mesh, target):
+        rows = shape.batch_size // (shape.accumulation * 8)
+        peak = rows * self.NEED[shape.model.remat]
+        self.tried.append((shape.model.remat, rows))
+        return aot.CompileReport(
+            topology="local", devices=8, chip="made up", mesh={}, mesh_reason="",
+            rows_per_device=rows, accumulation=shape.accumulation, remat=shape.model.remat,
+            fits=peak <= self.room, peak_bytes_per_device=peak, hbm_bytes_per_device=self.room,
+            state_bytes_per_device=0, temporary_bytes_per_device=peak, model_flops_per_device=1.0,
+            estimate=None, compile_seconds=0.0,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("room", "found", "compiled"),
+    [
+        (64, [("none", 8)], 1),  # everything fits at once, nothing else is tried
+        (32, [("matmuls", 8), ("none", 4)], 3),
+        (8, [("full", 8), ("matmuls", 2), ("none", 1)], 8),
+        (1, [("full", 1)], 12),
+    ],
+)
+def test_search_finds_the_most_rows_and_the_least_recomputation(
+    on_fake_devices, monkeypatch, room, found, compiled
+):
+    compiler = Memory(room)
+    monkeypatch.setattr(aot, "report_on", compiler.report_on)
+    shape = dataclasses.replace(SHAPE, batch_size=64)
+    trials = search(shape, MeshConfig(8, 1, 1), topology=None)
+    assert [(trial.remat, trial.rows_per_device) for trial in trials] == found
+    assert len(compiler.tried) == compiled == len(set(compiler.tried))
+
+
+def test_search_says_so_when_nothing_fits(on_fake_devices, monkeypatch):
+    monkeypatch.setattr(aot, "report_on", Memory(0).report_on)
+    with pytest.raises(UserError, match="No batch per device fits"):
+        search(SHAPE, MeshConfig(8, 1, 1), topology=None)
+
+
+def test_the_step_compiles_for_a_tpu_slice_without_a_tpu():
+    pytest.importorskip("libtpu", reason="libtpu is not installed (extra 'tpu')")
+    shape = StepShape(dataclasses.replace(DEEP, compute_dtype="bfloat16"), 8, 64, 2)
+    report = compile_report(shape, MeshConfig(1, 4, 1), topology="v5e:2x2")
+    plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert (plain["devices"], plain["chip"], plain["fits"]) == (4, "TPU v5e", True)
+    names = " ".join(name for name, _, _ in report.estimate.largest_shares)
+    assert "splash" in names  # the kernel that runs on a TPU, not the one of this CPU
+    assert plain["flops_per_device"] > 0 and plain["collective_bytes"] > 0
+    assert plain["loops_of_unknown_length"] == []
