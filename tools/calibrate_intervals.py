@@ -2,23 +2,36 @@
 
     python tools/calibrate_intervals.py --studies=400 --figure=docs/figures/calibration
 
-Each study draws seed losses around a known law, fits them as `replay-jax fit` does, and looks
-whether the interval of the ratio holds the true ratio. Runs of one seed share part of their noise,
-as in a real sweep. Beside our intervals stand those of a plain bootstrap, which resamples the seeds
-with replacement. Prints one line per scenario; `--figure` also writes PATH.svg and PATH.png.
+Two kinds. Fits: each study draws seed losses around a known law, fits them as `replay-jax fit`
+does, and looks whether the interval of the ratio holds the true ratio. Runs of one seed share part
+of their noise, as in a real sweep. Beside our intervals stand those of a plain bootstrap, which
+resamples the seeds with replacement. Sweeps: records with epochs tuned in every cell go through
+`analyse` and `recommend`; grids are steep, shallow (the best epochs are picked by luck), or unlike
+(the baseline's steep, the others' flat). There the false alarms count too: how often `recommend`
+says "replay helps" where it does nothing. Prints one JSON line per scenario; `--figure` writes
+PATH.svg and PATH.png.
 """
 
 import argparse
 import json
+import math
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import altair as alt
 import numpy as np
 
+from replay_jax.analysis.analyse import analyse
 from replay_jax.analysis.bootstrap import interval
 from replay_jax.analysis.efficiency import ReferencePoints, fit_reference
 from replay_jax.analysis.points import fit_points
+from replay_jax.analysis.recommend import recommend
+from replay_jax.analysis.records import AnalysisConfig
+from replay_jax.analysis.simulate import sweep
+from replay_jax.analysis.wording import HELPS
 
 REFERENCE_X = np.array([1.0, 2.0, 4.0, 8.0, 16.0]) / 1024
 LEVEL = 0.9
@@ -140,6 +153,115 @@ def scenarios(noise: float) -> list[Scenario]:
     return even + uneven
 
 
+GRIDS = {"steep": (0.2, 0.2), "shallow": (0.02, 0.02), "unlike": (0.0, 0.2)}
+SWEEP = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), LEVEL)
+
+
+def _worth(rho: float) -> float:
+    return 0.8 * math.exp(2 * rho - 2 * rho * rho)
+
+
+def sweep_coverage(
+    grid: str, seeds: int, *, studies: int, resamples: int, noise: float, seed: int
+) -> dict[str, float]:
+    """Coverage of the multiplier at rho = .5, and false alarms where replay does nothing."""
+    others, baseline = GRIDS[grid]
+    hits, alarms = 0, 0
+    for draw in range(seed, seed + studies):
+        for worth in (_worth, lambda rho: 0.8):
+            records = sweep(
+                worth=worth,
+                seeds=range(seeds),
+                noise=noise,
+                shared=noise,
+                epoch_penalty=others,
+                baseline_penalty=baseline,
+                draw=draw,
+            )
+            study = analyse(records, SWEEP, resamples=resamples, seed=draw)
+            if worth is _worth:
+                cell = next(c for c in study.target().cells if c.key.replay_fraction == 0.5)
+                assert cell.multiplier is not None
+                low, high = cell.multiplier.low or 0.0, cell.multiplier.high or math.inf
+                hits += low <= _worth(0.5) / _worth(0) <= high
+            else:
+                alarms += recommend(study).verdict == HELPS
+    return {"ours": hits / studies, "false_alarms": alarms / studies}
+
+
+def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write coverage of fits by scenario as PATH.svg and PATH.png."""
+    points = [
+        {
+            **row,
+            "scenario": f"{row['law']}, {row['noise']} noise",
+            "method": name,
+            "cover": row[key],
+        }
+        for row in rows
+        for name, key in (("ours", "ours"), ("plain bootstrap", "plain"))
+    ]
+    data = alt.Data(values=points)
+    band = (
+        alt.Chart(data)
+        .mark_rect(color="#009E73", opacity=0.008)
+        .encode(x=alt.datum(0.85), x2=alt.datum(0.95))
+    )
+    dots = (
+        alt.Chart(data)
+        .mark_point(filled=True, size=55, opacity=0.85)
+        .encode(
+            x=alt.X(
+                "cover:Q",
+                title="share of 90 % intervals that hold the true ratio",
+                scale=alt.Scale(domain=[0.4, 1.0]),
+            ),
+            y=alt.Y("scenario:N", title=None, axis=alt.Axis(labelLimit=260)),
+            color=alt.Color(
+                "method:N", title="interval", scale=alt.Scale(range=["#0072B2", "#D55E00"])
+            ),
+            shape=alt.Shape("seeds:O", title="seeds"),
+        )
+    )
+    places = [
+        alt.layer(band, dots)
+        .transform_filter(f"datum.pair === '{pair}'")
+        .properties(title=f"candidate and baseline {pair}", width=520)
+        for pair in PAIRS
+    ]
+    chart = alt.vconcat(*places).configure(background="white")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chart.save(path.with_suffix(".svg"))
+    chart.save(path.with_suffix(".png"), scale_factor=2)
+
+
+def _fit_row(scenario: Scenario, arguments: argparse.Namespace) -> dict[str, Any]:
+    found = coverage(
+        scenario, studies=arguments.studies, resamples=arguments.resamples, seed=arguments.seed
+    )
+    return {
+        "kind": "fit",
+        "law": scenario.law,
+        "pair": scenario.pair,
+        "seeds": scenario.seeds,
+        "noise": "uneven" if scenario.uneven else "even",
+        **found,
+    }
+
+
+def _sweep_row(place: tuple[str, int], arguments: argparse.Namespace) -> dict[str, Any]:
+    grid, seeds = place
+    found = sweep_coverage(
+        grid,
+        seeds,
+        studies=arguments.studies,
+        resamples=arguments.resamples,
+        noise=arguments.noise,
+        seed=arguments.seed,
+    )
+    return {"kind": "sweep", "grid": grid, "seeds": seeds, **found}
+
+
 def main() -> None:
     """Run all scenarios and print (and draw) their coverage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -147,25 +269,19 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--noise", type=float, default=0.02, help="nats, own and shared alike")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
     rows = []
-    for scenario in scenarios(arguments.noise):
-        found = coverage(
-            scenario,
-            studies=arguments.studies,
-            resamples=arguments.resamples,
-            seed=arguments.seed,
-        )
-        row = {
-            "law": scenario.law,
-            "pair": scenario.pair,
-            "seeds": scenario.seeds,
-            "noise": "uneven" if scenario.uneven else "even",
-            **found,
-        }
-        rows.append(row)
-        print(json.dumps(row), flush=True)
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        places = [(grid, seeds) for grid in GRIDS for seeds in (2, 3, 5)]
+        jobs = [pool.submit(_fit_row, place, arguments) for place in scenarios(arguments.noise)]
+        jobs += [pool.submit(_sweep_row, place, arguments) for place in places]
+        for job in jobs:
+            rows.append(job.result())
+            print(json.dumps(rows[-1]), flush=True)
+    if arguments.figure:
+        draw_figure([row for row in rows if row["kind"] == "fit"], arguments.figure)
 
 
 if __name__ == "__main__":

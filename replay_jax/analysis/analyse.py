@@ -63,7 +63,7 @@ def _analyse_target(
     evidence = gather(group, level=config.level, rng=rng, resamples=resamples)
     cells = tuple(_judge(evidence, index) for index in range(len(group.cells)))
     known = evidence.target.noise is not None and evidence.target.noise.known
-    drawn = evidence.tuned(evidence.target)
+    drawn = evidence.target_drawn
     curve, found = evidence.curve, evidence.found
     spread = evidence.target.noise is not None
     return TargetStudy(
@@ -88,7 +88,7 @@ def _analyse_target(
         + _tuning_notes(group.cells, config),
         draws=Draws(
             target=drawn,
-            generic=evidence.tuned(evidence.generic),
+            generic=evidence.generic_drawn,
             winner=evidence.winner,
             log_equivalent=None if found is None else found.resampled,
         ),
@@ -102,8 +102,8 @@ def _judge(evidence: Evidence, index: int) -> CellResult:
     best = evidence.best[index]
     target, generic = evidence.target, evidence.generic
     spread = target.noise is not None
-    drawn = evidence.tuned(target)
-    drawn_generic = evidence.tuned(generic)
+    drawn = evidence.target_drawn
+    drawn_generic = evidence.generic_drawn
     gain = cost = multiplier = better = None
     if baseline is not None and baseline != index:
         other = evidence.best[baseline]

@@ -131,7 +131,7 @@ def interval(values: np.ndarray, *, level: float) -> tuple[float, float]:
     tail = (1 - level) / 2
     low = np.sort(np.where(np.isnan(values), -np.inf, values))
     high = np.sort(np.where(np.isnan(values), np.inf, values))
-    rank = int(np.floor(tail * len(values)))
+    rank = int(np.floor(tail * len(values) + 1e-9))
     return float(low[rank]), float(high[len(values) - 1 - rank])
 
 
@@ -189,7 +189,7 @@ def _moderate(
     logs = np.log(squares[used] / own_freedom[used]) - digamma(half) + np.log(half)
     chance = float(polygamma(1, half).mean())
     spread = float(logs.var(ddof=1)) - chance
-    if spread <= 2 * chance * np.sqrt(2 / (used.sum() - 1)):  # two standard errors of a variance
+    if spread <= 3 * chance * np.sqrt(2 / (used.sum() - 1)):  # three standard errors of a variance
         return flat, float("inf")
     prior = 2 * _inverse_trigamma(spread)
     return (prior * pooled + squares) / (prior + own_freedom), prior

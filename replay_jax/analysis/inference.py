@@ -241,7 +241,9 @@ def _coefficients(
             f"range of the measured losses, {span:.3g} nat (B = {b:.3g})",
             None,
         )
-    drawn = laws.fit_power(points.log_x, resampled, points.weights).coefficients()
+    fits = laws.fit_power(points.log_x, resampled, points.weights)
+    limit = float((fits.exponent == 0).mean())
+    drawn = fits.coefficients()
     values = curves.coefficients()
     coefficients = {}
     for key, value, samples in zip("ABC", values, drawn, strict=True):
@@ -252,7 +254,10 @@ def _coefficients(
             low if np.isfinite(low) else None,
             high if np.isfinite(high) else None,
         )
-    return True, f"the offset C is known to {error:.3g} nat (standard error)", coefficients
+    why = f"the offset C is known to {error:.3g} nat (standard error)"
+    if limit > (1 - level) / 2:
+        why += f", but {100 * limit:.0f} % of resamples end at the log-linear limit B = 0"
+    return True, why, coefficients
 
 
 def _point_notes(

@@ -19,7 +19,8 @@ MAX_EXPONENT = 4.0
 # range over a factor 16 in x: the exponent says nothing.
 MIN_EXPONENT = 0.01
 _EXPONENTS = np.concatenate([[0.0], np.geomspace(MIN_EXPONENT, MAX_EXPONENT, 40)])
-_REFINE_POINTS = 7
+_REFINE_POINTS = 9
+_REFINE_ROUNDS = 5
 _INVERSION_HALVINGS = 50
 
 LAW_PARAMETERS = {"log_linear": 2, "power": 3, "bounded_power": 4}
@@ -186,19 +187,33 @@ def _bounded_shape(u: np.ndarray, exponent: np.ndarray, knee: np.ndarray) -> np.
     return 0.5 - 0.5 * np.tanh(exponent * (u - knee) / 2)
 
 
-def _project(
-    shape: np.ndarray, losses: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(error, slope, level) of loss = level + slope * shape, slope >= 0, over the last axis."""
+def _grid_errors(shapes: np.ndarray, losses: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted squared error [R, G] of the best level + slope * shape, slope >= 0, for each shape.
+
+    `shapes` is [G, N], the same for all curves, or [R, G, N]; `losses` [R, N].
+    """
     share = weights / weights.sum()
-    shape_mean = (share * shape).sum(-1)
-    loss_mean = (share * losses).sum(-1)
-    shape = shape - shape_mean[..., None]
-    losses = losses - loss_mean[..., None]
-    spread = (weights * shape**2).sum(-1)
-    slope = np.maximum((weights * shape * losses).sum(-1), 0.0) / np.maximum(spread, 1e-300)
-    error = (weights * (losses - slope[..., None] * shape) ** 2).sum(-1)
-    return error, slope, loss_mean - slope * shape_mean
+    shapes = shapes - (shapes @ share)[..., None]
+    losses = losses - (losses @ share)[:, None]
+    weighted = losses * weights
+    if shapes.ndim == 2:
+        together = weighted @ shapes.T
+    else:
+        together = np.matmul(shapes, weighted[:, :, None])[:, :, 0]
+    spread = np.maximum((shapes * shapes) @ weights, 1e-300)
+    return (losses * weighted).sum(axis=1)[:, None] - np.maximum(together, 0.0) ** 2 / spread
+
+
+def _solve(
+    shape: np.ndarray, losses: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(slope, level) [R] of the weighted least squares loss = level + slope * shape, slope >= 0."""
+    share = weights / weights.sum()
+    shape_mean, loss_mean = shape @ share, losses @ share
+    shape, losses = shape - shape_mean[:, None], losses - loss_mean[:, None]
+    spread = np.maximum((shape * shape) @ weights, 1e-300)
+    slope = np.maximum((shape * losses) @ weights, 0.0) / spread
+    return slope, loss_mean - slope * shape_mean
 
 
 def _fit_power(
@@ -206,26 +221,22 @@ def _fit_power(
 ) -> PowerCurves:
     center = float(log_x.mean())
     u = log_x - center
-    shapes = _power_shape(u[None, :], exponents[:, None])  # [G, N]
-    error, _, _ = _project(shapes[None], losses[:, None, :], weights)
-    best = error.argmin(axis=1)
-    low = exponents[np.maximum(best - 1, 0)]
-    high = exponents[np.minimum(best + 1, len(exponents) - 1)]
     rows = np.arange(len(losses))
-    exponent = exponents[best]
-    # A curve whose best grid point is the limit itself stays there: B < MIN_EXPONENT means nothing.
-    moving = (best > 0) & (len(exponents) > 1)
-    low = np.where(moving, np.maximum(low, MIN_EXPONENT), exponent)
-    high = np.where(moving, high, exponent)
-    for _ in range(6 if len(exponents) > 1 else 0):
-        tries = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, _REFINE_POINTS)
-        shape = _power_shape(u[None, None, :], tries[:, :, None])
-        error, _, _ = _project(shape, losses[:, None, :], weights)
-        best = error.argmin(axis=1)
-        exponent = tries[rows, best]
-        low = tries[rows, np.maximum(best - 1, 0)]
-        high = tries[rows, np.minimum(best + 1, _REFINE_POINTS - 1)]
-    _, slope, level = _project(_power_shape(u[None, :], exponent[:, None]), losses, weights)
+    exponent = np.zeros(len(losses))
+    if len(exponents) > 1:
+        best = _grid_errors(_power_shape(u, exponents[:, None]), losses, weights).argmin(axis=1)
+        low = exponents[np.maximum(best - 1, 1)]
+        high = exponents[np.minimum(best + 1, len(exponents) - 1)]
+        for _ in range(_REFINE_ROUNDS):
+            tries = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, _REFINE_POINTS)
+            shapes = _power_shape(u, tries[:, :, None])
+            place = _grid_errors(shapes, losses, weights).argmin(axis=1)
+            exponent = tries[rows, place]
+            low = tries[rows, np.maximum(place - 1, 0)]
+            high = tries[rows, np.minimum(place + 1, _REFINE_POINTS - 1)]
+        # A curve whose best grid point is the limit itself stays there: B < MIN_EXPONENT is noise.
+        exponent = np.where(best > 0, exponent, 0.0)
+    slope, level = _solve(_power_shape(u, exponent[:, None]), losses, weights)
     return PowerCurves(level, slope, exponent, center)
 
 
@@ -247,8 +258,8 @@ def fit_bounded_power(log_x: np.ndarray, losses: np.ndarray, weights: np.ndarray
         knee = low[:, 1:] + (high[:, 1:] - low[:, 1:]) * steps
         error = np.empty((len(losses), points, points))
         for column in range(points):  # one column of the grid at a time bounds the memory
-            shape = _bounded_shape(u, exponent[:, :, None], knee[:, column, None, None])
-            error[:, :, column], _, _ = _project(shape, losses[:, None, :], weights)
+            shapes = _bounded_shape(u, exponent[:, :, None], knee[:, column, None, None])
+            error[:, :, column] = _grid_errors(shapes, losses, weights)
         best = error.reshape(len(losses), -1).argmin(axis=1)
         i, j = best // points, best % points
         low = np.stack(
@@ -262,9 +273,7 @@ def fit_bounded_power(log_x: np.ndarray, losses: np.ndarray, weights: np.ndarray
             axis=1,
         )
     exponent, knee = exponent[rows, i], knee[rows, j]
-    _, height, floor = _project(
-        _bounded_shape(u, exponent[:, None], knee[:, None]), losses, weights
-    )
+    height, floor = _solve(_bounded_shape(u, exponent[:, None], knee[:, None]), losses, weights)
     return BoundedCurves(floor, height, exponent, knee, center)
 
 

@@ -111,8 +111,8 @@ def fit_points(
     rng = np.random.default_rng(seed)
     count = len(checked.x)
     losses = np.concatenate([checked.reference, checked.candidates])
-    means = bootstrap.cell_means(losses)
     noise = bootstrap.estimate_noise(losses)
+    means = bootstrap.cell_means(losses)
     known = noise.known
     weights = np.ones(count)
     if known:

@@ -134,8 +134,8 @@ class Control:
 class Draws:
     """Resampled tuned losses [R, cells] and the winning setting [R, cells], for further questions.
 
-    `log_equivalent` [R, cells] is None without a reference law. Where nothing is known about noise
-    every row equals the observed losses.
+    Target losses are freed of the expected luck of the winner. `log_equivalent` [R, cells] is None
+    without a reference law. Where nothing is known about noise every row equals the observation.
     """
 
     target: np.ndarray

@@ -1,14 +1,19 @@
-"""Records of imagined sweeps with a known truth, as `results.jsonl` would hold them."""
+"""Records of imagined sweeps with a known truth, as results.jsonl would hold them.
 
+Tests and tools/calibrate_intervals.py ask the analysis for what went into them.
+"""
+
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-GENERIC_LOSS = 4.0
+GENERIC_LOSS = 4.0  # nats per token
 BEST_EPOCHS = 16.0
-BATCH_TOKENS = 4096
+_SEQUENCE_TOKENS = 128
+_STEPS = 512
 
 
 def law(target_tokens: float) -> float:
@@ -34,13 +39,13 @@ def record(
         "schedule.protocol": protocol,
         "schedule.replay_fraction": requested,
         "schedule.stage2_allocation": allocation,
-        "schedule.target_sequences": target_tokens // 128,
+        "schedule.target_sequences": target_tokens // _SEQUENCE_TOKENS,
         "schedule.target_epochs": target_epochs,
         "seed": seed,
     }
     name = f"{protocol} {replay_fraction} {target_tokens} {target_epochs} {seed}"
     return {
-        "id": f"{abs(hash((name, allocation))):016x}"[:16],
+        "id": hashlib.sha256(f"{name} {allocation}".encode()).hexdigest()[:16],
         "name": name,
         "overrides": overrides,
         "seed": seed,
@@ -49,7 +54,7 @@ def record(
         "allocation": {"requested": allocation, "realised": allocation},
         "target_tokens": target_tokens,
         "target_epochs": target_epochs,
-        "total_steps": 512,
+        "total_steps": _STEPS,
         "learning_rate": 3e-3,
         "weight_decay": 0.1,
         "losses": {"target": target_loss, "generic": generic_loss},
@@ -58,7 +63,7 @@ def record(
         "generic": "wiki",
         "curve": [
             {
-                "step": 512,
+                "step": _STEPS,
                 "target": target_loss,
                 "generic": generic_loss,
                 "train_target": target_loss - 0.5,
@@ -66,7 +71,7 @@ def record(
             }
         ],
         "boundary": None,
-        "config": {"schedule": {"learning_rate": {"peak": 3e-3}, "total_steps": 512}},
+        "config": {"schedule": {"learning_rate": {"peak": 3e-3}, "total_steps": _STEPS}},
         **changes,
     }
 
@@ -82,6 +87,7 @@ def sweep(
     noise: float = 0.01,
     shared: float = 0.02,
     epoch_penalty: float = 0.05,
+    baseline_penalty: float = 0.05,
     allocations: Sequence[float] = (1.0,),
     generic_gain: float = 0.6,
     draw: int = 0,
@@ -89,8 +95,8 @@ def sweep(
     """Reference runs (uniform) at `budgets`, and rho x epochs at `budget`, for every seed.
 
     A schedule with rho has the loss of `worth(rho)` times its budget on the true law; other epochs
-    than 16 cost `epoch_penalty` nats per factor of two; rho lowers generic loss by
-    `generic_gain * rho`.
+    than 16 cost `epoch_penalty` nats per factor of two, at rho = 0 `baseline_penalty`; rho lowers
+    generic loss by `generic_gain * rho`.
     """
     rng = np.random.default_rng(draw)
     luck = shared * rng.standard_normal(len(seeds))
@@ -120,7 +126,8 @@ def sweep(
     for alpha in allocations:
         for rho in replay_fractions:
             for count in epochs:
-                penalty = epoch_penalty * abs(math.log2(count / BEST_EPOCHS))
+                steepness = epoch_penalty if rho > 0 else baseline_penalty
+                penalty = steepness * abs(math.log2(count / BEST_EPOCHS))
                 add(
                     law(budget * worth(rho) * alpha**0.1) + penalty,
                     replay_fraction=rho,

@@ -1,0 +1,232 @@
+"""Recommendation, what to run next, and pilots for a large run."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from replay_jax.analysis.analyse import analyse
+from replay_jax.analysis.pilots import LargeRun, pilot_sweep, transfer
+from replay_jax.analysis.recommend import Recommendation, recommend
+from replay_jax.analysis.records import AnalysisConfig
+from replay_jax.analysis.simulate import record, sweep
+from replay_jax.errors import UserError
+
+CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)
+
+
+def helps(rho: float) -> float:
+    return 0.8 * math.exp(2 * rho - 2 * rho * rho)
+
+
+def hurts(rho: float) -> float:
+    return 0.8 * math.exp(-2 * rho)
+
+
+def advice(records: list[dict[str, Any]], **where: Any) -> Recommendation:
+    return recommend(analyse(records, CONFIG, resamples=400), **where)
+
+
+def test_clear_gain_is_recommended_with_all_fields():
+    found = advice(sweep(worth=helps, draw=2))
+    assert found.verdict == "replay helps"
+    assert found.replay_fraction.value == 0.5
+    assert 0.25 < found.replay_fraction.low < 0.5 < found.replay_fraction.high < 0.75
+    truth = helps(0.5) / helps(0)
+    assert found.multiplier.low < truth < found.multiplier.high
+    assert found.generic_cost.value == pytest.approx(-0.3, abs=0.03)
+    assert found.target_epochs == 16.0
+    assert "is worth 1." in found.sentence and "90 % interval" in found.sentence
+    assert f"saves {-found.generic_cost.value:.3f} nat of generic loss" in found.sentence
+    output = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert {
+        "replay_fraction",
+        "allocation",
+        "multiplier",
+        "generic_cost_nats",
+        "verdict",
+        "next_runs",
+    } <= set(output)
+    for name in ("replay_fraction", "multiplier"):
+        assert {"value", "low", "high"} <= set(output[name])
+    assert output["overrides"]["schedule.replay_fraction"] == 0.5
+    assert "seed" not in output["overrides"]
+
+
+def test_no_gain_and_no_evidence_are_told_apart():
+    worse = advice(sweep(worth=hurts))
+    assert worse.verdict == "replay does not help"
+    assert worse.replay_fraction.value == 0.0 and worse.multiplier.high < 1
+    unclear = advice(sweep(worth=lambda rho: 0.8, noise=0.05, draw=4))
+    assert unclear.verdict == "cannot tell"
+    assert "includes zero" in unclear.reasons[0]
+    assert unclear.sentence.startswith("Cannot tell")
+    assert unclear.replay_fraction.low < 0.25 and unclear.replay_fraction.high is None
+
+
+def test_false_alarms_are_as_rare_as_the_level_says():
+    wrong = 0
+    for draw in range(30):
+        found = advice(sweep(worth=lambda rho: 0.8, noise=0.03, seeds=(0, 1), draw=draw))
+        wrong += found.verdict == "replay helps"
+    assert wrong <= 5  # at most 5 % of 30 expected although the best of three is picked
+
+
+def test_one_seed_cannot_tell_and_asks_for_seeds_first():
+    found = advice(sweep(worth=helps, seeds=(0,)))
+    assert found.verdict == "cannot tell"
+    assert "noise between seeds is unknown" in found.reasons[0]
+    assert "seed 1" in found.next_runs[0].why
+    assert {run["seed"] for run in found.next_runs[0].runs} == {1}
+
+
+def test_a_baseline_still_improving_at_its_edge_cannot_be_beaten():
+    records = sweep(worth=helps, epochs=(2.0, 4.0), epoch_penalty=0.3)
+    found = advice(records)
+    assert found.verdict == "cannot tell"
+    assert "tune it further" in found.reasons[0]
+    tuning = [option for option in found.next_runs if option.narrows == "tuning"]
+    assert {run["schedule.target_epochs"] for option in tuning for run in option.runs} == {8.0}
+    assert found.next_runs[0] in tuning
+
+
+def test_best_at_the_largest_fraction_has_no_upper_end():
+    found = advice(sweep(worth=lambda rho: 0.8 * (1 + rho), replay_fractions=(0.0, 0.25, 0.5)))
+    assert found.replay_fraction.value == 0.5 and found.replay_fraction.high is None
+    assert "above 0.5" in found.replay_fraction.note
+    fractions = {
+        run["schedule.replay_fraction"]
+        for option in found.next_runs
+        if option.narrows == "replay_fraction"
+        for run in option.runs
+    }
+    assert max(fractions) > 0.5
+
+
+def test_next_seeds_say_how_much_they_narrow():
+    found = advice(sweep(worth=helps, seeds=(0, 1), noise=0.02))
+    option = next(o for o in found.next_runs if o.narrows == "multiplier")
+    assert 0.6 < option.width_ratio < 0.97
+    rhos = {run["schedule.replay_fraction"] for run in option.runs}
+    assert option.runs[0]["seed"] == 2
+    assert rhos == {0.0, 0.5} or rhos == {None}
+    more = advice(sweep(worth=helps, seeds=(0, 1, 2), noise=0.02))
+    width = [math.log(f.multiplier.high / f.multiplier.low) for f in (found, more)]
+    assert width[1] < width[0]
+
+
+def test_extrapolated_worth_asks_for_a_larger_budget():
+    found = advice(sweep(worth=lambda rho: 1 + 8 * rho * (1 - rho), budget=8192))
+    assert found.multiplier.extrapolated
+    assert "extrapolated" in found.sentence
+    option = next(o for o in found.next_runs if "reference budget" in o.why)
+    assert {run["schedule.target_sequences"] for run in option.runs} == {256}
+
+
+def test_allocation_is_recommended_where_it_was_swept():
+    found = advice(sweep(worth=helps, allocations=(0.25, 1.0), noise=0.002))
+    assert found.allocation.value == 1.0
+    assert found.allocation.low <= 1.0 <= found.allocation.high
+    flat = advice(sweep(worth=helps, allocations=(0.9, 1.0), noise=0.05))
+    assert flat.allocation.low == 0.9
+
+
+def test_budget_and_comparability_are_checked():
+    records = sweep(worth=helps)
+    assert advice(records, target_tokens=4096).target_tokens == 4096
+    with pytest.raises(UserError, match="it was at 4,096"):
+        advice(records, target_tokens=2048)
+    without = [r for r in records if r["replay_fraction"]["requested"] != 0.0]
+    with pytest.raises(UserError, match="no budget with runs both with and without replay"):
+        advice(without)
+
+
+def test_without_a_law_the_gain_decides():
+    found = advice(sweep(worth=helps, budgets=(1024, 4096)))
+    assert found.verdict == "replay helps" and found.multiplier is None
+    assert "changes target loss by -0.1" in found.sentence
+    assert any("no multiplier" in reason for reason in found.reasons)
+    assert found.to_json()["multiplier"] is None
+
+
+def test_constant_mixture_is_held_against_it():
+    found = advice(sweep(worth=helps))
+    assert any("beats a constant mixture" in reason for reason in found.reasons)
+    weak = advice(sweep(worth=lambda rho: 0.6 + 0.3 * rho))
+    assert any("is beaten by a constant mixture" in reason for reason in weak.reasons)
+
+
+LARGE = LargeRun(total_steps=4096, batch_size=1024, target_sequences=4096)
+
+
+def test_pilots_keep_share_epochs_and_target_batches():
+    pilots = pilot_sweep(
+        LARGE,
+        total_steps=4096,
+        batch_size=32,
+        replay_fractions=(0.5, 0.75),
+        target_epochs=(8.0, 16.0),
+        seeds=(0, 1),
+    )
+    assert len(pilots) == 3 * 2 * 2  # rho = 0 is added
+    for pilot in pilots:
+        rows = pilot["schedule.target_sequences"]
+        steps, batch = pilot["schedule.total_steps"], pilot["training.batch_size"]
+        assert rows * LARGE.total_steps * LARGE.batch_size == LARGE.target_sequences * steps * batch
+        assert rows / batch == LARGE.target_sequences / LARGE.batch_size  # f * steps, in batches
+    assert {p["schedule.replay_fraction"] for p in pilots} == {0.0, 0.5, 0.75}
+
+
+def test_pilots_that_cannot_match_are_refused_with_the_nearest():
+    odd = LargeRun(total_steps=1000, batch_size=128, target_sequences=125)
+    with pytest.raises(UserError, match="keep f = 1/1024; use a batch of"):
+        pilot_sweep(
+            odd,
+            total_steps=512,
+            batch_size=33,
+            replay_fractions=(0.5,),
+            target_epochs=(8.0,),
+            seeds=(0,),
+        )
+    with pytest.raises(UserError, match="fill 2 of the run"):
+        pilot_sweep(
+            LARGE,
+            total_steps=4096,
+            batch_size=32,
+            replay_fractions=(0.5,),
+            target_epochs=(2048.0,),
+            seeds=(0,),
+        )
+
+
+def with_sizes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for r in records:
+        r["config"]["training"] = {"batch_size": 32, "seq_len": 128}
+    return records
+
+
+def test_transfer_needs_matched_pilots_and_an_answer():
+    records = with_sizes(sweep(worth=helps))  # f = 4096 / (512 * 32 * 128) = 1/512
+    found = advice(records)
+    large = LargeRun(total_steps=512, batch_size=1024, target_sequences=1024)
+    overrides = transfer(found, large, records)
+    assert overrides["schedule.replay_fraction"] == 0.5
+    assert overrides["schedule.target_epochs"] == 16.0
+    assert overrides["schedule.target_sequences"] == 1024
+    with pytest.raises(UserError, match=r"f = 0.001953, the large run 0.0009766"):
+        transfer(found, LARGE, records)
+    with pytest.raises(UserError, match="cannot tell which"):
+        transfer(advice(with_sizes(sweep(worth=helps, seeds=(0,)))), large, records)
+
+
+def test_records_without_noise_do_not_break_anything():
+    exact = [
+        record(replay_fraction=rho, target_loss=4 - rho * (1 - rho), seed=seed)
+        for rho in (0.0, 0.5, 0.75)
+        for seed in (0, 1)
+    ]
+    found = recommend(analyse(exact, AnalysisConfig({"protocol": "uniform"}, (), 0.9)))
+    assert found.gain.value == pytest.approx(0.25)
+    assert np.isfinite([found.gain.low, found.gain.high]).all()
