@@ -20,13 +20,14 @@ from replay_jax.sweep.execution import ExecutionConfig
 from replay_jax.training.config import (
     CheckpointConfig,
     EvaluationConfig,
+    LoggingConfig,
     MeshConfig,
     OptimizerConfig,
     TrainingConfig,
 )
 
 # What may differ between two runs with one result: how a run is carried out and looked at.
-_NOT_IDENTITY = ("name", "data", "mesh", "checkpoint", "execution", "analysis")
+_NOT_IDENTITY = ("name", "data", "mesh", "checkpoint", "logging", "execution", "analysis")
 _NOT_IDENTITY_TRAINING = ("log_every", "evaluate_every")
 
 
@@ -46,6 +47,7 @@ class ExperimentConfig:
         evaluation: the fixed held-out sets.
         mesh: how devices share the work.
         checkpoint: periodic saves inside an edge.
+        logging: where metrics go besides the JSON lines.
         execution: processes and machines.
         analysis: which runs are the reference, what was tuned, the level of intervals.
     """
@@ -61,6 +63,7 @@ class ExperimentConfig:
     evaluation: EvaluationConfig
     mesh: MeshConfig
     checkpoint: CheckpointConfig
+    logging: LoggingConfig
     execution: ExecutionConfig
     analysis: AnalysisConfig
 

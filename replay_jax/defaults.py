@@ -122,6 +122,7 @@ def paper_config() -> ConfigDict:
             "evaluation": {"sequences": 10_240, "batch_size": 1024},
             "mesh": {"replica": 0, "fsdp": 0, "tensor": 1},
             "checkpoint": {"every": 128, "keep": 1},
+            "logging": {"tensorboard": True, "wandb_project": ""},
             "execution": local_execution(),
             "analysis": analysis({"protocol": "uniform"}),
         }

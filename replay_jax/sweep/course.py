@@ -18,7 +18,6 @@ from replay_jax.sweep.jobs import EdgeJob
 from replay_jax.sweep.store import Segment, WorkStore
 from replay_jax.sweep.trie import Node
 from replay_jax.training.checkpoint import Checkpointer
-from replay_jax.training.config import LoggingConfig
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.loop import Span
 from replay_jax.training.metrics import Meter, MetricsWriter, Progress, StepRecord, TimeSplit, Work
@@ -58,7 +57,7 @@ class Course:
         if jax.process_index() == 0 and "://" not in str(root):
             self._metrics = MetricsWriter(
                 Path(root) / "metrics" / self._job.stop.digest[:16],
-                LoggingConfig(),
+                self._job.config.logging,
                 run_id=self._job.stop.digest[:16],
                 start_step=self._job.start.step,
             )

@@ -128,8 +128,8 @@ class CheckpointConfig:
 class LoggingConfig:
     """Where metrics go besides the JSON lines: TensorBoard event files, a W&B project ("" none)."""
 
-    tensorboard: bool = False
-    wandb_project: str = ""
+    tensorboard: bool
+    wandb_project: str
 
 
 def nearest_divisor(number: int, wanted: int) -> int:
