@@ -83,7 +83,7 @@ def test_one_seed_cannot_tell_and_asks_for_seeds_first():
 
 
 def test_a_baseline_still_improving_at_its_edge_cannot_be_beaten():
-    records = sweep(worth=helps, epochs=(2.0, 4.0), epoch_penalty=0.3)
+    records = sweep(worth=helps, epochs=(2.0, 4.0), epoch_penalty=0.3, baseline_penalty=0.3)
     found = advice(records)
     assert found.verdict == "cannot tell"
     assert "tune it further" in found.reasons[0]

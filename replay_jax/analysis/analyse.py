@@ -176,8 +176,9 @@ def _setting(cell: Cell, index: int) -> SettingResult:
 def _baseline(cells: Sequence[Cell], index: int) -> tuple[int | None, str]:
     """The tuned cell without replay to compare with: (index or None, why not).
 
-    Same budget; same protocol and axes, except that a constant mixture may borrow another
-    protocol's. Of several allocations the largest: all target data at the end is the usual way.
+    Same budget; same protocol and axes, except that a constant mixture or free stages, which have
+    no baseline of their own, borrow another protocol's. Of several allocations the largest: all
+    target data at the end is the usual way.
     """
     own = cells[index].key
     found = [
@@ -190,7 +191,7 @@ def _baseline(cells: Sequence[Cell], index: int) -> tuple[int | None, str]:
     same = [
         i for i in found if (cells[i].key.protocol, cells[i].key.axes) == (own.protocol, own.axes)
     ]
-    if not same and own.protocol == "uniform":
+    if not same and own.protocol in ("uniform", "stages"):
         same = found
     if not same:
         return None, f"no run without replay to compare with ({describe(own)})"

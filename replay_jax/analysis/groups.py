@@ -45,8 +45,9 @@ _KEYED = frozenset(
 class CellKey:
     """What makes runs comparable but for tuning and seed.
 
-    replay_fraction and allocation are the requested values (realised where nothing was requested);
-    target_tokens is the unique budget; `axes` are further swept keys with their values as text.
+    replay_fraction and allocation are the requested values (realised where nothing was requested),
+    and 0 and 1 for a constant mixture, whose shares follow from its epochs; target_tokens is the
+    unique budget; `axes` are further swept keys with their values as text.
     """
 
     target: str
@@ -136,13 +137,14 @@ def _group_target(
     axes = _varying_axes(records, config)
     grouped: dict[tuple[CellKey, bool], dict[tuple[str, ...], list[Mapping[str, Any]]]] = {}
     for record in records:
+        constant = record["protocol"] == "uniform"
         key = CellKey(
             target=target,
             protocol=str(record["protocol"]),
             target_tokens=int(record["target_tokens"]),
             axes=tuple((axis, text(find(record, axis))) for axis in axes),
-            allocation=allocation(record),
-            replay_fraction=replay_fraction(record),
+            allocation=1.0 if constant else allocation(record),
+            replay_fraction=0.0 if constant else replay_fraction(record),
         )
         tuned = tuple(text(look_up(record, name)) for name in config.tuned)
         place = (key, matches(record, config.reference))
@@ -238,6 +240,8 @@ def _missing(cells: Sequence[Cell], seeds: tuple[int, ...]) -> tuple[str, ...]:
 def describe(key: CellKey) -> str:
     """A cell in words: protocol, replay fraction, allocation, budget and further axes."""
     axes = "".join(f", {name} {value}" for name, value in key.axes)
+    if key.protocol == "uniform":
+        return f"constant mixture, {key.target_tokens:,} target tokens{axes}"
     return (
         f"{key.protocol}, ρ = {key.replay_fraction:g}, α = {key.allocation:g}, "
         f"{key.target_tokens:,} target tokens{axes}"

@@ -14,6 +14,7 @@ GENERIC_LOSS = 4.0  # nats per token
 BEST_EPOCHS = 16.0
 _SEQUENCE_TOKENS = 128
 _STEPS = 512
+_RUN_TOKENS = 512 * 32 * _SEQUENCE_TOKENS
 
 
 def law(target_tokens: float) -> float:
@@ -38,7 +39,7 @@ def record(
     overrides = {
         "schedule.protocol": protocol,
         "schedule.replay_fraction": requested,
-        "schedule.stage2_allocation": allocation,
+        "schedule.stage2_allocation": None if protocol == "uniform" else allocation,
         "schedule.target_sequences": target_tokens // _SEQUENCE_TOKENS,
         "schedule.target_epochs": target_epochs,
         "seed": seed,
@@ -51,7 +52,10 @@ def record(
         "seed": seed,
         "protocol": protocol,
         "replay_fraction": {"requested": requested, "realised": replay_fraction},
-        "allocation": {"requested": allocation, "realised": allocation},
+        "allocation": {
+            "requested": None if protocol == "uniform" else allocation,
+            "realised": allocation,
+        },
         "target_tokens": target_tokens,
         "target_epochs": target_epochs,
         "total_steps": _STEPS,
@@ -119,7 +123,7 @@ def sweep(
             add(
                 law(tokens) + epoch_penalty * abs(math.log2(count / BEST_EPOCHS)),
                 protocol="uniform",
-                replay_fraction=0.97,
+                replay_fraction=1 - count * tokens / _RUN_TOKENS,
                 target_tokens=tokens,
                 target_epochs=count,
             )
