@@ -253,6 +253,61 @@ def test_a_tpu_program_is_costed_instruction_by_instruction():
     assert scatter.wire_bytes == 64 * 128 * 4 * 3 / 4
 
 
+OVERLAPPED = """HloModule step, is_scheduled=true
+%begin (a: bf16[256,512]) -> (bf16[256,512], bf16[1024,512], u32[]) {
+  %a = bf16[256,512]{1,0:T(8,128)(2,1)} parameter(0)
+  %g = bf16[1024,512]{1,0:T(8,128)(2,1)} all-gather(%a), channel_id=3, \
+replica_groups=mesh['x'=4] {'x'}, dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %c = (bf16[256,512]{1,0}, bf16[1024,512]{1,0}, u32[]) custom-call(%g), \
+custom_call_target="AsyncCollectiveStart"
+}
+%meanwhile (a: bf16[256,512], h: bf16[1024,512]) -> (bf16[64,256]) {
+  %a = bf16[256,512]{1,0:T(8,128)(2,1)} parameter(0)
+  %h = bf16[1024,512]{1,0:T(8,128)(2,1)} parameter(1)
+  %g = bf16[1024,512]{1,0:T(8,128)(2,1)} all-gather(%a), channel_id=3, \
+replica_groups=mesh['x'=4] {'x'}, dimensions={0}, frontend_attributes={chain_id="0"}
+  %x = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(2)
+  %y = bf16[128,256]{1,0:T(8,128)(2,1)} parameter(3)
+  %p = bf16[64,256]{1,0:T(8,128)(2,1)} convolution(%x, %y), dim_labels=bf_io->bf
+  ROOT %t = (bf16[64,256]{1,0}, bf16[256,512]{1,0}, bf16[1024,512]{1,0}) tuple(%p, %a, %g)
+}
+%end (a: bf16[256,512], h: bf16[1024,512]) -> bf16[1024,512] {
+  %a = bf16[256,512]{1,0:T(8,128)(2,1)} parameter(0)
+  %h = bf16[1024,512]{1,0:T(8,128)(2,1)} parameter(1)
+  %g = bf16[1024,512]{1,0:T(8,128)(2,1)} all-gather(%a), channel_id=3, \
+replica_groups=mesh['x'=4] {'x'}, dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %d = bf16[1024,512]{1,0} custom-call(%a, %h, %g), custom_call_target="AsyncCollectiveDone"
+}
+ENTRY %main (w: bf16[256,512], x: bf16[64,128], y: bf16[128,256]) -> bf16[1024,512] {
+  %w = bf16[256,512]{1,0:T(8,128)(2,1)} parameter(0)
+  %x = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(1)
+  %y = bf16[128,256]{1,0:T(8,128)(2,1)} parameter(2)
+  %s = (bf16[256,512]{1,0:T(8,128)(2,1)}, bf16[1024,512]{1,0:T(8,128)(2,1)}, u32[]) fusion(%w), \
+kind=kCustom, calls=%begin
+  %s0 = bf16[256,512]{1,0:T(8,128)(2,1)} get-tuple-element(%s), index=0
+  %s1 = bf16[1024,512]{1,0:T(8,128)(2,1)} get-tuple-element(%s), index=1
+  %m = (bf16[64,256]{1,0:T(8,128)(2,1)}, bf16[256,512]{1,0}, bf16[1024,512]{1,0}) \
+fusion(%s0, %s1, %x, %y), kind=kCustom, calls=%meanwhile
+  %m1 = bf16[256,512]{1,0:T(8,128)(2,1)} get-tuple-element(%m), index=1
+  %m2 = bf16[1024,512]{1,0:T(8,128)(2,1)} get-tuple-element(%m), index=2
+  ROOT %e = bf16[1024,512]{1,0:T(8,128)(2,1)} fusion(%m1, %m2), kind=kCustom, calls=%end
+}
+"""
+
+
+def test_a_collective_beside_compute_counts_once_and_can_hide():
+    """Start, work meanwhile and done each name the all-gather; it happens once."""
+    ops = {op.name: op for op in program_cost(parse_module(OVERLAPPED), devices=4).ops}
+    assert set(ops) == {"s", "m"}
+    (gather,) = ops["s"].collectives
+    assert gather.asynchronous and ops["s"].beside_compute
+    assert gather.wire_bytes == 3 * 256 * 512 * 2
+    assert ops["s"].hbm_bytes == (256 + 1024) * 512 * 2
+    assert ops["m"].collectives == () and not ops["m"].beside_compute
+    assert ops["m"].flops == 2 * 64 * 128 * 256
+    assert ops["m"].hbm_bytes == (64 * 128 + 128 * 256 + 64 * 256) * 2
+
+
 SPLASH = """HloModule attention
 ENTRY %main (q: bf16[2,8,4096,64], k: bf16[2,4,4096,64]) -> bf16[2,8,4096,64] {{
   %q = bf16[2,8,4096,64]{{3,2,1,0:T(8,128)(2,1)}} parameter(0)
