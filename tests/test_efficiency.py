@@ -61,6 +61,15 @@ def test_weights_move_the_fit_towards_the_trusted_point():
     assert even.loss(np.log(X[-1:]))[0, 0] > 2.1
 
 
+def test_only_falling_curves_compete():
+    valley = np.array([3.0, 2.0, 2.5, 2.9, 3.2, 3.4])
+    curves = laws.fit_power(np.log(X), valley[None], np.ones(6))
+    assert curves.slope[0] > 0 and curves.exponent[0] > 1
+    rising = laws.fit_power(np.log(X), (2 + 0.1 * X)[None], np.ones(6))
+    assert rising.slope[0] == 0
+    assert np.isnan(rising.log_equivalent(np.array([[2.5]]))[0, 0])
+
+
 def test_bounded_power_law_is_recovered_and_needs_its_ceiling():
     loss = 2.0 / (X**1.2 + 3.0) + 1.0
     fitted = laws.fit_bounded_power(np.log(X), loss[None], np.ones(6))

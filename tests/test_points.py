@@ -78,6 +78,19 @@ def test_published_degeneracy_and_extrapolation_are_said():
     assert "seed noise unknown" in found["notes"][0]
 
 
+@pytest.mark.parametrize(("spread", "well_posed"), [(0.002, True), (0.01, False)])
+def test_parameters_are_refused_where_the_offset_is_not_known(spread: float, well_posed: bool):
+    losses = [3.50, 3.31, 3.13, 2.96, 2.80]  # B = .08: C hangs on the third decimal
+    seeds = [[-spread, spread, 0.0], [spread, -spread, 0.0]]
+    rows = [[loss + e for e in seeds[i % 2]] for i, loss in enumerate(losses)]
+    law = fit_points({"reference": {"x": X, "loss": rows}}, resamples=100).to_json()["law"]
+    assert law["name"] == "power" and law["well_posed"] is well_posed
+    assert "standard error" in law["why"]
+    for key in "ABC":
+        assert (law[key] is not None) is well_posed
+    assert ("intervals" in law) is well_posed
+
+
 def test_result_is_json_and_deterministic():
     points = simulated(seeds=3, own=0.05, shared=0.05, draw=1)
     first = json.dumps(fit_points(points, resamples=200).to_json(), allow_nan=False)
@@ -155,9 +168,12 @@ def test_candidate_better_than_every_reference_is_marked():
 def test_non_monotone_reference_is_said_with_its_size():
     points = simulated(seeds=3, own=0.001, shared=0.0, draw=0)
     points["reference"]["loss"][2] = [loss + 0.3 for loss in points["reference"]["loss"][2]]
-    notes = fit_points(points, resamples=100).notes
-    assert any("rises from" in note and "beyond seed noise" in note for note in notes)
-    assert any("scatter" in note for note in notes)
+    result = fit_points(points, resamples=100)
+    assert any("rises from" in note and "beyond seed noise" in note for note in result.notes)
+    assert any("scatter" in note for note in result.notes)
+    smooth = fit_points(simulated(seeds=3, own=0.001, shared=0.0, draw=0), resamples=100)
+    widths = [r.ratios["a over b"].high - r.ratios["a over b"].low for r in (smooth, result)]
+    assert widths[1] > 10 * widths[0]  # the scatter of the points is drawn into the interval
 
 
 def test_null_is_a_missing_run():

@@ -66,6 +66,18 @@ def test_no_gain_and_no_evidence_are_told_apart():
     assert unclear.replay_fraction.low < 0.25 and unclear.replay_fraction.high is None
 
 
+def test_the_pick_of_several_bears_its_luck():
+    study = analyse(sweep(worth=lambda rho: 0.8, noise=0.03, draw=4), CONFIG, resamples=400)
+    found = recommend(study)
+    own = study.target().cells[found.best]
+    assert found.gain.low < own.gain.low - 0.005
+    assert found.multiplier.low < own.multiplier.low
+    assert found.gain.high == pytest.approx(own.gain.high)
+    clear = analyse(sweep(worth=lambda rho: helps(rho) ** 4, draw=4), CONFIG, resamples=400)
+    best = recommend(clear)
+    assert best.gain.low == pytest.approx(clear.target().cells[best.best].gain.low)
+
+
 def test_false_alarms_are_as_rare_as_the_level_says():
     wrong = 0
     for draw in range(30):
