@@ -24,7 +24,7 @@ from replay_jax.sweep.grid import chain, grid, zipped
 
 SEEDS = [1, 2]
 BATCH, SEQ_LEN, STEPS = 32, 128, 320
-PEAK = 3e-3
+PEAK, COOLDOWN = 1e-3, 0.05
 
 
 def get_config() -> ConfigDict:
@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.data.generic, config.data.target = "python_docs", "c_headers"
     config.model = model_sizes("128,352,2,4,4,1024")
     config.model.tied_embeddings = True
-    config.schedule = two_stage_schedule(STEPS, warmup_stable_decay(PEAK))
+    config.schedule = two_stage_schedule(STEPS, warmup_stable_decay(PEAK, COOLDOWN))
     config.schedule.target_sequences = BATCH
     config.schedule.target_epochs = 16.0
     config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
@@ -61,14 +61,14 @@ def sweep() -> list[dict]:
         "schedule.target_epochs",
     )
     reference = chain(
-        grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
-        grid({budget: [BATCH]}, {rho: [0.0]}, {epochs: [8.0, 16.0, 24.0]}),
-        grid({budget: [2 * BATCH]}, {rho: [0.0]}, {epochs: [8.0, 12.0, 16.0]}),
-        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [4.0, 8.0, 12.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [24.0, 32.0, 48.0]}),
+        grid({budget: [BATCH]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
+        grid({budget: [2 * BATCH]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0]}),
+        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [8.0, 12.0, 16.0]}),
     )
     replay = chain(
         grid({budget: [BATCH]}, {rho: [0.5, 0.75]}, {epochs: [8.0, 16.0, 24.0]}),
-        grid({budget: [2 * BATCH]}, {rho: [0.5, 0.75]}, {epochs: [4.0, 8.0]}),
+        grid({budget: [2 * BATCH]}, {rho: [0.5, 0.75]}, {epochs: [8.0, 12.0]}),
     )
     seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
     return grid(seeds, chain(reference, replay))

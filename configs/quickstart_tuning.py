@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from replay_jax.sweep.grid import chain, grid
 
-PEAKS = [1e-3, 3e-3, 6e-3]
+PEAKS = [5e-4, 1e-3, 3e-3]
 
 
 def get_config() -> ConfigDict:
@@ -33,10 +33,10 @@ def get_config() -> ConfigDict:
 
 
 def sweep() -> list[dict]:
-    """27 runs without replay, 6 with."""
+    """27 runs without replay, 9 with."""
     rho, epochs = "schedule.replay_fraction", "schedule.target_epochs"
     peak, decay = "schedule.learning_rate.peak", "schedule.learning_rate.decay_fraction"
     return chain(
-        grid({peak: PEAKS}, {decay: [0.1, 0.2, 0.5]}, {rho: [0.0]}, {epochs: [8.0, 16.0, 24.0]}),
-        grid({peak: PEAKS}, {decay: [0.1]}, {rho: [0.75]}, {epochs: [8.0, 16.0]}),
+        grid({peak: PEAKS}, {decay: [0.05, 0.1, 0.2]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
+        grid({peak: PEAKS}, {decay: [0.1]}, {rho: [0.75]}, {epochs: [8.0, 16.0, 24.0]}),
     )
