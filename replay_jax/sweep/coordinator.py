@@ -31,7 +31,8 @@ _RESULTS_SECONDS = 5.0
 class Executor(Protocol):
     """Whatever trains jobs: worker processes of this machine, or a Ray cluster."""
 
-    slots: int
+    slots: int  # jobs that may be submitted at once
+    workers: int  # jobs that are trained side by side
 
     def submit(
         self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None
@@ -78,7 +79,6 @@ class Coordinator:
         self._board = ProgressBoard(plan)
         self._losses: dict[int, int] = {}
         self._failures: dict[int, str] = {}
-        self._lost: set[int] = set()
         saved = store.saved_states().items()
         self._kept = {digest for digest, step in saved if plan.passes(digest, step)}
         self._results_at = 0.0
@@ -114,7 +114,7 @@ class Coordinator:
             f"{self._plan.runs[number].name} ({self._plan.runs[number].id}): {reason}"
             for number, reason in sorted(self._failures.items())
         ]
-        return Outcome(finished, tuple(lines), self._executor.slots)
+        return Outcome(finished, tuple(lines), self._executor.workers)
 
     def _begin_jobs(self) -> None:
         while not self.interrupted and len(self._scheduler.running) < self._executor.slots:
@@ -140,7 +140,6 @@ class Coordinator:
                 self._fail(edge, reason, details)
             case Lost(edge, reason):
                 self._board.end(edge, None)
-                self._lost.add(edge)
                 self._losses[edge] = self._losses.get(edge, 0) + 1
                 if self._losses[edge] < _MOST_LOSSES:
                     self._view.say(f"{reason}; trying again from the last checkpoint")
@@ -152,8 +151,7 @@ class Coordinator:
         task = self._scheduler.finish(edge)
         if task.save:
             self._kept.add(task.stop.digest)
-        if edge in self._lost:
-            self._kept |= self._saved_inside(task)
+        self._kept |= self._saved_inside(task)
         for number in task.ending:
             reason = settle(self._plan, number, self._store)
             if reason is not None:

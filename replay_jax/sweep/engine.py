@@ -32,6 +32,7 @@ from replay_jax.sweep.workers import (
     choose_workers,
     local_platform,
     machine_memory,
+    ray_choice,
     usable_cores,
 )
 from replay_jax.training.loop import Profile
@@ -79,11 +80,11 @@ def run_sweep(
 def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:
     """How edges are spread; the threads of a working directory stay what they were."""
     execution = plan.runs[0].config.execution
-    if execution.executor == "ray":
-        return WorkerChoice(0, execution.threads, "")
     known = store.common()
     if not execution.threads and "threads" in known:
         execution = dataclasses.replace(execution, threads=known["threads"])
+    if execution.executor == "ray":
+        return ray_choice(execution)
     choice = choose_workers(
         execution,
         platform=local_platform(),
@@ -119,7 +120,7 @@ def _executor(
     # Ray is an extra, and slow to import.
     from replay_jax.sweep.ray_tasks import RayTasks
 
-    return RayTasks(store.root, execution, address=ray_address)
+    return RayTasks(store.root, execution, threads=choice.threads, address=ray_address)
 
 
 def _profile(store: WorkStore, steps: tuple[int, int] | None) -> Profile | None:

@@ -1,6 +1,7 @@
 """Where and how a sweep's edges are trained; nothing here changes what a run is."""
 
 import dataclasses
+import re
 
 from replay_jax.errors import UserError
 
@@ -20,8 +21,8 @@ class ExecutionConfig:
             working directory continues from them; otherwise each is dropped after its last use.
         ray_resources: what one edge needs on a Ray cluster, such as (("TPU", 4.0),); "CPU" and
             "GPU" are Ray's own names, others are custom resources.
-        ray_slice: accelerator type of the TPU slice that one edge occupies, such as "v4-128", or
-            None where an edge fits one host.
+        ray_slice: TPU slice that one edge occupies, such as "v4:4x4x4", or None where an edge fits
+            one host.
     """
 
     executor: str
@@ -42,5 +43,7 @@ class ExecutionConfig:
         for name, amount in self.ray_resources:
             if amount <= 0:
                 raise UserError(f"ray_resources['{name}'] must be positive, not {amount}")
+        if self.ray_slice is not None and not re.fullmatch(r"\w+:\d+(x\d+)+", self.ray_slice):
+            raise UserError(f"ray_slice must look like 'v4:4x4x4', not '{self.ray_slice}'")
         if len({name for name, _ in self.ray_resources}) < len(self.ray_resources):
             raise UserError(f"ray_resources names a resource twice: {self.ray_resources}")

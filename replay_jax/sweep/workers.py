@@ -11,6 +11,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from etils import epath
+
 from replay_jax.sweep.execution import ExecutionConfig
 from replay_jax.sweep.jobs import EdgeJob
 from replay_jax.sweep.messages import Advanced, Lost, Message, Started
@@ -74,6 +76,15 @@ def choose_workers(
     return WorkerChoice(workers, threads, reason)
 
 
+def ray_choice(execution: ExecutionConfig) -> WorkerChoice:
+    """Threads of an edge on a Ray cluster: on CPU as many as it asks CPUs for, else one."""
+    asked = dict(execution.ray_resources)
+    if "GPU" in asked or "TPU" in asked or execution.ray_slice is not None:
+        return WorkerChoice(0, 0, "as Ray places them")
+    cpus = int(asked["CPU"]) if "CPU" in asked else 1
+    return WorkerChoice(0, execution.threads or max(1, cpus), "as Ray places them")
+
+
 def local_platform() -> str:
     """The platform that JAX will use here, found out without starting it in this process.
 
@@ -118,7 +129,7 @@ class LocalWorkers:
     """
 
     def __init__(self, root: Path, choice: WorkerChoice, *, lock_fd: int) -> None:
-        self.slots = choice.workers
+        self.slots = self.workers = choice.workers
         self._root, self._threads, self._lock_fd = root, choice.threads, lock_fd
         self._workers: list[_Worker] = []
         self._news: list[Message] = []
@@ -177,6 +188,8 @@ class LocalWorkers:
         ours, theirs = Pipe()
         log = self._root / "workers" / f"{len(self._workers)}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        settings = jax_settings(self._root, self._threads)
+        threads = {"NPROC": settings["NPROC"]} if self._threads else {}
         arguments = (str(theirs.fileno()), str(self._root), str(os.getpid()))
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -186,7 +199,8 @@ class LocalWorkers:
                 stderr=file,
                 # The lock is inherited: it is free only when the last worker is gone.
                 pass_fds=(theirs.fileno(), self._lock_fd),
-                env=worker_environment(self._root, self._threads),
+                # What the user set goes before, but for the threads, which decide the bits.
+                env={**settings, **os.environ, **threads},
             )
         theirs.close()
         worker = _Worker(process, ours, log)
@@ -208,18 +222,15 @@ class LocalWorkers:
         return [Lost(worker.edge, f"worker process {worker.process.pid} {how}")]
 
 
-def worker_environment(root: Path, threads: int) -> dict[str, str]:
-    """What XLA and JAX read when a worker starts: threads, and where compiled programs are shared.
+def jax_settings(root: epath.PathLike, threads: int) -> dict[str, str]:
+    """What XLA and JAX read when a process starts: threads, and where compiled programs are shared.
 
     NPROC is what XLA sizes the CPU client's thread pools by (xla/pjrt/utils.cc); measured with
     jaxlib 0.10.2, it gives the same bits as binding the process to that many cores, without
     keeping the system from moving it.
     """
-    environment = {
-        "JAX_COMPILATION_CACHE_DIR": str(root / "compilation"),
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": str(epath.Path(root) / "compilation"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        **os.environ,
     }
-    if threads:
-        environment["NPROC"] = str(threads)
-    return environment
+    return {**settings, "NPROC": str(threads)} if threads else settings
