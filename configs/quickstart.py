@@ -22,7 +22,7 @@ from replay_jax.defaults import (
 )
 from replay_jax.sweep.grid import chain, grid, zipped
 
-SEEDS = [1, 2]
+SEEDS = [1, 2, 3]
 BATCH, SEQ_LEN, STEPS = 32, 128, 320
 PEAK, COOLDOWN = 1e-3, 0.05
 
@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
 
 
 def sweep() -> list[dict]:
-    """Epochs tuned in every cell; the reference has two budgets more than the candidates."""
+    """Epochs tuned in every cell; the reference has two budgets more than the replay runs."""
     rho, budget, epochs = (
         "schedule.replay_fraction",
         "schedule.target_sequences",
@@ -64,11 +64,12 @@ def sweep() -> list[dict]:
         grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [24.0, 32.0, 48.0]}),
         grid({budget: [BATCH]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
         grid({budget: [2 * BATCH]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0]}),
-        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [8.0, 12.0, 16.0]}),
+        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [8.0, 12.0]}),
     )
     replay = chain(
-        grid({budget: [BATCH]}, {rho: [0.5, 0.75]}, {epochs: [8.0, 16.0, 24.0]}),
-        grid({budget: [2 * BATCH]}, {rho: [0.5, 0.75]}, {epochs: [8.0, 12.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.5, 0.75]}, {epochs: [24.0, 32.0]}),
+        grid({budget: [BATCH]}, {rho: [0.5]}, {epochs: [16.0, 24.0]}),
+        grid({budget: [BATCH]}, {rho: [0.75]}, {epochs: [16.0, 24.0, 32.0]}),
     )
     seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
     return grid(seeds, chain(reference, replay))
