@@ -16,6 +16,7 @@ holder of the folder's lock and its workers write; anyone may read at any time.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -56,7 +57,9 @@ class WorkStore:
     """The facts of one working directory; see the module for what is where."""
 
     def __init__(self, root: epath.PathLike) -> None:
-        self.root = epath.Path(root)
+        # Orbax takes absolute paths only, and workers may stand elsewhere.
+        place = os.fspath(root)
+        self.root = epath.Path(place if "://" in place else os.path.abspath(place))
 
     def create(self, common: Mapping[str, Any]) -> dict[str, Any]:
         """Make the folder, or check that it is one of ours; returns what its results share.
