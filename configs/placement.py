@@ -1,0 +1,40 @@
+"""Does it matter where stage-1 target rows lie: the paper's spacing or the aligned one?
+
+The quickstart's model and data with half of the target rows in stage 1 (alpha = .5), rho in
+{0, .5, .75}, both placements, paired seeds. Result: experiments/placement/README.md.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from replay_jax.sweep.grid import grid, zipped
+
+SEEDS = [1, 2, 3]
+REPLAY_FRACTIONS = [0.0, 0.5, 0.75]
+
+
+def get_config() -> ConfigDict:
+    """The quickstart's own configuration at alpha = .5."""
+    path = Path(__file__).with_name("quickstart.py")
+    spec = importlib.util.spec_from_file_location("quickstart", path)
+    assert spec is not None and spec.loader is not None
+    quickstart = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(quickstart)
+    config = quickstart.get_config()
+    config.schedule.stage2_allocation = 0.5
+    config.schedule.target_epochs = 24.0
+    return config
+
+
+def sweep() -> list[dict]:
+    """18 runs: seed x placement x rho."""
+    placements = zipped(
+        {
+            "schedule.placement": ["paper", "aligned"],
+            "schedule.aligned_replay_fraction": [None, max(REPLAY_FRACTIONS)],
+        }
+    )
+    seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
+    return grid(seeds, placements, {"schedule.replay_fraction": REPLAY_FRACTIONS})
