@@ -1,5 +1,6 @@
 """Edges on a Ray cluster of two nodes, one of which is lost in mid-sweep."""
 
+import json
 import threading
 
 import pytest
@@ -8,8 +9,15 @@ from tiny_sweep import make_study, results_of, use_one_device
 
 from replay_jax.sweep.engine import run_sweep
 from replay_jax.sweep.grid import grid
+from replay_jax.sweep.jobs import make_job
+from replay_jax.sweep.messages import Ended
+from replay_jax.sweep.results import build_result
+from replay_jax.sweep.store import WorkStore
+from replay_jax.sweep.workers import jax_settings
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'replay-jax[ray]'")
+
+from replay_jax.sweep.ray_edges import Board, train_on_hosts  # noqa: E402
 
 SWEEP = grid({"seed": [0, 1]}, {"schedule.replay_fraction": [0.0, 0.5]})
 LONG = {"schedule__total_steps": 60, "schedule__target_epochs": 10.0, "checkpoint__every": 5}
@@ -63,3 +71,31 @@ def test_losing_a_node_in_mid_sweep_changes_nothing(study, cluster, tmp_path):
     assert lost.is_set() and outcome.failures == () and outcome.workers == 2
     assert results_of(tmp_path / "ray") == results_of(tmp_path / "local")
     assert list((tmp_path / "ray" / "states").iterdir()) == []
+
+
+def test_the_hosts_of_an_edge_form_one_jax_cluster(study, cluster, tmp_path):
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    ray.init(
+        address=cluster.address,
+        runtime_env={"env_vars": jax_settings(tmp_path, 1)},
+        log_to_driver=False,
+    )
+    plan = study.plan([{"mesh.replica": 2, "seed": 0}], tmp_path)
+    store = WorkStore(tmp_path)
+    store.create({})
+    job = make_job(plan, plan.tasks[0], store=store, stores=study.stores)
+    group = ray.util.placement_group([{"CPU": 1}] * 2, strategy="STRICT_SPREAD")
+    ray.get(group.ready())
+    board = ray.remote(Board).options(num_cpus=0).remote()
+    end = train_on_hosts(str(tmp_path), 0, job, None, board, group=group, hosts=2)
+    assert end == Ended(0, 12, True)
+    # Both hosts counted their half of every batch, and together what was planned.
+    (first, *_) = store.history(job.stop)
+    assert [span["host_index"] for span in first.realised] == [0, 1]
+    record = build_result(plan, 0, store=store)
+    study.train([{"seed": 0}], tmp_path / "local")
+    (alone,) = results_of(tmp_path / "local").values()
+    assert json.loads(json.dumps(record["ledger"])) == alone["ledger"]
+    # Two devices add in another order than one.
+    assert record["losses"] == pytest.approx(alone["losses"], rel=1e-5)

@@ -40,7 +40,10 @@ class ProgramCache:
         def build() -> Mesh:
             devices = jax.devices()
             choice = choose_mesh(
-                config, model, devices=len(devices), device_bytes=_device_bytes(devices[0])
+                config,
+                model,
+                devices=len(devices),
+                device_bytes=_device_bytes(jax.local_devices()[0]),
             )
             return make_mesh(choice.config, devices)
 

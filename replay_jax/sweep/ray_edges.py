@@ -112,7 +112,14 @@ def train_on_hosts(
             actor.train.remote(root, edge, job, profile, board, coordinator, hosts, rank)
             for rank, actor in enumerate(actors)
         ]
-        return ray.get(ends)[0]
+        # If one host fails, the others wait for it in vain: the first to end says why.
+        waiting = list(ends)
+        while waiting:
+            (first, *_), waiting = ray.wait(waiting, num_returns=1)
+            end: Ended | Failed = ray.get(first)
+            if isinstance(end, Failed):
+                break
+        return end
     finally:
         for actor in actors:
             ray.kill(actor)
