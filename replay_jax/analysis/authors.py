@@ -1,7 +1,9 @@
 """The authors' own reference fit, kept to reproduce their published ratios."""
 
+import warnings
+
 import numpy as np
-from scipy.optimize import curve_fit
+from scipy.optimize import OptimizeWarning, curve_fit
 
 from replay_jax.analysis.laws import PowerCurves
 from replay_jax.errors import UserError
@@ -18,9 +20,12 @@ def fit_authors_recipe(x: np.ndarray, loss: np.ndarray) -> PowerCurves:
       UserError: the search failed, or ended on a curve that does not fall with x.
     """
     try:
-        (a, b, c), _ = curve_fit(
-            lambda x, a, b, c: a / x**b + c, x, loss, p0=(0.1, 0.2, 2.0), maxfev=10_000
-        )
+        with warnings.catch_warnings():
+            # The covariance, which is not used, cannot be estimated in a flat valley.
+            warnings.simplefilter("ignore", OptimizeWarning)
+            (a, b, c), _ = curve_fit(
+                lambda x, a, b, c: a / x**b + c, x, loss, p0=(0.1, 0.2, 2.0), maxfev=10_000
+            )
     except RuntimeError as error:
         raise UserError(f"the authors' recipe found no fit ({error}); use our own law") from error
     if a * b <= 0 or b <= 0:
