@@ -19,8 +19,10 @@ from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.collectives import Collectives
 from replay_jax.model.placement import Placement
 
-# Bytes of float32 logits up to which one device takes all its positions at once.
+# Bytes of logits up to which one device takes all its positions at once.
 LOGIT_BYTES = 512 * 2**20
+# exp(this) times any vocabulary is finite in float32; a token's loss is not told apart beyond it.
+LARGEST_GAP = 75.0
 
 
 def chunk_positions(config: ModelConfig, *, rows: int, seq_len: int, vocab_shards: int = 1) -> int:
@@ -28,9 +30,12 @@ def chunk_positions(config: ModelConfig, *, rows: int, seq_len: int, vocab_shard
 
     `rows` are the sequences on one device and `vocab_shards` the devices that share the
     vocabulary. `config.loss_chunk` decides unless it is 0; then it is the most positions whose
-    float32 logits fit into LOGIT_BYTES: too small a chunk costs more than it saves.
+    logits, in the dtype of the computation, fit into LOGIT_BYTES: too small a chunk costs more
+    than it saves.
     """
-    per_position = 4 * rows * config.vocab_size / vocab_shards
+    per_position = (
+        jnp.dtype(config.compute_dtype).itemsize * rows * config.vocab_size / vocab_shards
+    )
     wanted = config.loss_chunk or max(1, int(LOGIT_BYTES / per_position))
     return max(c for c in range(1, seq_len + 1) if seq_len % c == 0 and c <= max(1, wanted))
 
@@ -126,7 +131,9 @@ def _weighted_loss_forward(
     weights_BL: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array | None, jax.Array | None]]:
     nats_BL, total, dx_BLD, dhead_DV = _sums(settings, True, x_BLD, head_DV, labels_BL, weights_BL)
-    return (total, nats_BL), (dx_BLD, dhead_DV)
+    # The head's gradient is summed over the mesh before the layers' backward pass starts, which
+    # would otherwise hold every device's unsummed copy of the whole matrix to its end.
+    return (total, nats_BL), jax.lax.optimization_barrier((dx_BLD, dhead_DV))
 
 
 def _weighted_loss_backward(
@@ -194,18 +201,32 @@ def _chunk_losses(
 ) -> _Chunk:
     """Compute the logits of one chunk in float32 and each token's loss in nats."""
     x_ND = x_BCD.reshape(-1, x_BCD.shape[-1])
-    logits_NV = jnp.matmul(x_ND, head_DV, preferred_element_type=jnp.float32)
-    most_N = jax.lax.stop_gradient(jnp.max(logits_NV, axis=-1))
     labels_N = labels_BC.reshape(-1)
     if vocab_axis is not None:
-        most_N = jax.lax.stop_gradient(jax.lax.pmax(most_N, vocab_axis))
         labels_N = labels_N - jax.lax.axis_index(vocab_axis) * head_DV.shape[1]
-    powers_NV = jnp.exp(logits_NV - most_N[:, None])
+    logits_NV = jnp.matmul(x_ND, head_DV, preferred_element_type=jnp.float32)
+
+    def from_most(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
+        most_N = jnp.max(logits_NV, axis=-1)
+        most_N = jax.lax.pmax(most_N, vocab_axis) if vocab_axis else most_N
+        return jnp.exp(logits_NV - most_N[:, None]), most_N, _at_labels(logits_NV, labels_N)
+
+    def from_label(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
+        label_N = _label_logits(x_ND, head_DV, labels_N)
+        whole_N = jax.lax.psum(label_N, vocab_axis) if vocab_axis else label_N
+        gap_NV = jnp.minimum(logits_NV - whole_N[:, None], LARGEST_GAP)
+        return jnp.exp(gap_NV), whole_N, label_N
+
+    # The label's own logit is known before the product and never underflows the sum, so that a
+    # TPU forms powers and sums in the product itself and the logits never reach its memory.
+    powers_NV, from_N, label_N = jax.lax.platform_dependent(
+        logits_NV, x_ND, head_DV, labels_N, cpu=from_most, default=from_label
+    )
     sum_N = jnp.sum(powers_NV, axis=-1)
-    label_N = _at_labels(logits_NV, labels_N)
     if vocab_axis is not None:
         sum_N, label_N = jax.lax.psum((sum_N, label_N), vocab_axis)
-    lse_N = jnp.log(sum_N) + most_N
+    lse_N = jnp.log(sum_N) + from_N
+    powers_NV = powers_NV.astype(x_BCD.dtype)
     return _Chunk(powers_NV, sum_N, lse_N, lse_N - label_N, labels_N)
 
 
@@ -219,13 +240,12 @@ def _gradients(
     which saves a walk over the logits.
     """
     pull_N = 1.0 + 2.0 * z_loss * chunk.lse_N
-    powers_NV = _minus_at_labels(chunk.powers_NV, chunk.labels_N, chunk.sum_N / pull_N)
-    powers_NV = powers_NV.astype(x_BCD.dtype)
+    for_x_NV, for_head_NV = _minus_at_labels(chunk.powers_NV, chunk.labels_N, chunk.sum_N / pull_N)
     factor_N1 = (weights_N * pull_N / chunk.sum_N)[:, None]
     x_ND = x_BCD.reshape(-1, x_BCD.shape[-1])
     scaled_ND = (x_ND * factor_N1).astype(x_BCD.dtype)
-    dx_ND = jnp.matmul(powers_NV, kernel_DV.T, preferred_element_type=jnp.float32) * factor_N1
-    return dx_ND, jnp.matmul(scaled_ND.T, powers_NV, preferred_element_type=jnp.float32)
+    dx_ND = jnp.matmul(for_x_NV, kernel_DV.T, preferred_element_type=jnp.float32) * factor_N1
+    return dx_ND, jnp.matmul(scaled_ND.T, for_head_NV, preferred_element_type=jnp.float32)
 
 
 def _at_labels(logits_NV: jax.Array, labels_N: jax.Array) -> jax.Array:
@@ -245,17 +265,43 @@ def _at_labels(logits_NV: jax.Array, labels_N: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(logits_NV, labels_N, cpu=gather, default=mask)
 
 
-def _minus_at_labels(powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array) -> jax.Array:
-    """Subtract an amount from each row at its label, where that lies in this part."""
+def _label_logits(x_ND: jax.Array, head_DV: jax.Array, labels_N: jax.Array) -> jax.Array:
+    """Each row's logit at its label from the head's column; 0 where another part has it."""
+    inside_N = (labels_N >= 0) & (labels_N < head_DV.shape[1])
+    places_N = jnp.clip(labels_N, 0, head_DV.shape[1] - 1)
+    columns_ND = jnp.take(head_DV.T, places_N, axis=0).astype(jnp.float32)
+    return jnp.where(inside_N, jnp.sum(x_ND.astype(jnp.float32) * columns_ND, axis=-1), 0.0)
 
-    def scatter(powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array) -> jax.Array:
+
+def _minus_at_labels(
+    powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Subtract an amount from each row at its label, where that lies in this part.
+
+    The result comes twice, once for each product that reads it.
+    """
+
+    def scatter(
+        powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         rows_N = jnp.arange(labels_N.shape[0])
         # A negative index would count from the end; one past the end is dropped.
         places_N = jnp.where(labels_N < 0, powers_NV.shape[1], labels_N)
-        return powers_NV.at[rows_N, places_N].add(-amount_N, mode="drop", unique_indices=True)
+        less = (-amount_N).astype(powers_NV.dtype)
+        less_NV = powers_NV.at[rows_N, places_N].add(less, mode="drop", unique_indices=True)
+        return less_NV, less_NV
 
-    def mask(powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array) -> jax.Array:
-        return powers_NV - jnp.where(_hits(powers_NV, labels_N), amount_N[:, None], 0.0)
+    def mask(
+        powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        def less(powers_NV: jax.Array) -> jax.Array:
+            hits_NV = _hits(powers_NV, labels_N)
+            less_NV = powers_NV.astype(jnp.float32) - jnp.where(hits_NV, amount_N[:, None], 0.0)
+            return less_NV.astype(powers_NV.dtype)
+
+        # Behind the barrier the two are not seen to be equal, so each is formed within its
+        # product, where it is free, and neither is written to memory.
+        return less(powers_NV), less(jax.lax.optimization_barrier(powers_NV))
 
     return jax.lax.platform_dependent(powers_NV, labels_N, amount_N, cpu=scatter, default=mask)
 

@@ -22,7 +22,9 @@ from replay_jax.model.placement import Placement
 
 # Every name a parameter or an activation uses; the sharding table must have a rule for each.
 PARAMETER_AXES = ("vocab", "embed", "mlp", "heads", "kv_heads", "head_dim", "norm", "layers")
-ACTIVATION_AXES = ("batch", "length", "activation_embed", "activation_mlp", "activation_heads")
+ACTIVATION_AXES = (
+    "batch", "lookup_batch", "length", "activation_embed", "activation_mlp", "activation_heads",
+)  # fmt: skip
 LOGICAL_AXES = PARAMETER_AXES + ACTIVATION_AXES
 
 Params = Mapping[str, Any]
@@ -50,6 +52,9 @@ class Transformer(nn.Module):
                 self, "head", normal, ("embed", "vocab"), (config.embed_dim, config.vocab_size)
             )
         x_BLD = jnp.take(embedding_VD, inputs_BL, axis=0).astype(config.compute_dtype)
+        # Every device looks up its own columns for all rows of its replica, so the gradient of
+        # the table is formed where it is kept and never whole.
+        x_BLD = _constrain(x_BLD, "lookup_batch", "length", "embed")
         x_BLD = _constrain(x_BLD, "batch", "length", "activation_embed")
         rope = rope_tables(config.rope, config.head_dim, inputs_BL.shape[1])
         x_BLD = self._layers(x_BLD, rope, segments_BL)

@@ -25,6 +25,7 @@ BATCH_AXES = ("replica", "fsdp")
 # over fsdp along embed and over tensor along heads, mlp and vocab (Megatron, arXiv 1909.08053).
 LOGICAL_AXIS_RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("batch", BATCH_AXES),
+    ("lookup_batch", "replica"),
     ("length", None),
     ("activation_embed", None),
     ("activation_mlp", "tensor"),
@@ -60,8 +61,9 @@ def choose_mesh(
     """Decide the axes that `config` leaves open for a number of devices of `device_bytes` memory.
 
     Small models are replicated, as that needs one collective per step; a model whose parameters,
-    moments and gradients would fill more than REPLICATED_SHARE of a device is split over fsdp,
-    as far as its embedding divides. Raises UserError if the axes do not multiply to `devices`.
+    moments and gradients would fill more than REPLICATED_SHARE of a device is split over fsdp, no
+    further than that needs and its embedding divides. Raises UserError if the axes do not multiply
+    to `devices`.
     """
     if devices % config.tensor:
         raise UserError(
@@ -249,8 +251,11 @@ def _replicate_or_split(
     limit = f"{REPLICATED_SHARE:.0%} of a device's {device_bytes / 2**30:.1f} GiB"
     if need <= REPLICATED_SHARE * device_bytes:
         return MeshConfig(left, 1, config.tensor), f"replicated: {share} are within {limit}"
-    ways = max(d for d in range(1, left + 1) if left % d == 0 and model.embed_dim % d == 0)
+    ways = [d for d in range(1, left + 1) if left % d == 0 and model.embed_dim % d == 0]
+    # The fewest that bring the state within the limit: a larger group sends more, and over all
+    # of a torus the TPU compiler has no all-gather for it (docs/performance_tpu.md).
+    enough = next((d for d in ways if need / d <= REPLICATED_SHARE * device_bytes), ways[-1])
     return (
-        MeshConfig(left // ways, ways, config.tensor),
-        f"split over fsdp {ways}: {share} exceed {limit}",
+        MeshConfig(left // enough, enough, config.tensor),
+        f"split over fsdp {enough}: {share} exceed {limit}",
     )
