@@ -41,7 +41,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{len(sweep)} runs, {len(plan.edges)} edges, {plan.steps_naive:,} steps planned as "
-        f"{plan.steps_planned:,}: {seconds:.1f} s (CPU {cpu:.1f} s), peak {peak:.2f} GiB, JSON {size / 1e6:.1f} MB"
+        f"{plan.steps_planned:,}: {seconds:.1f} s (CPU {cpu:.1f} s), peak {peak:.2f} GiB, "
+        f"JSON {size / 1e6:.1f} MB"
     )
 
 
