@@ -70,7 +70,7 @@ def _more_seeds(found: TargetStudy, cells: Sequence[int], whose: str) -> NextRun
         why=f"seed {seed} for {whose}" + ("" if known else ": noise between seeds is unknown"),
         narrows="multiplier",
         width_ratio=_width_ratio(found, cells) if known and cells else None,
-        runs=tuple({**found.cells[i].chosen.overrides, "seed": seed} for i in dict.fromkeys(cells)),
+        runs=tuple(_seeded(found.cells[i].chosen.overrides, seed) for i in dict.fromkeys(cells)),
     )
 
 
@@ -138,7 +138,13 @@ def _with_seeds(
     found: TargetStudy, cell: CellResult, changes: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], ...]:
     """The cell's best setting with changes, once for every seed of the study."""
-    return tuple({**cell.chosen.overrides, **changes, "seed": seed} for seed in found.seeds)
+    return tuple(_seeded({**cell.chosen.overrides, **changes}, seed) for seed in found.seeds)
+
+
+def _seeded(overrides: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """Overrides of one more seed; a data seed that the sweep varies goes with the model's."""
+    follows = {"data_seed": seed} if "data_seed" in overrides else {}
+    return {**overrides, "seed": seed, **follows}
 
 
 def _beyond(cell: CellResult) -> list[tuple[str, float]]:
