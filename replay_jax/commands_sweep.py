@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     with clock.phase("plan"):
         planned = plan_sweep(experiments, stores=stores, workdir=workdir)
         print_plan(planned, console)
+    remember_recipe(workdir, name=recipe.name, question=recipe.question, plan=planned.to_json())
     with clock.phase("sweep"):
         outcome = run_sweep(
             planned,
@@ -76,7 +77,6 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
             profile_steps=_steps(arguments.profile_steps),
             console=console,
         )
-    remember_recipe(workdir, name=recipe.name, question=recipe.question, plan=planned.to_json())
     remember_session(workdir, clock.seconds, workers=outcome.workers)
     for line in outcome.failures:
         print(f"failed: {line}")

@@ -20,6 +20,7 @@ from replay_jax.analysis.study import Study
 from replay_jax.analysis.terminal import terminal_table
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
+from replay_jax.sweep.facts import read_fact, write_fact
 from replay_jax.sweep.status import sweep_status
 
 # Beside the sweep's own facts: what was asked in words, and the wall time of every `run`.
@@ -35,9 +36,7 @@ def remember_recipe(workdir: Path, *, name: str, question: str, plan: Mapping[st
         "steps_alone": plan["steps_naive"],
         "steps_planned": plan["steps_planned"],
     }
-    temporary = workdir / f"{_RECIPE}.{os.getpid()}"
-    temporary.write_text(json.dumps(facts))
-    temporary.replace(workdir / _RECIPE)
+    write_fact(workdir / _RECIPE, facts)
 
 
 def remember_session(workdir: Path, seconds: Mapping[str, float], *, workers: int) -> None:
@@ -63,7 +62,11 @@ def report_on(workdir: Path, console: Console) -> None:
     """Analyse, print the table and write results, figures and report.html."""
     study, records = study_of(workdir)
     advice = advise(study)
-    recipe = json.loads((workdir / _RECIPE).read_text())
+    recipe = read_fact(workdir / _RECIPE)
+    if recipe is None:
+        raise UserError(
+            f"{workdir} was not made by replay-jax run: give the folder that it printed"
+        )
     runs = sweep_status(workdir)["runs"]
     summary = PlanSummary(
         name=recipe["name"],
