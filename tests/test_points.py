@@ -176,6 +176,14 @@ def test_non_monotone_reference_is_said_with_its_size():
     assert widths[1] > 10 * widths[0]  # the scatter of the points is drawn into the interval
 
 
+def test_any_unit_of_x_gives_the_same_ratio_without_a_warning():
+    points = simulated(seeds=3, own=0.01, shared=0.02, draw=0)
+    tokens = {**points, "reference": {**points["reference"], "x": [x * 4096e3 for x in X]}}
+    one, other = (fit_points(p, resamples=200).ratios["a over b"] for p in (points, tokens))
+    assert one.value == pytest.approx(other.value)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
 def test_null_is_a_missing_run():
     points = simulated(seeds=3, own=0.01, shared=0.02, draw=0)
     points["candidates"]["a"][1] = None

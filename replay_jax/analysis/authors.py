@@ -20,15 +20,16 @@ def fit_authors_recipe(x: np.ndarray, loss: np.ndarray) -> PowerCurves:
       UserError: the search failed, or ended on a curve that does not fall with x.
     """
     try:
-        with warnings.catch_warnings():
-            # The covariance, which is not used, cannot be estimated in a flat valley.
+        # In units other than the fraction of a run the search may leave the range of floats; what
+        # it ends with is checked. Its covariance, which is not used, has no estimate in a valley.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", OptimizeWarning)
             (a, b, c), _ = curve_fit(
                 lambda x, a, b, c: a / x**b + c, x, loss, p0=(0.1, 0.2, 2.0), maxfev=10_000
             )
     except RuntimeError as error:
         raise UserError(f"the authors' recipe found no fit ({error}); use our own law") from error
-    if a * b <= 0 or b <= 0:
+    if not (a > 0 and b > 0 and np.isfinite([a, b, c]).all()):
         raise UserError(
             f"the authors' recipe ended at A={a:.3g}, B={b:.3g}, where loss does not fall with "
             "more target data; use our own law"

@@ -66,7 +66,7 @@ class PowerCurves:
     def log_equivalent(self, loss: np.ndarray) -> np.ndarray:
         """ln(x) [R, M] at which each curve reaches its row of `loss` [R, M]; see `Curves`."""
         exponent = self.exponent[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             shape = (loss - self.level[:, None]) / self.slope[:, None]
             inside = exponent * shape
             bent = -np.log1p(np.maximum(inside, -1.0)) / np.where(exponent > 0, exponent, 1.0)
