@@ -114,17 +114,14 @@ def fit_points(
     noise = bootstrap.estimate_noise(losses)
     means = bootstrap.cell_means(losses)
     known = noise.known
-    weights = np.ones(count)
-    if known:
-        runs = np.isfinite(checked.reference).sum(axis=1)
-        weights = runs / np.maximum(noise.cell[:count], 1e-12)
-        weights /= weights.mean()
+    runs = np.isfinite(checked.reference).sum(axis=1)
+    weights = _seed_weights(runs, noise.cell[:count]) if known else np.ones(count)
     reference = ReferencePoints(checked.x, means[:count], weights)
     require_falling(reference)
     if not known:
         noise = residual_noise(reference, len(losses))
     drawn = bootstrap.resample_means(losses, noise, rng, resamples=resamples)
-    variances = noise.cell[:count] / np.isfinite(checked.reference).sum(axis=1)
+    variances = noise.cell[:count] / runs
     law = None if checked.law == "authors" else checked.law
     curve = fit_curve(
         reference,
@@ -163,6 +160,12 @@ def fit_points(
         seed_noise_known=known,
         notes=notes,
     )
+
+
+def _seed_weights(runs: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Weights of points from the variance of their means over seeds; their mean is 1."""
+    weights = runs / np.maximum(variances, 1e-12)
+    return weights / weights.mean()
 
 
 def _alternatives(

@@ -4,6 +4,7 @@ Tests and tools/calibrate_intervals.py ask the analysis for what went into them.
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -127,17 +128,15 @@ def sweep(
                 target_tokens=tokens,
                 target_epochs=count,
             )
-    for alpha in allocations:
-        for rho in replay_fractions:
-            for count in epochs:
-                steepness = epoch_penalty if rho > 0 else baseline_penalty
-                penalty = steepness * abs(math.log2(count / BEST_EPOCHS))
-                add(
-                    law(budget * worth(rho) * alpha**0.1) + penalty,
-                    replay_fraction=rho,
-                    allocation=alpha,
-                    target_tokens=budget,
-                    target_epochs=count,
-                    generic_loss=GENERIC_LOSS + 0.9 - generic_gain * rho,
-                )
+    for alpha, rho, count in itertools.product(allocations, replay_fractions, epochs):
+        steepness = epoch_penalty if rho > 0 else baseline_penalty
+        penalty = steepness * abs(math.log2(count / BEST_EPOCHS))
+        add(
+            law(budget * worth(rho) * alpha**0.1) + penalty,
+            replay_fraction=rho,
+            allocation=alpha,
+            target_tokens=budget,
+            target_epochs=count,
+            generic_loss=GENERIC_LOSS + 0.9 - generic_gain * rho,
+        )
     return records
