@@ -122,7 +122,6 @@ def fit_points(
         noise = residual_noise(reference, len(losses))
     drawn = bootstrap.resample_means(losses, noise, rng, resamples=resamples)
     variances = noise.cell[:count] / runs
-    law = None if checked.law == "authors" else checked.law
     curve = fit_curve(
         reference,
         drawn[:, :count],
@@ -130,7 +129,7 @@ def fit_points(
         variances=variances,
         level=checked.level,
         rng=rng,
-        law=law,
+        law=None if checked.law == "authors" else checked.law,
     )
     found = equivalents(curve, means[count:], drawn[:, count:])
     names = checked.names
