@@ -145,7 +145,6 @@ def fit_points(
     if checked.law == "authors":
         law_name = "authors"
         amounts, ratios = _by_authors(alternatives[-1], amounts, ratios)
-    seeds = int(np.isfinite(losses).sum(axis=1).max())
     notes = (() if known else (SEEDS_UNKNOWN,)) + curve.notes + _candidate_notes(amounts)
     return FitResult(
         curve=curve,
@@ -154,7 +153,7 @@ def fit_points(
         ratios=ratios,
         alternatives=alternatives,
         level=checked.level,
-        seeds=seeds,
+        seeds=int(np.isfinite(losses).sum(axis=1).max()),
         noise=float(np.sqrt(noise.cell.mean() + noise.shared)),
         seed_noise_known=known,
         notes=notes,
