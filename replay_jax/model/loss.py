@@ -208,7 +208,8 @@ def _chunk_losses(
     logits_NV = jnp.matmul(x_ND, head_DV, preferred_element_type=jnp.float32)
 
     def from_most(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
-        most_N = jnp.max(logits_NV, axis=-1)
+        # The maximum cancels in the loss, so it needs no gradient (and pmax has none).
+        most_N = jax.lax.stop_gradient(jnp.max(logits_NV, axis=-1))
         most_N = jax.lax.pmax(most_N, vocab_axis) if vocab_axis else most_N
         return jnp.exp(logits_NV - most_N[:, None]), most_N, at_labels(logits_NV, labels_N)
 
