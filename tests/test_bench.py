@@ -1,0 +1,36 @@
+"""The bench: consistent arithmetic on a real, tiny step. Nothing here depends on how fast."""
+
+import pytest
+
+from replay_jax.errors import UserError
+from replay_jax.model.flops import flops_per_token
+from replay_jax.model.presets import shape_model
+from replay_jax.training.bench import bench, matmul_peak
+
+MODEL = shape_model("32,64,1,2,1,64")
+
+
+def test_rates_are_consistent() -> None:
+    result = bench(MODEL, seq_len=16, batch_size=2, rounds=1)
+    assert result.tokens_per_second == pytest.approx(32 / result.seconds_per_step)
+    assert result.flops_per_token == flops_per_token(MODEL, 16, causal_half=False).total
+    assert result.causal_flops_per_token < result.flops_per_token
+    for prefix in ("", "causal_"):
+        rate = getattr(result, f"{prefix}flops_per_token") * result.tokens_per_second
+        assert getattr(result, f"{prefix}flops_per_second") == pytest.approx(rate)
+        share = getattr(result, f"{prefix}fraction_of_peak")
+        assert share == pytest.approx(rate / result.peak_flops_per_second)
+    # Parameters and two moments in float32, and two counts.
+    parameters = 2 * 64 * 32 + 32 * 16 * (2 * 2 + 2 * 1) + 3 * 32 * 64 + 3 * 32
+    assert result.state_bytes == 12 * parameters + 8
+
+
+def test_bad_requests() -> None:
+    with pytest.raises(UserError, match="at least 1 round"):
+        bench(MODEL, seq_len=16, batch_size=2, rounds=0)
+    with pytest.raises(UserError, match="max_seq_len"):
+        bench(MODEL, seq_len=MODEL.max_seq_len + 1, batch_size=1)
+
+
+def test_peak_is_a_rate() -> None:
+    assert matmul_peak(repeats=1) > 1e8
