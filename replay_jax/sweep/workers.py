@@ -224,8 +224,8 @@ class LocalWorkers:
 
 # glibc gives XLA's temporaries back after every step and faults them in again, a quarter of a small
 # model's step. Kept in huge pages instead, a step of the quickstart took 0.78 of the time (2 cores,
-# 0.245 s to 0.190 s, 2026-11-23); the numbers are the same. A larger model on two threads was slower
-# with it, so it is for single-threaded workers. Other C libraries ignore these names.
+# 0.245 s to 0.190 s, 2026-11-23); the numbers are the same. A larger model on two threads was
+# slower with it, so it is for single-threaded workers. Other C libraries ignore these names.
 CPU_ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_ARENA_MAX": "1",
