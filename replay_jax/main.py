@@ -158,7 +158,6 @@ def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     which.add_argument("--shape", metavar="D,F,L,H,KV,VOCAB", help="sizes in place of a preset")
     bench.add_argument("--seq_len", type=int, required=True, help="labels per sequence")
     bench.add_argument("--batch", type=int, required=True, help="sequences per step")
-    bench.add_argument("--population", type=int, help="models trained at once in one program")
 
 
 if __name__ == "__main__":
