@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay_jax.data.mixture import StepDraws
@@ -31,6 +31,7 @@ def chain_of(letters: str) -> np.ndarray:
 RUNS = st.lists(st.text(alphabet="ab", min_size=2, max_size=9), min_size=1, max_size=8, unique=True)
 
 
+@settings(deadline=None)
 @given(RUNS)
 def test_every_distinct_prefix_is_trained_once(runs) -> None:
     edges = build_edges([chain_of(run) for run in runs])
@@ -90,6 +91,7 @@ class Disk:
         return steps
 
 
+@settings(deadline=None)
 @given(RUNS, st.lists(st.integers(0, 4), max_size=6), st.booleans())
 def test_no_finished_edge_is_trained_again_after_crashes(runs, crashes, keep) -> None:
     disk = Disk()
@@ -101,6 +103,7 @@ def test_no_finished_edge_is_trained_again_after_crashes(runs, crashes, keep) ->
     assert keep or not disk.saved
 
 
+@settings(deadline=None)
 @given(RUNS, RUNS)
 def test_a_grown_sweep_trains_only_from_kept_states_on(old, new) -> None:
     disk = Disk()

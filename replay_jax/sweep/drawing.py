@@ -10,9 +10,6 @@ from rich.tree import Tree
 from replay_jax.sweep.plan import Plan
 from replay_jax.sweep.trie import Edge
 
-# Above this many lines the runs' own edges are left out: the tree shows what is shared.
-_MOST_LINES = 60
-
 
 def print_plan(plan: Plan, console: Console) -> None:
     """Print what a sweep will do: the tree, the steps and the saving, and the states on disk."""

@@ -7,7 +7,7 @@ etils) writes whole objects by itself.
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,9 @@ def remove_leftovers(folder: epath.PathLike) -> None:
 
 
 def _write_and_rename(place: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=place.parent)
+    # Not mkstemp: facts on a shared path are for others to read, as far as the umask allows.
+    temporary = str(place.parent / f"{_TEMPORARY}{secrets.token_hex(8)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
