@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from replay_jax.defaults import analysis
 from replay_jax.sweep.grid import grid, zipped
 
 SEEDS = [1, 2, 3]
@@ -25,6 +26,7 @@ def get_config() -> ConfigDict:
     config = quickstart.get_config()
     config.schedule.stage2_allocation = 0.5
     config.schedule.target_epochs = 24.0
+    config.analysis = analysis({"replay_fraction": 0.0, "schedule.placement": "paper"})
     return config
 
 

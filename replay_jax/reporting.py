@@ -73,7 +73,9 @@ def report_on(workdir: Path, console: Console) -> None:
         question=recipe["question"],
         planned_runs=len(runs),
         missing_runs=tuple(
-            f"{run['name']}: {run['why'] or run['state']}" for run in runs if run["state"] != "done"
+            f"{run['name']}: {run['reason'] or run['state']}"
+            for run in runs
+            if run["state"] != "done"
         ),
         steps_alone=recipe["steps_alone"],
         steps_planned=recipe["steps_planned"],

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,17 @@ def test_a_repeated_run_trains_nothing_and_a_changed_ledger_is_found(finished):
     assert (folder / "out" / "results.jsonl").read_bytes() == before
     plan = replay_jax("plan", str(ROOT / "configs/smoke.py"), "--workdir=out", "--json", cwd=folder)
     assert json.loads(plan.stdout)["steps_remaining"] == 0
+
+
+def test_a_report_lists_the_runs_that_are_missing(finished, tmp_path):
+    folder, _ = finished
+    out = shutil.copytree(folder / "out", tmp_path / "out")
+    lost, *kept = (out / "results.jsonl").read_text().splitlines(keepends=True)
+    (out / "results.jsonl").write_text("".join(kept))
+    (out / "results" / f"{json.loads(lost)['id']}.json").unlink()
+    result = replay_jax("report", "out", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert json.loads(lost)["name"] in (out / "report.html").read_text()
 
 
 def test_the_readme_commands_are_commands_that_exist():
