@@ -4,8 +4,8 @@ import os
 
 # Before any backend exists: a sharding test on one device would test nothing.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling dominates the suite and the programs are tiny, so LLVM does not optimize. Only flags that
-# the TPU compiler knows as well: it ends the process at any other.
+# Compiling dominates the suite and the programs are tiny, so LLVM does not optimize. Only flags
+# that the TPU compiler knows as well: it ends the process at any other.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=0"
