@@ -106,6 +106,7 @@ def paper_config() -> ConfigDict:
                 "store_dir": "data/stores",
                 "generic": "c4",
                 "target": "finemath",
+                "repeat_generic": False,
             },
             "schedule": two_stage_schedule(1024, warmup_stable_decay(3e-3)),
             "model": model_sizes("150m"),

@@ -34,6 +34,8 @@ class DataConfig:
     """All sources of an experiment, the tokenizer they share, and where stores are kept.
 
     sources: (name, source) pairs. generic, target: which names play these roles.
+    repeat_generic: whether sources other than the target may be drawn again, in a new order,
+        once all their rows have been seen; otherwise running out of them is an error.
     """
 
     sources: tuple[tuple[str, SourceConfig], ...]
@@ -41,6 +43,7 @@ class DataConfig:
     store_dir: str
     generic: str
     target: str
+    repeat_generic: bool = False
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.sources]

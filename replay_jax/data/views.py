@@ -110,7 +110,7 @@ class SourceView:
         if not self.repeat and self.rows is not None and draws > self.rows:
             raise UserError(
                 f"the schedule draws {draws} rows of {self.source!r}, which has {self.rows}; "
-                "give it more data, train fewer steps, or allow it to repeat"
+                "give it more data, train fewer steps, or set data.repeat_generic"
             )
 
 

@@ -113,7 +113,7 @@ def source_views(
 ) -> dict[str, SourceView]:
     """The view of every source of a schedule: target budget and order from the data seed.
 
-    The target repeats, as its epochs ask; a generic source that runs out is an error.
+    The target repeats, as its epochs ask; any other source only if `data.repeat_generic`.
     """
     declared = dict(config.data.sources)
     views = {}
@@ -129,7 +129,7 @@ def source_views(
             pool_rows=None if store is None else store.row_count("train", config.training.seq_len),
             budget_rows=schedule.requested.target_sequences if is_target else None,
             seed=config.data_seed,
-            repeat=is_target,
+            repeat=is_target or config.data.repeat_generic,
             budget_seed=config.data_seed,
         )
     return views

@@ -1,0 +1,45 @@
+"""A generic source that runs out: an error with both numbers, unless repetition was asked for."""
+
+import pytest
+from tiny_sweep import BATCH, make_study, results_of, use_one_device
+
+from replay_jax.errors import UserError
+from replay_jax.sweep.verify import verify
+
+STEPS = 320
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", "")
+        use_one_device(tmp_path_factory.getbasetemp().parent)
+        yield make_study(tmp_path_factory.mktemp("corpora"))
+
+
+def test_running_out_is_refused_before_training(study, tmp_path):
+    rows = study.stores["generic"].row_count("train", 16)
+    drawn = STEPS * BATCH - 2 * BATCH
+    assert drawn > rows
+    with pytest.raises(UserError, match=f"{drawn} rows .*has {rows};.*data.repeat_generic"):
+        study.plan([{}], tmp_path, schedule__total_steps=STEPS)
+
+
+def test_repetition_that_was_asked_for_is_trained_and_counted(study, tmp_path):
+    changes = {"schedule__total_steps": STEPS, "data__repeat_generic": True}
+    outcome = study.train([{}], tmp_path, training__evaluate_every=0, **changes)
+    assert outcome.failures == () and outcome.results == 1
+    (record,) = results_of(tmp_path).values()
+    generic = {entry["source"]: entry for entry in record["ledger"]["totals"]}["generic"]
+    assert generic["sequences"] == STEPS * BATCH - 2 * BATCH
+    assert generic["epochs"] == generic["sequences"] / study.stores["generic"].row_count(
+        "train", 16
+    )
+    assert generic["epochs"] > 1
+    assert verify(tmp_path) == ([], 1)
+
+
+def test_permission_alone_changes_neither_identity_nor_states(study):
+    plain, allowed = (study.plan([{}], None, data__repeat_generic=v) for v in (False, True))
+    assert plain.runs[0].id == allowed.runs[0].id
+    assert (plain.runs[0].chain == allowed.runs[0].chain).all()
