@@ -8,6 +8,7 @@ all are there, or time is up, process 0 answers each of them.
 import contextlib
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -48,6 +49,23 @@ class Cluster:
         return host.strip("[]"), int(port)
 
 
+@dataclass(frozen=True)
+class Roll:
+    """All processes of a run, present: on process 0 a connection to each other, there one to it.
+
+    `names` are the hosts by process id: on process 0 of all, elsewhere of process 0 alone.
+    """
+
+    cluster: Cluster
+    names: Mapping[int, str]
+    connections: Mapping[int, socket.socket]
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self.connections.values():
+            connection.close()
+
+
 def initialize(
     coordinator: str | None = None,
     num_processes: int | None = None,
@@ -64,17 +82,39 @@ def initialize(
         UserError: processes did not arrive (the message names them), two have the same id, the
             coordinator does not answer, or the cluster could not be found and was not given.
     """
+    roll = join(coordinator, num_processes, process_id, timeout=timeout)
+    roll.close()
+    connect(roll.cluster, timeout=timeout, preemption_service=True)
+    return roll.cluster
+
+
+def join(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, *, timeout: float
+) -> Roll:
+    """The first half of `initialize`: find the cluster and call the roll; JAX is not started.
+
+    The connections of the roll stay open, for whatever the processes have to say to each other.
+    """
     cluster = _detect(coordinator, num_processes, process_id, timeout)
-    if cluster.num_processes > 1:
-        call_roll(cluster, timeout=timeout)
+    if cluster.num_processes == 1:
+        return Roll(cluster, {0: socket.gethostname()}, {})
+    return _call(cluster, timeout)
+
+
+def connect(cluster: Cluster, *, timeout: float, preemption_service: bool) -> None:
+    """The second half of `initialize`, of processes that are all there: start JAX on them.
+
+    With the preemption service JAX takes SIGTERM for itself (`multihost_utils`); without it the
+    handlers of Python stay.
+    """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", preemption_service)
     jax.distributed.initialize(
         cluster.coordinator,
         cluster.num_processes,
         cluster.process_id,
         initialization_timeout=max(1, round(timeout)),
     )
-    return cluster
 
 
 def call_roll(cluster: Cluster, *, timeout: float) -> dict[int, str]:
@@ -82,16 +122,19 @@ def call_roll(cluster: Cluster, *, timeout: float) -> dict[int, str]:
 
     Raises UserError on every process that has reported if some have not after `timeout` seconds.
     """
+    roll = _call(cluster, timeout)
+    roll.close()
+    return dict(roll.names) if cluster.process_id == 0 else {}
+
+
+def _call(cluster: Cluster, timeout: float) -> Roll:
     deadline = time.monotonic() + timeout
     if cluster.process_id == 0:
         return _collect(cluster, deadline, timeout)
-    verdict = _report(cluster, deadline, timeout)
-    if verdict:
-        raise UserError(verdict)
-    return {}
+    return Roll(cluster, {0: cluster.address[0]}, {0: _report(cluster, deadline, timeout)})
 
 
-def _collect(cluster: Cluster, deadline: float, timeout: float) -> dict[int, str]:
+def _collect(cluster: Cluster, deadline: float, timeout: float) -> Roll:
     """Process 0: take reports until all are there, then let everyone go (an empty verdict)."""
     names = {0: socket.gethostname()}
     waiting: dict[int, socket.socket] = {}
@@ -102,7 +145,7 @@ def _collect(cluster: Cluster, deadline: float, timeout: float) -> dict[int, str
             try:
                 connection, _ = server.accept()
                 connection.settimeout(5.0)
-                word, name = connection.makefile("r").readline().strip().split(" ", 1)
+                word, name = _line(connection).split(" ", 1)
                 number = int(word)
             except (OSError, ValueError):  # nobody, or somebody who is not of this run
                 if time.monotonic() >= deadline:
@@ -117,11 +160,13 @@ def _collect(cluster: Cluster, deadline: float, timeout: float) -> dict[int, str
             names[number] = name
             waiting[number] = connection
         for connection in waiting.values():
-            with connection, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
                 connection.sendall(f"{verdict}\n".encode())
+    roll = Roll(cluster, names, waiting)
     if verdict:
+        roll.close()
         raise UserError(verdict)
-    return names
+    return roll
 
 
 def _has_gone(connection: socket.socket) -> bool:
@@ -137,24 +182,46 @@ def _has_gone(connection: socket.socket) -> bool:
         connection.settimeout(5.0)
 
 
-def _report(cluster: Cluster, deadline: float, timeout: float) -> str:
-    """Another process: report to process 0, and return its verdict; "" means go."""
+def _report(cluster: Cluster, deadline: float, timeout: float) -> socket.socket:
+    """Another process: report to process 0, and return the connection when it says go.
+
+    Raises UserError with its verdict, or if it does not answer.
+    """
     while time.monotonic() < deadline:
+        connection = None
         try:
-            with socket.create_connection(cluster.address, timeout=RETRY_SECONDS) as connection:
-                connection.sendall(f"{cluster.process_id} {socket.gethostname()}\n".encode())
-                # Process 0 may have started later than this one: give it its whole time.
-                connection.settimeout(timeout + 5.0)
-                answer = connection.makefile("r").readline()
+            connection = socket.create_connection(cluster.address, timeout=RETRY_SECONDS)
+            connection.sendall(f"{cluster.process_id} {socket.gethostname()}\n".encode())
+            # Process 0 may have started later than this one: give it its whole time.
+            connection.settimeout(timeout + 5.0)
+            verdict = _line(connection)
         except OSError:
+            if connection is not None:
+                connection.close()
             time.sleep(RETRY_SECONDS)
             continue
-        if answer:
-            return answer.strip()
-    return (
+        if verdict:
+            connection.close()
+            raise UserError(verdict)
+        return connection
+    raise UserError(
         f"Process 0 did not answer at {cluster.coordinator} within {timeout:.0f} s; start it "
         f"there, or tell process {cluster.process_id} where it is."
     )
+
+
+def _line(connection: socket.socket) -> str:
+    """One line, and not a byte more: what follows is for others to read.
+
+    Raises ConnectionError if the connection ends before the line does.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = connection.recv(1)
+        if not byte:
+            raise ConnectionError("closed by the other side")
+        line += byte
+    return line.decode(errors="replace").strip()
 
 
 def _missing(names: dict[int, str], cluster: Cluster, timeout: float) -> str:
