@@ -1,5 +1,6 @@
 """One job under way: what it counts, measures, saves and tells."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -25,7 +26,10 @@ from replay_jax.training.step import TrainState
 
 
 class Course:
-    """One job under way: counts, windows, metrics, measurements and saves, up to `reached`."""
+    """One job under way: counts, windows, metrics, measurements and saves, up to `reached`.
+
+    `sharing` says how many jobs share the seconds of the clock at the moment.
+    """
 
     def __init__(
         self,
@@ -36,11 +40,12 @@ class Course:
         clock: TimeSplit,
         checkpointer: Checkpointer,
         on_progress: Callable[[Progress], None],
+        sharing: Callable[[], int] = lambda: 1,
     ) -> None:
         self.reached = job.start
         self._job, self._store, self._measuring = job, store, measuring
         self._mesh, self._clock, self._checkpointer = mesh, clock, checkpointer
-        self._on_progress = on_progress
+        self._on_progress, self._sharing = on_progress, sharing
         self._due = {item.node.step: item for item in job.measurements}
         every = job.config.checkpoint.every
         inside = range(job.start.step + 1, job.stop.step)
@@ -90,6 +95,7 @@ class Course:
             self._close_window(record.index + 1)
         progress = self._meter.add(record)
         if progress is not None:
+            progress = _by_the_wall(progress, self._sharing())
             self._on_progress(progress)
             if self._metrics is not None:
                 self._metrics.write(progress.step, _metrics(progress, self._names))
@@ -228,6 +234,18 @@ def _meter(job: EdgeJob, clock: TimeSplit) -> Meter:
         tokens_per_step=training.batch_size * training.seq_len,
         stop=job.stop.step,
         every=training.log_every,
+    )
+
+
+def _by_the_wall(progress: Progress, sharing: int) -> Progress:
+    """Rates by wall time, for a job whose clock counts its own share of each second."""
+    full, half = progress.utilisation, progress.utilisation_causal
+    return dataclasses.replace(
+        progress,
+        tokens_per_second=progress.tokens_per_second / sharing,
+        utilisation=None if full is None else full / sharing,
+        utilisation_causal=None if half is None else half / sharing,
+        seconds_left=progress.seconds_left * sharing,
     )
 
 

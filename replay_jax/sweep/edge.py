@@ -85,7 +85,7 @@ class EdgeTrainer:
                     state,
                     span=course.span(),
                     programs=programs,
-                    batches=_batches(job),
+                    batches=edge_batches(job),
                     hooks=Hooks(course.on_step, course.on_point, _agreed(should_stop)),
                     clock=clock,
                     profile=profile,
@@ -102,18 +102,29 @@ class EdgeTrainer:
         last, self._last = self._last, None
         if last is not None and last[0] == job.start.digest:
             return last[1]
-        model = job.config.model
-        if job.start.step == 0:
-            state: TrainState = self._programs.init(model, mesh, clock=clock)(job.config.seed)
-            return state
-        with clock.measure("save"):
-            like = self._programs.abstract_state(model, mesh)
-            restored, _ = restore_state(self._store.state_path(job.start.digest), like)
-        assert int(restored.step) == job.start.step
-        return restored
+        return first_state(job, self._store, self._programs, mesh, clock)
 
 
-def _batches(job: EdgeJob) -> Iterator[Batch]:
+def first_state(
+    job: EdgeJob, store: WorkStore, programs: ProgramCache, mesh: Mesh, clock: TimeSplit
+) -> TrainState:
+    """The state that a job begins from: initialised at step 0, else read from disk.
+
+    Raises:
+        UserError: the saved state cannot be restored.
+    """
+    model = job.config.model
+    if job.start.step == 0:
+        state: TrainState = programs.init(model, mesh, clock=clock)(job.config.seed)
+        return state
+    with clock.measure("save"):
+        like = programs.abstract_state(model, mesh)
+        restored, _ = restore_state(store.state_path(job.start.digest), like)
+    assert int(restored.step) == job.start.step
+    return restored
+
+
+def edge_batches(job: EdgeJob) -> Iterator[Batch]:
     """This host's batches of a job; weights of sources that its schedule has not are left out."""
     weights = dict(job.config.training.loss_weights)
     return train_batches(

@@ -124,7 +124,7 @@ def train_span(
     finite; no point is reached after it.
     """
     flight = _Flight(span, hooks)
-    tracer = _Tracer(profile)
+    tracer = Tracer(profile)
     # All but the learning rate stays the same, so it is placed once.
     hyper = place_hyper(hyperparameters(span.optimizer, 0.0), programs.mesh)
     stopped, step = False, span.start
@@ -204,28 +204,36 @@ class _Flight:
     def _land(self) -> None:
         launched = self._launched.pop(0)
         metrics: StepMetrics = jax.device_get(launched.metrics)
-        record = StepRecord(
-            index=launched.index,
-            learning_rate=float(self._span.learning_rates[launched.index]),
-            nats=np.asarray(metrics.nats),
-            weights=np.asarray(metrics.weights),
-            gradient_norm=float(metrics.gradient_norm),
-            parameter_norm=float(metrics.parameter_norm),
-            source=launched.host["source"],
-            row=launched.host["row"],
-        )
-        if not record.is_finite():
-            raise NonFiniteLoss(_non_finite(record, self._span.source_names), record)
-        self._hooks.on_step(record)
+        self._hooks.on_step(step_record(launched.index, metrics, launched.host, self._span))
 
 
-class _Tracer:
+def step_record(index: int, metrics: StepMetrics, host: HostBatch, span: Span) -> StepRecord:
+    """What the host sees of update `index`, from its metrics (read) and its batch.
+
+    Raises NonFiniteLoss if the loss or the gradient norm is not a number.
+    """
+    record = StepRecord(
+        index=index,
+        learning_rate=float(span.learning_rates[index]),
+        nats=np.asarray(metrics.nats),
+        weights=np.asarray(metrics.weights),
+        gradient_norm=float(metrics.gradient_norm),
+        parameter_norm=float(metrics.parameter_norm),
+        source=host["source"],
+        row=host["row"],
+    )
+    if not record.is_finite():
+        raise NonFiniteLoss(_non_finite(record, span.source_names), record)
+    return record
+
+
+class Tracer:
     """Starts and stops the profiler around the steps asked for, also when a span ends early."""
 
     def __init__(self, profile: Profile | None) -> None:
-        self._profile, self._running = profile, False
+        self._profile, self.running = profile, False
 
-    def __enter__(self) -> "_Tracer":
+    def __enter__(self) -> "Tracer":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -235,17 +243,17 @@ class _Tracer:
         """Called before update `step`, with the state that it starts from."""
         if self._profile is None:
             return
-        if self._running and step >= self._profile.last:
+        if self.running and step >= self._profile.last:
             jax.block_until_ready(state)
             self._stop()
-        elif not self._running and self._profile.first <= step < self._profile.last:
+        elif not self.running and self._profile.first <= step < self._profile.last:
             jax.block_until_ready(state)
             jax.profiler.start_trace(str(self._profile.directory))
-            self._running = True
+            self.running = True
 
     def _stop(self) -> None:
-        if self._running:
-            self._running = False
+        if self.running:
+            self.running = False
             jax.profiler.stop_trace()
 
 

@@ -1,0 +1,213 @@
+"""Several models of one shape as one program: every lane trains its own, side by side.
+
+A population is `step.train_step` mapped over lanes, the lanes split over the devices and every
+lane whole on its device, so nothing is sent between them. It always has the same number of lanes:
+idle ones hold a state of zeros that a learning rate of zero leaves alone. So one program serves
+any group of runs, and a lane's bits do not depend on what the others do.
+
+Shape letters: K lanes, B batch, L length.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from replay_jax.errors import UserError
+from replay_jax.training.config import MeshConfig, OptimizerConfig
+from replay_jax.training.gradient import DeviceBatch, StepShape
+from replay_jax.training.optimizer import HYPER_NAMES, Hyper, hyperparameters
+from replay_jax.training.sharding import make_mesh
+from replay_jax.training.step import (
+    StepMetrics,
+    StepProgram,
+    TrainState,
+    abstract_batch,
+    abstract_state,
+    check_shape,
+    platform_of,
+    reset_optimizer,
+    train_step,
+)
+
+_AXIS = "population"
+_LANES = PartitionSpec(_AXIS)
+
+HostBatch = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Compiled programs over the stacked states of all lanes, leaves [K, ...].
+
+    Attributes:
+        lanes: K.
+        mesh: all devices that share the lanes.
+        solo: its first device alone, where a state that is taken out lies.
+        step: one update of every lane; batch [K, B, ...] and hyper [K]; the states are consumed.
+        empty: states of zeros.
+        insert: (states, state, lane) with a lane replaced; the states are consumed, `state` is not.
+        take: (states, lane), a copy of one lane as a state of `solo`.
+        reset: (states, lanes [K] of bool) with those optimizers reset; the states are consumed.
+        clear: (states, lane) with a lane set to zeros; the states are consumed.
+    """
+
+    shape: StepShape
+    lanes: int
+    mesh: Mesh
+    solo: Mesh
+    step: StepProgram
+    empty: Callable[[], TrainState]
+    insert: Callable[[TrainState, TrainState, int], TrainState]
+    take: Callable[[TrainState, int], TrainState]
+    reset: Callable[[TrainState, np.ndarray], TrainState]
+    clear: Callable[[TrainState, int], TrainState]
+
+    def place_batches(self, batches: Sequence[HostBatch | None]) -> DeviceBatch:
+        """Put every lane's batch on its device; None for an idle lane."""
+        idle = _idle_batch(self.shape)
+        filled = [idle if batch is None else batch for batch in batches]
+        stacked = {name: np.stack([batch[name] for batch in filled]) for name in idle}
+        return jax.device_put(stacked, self.over_lanes)
+
+    def place_hyper(self, hypers: Sequence[Hyper | None]) -> Hyper:
+        """Put every lane's hyperparameters on its device; None for an idle lane."""
+        filled = [_IDLE_HYPER if hyper is None else hyper for hyper in hypers]
+        stacked = {name: np.stack([hyper[name] for hyper in filled]) for name in HYPER_NAMES}
+        return jax.device_put(stacked, self.over_lanes)
+
+    def place_rates(self, rates: Sequence[float | None]) -> jax.Array:
+        """Put every lane's learning rate on its device; None for an idle lane."""
+        filled = np.array([rate or 0.0 for rate in rates], np.float32)
+        return jax.device_put(filled, self.over_lanes)
+
+    @property
+    def over_lanes(self) -> NamedSharding:
+        """Sharding of every array with a leading axis of lanes."""
+        return NamedSharding(self.mesh, _LANES)
+
+
+def check_lanes(lanes: int, devices: int) -> None:
+    """Raise UserError unless the lanes are split evenly over the devices."""
+    if lanes % devices:
+        raise UserError(
+            f"execution.population {lanes} does not divide over {devices} devices; "
+            f"{-(-lanes // devices) * devices} would do."
+        )
+
+
+def compile_population(
+    shape: StepShape, lanes: int, devices: Sequence[jax.Device] | None = None
+) -> Population:
+    """Compile a population of `lanes` models over the devices (all of this process unless given).
+
+    Raises UserError if the lanes do not divide over the devices or the sequences are too long.
+    """
+    devices = jax.devices() if devices is None else devices
+    check_lanes(lanes, len(devices))
+    mesh = Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,))
+    solo = make_mesh(MeshConfig(1, 1, 1), devices[:1])
+    check_shape(shape, solo)
+    return Population(
+        shape, lanes, mesh, solo, step=_compile_step(shape, lanes, mesh, solo),
+        **_compile_moves(shape, lanes, mesh, solo),
+    )  # fmt: skip
+
+
+def _compile_step(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> StepProgram:
+    platform = platform_of(mesh)
+
+    def one(state: TrainState, batch: DeviceBatch, hyper: Hyper) -> tuple[TrainState, StepMetrics]:
+        return train_step(state, batch, hyper, shape=shape, platform=platform)
+
+    # In shard_map, because the partitioner is not to invent another way to split a lane.
+    every = jax.shard_map(
+        jax.vmap(one), mesh=mesh, in_specs=_LANES, out_specs=_LANES, check_vma=False
+    )
+    states = _stacked(abstract_state(shape.model, solo), lanes, mesh)
+    batch = _stacked(abstract_batch(shape, solo), lanes, mesh)
+    rate = jax.ShapeDtypeStruct((lanes,), jnp.float32, sharding=NamedSharding(mesh, _LANES))
+    hyper = {name: rate for name in HYPER_NAMES}
+    return jax.jit(every, donate_argnums=0).lower(states, batch, hyper).compile()
+
+
+def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict[str, Any]:
+    """The small programs around the step: put in, take out, reset, clear."""
+    state = abstract_state(shape.model, solo)
+    states = _stacked(state, lanes, mesh)
+    over, whole = NamedSharding(mesh, _LANES), NamedSharding(mesh, PartitionSpec())
+    everywhere = _resharded(state, whole)
+    lane = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    mask = jax.ShapeDtypeStruct((lanes,), jnp.bool_, sharding=over)
+
+    def put(states: TrainState, state: TrainState, lane: jax.Array) -> TrainState:
+        at = jax.lax.dynamic_update_index_in_dim
+        return jax.tree.map(lambda all, new: at(all, new, lane, 0), states, state)
+
+    def get(states: TrainState, lane: jax.Array) -> TrainState:
+        at = jax.lax.dynamic_index_in_dim
+        return jax.tree.map(lambda all: at(all, lane, 0, keepdims=False), states)
+
+    def maybe_reset(state: TrainState, wanted: jax.Array) -> TrainState:
+        pick = lambda new, old: jnp.where(wanted, new, old)  # noqa: E731
+        return jax.tree.map(pick, reset_optimizer(state), state)
+
+    def zeros(shape: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+
+    def build(function: Callable[..., Any], *arguments: Any, out: Any, donate: bool = True) -> Any:
+        jitted = jax.jit(function, out_shardings=out, donate_argnums=(0,) if donate else ())
+        return jitted.lower(*arguments).compile()
+
+    empty = build(lambda: zeros(states), out=over, donate=False)
+    insert = build(put, states, everywhere, lane, out=over)
+    take = build(get, states, lane, out=whole, donate=False)
+    reset = build(jax.vmap(maybe_reset), states, mask, out=over)
+    clear = build(lambda states, lane: put(states, zeros(state), lane), states, lane, out=over)
+
+    def number(lane: int) -> jax.Array:
+        return jax.device_put(np.int32(lane), whole)
+
+    home = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return {
+        "empty": empty,
+        "insert": lambda states, state, lane: insert(
+            states, jax.device_put(state, whole), number(lane)
+        ),
+        "take": lambda states, lane: jax.device_put(take(states, number(lane)), home),
+        "reset": lambda states, wanted: reset(states, jax.device_put(wanted, over)),
+        "clear": lambda states, lane: clear(states, number(lane)),
+    }
+
+
+def _stacked(tree: Any, lanes: int, mesh: Mesh) -> Any:
+    """Shapes with a leading axis of lanes, split over the mesh."""
+    over = NamedSharding(mesh, _LANES)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype, sharding=over), tree
+    )
+
+
+def _resharded(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
+
+
+def _idle_batch(shape: StepShape) -> dict[str, np.ndarray]:
+    """A batch with a finite loss: the first token of the vocabulary throughout."""
+    size = (shape.batch_size, shape.seq_len)
+    batch = {
+        "inputs": np.zeros(size, np.int32),
+        "labels": np.zeros(size, np.int32),
+        "loss_weights": np.ones(size, np.float32),
+        "source": np.zeros(shape.batch_size, np.int32),
+    }
+    return {**batch, "segments": np.zeros(size, np.int32)} if shape.document_mask else batch
+
+
+_IDLE_HYPER = hyperparameters(OptimizerConfig(), 0.0)
