@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from replay_jax.data.token_store import TokenStore
 from replay_jax.sweep.jobs import EdgeJob, make_job
 from replay_jax.sweep.live import SweepView
-from replay_jax.sweep.messages import Advanced, Ended, Failed, Lost, Message, Started
+from replay_jax.sweep.messages import Advanced, Ended, Failed, Interrupted, Lost, Message, Started
 from replay_jax.sweep.plan import Plan
 from replay_jax.sweep.progress import ProgressBoard
 from replay_jax.sweep.results import LedgerMismatch, build_result, is_ready, write_results
@@ -146,6 +146,8 @@ class Coordinator:
                     self._scheduler.put_back(edge)
                 else:
                     self._fail(edge, f"{reason}, {_MOST_LOSSES} times", "")
+            case Interrupted() if not self.interrupted:
+                self.interrupt()
 
     def _finish(self, edge: int) -> None:
         task = self._scheduler.finish(edge)

@@ -22,6 +22,7 @@ from replay_jax.training.checkpoint import Checkpointer
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.loop import Span
 from replay_jax.training.metrics import Meter, MetricsWriter, Progress, StepRecord, TimeSplit, Work
+from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import TrainState
 
 
@@ -179,14 +180,15 @@ class Course:
         self._open_segment()
 
     def _open_segment(self) -> None:
+        part, parts = mesh_host_part(self._mesh)
         self._counter = RealisedCounter(
             source_names=self._names,
             views=self._job.views,
             batch_size=self._job.schedule.batch_size,
             start_step=self.reached.step,
             cuts=self._job.cuts,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
+            host_index=part,
+            host_count=parts,
         )
         self._windows: list[dict[str, Any]] = []
         self._clear_window()
@@ -268,7 +270,7 @@ def _metrics(progress: Progress, names: tuple[str, ...]) -> dict[str, float | No
 
 
 def _of_all_hosts(span: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What every host counted, the same list on each."""
+    """What was counted of every part of the batches, the same list on each host."""
     if jax.process_count() == 1:
         return [span]
     text = np.frombuffer(json.dumps(span).encode(), np.uint8)
@@ -276,4 +278,7 @@ def _of_all_hosts(span: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     padded = np.zeros(int(lengths.max()), np.uint8)
     padded[: len(text)] = text
     rows = multihost_utils.process_allgather(padded)
-    return [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths.tolist(), strict=True)]
+    spans = [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths.tolist(), strict=True)]
+    # Hosts over which the tensor axis goes read the same rows, and count them all.
+    by_part = {span["host_index"]: span for span in spans}
+    return [by_part[part] for part in sorted(by_part)]

@@ -9,18 +9,20 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from replay_jax.data.pipeline import Batch, train_batches
 from replay_jax.sweep.course import Course, step_shape
 from replay_jax.sweep.heldout import Measuring
-from replay_jax.sweep.jobs import EdgeJob, resume_job
+from replay_jax.sweep.jobs import EdgeJob, resume_step, start_at
 from replay_jax.sweep.programs import ProgramCache
 from replay_jax.sweep.store import WorkStore
 from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.loop import Hooks, Profile, train_span
 from replay_jax.training.metrics import Progress, TimeSplit
+from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import TrainState
 
 # One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
@@ -60,14 +62,15 @@ class EdgeTrainer:
         Args:
             job: what to do.
             on_progress: is told of the last steps, every `training.log_every`.
-            should_stop: asked before every step; after a yes the state is saved where it is.
+            should_stop: asked before every step; after a yes the state is saved where it is. All
+                hosts must answer alike.
             profile: updates to trace.
 
         Raises:
             FloatingPointError: a loss that is not a number; names the step and its rows.
             UserError: a state cannot be saved (full disk) or restored.
         """
-        job = resume_job(job, self._store)
+        job = self._resumed(job)
         clock = TimeSplit()
         mesh = self._programs.mesh(job.config.mesh, job.config.model)
         state = self._begin(job, mesh, clock)
@@ -85,8 +88,8 @@ class EdgeTrainer:
                     state,
                     span=course.span(),
                     programs=programs,
-                    batches=edge_batches(job),
-                    hooks=Hooks(course.on_step, course.on_point, _agreed(should_stop)),
+                    batches=edge_batches(job, part=mesh_host_part(mesh)),
+                    hooks=Hooks(course.on_step, course.on_point, lambda _: should_stop()),
                     clock=clock,
                     profile=profile,
                 )
@@ -97,6 +100,11 @@ class EdgeTrainer:
         if job.save and not end.stopped:
             self._last = (job.stop.digest, end.state)
         return EdgeEnd(end.step, not end.stopped)
+
+    def _resumed(self, job: EdgeJob) -> EdgeJob:
+        # A shared file system may not show all hosts the same: the first one looks.
+        step = resume_step(job, self._store) if jax.process_index() == 0 else 0
+        return start_at(job, int(multihost_utils.broadcast_one_to_all(np.int64(step))))
 
     def _begin(self, job: EdgeJob, mesh: Mesh, clock: TimeSplit) -> TrainState:
         last, self._last = self._last, None
@@ -124,8 +132,11 @@ def first_state(
     return restored
 
 
-def edge_batches(job: EdgeJob) -> Iterator[Batch]:
-    """This host's batches of a job; weights of sources that its schedule has not are left out."""
+def edge_batches(job: EdgeJob, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+    """The batches of a job, or this host's part of them (index, count).
+
+    Weights of sources that its schedule has not are left out.
+    """
     weights = dict(job.config.training.loss_weights)
     return train_batches(
         stores=job.stores,
@@ -138,14 +149,6 @@ def edge_batches(job: EdgeJob) -> Iterator[Batch]:
         start_step=job.start.step,
         stop_step=job.stop.step,
         read_threads=_READ_THREADS,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
+        host_index=part[0],
+        host_count=part[1],
     )
-
-
-def _agreed(should_stop: Callable[[], bool]) -> Callable[[int], bool]:
-    """A question that all hosts answer alike before every step."""
-    if jax.process_count() == 1:
-        return lambda _: should_stop()
-    # JAX's runtime hears a SIGTERM on any host and names one step to all.
-    return multihost_utils.reached_preemption_sync_point

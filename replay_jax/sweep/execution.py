@@ -5,7 +5,7 @@ import re
 
 from replay_jax.errors import UserError
 
-EXECUTORS = ("local", "ray")
+EXECUTORS = ("local", "hosts", "ray")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +13,8 @@ class ExecutionConfig:
     """How edges are spread over processes and machines.
 
     Attributes:
-        executor: "local" (worker processes on this machine) or "ray" (tasks of a Ray cluster).
+        executor: "local" (worker processes on this machine), "hosts" (all hosts of a TPU slice or
+            another JAX cluster, each of which runs the same command) or "ray" (tasks of a cluster).
         workers: processes that train edges side by side; 0 chooses by `workers.choose_workers`.
         threads: threads of each worker's XLA pool on CPU; 0 chooses by the same rule. A CPU's
             results depend on it in their last bits, so a working directory keeps the first choice.
@@ -23,6 +24,10 @@ class ExecutionConfig:
             "GPU" are Ray's own names, others are custom resources.
         ray_slice: TPU slice that one edge occupies, such as "v4:4x4x4", or None where an edge fits
             one host.
+        population: edges of equal shape that a process trains side by side as lanes of one program
+            (executor "local"); 1 trains them one after another, 0 chooses: 1 on CPU, elsewhere what
+            is measured to be fastest. Results depend on it in their last bits, so a working
+            directory keeps the first choice.
     """
 
     executor: str
@@ -31,15 +36,21 @@ class ExecutionConfig:
     keep_states: bool
     ray_resources: tuple[tuple[str, float], ...]
     ray_slice: str | None
+    population: int
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
             raise UserError(
                 f"executor must be one of {', '.join(EXECUTORS)}, not '{self.executor}'"
             )
-        for name in ("workers", "threads"):
+        for name in ("workers", "threads", "population"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be 0 (choose) or more, not {getattr(self, name)}")
+        if self.population > 1 and self.executor != "local":
+            raise UserError(
+                f"population is {self.population}, but executor '{self.executor}' trains every "
+                "edge alone: use executor = 'local', or population = 1"
+            )
         for name, amount in self.ray_resources:
             if amount <= 0:
                 raise UserError(f"ray_resources['{name}'] must be positive, not {amount}")

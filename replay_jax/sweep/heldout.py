@@ -17,6 +17,7 @@ from replay_jax.sweep.trie import Node
 from replay_jax.training.evaluate import HeldOut, evaluate, place_held_out
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.metrics import TimeSplit
+from replay_jax.training.sharding import mesh_host_part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,14 +159,15 @@ class Measuring:
     def _on_devices(self, held_out: HeldOutSet, place: Place) -> HeldOut:
         key = (held_out, place.mesh)
         if key not in self._placed:
+            part, parts = mesh_host_part(place.mesh)
             batches = evaluation_batches(
                 place.stores[held_out.source],
                 seq_len=held_out.seq_len,
                 sequences=held_out.sequences,
                 batch_size=held_out.batch_size,
                 document_mask=held_out.document_mask,
-                host_index=jax.process_index(),
-                host_count=jax.process_count(),
+                host_index=part,
+                host_count=parts,
             )
             self._placed[key] = place_held_out(batches, place.mesh)
         return self._placed[key]

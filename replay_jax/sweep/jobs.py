@@ -99,26 +99,32 @@ def make_job(
     )
 
 
-def resume_job(job: EdgeJob, store: WorkStore) -> EdgeJob:
-    """The same job from the last state on its way that is saved by now.
+def resume_step(job: EdgeJob, store: WorkStore) -> int:
+    """Updates completed at the last state on a job's way that is saved by now.
 
     A process that did the job before may have been lost after it had saved some.
     """
-    digests = [
-        job.digests[first : first + DIGEST_BYTES].hex()
-        for first in range(0, len(job.digests), DIGEST_BYTES)
-    ]
     names = store.state_names()
-    for offset in range(len(digests) - 1, 0, -1):
-        if digests[offset] in names and store.saved_step(digests[offset]) is not None:
-            start = job.node(job.start.step + offset)
-            return dataclasses.replace(
-                job,
-                start=start,
-                digests=job.digests[offset * DIGEST_BYTES :],
-                measurements=tuple(m for m in job.measurements if m.node.step >= start.step),
-            )
-    return job
+    for step in range(job.stop.step, job.start.step, -1):
+        digest = job.node(step).digest
+        if digest in names and store.saved_step(digest) is not None:
+            return step
+    return job.start.step
+
+
+def resume_job(job: EdgeJob, store: WorkStore) -> EdgeJob:
+    """The same job from the last state on its way that is saved by now."""
+    return start_at(job, resume_step(job, store))
+
+
+def start_at(job: EdgeJob, step: int) -> EdgeJob:
+    """The same job from the state after `step` updates, on its way."""
+    return dataclasses.replace(
+        job,
+        start=job.node(step),
+        digests=job.digests[(step - job.start.step) * DIGEST_BYTES :],
+        measurements=tuple(m for m in job.measurements if m.node.step >= step),
+    )
 
 
 def edge_name(plan: Plan, number: int) -> str:

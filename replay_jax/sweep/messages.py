@@ -47,4 +47,11 @@ class Lost:
     reason: str
 
 
-Message = Started | Advanced | Ended | Failed | Lost
+@dataclasses.dataclass(frozen=True)
+class Interrupted:
+    """Somebody asked another process of the sweep to end; `where` names it."""
+
+    where: str
+
+
+Message = Started | Advanced | Ended | Failed | Lost | Interrupted

@@ -4,11 +4,14 @@ Imported by the driver and by Ray's workers; nothing here runs without Ray.
 """
 
 import functools
+import itertools
 import socket
 import threading
 from typing import Any
 
+import jax
 import ray
+from jax.experimental import multihost_utils
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from ray.util.tpu import slice_placement_group
@@ -22,6 +25,7 @@ from replay_jax.training.distributed import initialize
 from replay_jax.training.loop import Profile
 
 _EXCHANGE_SECONDS = 1.0
+_UPDATES = itertools.count()
 
 
 class Board:
@@ -56,7 +60,7 @@ def train_edge(
             edge,
             job,
             tell=link.tell,
-            should_stop=link.stop.is_set,
+            should_stop=link.stop.is_set if jax.process_count() == 1 else _agreed_stop,
             profile=profile,
         )
 
@@ -180,6 +184,12 @@ class _Link:
                 self.stop.set()
             if self._over.wait(_EXCHANGE_SECONDS):
                 return
+
+
+def _agreed_stop() -> bool:
+    """Whether a host was told by SIGTERM that it will be lost; all hosts say so at one update."""
+    # Counted over all edges of the process, as JAX names one number to all hosts.
+    return bool(multihost_utils.reached_preemption_sync_point(next(_UPDATES)))
 
 
 @functools.cache
