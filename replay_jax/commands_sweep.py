@@ -3,12 +3,14 @@
 import argparse
 import contextlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from etils import epath
 from rich.console import Console
 
 from replay_jax.analysis.recommend import Recommendation
@@ -16,6 +18,10 @@ from replay_jax.config import ExperimentConfig, resolve
 from replay_jax.errors import UserError
 from replay_jax.preparing import preparation_shown
 from replay_jax.recipe import Recipe, load_recipe, override, parse_overrides
+
+if TYPE_CHECKING:
+    from replay_jax.data.token_store import TokenStore
+    from replay_jax.sweep.hosts import Hosts
 
 Experiments = list[tuple[ExperimentConfig, Mapping[str, Any]]]
 
@@ -47,23 +53,44 @@ def experiments_of(recipe: Recipe) -> Experiments:
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Prepare, plan, train what is missing, fit and report."""
+    """Prepare, plan, train what is missing, fit and report: on this host, or on one of several."""
+    given = parse_overrides(overrides)
+    if arguments.executor:
+        given["execution.executor"] = arguments.executor
+    recipe = load_recipe(arguments.recipe, given)
+    experiments = experiments_of(recipe)
+    _steps(arguments.profile_steps)
+    if experiments[0][0].execution.executor == "hosts":
+        from replay_jax.commands_hosts import run_on_hosts
+
+        return run_on_hosts(arguments, recipe, experiments)
+    for name in ("coordinator", "num_processes", "process_id"):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name} is for several hosts: add --executor=hosts")
+    return run_here(arguments, recipe, experiments, hosts=None)
+
+
+def run_here(
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    experiments: Experiments,
+    *,
+    hosts: "Hosts | None",
+) -> int:
+    """All of `run` in this process; `hosts` are those that train with it, if there are any."""
     from replay_jax.data.prepare import prepare as prepare_stores
     from replay_jax.reporting import remember_recipe, remember_session, report_on
     from replay_jax.sweep.drawing import print_plan
     from replay_jax.sweep.engine import run_sweep
     from replay_jax.sweep.plan import plan_sweep
 
-    given = parse_overrides(overrides)
-    if arguments.executor:
-        given["execution.executor"] = arguments.executor
-    recipe = load_recipe(arguments.recipe, given)
-    workdir = Path(arguments.workdir or Path("runs") / recipe.name)
+    workdir = place(arguments.workdir or Path("runs") / recipe.name)
     print(f"working directory: {workdir}", flush=True)
-    experiments = experiments_of(recipe)
     console, clock = Console(), _Clock()
     with clock.phase("prepare data"), preparation_shown(console) as progress:
         stores = prepare_stores(experiments[0][0].data, progress)
+        if hosts is not None:
+            hosts.prepare(shared_facts(stores))
     with clock.phase("plan"):
         planned = plan_sweep(experiments, stores=stores, workdir=workdir)
         print_plan(planned, console)
@@ -76,6 +103,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
             ray_address=arguments.ray_address,
             profile_steps=_steps(arguments.profile_steps),
             console=console,
+            hosts=hosts,
         )
     remember_session(workdir, clock.seconds, workers=outcome.workers)
     for line in outcome.failures:
@@ -100,7 +128,7 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     except UserError:
         # The data is not on this machine: everything but the row numbers is still known.
         stores = None
-    workdir = Path(arguments.workdir) if arguments.workdir else None
+    workdir = place(arguments.workdir) if arguments.workdir else None
     planned = plan_sweep(experiments, stores=stores, workdir=workdir)
     if arguments.json:
         print(json.dumps(planned.to_json()))
@@ -205,8 +233,29 @@ class _Clock:
             self.seconds[name] = time.perf_counter() - start
 
 
-def _existing(workdir: str) -> Path:
-    path = Path(workdir)
+def place(workdir: str | Path) -> epath.Path:
+    """A working directory, which may be a bucket (gs://bucket/name).
+
+    Raises:
+        UserError: an address whose second slash is missing, which would be a folder here.
+    """
+    text = os.fspath(workdir)
+    if re.match(r"(gs|s3|az):/?(?!/)", text):
+        scheme, rest = text.split(":", 1)
+        raise UserError(f"--workdir={text} lacks a slash: write {scheme}://{rest.lstrip('/')}")
+    return epath.Path(text)
+
+
+def shared_facts(stores: "Mapping[str, TokenStore]") -> dict[str, str]:
+    """What hosts that train together must have in common: data, and versions of the software."""
+    from replay_jax.sweep.results import versions
+
+    data = {f"data of '{name}'": store.fingerprint for name, store in stores.items()}
+    return {**data, **versions()}
+
+
+def _existing(workdir: str) -> epath.Path:
+    path = place(workdir)
     if not path.is_dir():
         raise UserError(f"no working directory '{path}': give the folder that `run` printed")
     return path

@@ -104,8 +104,16 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "replay-jax run configs/quickstart.py --workdir=runs/quickstart", recipe=True,
     )  # fmt: skip
     run.add_argument("--workdir", help="where results go (default: runs/<config name>)")
-    run.add_argument("--executor", choices=("local", "ray"), help="where edges are trained")
+    run.add_argument(
+        "--executor", choices=("local", "hosts", "ray"), help="where edges are trained"
+    )
     run.add_argument("--ray_address", help="an existing Ray cluster (default: start a local one)")
+    run.add_argument(
+        "--coordinator", metavar="HOST:PORT",
+        help="with --executor=hosts: where process 0 is (default: found on TPU VMs, GKE, Slurm)",
+    )  # fmt: skip
+    run.add_argument("--num_processes", type=int, metavar="N", help="how many hosts there are")
+    run.add_argument("--process_id", type=int, metavar="I", help="which this is, 0 to N-1")
     run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
     plan = _add(
         commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs and the ledger.",

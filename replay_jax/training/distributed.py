@@ -250,7 +250,7 @@ def _detect(
     if None in found[:3]:
         raise UserError(
             "No cluster was found on this host; give the coordinator, the number of processes and "
-            "the id of this one."
+            "the id of this one: --coordinator=HOST:PORT --num_processes=N --process_id=I"
         )
     kinds = [
         k for k in ClusterEnv._cluster_types if not k.opt_in_only_method and k.is_env_present()
