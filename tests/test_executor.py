@@ -31,7 +31,7 @@ def study(tmp_path_factory):
 
 
 def choice(*, workers=0, threads=0, platform="cpu", parameters=10**6, cores=8, memory=64 * GIB):
-    execution = ExecutionConfig("local", workers, threads, False, (), None)
+    execution = ExecutionConfig("local", workers, threads, False, (), None, 1)
     chosen = choose_workers(
         execution, platform=platform, parameters=parameters, cores=cores, memory_bytes=memory
     )

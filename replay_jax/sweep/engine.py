@@ -21,9 +21,11 @@ from replay_jax.data.token_store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.coordinator import Coordinator, Outcome, settle
+from replay_jax.sweep.hosts import Hosts
 from replay_jax.sweep.live import SweepView
 from replay_jax.sweep.lock import WorkdirLock
 from replay_jax.sweep.plan import Plan, refresh
+from replay_jax.sweep.population_choice import choose_population, measure_apart
 from replay_jax.sweep.store import WorkStore
 from replay_jax.sweep.stored_run import run_fact
 from replay_jax.sweep.workers import (
@@ -46,13 +48,17 @@ def run_sweep(
     ray_address: str | None,
     profile_steps: tuple[int, int] | None,
     console: Console,
+    hosts: Hosts | None = None,
 ) -> Outcome:
     """Train what is missing of a plan, in this working directory, and write results.jsonl.
+
+    `hosts` are those of executor "hosts", for which this is process 0.
 
     Raises:
         UserError: the directory is in use, belongs to other data or another version, or cannot be
             written; nothing has been trained then.
         KeyboardInterrupt: it was interrupted (Ctrl-C or SIGTERM); all states are saved.
+        LostHost: one of the hosts is gone.
     """
     with contextlib.ExitStack() as stack:
         lock_fd = -1
@@ -60,13 +66,14 @@ def run_sweep(
             lock_fd = stack.enter_context(WorkdirLock(Path(workdir))).fd
         store = WorkStore(workdir)
         choice = _choose(plan, store, console)
-        store.create(_common(plan, choice))
+        lanes = _choose_lanes(plan, store, choice, console)
+        store.create(_common(plan, choice, lanes))
         store.drop_unfinished_states()
         store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))])
         for number in range(len(plan.runs)):
             settle(plan, number, store)
         plan = refresh(plan, store)
-        executor = _executor(plan, store, choice, lock_fd, ray_address)
+        executor = _executor(plan, store, choice, lanes, lock_fd, ray_address, hosts)
         view = stack.enter_context(SweepView(plan, console))
         stack.enter_context(executor)
         sweep = Coordinator(plan, store, stores, executor, view, _profile(store, profile_steps))
@@ -85,6 +92,8 @@ def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:
         execution = dataclasses.replace(execution, threads=known["threads"])
     if execution.executor == "ray":
         return ray_choice(execution)
+    if execution.executor == "hosts":
+        return WorkerChoice(1, execution.threads, "all hosts train every edge together")
     choice = choose_workers(
         execution,
         platform=local_platform(),
@@ -98,9 +107,25 @@ def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:
     return choice
 
 
-def _common(plan: Plan, choice: WorkerChoice) -> dict[str, Any]:
+def _choose_lanes(plan: Plan, store: WorkStore, choice: WorkerChoice, console: Console) -> int:
+    """How many edges a process trains side by side; a working directory keeps what it was."""
+    lanes, reason = choose_population(
+        plan,
+        known=store.common(),
+        # Only the workers of accelerators have no number of threads.
+        on_accelerator=not choice.threads,
+        measure=measure_apart(store.root),
+    )
+    if lanes > 1:
+        console.print(f"{lanes} edges side by side as one program: {reason}", highlight=False)
+    return lanes
+
+
+def _common(plan: Plan, choice: WorkerChoice, lanes: int) -> dict[str, Any]:
     """What all results of a working directory must have in common."""
-    common: dict[str, Any] = {"threads": choice.threads} if choice.threads else {}
+    common: dict[str, Any] = {"population": lanes}
+    if choice.threads:
+        common["threads"] = choice.threads
     for run in plan.runs:
         for name, view in run.views.items():
             common[f"data of '{name}'"] = view.fingerprint
@@ -108,23 +133,39 @@ def _common(plan: Plan, choice: WorkerChoice) -> dict[str, Any]:
 
 
 def _executor(
-    plan: Plan, store: WorkStore, choice: WorkerChoice, lock_fd: int, ray_address: str | None
+    plan: Plan,
+    store: WorkStore,
+    choice: WorkerChoice,
+    lanes: int,
+    lock_fd: int,
+    ray_address: str | None,
+    hosts: Hosts | None,
 ) -> Any:
     execution = plan.runs[0].config.execution
     if execution.executor == "local":
         if lock_fd < 0:
             raise UserError(
-                f"{store.root} is not on this machine: use --executor=ray, or a local --workdir"
+                f"{store.root} is not on this machine: use --executor=hosts or ray, "
+                "or a local --workdir"
             )
-        return LocalWorkers(Path(store.root), choice, lock_fd=lock_fd)
-    # Ray is an extra, and slow to import.
+        return LocalWorkers(Path(store.root), choice, lanes=lanes, lock_fd=lock_fd)
+    # What trains in this process, or on Ray, is slow to import.
+    if execution.executor == "hosts":
+        assert hosts is not None
+        from replay_jax.sweep.host_edges import HostEdges
+
+        return HostEdges(store.root, hosts, threads=choice.threads)
     from replay_jax.sweep.ray_tasks import RayTasks
 
     return RayTasks(store.root, execution, threads=choice.threads, address=ray_address)
 
 
 def _profile(store: WorkStore, steps: tuple[int, int] | None) -> Profile | None:
-    return None if steps is None else Profile(*steps, Path(store.root) / "profile")
+    if steps is None:
+        return None
+    if "://" in str(store.root):
+        raise UserError(f"--profile_steps writes to a disk, not to {store.root}: leave it out")
+    return Profile(*steps, Path(store.root) / "profile")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from replay_jax.training.evaluate import (
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.loop import Programs
 from replay_jax.training.metrics import TimeSplit
+from replay_jax.training.population import Population, compile_population
 from replay_jax.training.sharding import choose_mesh, make_mesh
 from replay_jax.training.step import (
     TrainState,
@@ -72,6 +73,12 @@ class ProgramCache:
         """The cosine of two batches' gradients."""
         key = ("cosine", shape, mesh)
         return self._timed(key, lambda: compile_gradient_cosine(shape, mesh), clock)
+
+    def population(self, shape: StepShape, lanes: int, *, clock: TimeSplit) -> Population:
+        """The train step of several models side by side, over all devices of this process."""
+        key = ("population", shape, lanes)
+        built: Population = self._timed(key, lambda: compile_population(shape, lanes), clock)
+        return built
 
     def abstract_state(self, model: ModelConfig, mesh: Mesh) -> TrainState:
         """Shapes and shardings of a state, to restore one."""

@@ -1,7 +1,7 @@
 """A worker process: trains the edges that its coordinator sends, and never outlives it.
 
-Started by `workers.LocalWorkers` as `python -m replay_jax.sweep.worker FD ROOT PARENT`, with the
-environment that XLA reads set before this process began.
+Started by `workers.LocalWorkers` as `python -m replay_jax.sweep.worker FD ROOT PARENT LANES`, with
+the environment that XLA reads set before this process began.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 STOP = b"stop"
 _PR_SET_PDEATHSIG = 1
@@ -28,6 +29,15 @@ def main() -> None:
     jobs: queue.Queue[bytes] = queue.Queue()
     # Listening begins before the slow imports, so that a lost coordinator is noticed at once.
     threading.Thread(target=_listen, args=(connection, jobs, stop), daemon=True).start()
+    lanes = int(sys.argv[4])
+    if lanes > 1:
+        _train_side_by_side(lanes, connection, jobs, stop)
+    _train_in_turn(connection, jobs, stop)
+
+
+def _train_in_turn(
+    connection: Connection, jobs: "queue.Queue[bytes]", stop: threading.Event
+) -> NoReturn:
     from replay_jax.sweep.edge import EdgeTrainer
     from replay_jax.sweep.job_outcome import work
     from replay_jax.sweep.store import WorkStore
@@ -39,6 +49,27 @@ def main() -> None:
             trainer, edge, job, tell=connection.send, should_stop=stop.is_set, profile=profile
         )
         connection.send(message)
+
+
+def _train_side_by_side(
+    lanes: int, connection: Connection, jobs: "queue.Queue[bytes]", stop: threading.Event
+) -> NoReturn:
+    from replay_jax.sweep.population_edge import PopulationTrainer
+    from replay_jax.sweep.programs import ProgramCache
+    from replay_jax.sweep.store import WorkStore
+
+    trainer = PopulationTrainer(
+        WorkStore(sys.argv[2]),
+        ProgramCache(),
+        lanes,
+        tell=connection.send,
+        should_stop=stop.is_set,
+    )
+    while True:
+        # What has come meanwhile joins; with nothing to do, wait for something to come.
+        while trainer.is_idle or not jobs.empty():
+            trainer.admit(*pickle.loads(jobs.get()))
+        trainer.advance()
 
 
 def _listen(connection: Connection, jobs: "queue.Queue[bytes]", stop: threading.Event) -> None:

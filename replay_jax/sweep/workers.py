@@ -118,18 +118,20 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     log: Path
-    edge: int | None = None
-    last_edge: int | None = None
+    edges: set[int] = dataclasses.field(default_factory=set)
+    # What it trained last, whose end states may still be in its memory.
+    done: list[int] = dataclasses.field(default_factory=list)
 
 
 class LocalWorkers:
     """Worker processes of one coordinator; started when first needed, and gone when it is.
 
-    Use it as a context manager. `slots` jobs can run at once.
+    Use it as a context manager. `slots` jobs can run at once, `lanes` in every process.
     """
 
-    def __init__(self, root: Path, choice: WorkerChoice, *, lock_fd: int) -> None:
-        self.slots = self.workers = choice.workers
+    def __init__(self, root: Path, choice: WorkerChoice, *, lanes: int, lock_fd: int) -> None:
+        self.workers, self._lanes = choice.workers, lanes
+        self.slots = choice.workers * lanes
         self._root, self._threads, self._lock_fd = root, choice.threads, lock_fd
         self._workers: list[_Worker] = []
         self._news: list[Message] = []
@@ -146,10 +148,15 @@ class LocalWorkers:
     def submit(
         self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None
     ) -> None:
-        """Give a job to a free worker, if possible to the one that did edge `after` last."""
-        free = [worker for worker in self._workers if worker.edge is None] or [self._start()]
-        worker = next((w for w in free if after is not None and w.last_edge == after), free[0])
-        worker.edge = edge
+        """Give a job to a worker with room, if possible to one that did edge `after` lately."""
+        room = [worker for worker in self._workers if len(worker.edges) < self._lanes]
+        worker = next((w for w in room if after is not None and after in w.done), None)
+        if worker is None:
+            # The emptiest; a new process rather than one that is busy.
+            room.sort(key=lambda worker: len(worker.edges))
+            full = len(self._workers) == self.workers
+            worker = room[0] if room and (full or not room[0].edges) else self._start()
+        worker.edges.add(edge)
         self._news.append(Started(edge, f"process {worker.process.pid}"))
         try:
             worker.connection.send_bytes(pickle.dumps((edge, job, profile)))
@@ -172,7 +179,8 @@ class LocalWorkers:
                 news.extend(self._bury(worker))
                 continue
             if not isinstance(message, Advanced):
-                worker.last_edge, worker.edge = worker.edge, None
+                worker.edges.remove(message.edge)
+                worker.done = [*worker.done, message.edge][-self._lanes :]
             news.append(message)
         return news
 
@@ -190,7 +198,7 @@ class LocalWorkers:
         log.parent.mkdir(parents=True, exist_ok=True)
         settings = jax_settings(self._root, self._threads)
         threads = {"NPROC": settings["NPROC"]} if self._threads else {}
-        arguments = (str(theirs.fileno()), str(self._root), str(os.getpid()))
+        arguments = (str(theirs.fileno()), str(self._root), str(os.getpid()), str(self._lanes))
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", _MODULE, *arguments],
@@ -211,7 +219,7 @@ class LocalWorkers:
         self._workers.remove(worker)
         worker.connection.close()
         code = worker.process.wait()
-        if worker.edge is None:
+        if not worker.edges:
             return []
         lines = worker.log.read_text(errors="replace").strip().split("\n")
         how = (
@@ -219,7 +227,8 @@ class LocalWorkers:
             if code < 0
             else f"ended with code {code}: {lines[-1]}"
         )
-        return [Lost(worker.edge, f"worker process {worker.process.pid} {how}")]
+        reason = f"worker process {worker.process.pid} {how}"
+        return [Lost(edge, reason) for edge in sorted(worker.edges)]
 
 
 # glibc gives XLA's temporaries back after every step and faults them in again, a quarter of a small
