@@ -32,23 +32,26 @@ def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    """Time the real train step on this machine's devices."""
+    """Time the real train step on this machine's devices, or a population of them."""
     from replay_jax.defaults import sized_model
     from replay_jax.training.bench import bench as run_bench
+    from replay_jax.training.population_bench import bench_population
 
     sizes = arguments.model or arguments.shape
     if sizes is None:
         raise UserError("name what to time: --model=150m, or --shape=256,896,8,4,4,8192")
-    result = run_bench(
-        sized_model(sizes),
-        seq_len=arguments.seq_len,
-        batch_size=arguments.batch,
+    model, seq_len, batch_size = sized_model(sizes), arguments.seq_len, arguments.batch
+    values = dataclasses.asdict(
+        run_bench(model, seq_len=seq_len, batch_size=batch_size)
+        if arguments.population is None
+        else bench_population(
+            model, seq_len=seq_len, batch_size=batch_size, lanes=arguments.population
+        )
     )
-    values = dataclasses.asdict(result)
     if arguments.json:
         print(json.dumps(values))
     else:
-        _print_values(f"train step of {sizes}, {arguments.batch} x {arguments.seq_len}", values)
+        _print_values(f"train step of {sizes}, {batch_size} x {seq_len}", values)
     return 0
 
 

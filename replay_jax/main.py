@@ -166,6 +166,8 @@ def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     which.add_argument("--shape", metavar="D,F,L,H,KV,VOCAB", help="sizes in place of a preset")
     bench.add_argument("--seq_len", type=int, required=True, help="labels per sequence")
     bench.add_argument("--batch", type=int, required=True, help="sequences per step")
+    bench.add_argument("--population", type=int, metavar="K",
+                       help="K models as one program against K one after another")  # fmt: skip
 
 
 if __name__ == "__main__":
