@@ -1,0 +1,233 @@
+"""`replay-jax run` on several hosts without Ray: real processes, one interrupted, one killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from pprint import pformat
+
+import pytest
+from tiny_sweep import make_study, results_of
+
+from replay_jax.errors import UserError
+from replay_jax.sweep import host_edges
+from replay_jax.sweep.host_edges import HostEdges
+from replay_jax.sweep.hosts import Hosts, LostHost
+from replay_jax.sweep.messages import Ended, Failed, Interrupted, Started
+from replay_jax.sweep.stop_gate import StopGate
+from replay_jax.sweep.store import WorkStore
+from replay_jax.sweep.verify import verify
+from replay_jax.training.distributed import Cluster, Roll
+from replay_jax.training.link import Link
+
+RECIPE = '''"""Does it matter where it is trained?"""
+from ml_collections import ConfigDict
+
+PLAIN = {plain}
+
+
+def get_config():
+    return ConfigDict(PLAIN)
+
+
+def sweep():
+    return [{{"schedule.replay_fraction": rho}} for rho in (0.0, 0.5)]
+'''
+
+# A run on one host, which needs no address.
+ONE = ("--executor=hosts", "--coordinator=127.0.0.1:1", "--num_processes=1", "--process_id=0")
+
+
+def write_recipe(folder: Path) -> None:
+    """The tiny study as a config file of 40 steps, with a save every 4."""
+    plain = make_study(folder).config.to_dict()
+    plain["schedule"].update(total_steps=40, target_epochs=10.0)
+    plain["model"]["vocab_size"] = 258
+    plain["checkpoint"]["every"] = 4
+    plain["mesh"] = {"replica": 0, "fsdp": 0, "tensor": 1}
+    (folder / "study.py").write_text(RECIPE.format(plain=pformat(plain)))
+
+
+def start(folder: Path, workdir: str, *options: str, devices: int = 1) -> subprocess.Popen[str]:
+    """Start `replay-jax run` with so many CPU devices."""
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    settings = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(folder / "programs")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "replay_jax.main", "run", "study.py", f"--workdir={workdir}",
+         *options],
+        cwd=folder, env={**os.environ, **settings}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def start_hosts(folder: Path, workdir: str, *options: str) -> list[subprocess.Popen[str]]:
+    """Start the two hosts of a run."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    cluster = ("--executor=hosts", f"--coordinator=127.0.0.1:{port}", "--num_processes=2")
+    return [start(folder, workdir, *cluster, f"--process_id={n}", *options) for n in range(2)]
+
+
+def parts_read(workdir: Path) -> list[list[tuple[int, int]]]:
+    """Which parts of the batches (index, count) every recorded span was read in."""
+    store = WorkStore(workdir)
+    names = [path.stem for path in (workdir / "segments").glob("*.json")]
+    facts = [fact for name in names if (fact := store.segment(name))]
+    return [[(span["host_index"], span["host_count"]) for span in f.realised] for f in facts]
+
+
+def wait_for_span(workdir: Path, running: list[subprocess.Popen[str]]) -> None:
+    """Until one more span of training is recorded than there was."""
+
+    def spans() -> int:
+        return len(list((workdir / "segments").glob("*.json")))
+
+    before = spans()
+    while spans() <= before:
+        ended = [process for process in running if process.poll() is not None]
+        assert not ended, [process.communicate() for process in ended]
+        time.sleep(0.02)
+
+
+def test_hosts_are_interrupted_killed_and_fewer_and_change_nothing(tmp_path):
+    write_recipe(tmp_path)
+    alone = start(tmp_path, "alone", *ONE, devices=2)
+    out = tmp_path / "out"
+    # SIGTERM to a host that does not decide: all save, and end with one code.
+    hosts = start_hosts(tmp_path, "out")
+    wait_for_span(out, hosts)
+    hosts[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=120) for process in hosts]
+    assert [process.returncode for process in hosts] == [130, 130], said
+    assert "saving the states" in said[0][0] and said[1][1] == ""
+    (step,) = WorkStore(out).saved_states().values()
+    assert 0 < step < 40
+    # kill -9: the other names it, at once, and ends.
+    hosts = start_hosts(tmp_path, "out")
+    wait_for_span(out, hosts)
+    hosts[1].kill()
+    assert hosts[0].wait(timeout=30) == 1
+    assert f"process 1 ({socket.gethostname()}) is gone" in hosts[0].communicate()[1]
+    assert not list((out / "failures").iterdir())
+    # The same sweep on one host with as many devices: the same bits as if nothing had happened.
+    last = start(tmp_path, "out", *ONE, devices=2)
+    assert (alone.wait(timeout=120), last.wait(timeout=120)) == (0, 0), last.communicate()
+    assert results_of(out) == results_of(tmp_path / "alone")
+    assert verify(out) == ([], 2)
+    # Rows were read in halves by two hosts, and all by one.
+    assert [(0, 2), (1, 2)] in parts_read(out) and [(0, 1)] in parts_read(out)
+    for process in (alone, last, *hosts):
+        process.communicate()
+
+
+def test_hosts_that_share_heads_and_vocabulary_read_the_same_rows(tmp_path):
+    write_recipe(tmp_path)
+    options = ["--config.mesh.tensor=2", "--config.schedule.total_steps=8"]
+    options += ["--config.schedule.target_epochs=2.0", "--config.checkpoint.every=0"]
+    hosts = start_hosts(tmp_path, "out", *options)
+    alone = start(tmp_path, "alone", *ONE, *options, devices=2)
+    said = [process.communicate(timeout=120) for process in (*hosts, alone)]
+    assert [process.returncode for process in (*hosts, alone)] == [0, 0, 0], said
+    assert results_of(tmp_path / "out") == results_of(tmp_path / "alone")
+    assert all(parts == [(0, 1)] for parts in parts_read(tmp_path / "out"))
+
+
+class OtherHost:
+    """The far end of a link to process 0, in the hands of a test."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            near = socket.create_connection(server.getsockname())
+            far, _ = server.accept()
+        self.link = Link(far, "process 0")
+        self.hosts = Hosts(Roll(Cluster("here:1", 2, 0), {0: "here", 1: "there"}, {1: near}))
+        self.edges = HostEdges("/nowhere", self.hosts, threads=0)
+        self.begun: list[int] = []
+
+    def begin(self, end: Ended | Failed) -> None:
+        """Submit a job that this host ends like that, as its trainer would say."""
+        self.edges.submit(7, None, after=None, profile=None)
+        assert self.edges.poll(0.0) == [Started(7, "2 hosts")]
+        assert self.link.read() == {"do": "job", "root": "/nowhere", "threads": 0}
+        self.hosts.events.put((0, end))
+
+    def news(self) -> list:
+        """What the executor tells next."""
+        while not (news := self.edges.poll(0.1)):
+            pass
+        return news
+
+
+def test_a_job_has_ended_when_all_hosts_say_so():
+    other = OtherHost()
+    other.begin(Ended(7, 12, True))
+    assert other.edges.poll(0.05) == []
+    other.link.send({"ended": {"step": 12, "finished": True}})
+    assert other.news() == [Ended(7, 12, True)]
+    other.begin(Failed(7, "Update 3 has loss nan", "trace"))
+    other.link.send({"failed": {"reason": "Update 3 has loss nan", "details": "trace"}})
+    assert other.news() == [Failed(7, "Update 3 has loss nan", "trace")]
+    other.begin(Ended(7, 12, True))
+    other.link.send({"failed": {"reason": "the disk is full", "details": ""}})
+    assert other.news() == [Failed(7, "process 1 (there): the disk is full", "")]
+
+
+def test_what_breaks_when_a_host_is_lost_is_no_failure_of_the_job():
+    other = OtherHost()
+    other.begin(Failed(7, "Gloo: connection reset by peer", ""))
+    assert other.edges.poll(0.05) == []
+    other.link.close()
+    with pytest.raises(LostHost, match=r"process 1 \(there\) is gone"):
+        other.news()
+    assert other.hosts.is_stuck
+
+
+def test_a_host_that_fails_alone_ends_all(monkeypatch):
+    monkeypatch.setattr(host_edges, "PATIENCE_SECONDS", 0.0)
+    other = OtherHost()
+    other.begin(Failed(7, "the disk is full", ""))
+    with pytest.raises(LostHost, match=r"process 0 \(here\) failed alone: the disk is full"):
+        other.news()
+
+
+def test_an_interrupt_of_any_host_is_heard():
+    other = OtherHost()
+    other.link.send({"interrupted": True})
+    assert other.news() == [Interrupted("process 1 (there)")]
+
+
+def test_hosts_must_have_the_same_data_and_versions():
+    other = OtherHost()
+    other.link.send({"prepared": {"data of 'generic'": "ab", "jax": "1"}})
+    other.hosts.prepare({"data of 'generic'": "ab", "jax": "1"})
+    other.link.send({"prepared": {"data of 'generic'": "ab", "jax": "2"}})
+    with pytest.raises(UserError, match=r"process 1 \(there\) has jax 2 and process 0 has 1"):
+        other.hosts.prepare({"data of 'generic'": "ab", "jax": "1"})
+    other.link.send({"failed": {"reason": "no such file", "details": ""}})
+    with pytest.raises(UserError, match=r"process 1 \(there\): no such file"):
+        other.hosts.prepare({})
+
+
+def test_gates_let_all_make_the_same_updates():
+    gates = [StopGate() for _ in range(3)]
+    made = [0, 0, 0]
+
+    def train(number: int) -> None:
+        while not gates[number].should_stop():
+            made[number] += 1
+            time.sleep(0.001 * (number + 1))
+
+    threads = [threading.Thread(target=train, args=(n,), daemon=True) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    last = max([gate.close() for gate in gates])
+    for gate in gates:
+        gate.open(last)
+    for thread in threads:
+        thread.join()
+    assert last > 0 and made == [last] * 3
