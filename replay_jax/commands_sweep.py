@@ -237,13 +237,25 @@ def place(workdir: str | Path) -> epath.Path:
     """A working directory, which may be a bucket (gs://bucket/name).
 
     Raises:
-        UserError: an address whose second slash is missing, which would be a folder here.
+        UserError: a bucket that cannot be reached, or an address that lacks a slash and would be
+            taken for a folder here.
     """
     text = os.fspath(workdir)
     if re.match(r"(gs|s3|az):/?(?!/)", text):
         scheme, rest = text.split(":", 1)
-        raise UserError(f"--workdir={text} lacks a slash: write {scheme}://{rest.lstrip('/')}")
-    return epath.Path(text)
+        raise UserError(f"'{text}' lacks a slash: write {scheme}://{rest.lstrip('/')}")
+    if "://" not in text:
+        return epath.Path(text)
+    if not re.match(r"(gs|s3|az)://[^/]", text):
+        raise UserError(f"'{text}' is neither a folder nor a place in a bucket, gs://bucket/name")
+    path = epath.Path(text)
+    try:
+        path.exists()
+    except Exception as error:
+        why = str(error).strip().split("\n")[0] or type(error).__name__
+        needed = ": pip install 'replay-jax[gcs]'" if isinstance(error, ImportError) else ""
+        raise UserError(f"cannot reach {text}: {why}{needed}") from error
+    return path
 
 
 def shared_facts(stores: "Mapping[str, TokenStore]") -> dict[str, str]:

@@ -1,14 +1,17 @@
 """From a working directory to its report: what the sweep left there, analysed and written down."""
 
+import contextlib
 import json
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 from rich.console import Console
 
 from replay_jax.analysis.analyse import analyse
@@ -20,14 +23,16 @@ from replay_jax.analysis.study import Study
 from replay_jax.analysis.terminal import terminal_table
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
-from replay_jax.sweep.facts import read_fact, write_fact
+from replay_jax.sweep.facts import read_fact, write_fact, write_text
 from replay_jax.sweep.status import sweep_status
 
 # Beside the sweep's own facts: what was asked in words, and the wall time of every `run`.
 _RECIPE, _SESSIONS = "recipe.json", "sessions.jsonl"
 
 
-def remember_recipe(workdir: Path, *, name: str, question: str, plan: Mapping[str, Any]) -> None:
+def remember_recipe(
+    workdir: epath.Path, *, name: str, question: str, plan: Mapping[str, Any]
+) -> None:
     """Keep the words and totals that a report needs and results do not hold."""
     facts = {
         "name": name,
@@ -39,13 +44,14 @@ def remember_recipe(workdir: Path, *, name: str, question: str, plan: Mapping[st
     write_fact(workdir / _RECIPE, facts)
 
 
-def remember_session(workdir: Path, seconds: Mapping[str, float], *, workers: int) -> None:
+def remember_session(workdir: epath.Path, seconds: Mapping[str, float], *, workers: int) -> None:
     """Append the wall seconds of one `run` by phase, and how many workers trained side by side."""
-    with (workdir / _SESSIONS).open("a") as lines:
-        lines.write(json.dumps({"seconds": dict(seconds), "workers": workers}) + "\n")
+    sessions = [*_sessions(workdir), {"seconds": dict(seconds), "workers": workers}]
+    # Written whole: a bucket knows no appending.
+    write_text(workdir / _SESSIONS, "".join(json.dumps(each) + "\n" for each in sessions))
 
 
-def study_of(workdir: Path) -> tuple[Study, list[dict[str, Any]]]:
+def study_of(workdir: epath.Path) -> tuple[Study, list[dict[str, Any]]]:
     """The analysed study of a working directory and the records that it rests on.
 
     Raises:
@@ -58,7 +64,7 @@ def study_of(workdir: Path) -> tuple[Study, list[dict[str, Any]]]:
     return analyse(records, config), records
 
 
-def report_on(workdir: Path, console: Console) -> None:
+def report_on(workdir: epath.Path, console: Console) -> None:
     """Analyse, print the table and write results, figures and report.html."""
     study, records = study_of(workdir)
     advice = advise(study)
@@ -86,21 +92,36 @@ def report_on(workdir: Path, console: Console) -> None:
         },
         machine=_machine(),
     )
-    paths = write_report(
-        records,
-        study,
-        advice,
-        workdir,
-        plan_summary=summary,
-        time_table=_time_table(records, _sessions(workdir)),
-        rerun_command=recipe["command"],
-    )
+    with _folder_here(workdir) as folder:
+        write_report(
+            records,
+            study,
+            advice,
+            folder,
+            plan_summary=summary,
+            time_table=_time_table(records, _sessions(workdir)),
+            rerun_command=recipe["command"],
+        )
     console.print(terminal_table(study, advice))
     console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)
-    console.print(f"report:  {paths[0]}", highlight=False)
+    console.print(f"report:  {workdir / 'report.html'}", highlight=False)
 
 
-def _sessions(workdir: Path) -> list[dict[str, Any]]:
+@contextlib.contextmanager
+def _folder_here(workdir: epath.Path) -> Iterator[Path]:
+    """A folder of this machine, whose files are in the working directory at the end."""
+    if "://" not in os.fspath(workdir):
+        yield Path(workdir)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+        for file in sorted(path for path in Path(name).rglob("*") if path.is_file()):
+            place = workdir / file.relative_to(name).as_posix()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(file.read_bytes())
+
+
+def _sessions(workdir: epath.Path) -> list[dict[str, Any]]:
     path = workdir / _SESSIONS
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

@@ -7,8 +7,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from replay_jax.errors import UserError
 
@@ -41,27 +42,26 @@ class AnalysisConfig:
             )
 
 
-def load_records(path: str | Path) -> list[dict[str, Any]]:
+def load_records(path: epath.PathLike) -> list[dict[str, Any]]:
     """Read results.jsonl: one JSON object per line, blank lines ignored.
 
     Raises:
       UserError: no such file, no record in it, or a line that is not a JSON object.
     """
-    path = Path(path)
+    path = epath.Path(path)
     if not path.is_file():
         raise UserError(f"no results at {path}; run the sweep first")
     records = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number} is not JSON: {error}") from error
-            if not isinstance(record, dict):
-                raise UserError(f"{path}, line {number} is no JSON object")
-            records.append(record)
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, line {number} is no JSON object")
+        records.append(record)
     if not records:
         raise UserError(f"{path} holds no finished run yet")
     return records
