@@ -102,7 +102,7 @@ def test_a_sweep_in_a_bucket_is_planned_reported_and_verified(
     capsys.readouterr()
     assert main([*plan, where]) == 0
     assert json.loads(capsys.readouterr().out)["steps_remaining"] == 0
-    one = ["--executor=hosts", "--coordinator=h:1", "--num_processes=1", "--process_id=0"]
+    one = ["--executor=hosts", "--num_processes=1"]
     assert main([*run, where, *one]) == 0
     assert "report:  gs://bucket/study/report.html" in capsys.readouterr().out
     assert (bucket / "study" / "report.html").stat().st_size > 100_000

@@ -18,7 +18,7 @@ from tiny_training import MODEL, mesh_of
 
 from replay_jax.errors import UserError
 from replay_jax.training.checkpoint import saved_steps
-from replay_jax.training.distributed import Cluster, call_roll
+from replay_jax.training.distributed import Cluster, call_roll, join
 
 PROGRAM = Path(__file__).parent / "process_of_a_run.py"
 
@@ -162,3 +162,15 @@ def test_strangers_at_the_port_are_ignored():
 def test_an_impossible_cluster_is_refused(arguments, words):
     with pytest.raises(UserError, match=words):
         Cluster(*arguments)
+
+
+def test_a_port_that_is_taken_is_named():
+    address = free_address()
+    with socket.create_server(("", Cluster(address, 2, 0).address[1])):
+        with pytest.raises(UserError, match=f"cannot listen on port {address.split(':')[1]}"):
+            call_roll(Cluster(address, 2, 0), timeout=1.0)
+
+
+def test_one_process_needs_no_address():
+    roll = join(None, 1, None, timeout=1.0)
+    assert (roll.cluster.num_processes, roll.cluster.process_id, roll.connections) == (1, 0, {})

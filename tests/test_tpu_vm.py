@@ -115,7 +115,7 @@ def test_the_command_that_starts_a_run_is_one_a_shell_can_run(cloud, tmp_path):
         subprocess.run(["sleep", "0.05"])
     assert (folder / "run.exit").read_text() == "3\n"
     said = (folder / "run.log").read_text().splitlines()
-    assert said == ["[run]", *(f"[{a}]" for a in ARGUMENTS)]
+    assert said == ["[run]", "[--executor=hosts]", *(f"[{a}]" for a in ARGUMENTS)]
 
 
 def test_a_preempted_run_is_started_again_on_a_new_machine(cloud):

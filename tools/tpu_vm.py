@@ -3,9 +3,10 @@
     python tools/tpu_vm.py run study --zone=us-central2-b --accelerator_type=v4-128 --spot \
         -- configs/c4_150m.py --workdir=gs://my-bucket/study
 
-`run` creates the machine if it is not there, prepares it, starts the same command on every worker
-and watches it: a preempted machine is deleted, created again and started again, and the run goes
-on from its last checkpoint. `--dry_run` prints every command and calls nothing.
+`run` creates the machine if it is not there, prepares it, starts `replay-jax run --executor=hosts`
+with these arguments on every worker and watches it: a preempted machine is deleted, created again
+and started again, and the run goes on from its last checkpoint. `--dry_run` prints every command
+and calls nothing.
 """
 
 import argparse
@@ -104,13 +105,16 @@ def prepare(machine: Machine, gcloud: Gcloud) -> None:
     on_all(
         machine,
         gcloud,
-        f"cd {FOLDER} && python3 -m venv .venv && .venv/bin/pip install --quiet '.[tpu]'",
+        f"cd {FOLDER} && python3 -m venv .venv && .venv/bin/pip install --quiet '.[tpu,gcs]'",
     )
 
 
 def start(machine: Machine, gcloud: Gcloud, arguments: Sequence[str]) -> None:
-    """Start `replay-jax run` with the arguments on every worker; it goes on after the call ends."""
-    command = shlex.join([".venv/bin/replay-jax", "run", *arguments])
+    """Start `replay-jax run` with the arguments on every worker; it goes on after the call ends.
+
+    All workers train together and find each other by themselves, as JAX knows TPU VMs.
+    """
+    command = shlex.join([".venv/bin/replay-jax", "run", "--executor=hosts", *arguments])
     script = f"{command} > {LOG} 2>&1; echo $? > {EXIT_CODE}"
     on_all(
         machine,

@@ -82,6 +82,8 @@ def _law_range(study: TargetStudy, shown: Sequence[CellResult]) -> tuple[float, 
 def _curve_rows(study: TargetStudy, low: float, high: float) -> list[Row]:
     """The law on a log grid that holds every reference budget, cut into three pieces there."""
     budgets = [float(cell.key.target_tokens) for cell in study.reference_cells]
+    if not budgets:
+        return []  # without a reference there is no law
     first, last = min(budgets), max(budgets)
     grid = sorted({*np.geomspace(low, high, _CURVE_POINTS).tolist(), *budgets})
     rows: list[Row] = []

@@ -139,7 +139,7 @@ def _collect(cluster: Cluster, deadline: float, timeout: float) -> Roll:
     names = {0: socket.gethostname()}
     waiting: dict[int, socket.socket] = {}
     verdict = ""
-    with socket.create_server(("", cluster.address[1]), backlog=cluster.num_processes) as server:
+    with _listening(cluster) as server:
         while len(names) < cluster.num_processes and not verdict:
             server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
@@ -167,6 +167,17 @@ def _collect(cluster: Cluster, deadline: float, timeout: float) -> Roll:
         roll.close()
         raise UserError(verdict)
     return roll
+
+
+def _listening(cluster: Cluster) -> socket.socket:
+    port = cluster.address[1]
+    try:
+        return socket.create_server(("", port), backlog=cluster.num_processes)
+    except OSError as error:
+        raise UserError(
+            f"Process 0 cannot listen on port {port} of the coordinator {cluster.coordinator}: "
+            f"{error.strerror}; name another port on all hosts."
+        ) from error
 
 
 def _has_gone(connection: socket.socket) -> bool:
@@ -239,6 +250,8 @@ def _detect(
     coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: float
 ) -> Cluster:
     """Fill in what was not given as `jax.distributed.initialize` would."""
+    if num_processes == 1:
+        return Cluster(coordinator or "localhost:0", 1, process_id or 0)
     if coordinator is not None and num_processes is not None and process_id is not None:
         return Cluster(coordinator, num_processes, process_id)
     # The roll needs the addresses before JAX connects, and JAX has no public name for this.
