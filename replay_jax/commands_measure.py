@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,14 @@ def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Compile the real train step of a config for a TPU slice or for this machine."""
+    """Compile the real train step of a config for a TPU slice or for this machine.
+
+    What does not fit is a mistake, whose sentence names the nearest batch that does: it is found by
+    compiling, which takes as long again for every batch that is tried.
+    """
     from replay_jax.config import resolve
     from replay_jax.recipe import load_recipe, override, parse_overrides
-    from replay_jax.training import aot
+    from replay_jax.training import aot, aot_search
     from replay_jax.training.step import StepShape
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
@@ -76,7 +81,7 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         document_mask=config.training.document_mask,
     )
     if arguments.search:
-        reports = aot.search(shape, config.mesh, topology=arguments.topology)
+        reports = aot_search.search(shape, config.mesh, topology=arguments.topology)
     else:
         reports = [aot.compile_report(shape, config.mesh, topology=arguments.topology)]
     if arguments.json:
@@ -84,8 +89,15 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
             json.dumps([r.to_json() for r in reports] if arguments.search else reports[0].to_json())
         )
     else:
-        for report in reports:
-            _print_values(f"{recipe.name} on {report.topology}", report.to_json())
+        print(
+            "\n\n".join(f"{recipe.name} on {aot.render(report)}" for report in reports), flush=True
+        )
+        if len(reports) > 1:
+            print(f"\n{aot_search.fastest(reports)}")
+    if not reports[0].fits:
+        print("it does not fit; trying fewer rows at once", file=sys.stderr)
+        fitting = aot_search.nearest_fit(shape, config.mesh, topology=arguments.topology)
+        raise UserError(aot_search.misfit(reports[0], fitting))
     return 0
 
 

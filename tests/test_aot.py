@@ -12,7 +12,8 @@ from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training import aot
-from replay_jax.training.aot import compile_report, peak_of_failure, render, search
+from replay_jax.training.aot import compile_report, peak_of_failure, render
+from replay_jax.training.aot_search import fastest, misfit, nearest_fit, search
 from replay_jax.training.config import MeshConfig
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
@@ -150,6 +151,35 @@ def test_search_finds_the_most_rows_and_the_least_recomputation(
     trials = search(shape, MeshConfig(8, 1, 1), topology=None)
     assert [(trial.remat, trial.rows_per_device) for trial in trials] == found
     assert len(compiler.tried) == compiled == len(set(compiler.tried))
+
+
+@pytest.mark.parametrize(
+    ("room", "accumulation", "words"),
+    [(24, 4, "--config.training.accumulation=4 fits"), (4, None, "nor does one row fit")],
+)
+def test_what_does_not_fit_is_told_the_nearest_batch_that_does(
+    on_fake_devices, monkeypatch, room, accumulation, words
+):
+    monkeypatch.setattr(aot, "report_on", Memory(room).report_on)
+    shape = dataclasses.replace(SHAPE, batch_size=64)
+    report = compile_report(shape, MeshConfig(8, 1, 1), topology=None)
+    assert not report.fits
+    fitting = nearest_fit(shape, MeshConfig(8, 1, 1), topology=None)
+    assert (fitting.accumulation if fitting else None) == accumulation
+    said = misfit(report, fitting)
+    assert words in said and "8 rows per device" in said and "GiB" in said
+
+
+def test_the_fastest_of_a_search_is_named(on_fake_devices):
+    shape = dataclasses.replace(SHAPE, model=dataclasses.replace(DEEP, remat="full"))
+    report = compile_report(shape, MeshConfig(8, 1, 1), topology=None)
+    estimate = dataclasses.replace(
+        report.estimate, roofline_seconds=report.estimate.roofline_seconds / 2
+    )
+    other = dataclasses.replace(report, remat="none", rows_per_device=1, estimate=estimate)
+    said = fastest([report, other])
+    assert "1 rows per device, rematerialisation 'none'" in said
+    assert "(2) cost 100% more" in said
 
 
 def test_search_says_so_when_nothing_fits(on_fake_devices, monkeypatch):

@@ -13,8 +13,6 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from replay_jax.errors import UserError
-from replay_jax.model.architecture import REMAT_POLICIES
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training.config import MeshConfig
 from replay_jax.training.hlo import parse_module
@@ -102,7 +100,7 @@ def compile_report(shape: StepShape, mesh: MeshConfig, *, topology: str | None) 
 
 def report_on(shape: StepShape, mesh: MeshConfig, target: Target) -> CompileReport:
     """`compile_report` for devices that were looked up before."""
-    choice = _choice(shape, mesh, target)
+    choice = mesh_choice(shape, mesh, target)
     device_mesh = make_mesh(choice.config, target.devices)
     start = time.perf_counter()
     lowered = lower_train_step(shape, device_mesh)
@@ -143,38 +141,6 @@ def report_on(shape: StepShape, mesh: MeshConfig, target: Target) -> CompileRepo
     )
 
 
-def search(shape: StepShape, mesh: MeshConfig, *, topology: str | None) -> list[CompileReport]:
-    """Find the most rows per device and the least recomputation that fit; best trial first.
-
-    The batch of one update stays what it is: fewer rows at once mean more accumulation. For every
-    rematerialisation policy, cheapest first, the rows are halved until they fit, or are no more
-    than a cheaper policy allows. The first trial has the most rows at once and, of those, the
-    cheapest policy; the others fit with fewer rows and less recomputation. Raises UserError as
-    `compile_report` does, and if nothing fits.
-    """
-    target = target_of(topology)
-    fitting: list[CompileReport] = []
-    smallest: CompileReport | None = None
-    for remat in REMAT_POLICIES:
-        model = dataclasses.replace(shape.model, remat=remat)
-        most = max((trial.rows_per_device for trial in fitting), default=0)
-        for accumulation in _accumulations(shape.batch_size):
-            tried = dataclasses.replace(shape, model=model, accumulation=accumulation)
-            if not _divides(tried, mesh, target, more_than=most):
-                break
-            smallest = report_on(tried, mesh, target)
-            if smallest.fits:
-                fitting.append(smallest)
-                break
-    if not fitting:
-        peak = smallest.peak_bytes_per_device if smallest else 0
-        raise UserError(
-            f"No batch per device fits {target.name}: one row with full rematerialisation needs "
-            f"{_gib(peak)} of {_gib(target.chip.hbm_bytes)}; use more devices or mesh.fsdp."
-        )
-    return sorted(fitting, key=lambda trial: -trial.rows_per_device)
-
-
 def render(report: CompileReport) -> str:
     """The report as lines for a terminal."""
     mesh = " x ".join(f"{axis} {size}" for axis, size in report.mesh.items())
@@ -184,10 +150,10 @@ def render(report: CompileReport) -> str:
         f"{report.topology}: {report.devices} x {report.chip}, mesh {mesh} ({report.mesh_reason})",
         f"rows per device {report.rows_per_device}, accumulation {report.accumulation}, "
         f"rematerialisation {report.remat}, compiled in {report.compile_seconds:.0f} s",
-        f"memory: {verdict}: peak {_gib(report.peak_bytes_per_device)} of {_gib(hbm)} "
+        f"memory: {verdict}: peak {gib(report.peak_bytes_per_device)} of {gib(hbm)} "
         f"({1 - report.peak_bytes_per_device / hbm:.0%} free), state "
-        f"{_gib(report.state_bytes_per_device)}, temporaries "
-        f"{_gib(report.temporary_bytes_per_device)}",
+        f"{gib(report.state_bytes_per_device)}, temporaries "
+        f"{gib(report.temporary_bytes_per_device)}",
     ]
     found = report.estimate
     if found is None:
@@ -262,23 +228,13 @@ def _model_flops(shape: StepShape, devices: int, *, causal_half: bool) -> float:
     return per_token.total * shape.batch_size * shape.seq_len / devices
 
 
-def _accumulations(batch_size: int) -> list[int]:
-    """1, 2, 4, ... as far as they divide the batch."""
-    return [2**n for n in range(batch_size.bit_length()) if batch_size % 2**n == 0]
-
-
-def _divides(shape: StepShape, mesh: MeshConfig, target: Target, *, more_than: int) -> bool:
-    """Whether the batch divides over the devices with more than so many rows on each."""
-    choice = _choice(shape, mesh, target).config
-    rows, rest = divmod(shape.batch_size, shape.accumulation * choice.replica * choice.fsdp)
-    return rest == 0 and rows > more_than
-
-
-def _choice(shape: StepShape, mesh: MeshConfig, target: Target) -> MeshChoice:
+def mesh_choice(shape: StepShape, mesh: MeshConfig, target: Target) -> MeshChoice:
+    """The mesh of a step on a target, every axis decided."""
     return choose_mesh(
         mesh, shape.model, devices=len(target.devices), device_bytes=target.chip.hbm_bytes
     )
 
 
-def _gib(amount: float) -> str:
+def gib(amount: float) -> str:
+    """Bytes in words."""
     return f"{amount / 2**30:.2f} GiB"

@@ -63,6 +63,8 @@ _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8"
 _SQUARES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 # Shapes that Google Cloud rents, up to 512 chips; each was described by libtpu 0.0.52.
 KNOWN_SHAPES = {"v4": _CUBES, "v5e": _SQUARES, "v5p": _CUBES, "v6e": _SQUARES}
+# libtpu also describes slices of more axes than the chip's torus has.
+_FORMS = {chip: r"\d+" + r"x\d+" * shapes[0].count("x") for chip, shapes in KNOWN_SHAPES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +87,13 @@ def tpu_slice(name: str) -> Target:
         UserError: the slice is not known (the message lists those that are), or libtpu is missing.
     """
     version, _, shape = name.partition(":")
-    if shape not in KNOWN_SHAPES.get(version, ()):
-        known = "; ".join(f"{chip}: {', '.join(shapes)}" for chip, shapes in KNOWN_SHAPES.items())
-        raise UserError(f"Topology {name!r} is not known; write CHIP:SHAPE with one of {known}.")
+    if version not in CHIPS or not re.fullmatch(_FORMS[version], shape):
+        raise UserError(_unknown(name, "not known"))
     try:
         import libtpu  # noqa: F401
     except ImportError as missing:
+        if shape not in KNOWN_SHAPES[version]:
+            raise UserError(_unknown(name, "not known")) from missing
         raise UserError(
             f"Compiling for {name} needs libtpu, which is not installed; "
             "pip install 'replay-jax[tpu]' (Linux; no TPU is needed)."
@@ -101,11 +104,21 @@ def tpu_slice(name: str) -> Target:
     # libtpu locks itself to one process per machine, which matters only to those that use a TPU.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     chip = CHIPS[version]
-    description = topologies.get_topology_desc(
-        platform="tpu", topology_name=name, **dict(chip.options)
-    )
+    try:
+        # Also shapes that are not in the table: only libtpu knows all.
+        description = topologies.get_topology_desc(
+            platform="tpu", topology_name=name, **dict(chip.options)
+        )
+    except jax.errors.JaxRuntimeError as refusal:
+        why = str(refusal).removeprefix("INVALID_ARGUMENT: ").split("\n")[0]
+        raise UserError(_unknown(name, f"not known to libtpu ({why})")) from refusal
     extent = tuple(int(length) for length in shape.split("x"))
     return Target(name, chip, extent, tuple(description.devices))
+
+
+def _unknown(name: str, what: str) -> str:
+    known = "; ".join(f"{chip}: {', '.join(shapes)}" for chip, shapes in KNOWN_SHAPES.items())
+    return f"Topology {name!r} is {what}; write CHIP:SHAPE with one such as {known}."
 
 
 def local_devices() -> Target:
