@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 from tiny_training import MODEL, OPTIMIZER, SHAPE, batch, digest, one_device, run
 
 from replay_jax.errors import UserError
@@ -21,9 +22,10 @@ from replay_jax.sweep.shared_time import SharedTime
 from replay_jax.sweep.trie import Node
 from replay_jax.sweep.work import Task
 from replay_jax.training.config import MeshConfig
+from replay_jax.training.gradient import StepShape
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.optimizer import hyperparameters
-from replay_jax.training.population import compile_population
+from replay_jax.training.population import abstract_arguments, compile_population, population_step
 from replay_jax.training.population_bench import bench_population
 from replay_jax.training.step import reset_optimizer
 
@@ -130,6 +132,20 @@ def test_optimizers_are_reset_lane_by_lane(population):
     assert digest(population.take(both, 0)) == digest(states[0])
     assert digest(population.take(both, 4)) == digest(reset_optimizer(states[4]))
     assert digest(states[4]) != digest(reset_optimizer(states[4]))
+
+
+@pytest.mark.parametrize(("platform", "kernel"), [("tpu", "tpu_custom_call"), ("cuda", "fmha")])
+def test_lanes_use_the_kernels_of_accelerators(platform, kernel, population, monkeypatch):
+    """Lowered for a platform that is not here; documents are kept apart, which has its own rule."""
+    # Without a GPU, JAX asks in vain which cuDNN there is.
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda _: True)
+    model = dataclasses.replace(MODEL, compute_dtype="bfloat16", embed_dim=256)
+    shape = StepShape(model, batch_size=2, seq_len=64, sources=2, document_mask=True)
+    step = population_step(shape, population.mesh, platform=platform)
+    arguments = abstract_arguments(shape, LANES, population.mesh, population.solo)
+    lowered = jax.jit(step).trace(*arguments).lower(lowering_platforms=(platform,))
+    assert kernel in lowered.as_text()
 
 
 def test_lanes_must_divide_over_the_devices():

@@ -25,6 +25,7 @@ from replay_jax.sweep.store import WorkStore
 from replay_jax.sweep.verify import verify
 from replay_jax.training.checkpoint import restore_state
 from replay_jax.training.config import MeshConfig
+from replay_jax.training.loop import Profile
 from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import abstract_state
 
@@ -140,9 +141,9 @@ class Served:
         like = abstract_state(self.plan.runs[task.runs[0]].config.model, SOLO)
         return digest(restore_state(self.store.state_path(task.stop.digest), like)[0])
 
-    def serve(self, jobs, *, stop_after=None):
+    def serve(self, jobs, *, stop_after=None, profile=None):
         for edge, job in jobs.items():
-            self.trainer.admit(edge, job, None)
+            self.trainer.admit(edge, job, profile)
         for update in range(1000):
             if self.trainer.is_idle:
                 break
@@ -175,8 +176,8 @@ def test_a_lane_that_fails_spares_the_others(study, tmp_path):
     assert isinstance(ends[1], Failed) and "Update 1 has loss" in ends[1].reason
     assert "NonFiniteLoss" in ends[1].details
     assert ends[0] == Ended(0, STEPS, True) and served.end(0) == quiet.end(0)
-    states = jax.tree.leaves(served.trainer._states)
-    assert not any(np.asarray(leaf).any() for leaf in states), "free lanes are to be zeros"
+    params = jax.tree.leaves(served.trainer._states.params)
+    assert not any(np.asarray(leaf).any() for leaf in params), "free lanes are to be zeros"
     # The lane that failed trains another as if nothing had been.
     assert served.serve({2: served.job(2)})[2] == Ended(2, STEPS, True)
     assert served.end(2) == quiet.end(2)
@@ -188,6 +189,19 @@ def test_edges_of_another_shape_wait_for_all_lanes(study, tmp_path):
     served.serve({0: served.job(0), 2: served.job(2), 1: served.job(1)})
     assert [m.edge for m in served.heard if isinstance(m, Ended)] == [0, 1, 2]
     assert all(m.finished for m in served.heard if isinstance(m, Ended))
+
+
+def test_one_lane_at_a_time_is_traced(study, tmp_path, monkeypatch):
+    served, log = Served(study, tmp_path, grid({"seed": [1, 2], RHO: [0.5]})), []
+
+    def at(what):
+        log.append((what, sorted(lane.step for lane in served.trainer._busy)))
+
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda _: at("start"))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: at("stop"))
+    jobs = {0: served.job(0), 1: served.job(1)}
+    served.serve(jobs, profile=Profile(3, 5, tmp_path / "trace"))
+    assert log == [("start", [3, 3]), ("stop", [5, 5])]
 
 
 def test_an_error_of_the_program_fails_its_lanes_and_leaves_the_trainer_whole(study, tmp_path):

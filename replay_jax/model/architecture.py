@@ -8,7 +8,7 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 LAYER_LOOPS = ("unroll", "scan")
 REMAT_POLICIES = ("none", "matmuls", "full")
 ROPE_SCALINGS = ("none", "llama3")
-ATTENTION_KINDS = ("auto", "reference", "blockwise", "splash", "cudnn")
+ATTENTION_KINDS = ("auto", "reference", "blockwise", "splash", "cudnn", "cudnn_lanes")
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

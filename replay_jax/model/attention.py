@@ -58,8 +58,9 @@ def make_attention(
         return reference_attention
     if form == "blockwise":
         return _in_shard_map(blockwise_attention, placement)
-    if form == "cudnn":
-        return _in_shard_map(_cudnn_attention, placement)
+    if form in ("cudnn", "cudnn_lanes"):
+        lanes = form == "cudnn_lanes"
+        return _in_shard_map(functools.partial(_cudnn_attention, lanes=lanes), placement)
     return _in_shard_map(functools.partial(_splash_attention, interpret=interpret), placement)
 
 
@@ -99,13 +100,22 @@ def _grouped(q_BLHK: jax.Array, groups: int) -> jax.Array:
 
 
 def _cudnn_attention(
-    q_BLHK: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array, segments_BL: jax.Array | None
+    q_BLHK: jax.Array,
+    k_BLGK: jax.Array,
+    v_BLGK: jax.Array,
+    segments_BL: jax.Array | None,
+    *,
+    lanes: bool,
 ) -> jax.Array:
-    mask_B1LL = None
+    """cuDNN's kernel; `lanes` says that it will be mapped over a population."""
+    mask_BHLL = None
     if segments_BL is not None:
-        mask_B1LL = (segments_BL[:, :, None] == segments_BL[:, None, :])[:, None]
+        mask_BHLL = (segments_BL[:, :, None] == segments_BL[:, None, :])[:, None]
+        if lanes:
+            # JAX's batching rule takes no mask that the heads share (jax 0.10.2).
+            mask_BHLL = jnp.repeat(mask_BHLL, q_BLHK.shape[2], axis=1)
     return jax.nn.dot_product_attention(
-        q_BLHK, k_BLGK, v_BLGK, mask=mask_B1LL, is_causal=True, implementation="cudnn"
+        q_BLHK, k_BLGK, v_BLGK, mask=mask_BHLL, is_causal=True, implementation="cudnn"
     )
 
 

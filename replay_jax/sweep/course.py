@@ -16,6 +16,7 @@ from replay_jax.data.counting import RealisedCounter
 from replay_jax.model.flops import flops_per_token
 from replay_jax.sweep.heldout import Measuring, Place
 from replay_jax.sweep.jobs import EdgeJob
+from replay_jax.sweep.run import Run
 from replay_jax.sweep.store import Segment, WorkStore
 from replay_jax.sweep.trie import Node
 from replay_jax.training.checkpoint import Checkpointer
@@ -210,8 +211,8 @@ class Course:
         self._clear_window()
 
 
-def step_shape(job: EdgeJob) -> StepShape:
-    """What the train step of a job is compiled for."""
+def step_shape(job: EdgeJob | Run) -> StepShape:
+    """What the train step of a job or run is compiled for."""
     training = job.config.training
     return StepShape(
         model=job.config.model,

@@ -19,6 +19,7 @@ from etils import epath
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
+from replay_jax.sweep.course import step_shape
 from replay_jax.sweep.plan import Plan
 from replay_jax.sweep.run import Run
 from replay_jax.sweep.scheduler import Scheduler
@@ -80,12 +81,13 @@ def choose_population(
         return 1, "worker processes use the cores of a CPU better"
     if split is not None:
         return 1, "the mesh splits a single model"
-    owner = max((run for run in plan.runs), key=_parameters)
-    tasks = [task for task in plan.tasks if _shape(plan.runs[task.runs[0]]) == _shape(owner)]
+    owner = max(plan.runs, key=_parameters)
+    shape = step_shape(owner)
+    tasks = [task for task in plan.tasks if step_shape(plan.runs[task.runs[0]]) == shape]
     candidates = tuple(lanes for lanes in CANDIDATES if lanes <= _leaves(tasks))
     if not candidates:
         return 1, f"fewer than {CANDIDATES[0]} edges can be trained side by side"
-    return fastest(tasks, measure(Question(_shape(owner), owner.config.mesh, candidates)))
+    return fastest(tasks, measure(Question(shape, owner.config.mesh, candidates)))
 
 
 def fastest(tasks: Sequence[Task], seconds: Answer) -> tuple[int, str]:
@@ -176,18 +178,6 @@ def _splits(mesh: MeshConfig) -> bool:
 
 def _parameters(run: Run) -> int:
     return parameter_counts(run.config.model).total
-
-
-def _shape(run: Run) -> StepShape:
-    training = run.config.training
-    return StepShape(
-        model=run.config.model,
-        batch_size=training.batch_size,
-        seq_len=training.seq_len,
-        sources=len(run.schedule.source_names),
-        accumulation=training.accumulation,
-        document_mask=training.document_mask,
-    )
 
 
 def _leaves(tasks: Sequence[Task]) -> int:

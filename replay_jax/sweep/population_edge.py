@@ -176,7 +176,7 @@ class PopulationTrainer:
         self._empty(lane)
 
     def _empty(self, lane: Lane) -> None:
-        """A free lane is all zeros, so that nothing in it can become infinite."""
+        """A free lane's parameters are zeros, so that nothing in it can become infinite."""
         if self._states is not None and self._population is not None:
             self._states = self._population.clear(self._states, lane.index)
         self._hyper = None

@@ -2,14 +2,14 @@
 
 A population is `step.train_step` mapped over lanes, the lanes split over the devices and every
 lane whole on its device, so nothing is sent between them. It always has the same number of lanes:
-idle ones hold a state of zeros that a learning rate of zero leaves alone. So one program serves
+idle ones hold parameters of zeros that a learning rate of zero leaves alone. So one program serves
 any group of runs, and a lane's bits do not depend on what the others do.
 
 Shape letters: K lanes, B batch, L length.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from replay_jax.errors import UserError
+from replay_jax.model.attention import resolve_attention
 from replay_jax.training.config import MeshConfig, OptimizerConfig
 from replay_jax.training.gradient import DeviceBatch, StepShape
 from replay_jax.training.optimizer import HYPER_NAMES, Hyper, hyperparameters
@@ -118,21 +119,35 @@ def compile_population(
     )  # fmt: skip
 
 
-def _compile_step(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> StepProgram:
-    platform = platform_of(mesh)
+def population_step(shape: StepShape, mesh: Mesh, *, platform: str) -> StepProgram:
+    """`train_step` over the lanes of a mesh, unjitted: leaves [K, ...] in and out."""
+    model = shape.model
+    if resolve_attention(model.attention, platform) == "cudnn":
+        shape = replace(shape, model=replace(model, attention="cudnn_lanes"))
 
     def one(state: TrainState, batch: DeviceBatch, hyper: Hyper) -> tuple[TrainState, StepMetrics]:
         return train_step(state, batch, hyper, shape=shape, platform=platform)
 
     # In shard_map, because the partitioner is not to invent another way to split a lane.
-    every = jax.shard_map(
+    return jax.shard_map(
         jax.vmap(one), mesh=mesh, in_specs=_LANES, out_specs=_LANES, check_vma=False
     )
+
+
+def _compile_step(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> StepProgram:
+    every = population_step(shape, mesh, platform=platform_of(mesh))
+    arguments = abstract_arguments(shape, lanes, mesh, solo)
+    return jax.jit(every, donate_argnums=0).lower(*arguments).compile()
+
+
+def abstract_arguments(
+    shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh
+) -> tuple[TrainState, DeviceBatch, Hyper]:
+    """Shapes, dtypes and shardings of what a population's step takes."""
     states = _stacked(abstract_state(shape.model, solo), lanes, mesh)
     batch = _stacked(abstract_batch(shape, solo), lanes, mesh)
     rate = jax.ShapeDtypeStruct((lanes,), jnp.float32, sharding=NamedSharding(mesh, _LANES))
-    hyper = {name: rate for name in HYPER_NAMES}
-    return jax.jit(every, donate_argnums=0).lower(states, batch, hyper).compile()
+    return states, batch, {name: rate for name in HYPER_NAMES}
 
 
 def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict[str, Any]:
