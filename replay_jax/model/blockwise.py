@@ -3,8 +3,8 @@
 Queries are taken block by block against the keys that they may see, so about half of the square
 is never computed; rows of the batch are taken one at a time, so that a block's scores stay in the
 cache. The backward pass recomputes the scores from the saved log-sum-exp (flash attention,
-2205.14135) and works on their transpose, which makes all of its matrix products but one free of
-transposed operands. What was measured: docs/performance.md.
+2205.14135) and works on their transpose, and gathers the gradient of the queries transposed too:
+so no matrix product has a large transposed operand. What was measured: docs/performance.md.
 
 Shape letters: B batch, L length, G key/value heads, R query heads per key/value head, K head
 width, Q queries and S keys of a block, T = R x Q.
@@ -99,7 +99,8 @@ def _backward_row(
     """Gradients of queries, keys and values of one row, by blocks of keys from the last."""
     (groups, repeats, length, width), dtype = q_GRLK.shape, q_GRLK.dtype
     along_GRL = jnp.sum(out_GRLK.astype(jnp.float32) * dout_GRLK.astype(jnp.float32), axis=-1)
-    dq_GRLK = jnp.zeros((groups, repeats, 0, width), jnp.float32)
+    dq_GRKL = jnp.zeros((groups, repeats, width, 0), jnp.float32)
+    k_GKL = jnp.swapaxes(k_GLK, 1, 2)
     dks, dvs = [], []
     for start, end in reversed(_blocks(length)):
         # The heads of a group lie behind each other along T: one plain product for each group.
@@ -117,12 +118,12 @@ def _backward_row(
         dscores_GST = (weights_GST * (dweights_GST - along_G1T)).astype(dtype)
         dvs.append(_dot("GST,GTK->GSK", weights_GST.astype(dtype), dout_GTK).astype(dtype))
         dks.append(_dot("GST,GTK->GSK", dscores_GST, q_GTK).astype(dtype))
-        new_GTK = _dot("GST,GSK->GTK", dscores_GST, k_GLK[:, start:end])
-        new_GRQK = new_GTK.reshape(groups, repeats, length - start, width)
-        head, rest = new_GRQK[:, :, : end - start], new_GRQK[:, :, end - start :]
-        dq_GRLK = jnp.concatenate([head, rest + dq_GRLK], axis=2)
+        new_GKT = _dot("GKS,GST->GKT", k_GKL[:, :, start:end], dscores_GST)
+        new_GRKQ = new_GKT.reshape(groups, width, repeats, length - start).swapaxes(1, 2)
+        head, rest = new_GRKQ[..., : end - start], new_GRKQ[..., end - start :]
+        dq_GRKL = jnp.concatenate([head, rest + dq_GRKL], axis=3)
     dk_GLK, dv_GLK = (jnp.concatenate(parts[::-1], axis=1) for parts in (dks, dvs))
-    return dq_GRLK.astype(dtype), dk_GLK, dv_GLK
+    return jnp.swapaxes(dq_GRKL, 2, 3).astype(dtype), dk_GLK, dv_GLK
 
 
 def _dot(equation: str, left: jax.Array, right: jax.Array) -> jax.Array:
