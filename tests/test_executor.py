@@ -135,3 +135,11 @@ def test_runs_that_cannot_be_are_refused_before_any_training(study, tmp_path):
     with pytest.raises(UserError, match="another execution"):
         study.train(grid({"execution.workers": [1, 2]}), tmp_path / "e")
     assert not any((tmp_path / name).exists() for name in "abcde")
+
+
+def test_what_the_devices_cannot_do_is_refused_before_any_training(study, tmp_path):
+    # Only the worker knows its devices; its refusal is the sweep's, and no failure of a run.
+    with pytest.raises(UserError, match="run 'replay_fraction=0': mesh.tensor 2 does not divide 1"):
+        study.train(grid({RHO: [0.0, 0.5]}), tmp_path, mesh__tensor=2)
+    assert list((tmp_path / "failures").iterdir()) == []
+    assert {run["state"] for run in sweep_status(tmp_path)["runs"]} == {"planned"}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from pprint import pformat
 
@@ -179,10 +180,10 @@ def test_a_job_has_ended_when_all_hosts_say_so():
     other.link.send({"ended": {"step": 12, "finished": True}})
     assert other.news() == [Ended(7, 12, True)]
     other.begin(Failed(7, "Update 3 has loss nan", "trace"))
-    other.link.send({"failed": {"reason": "Update 3 has loss nan", "details": "trace"}})
+    other.link.send({"failed": asdict(Failed(-1, "Update 3 has loss nan", "trace"))})
     assert other.news() == [Failed(7, "Update 3 has loss nan", "trace")]
     other.begin(Ended(7, 12, True))
-    other.link.send({"failed": {"reason": "the disk is full", "details": ""}})
+    other.link.send({"failed": asdict(Failed(-1, "the disk is full", ""))})
     assert other.news() == [Failed(7, "process 1 (there): the disk is full", "")]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from replay_jax.data.token_store import TokenStore
+from replay_jax.errors import UserError
 from replay_jax.sweep.jobs import EdgeJob, make_job
 from replay_jax.sweep.live import SweepView
 from replay_jax.sweep.messages import Advanced, Ended, Failed, Interrupted, Lost, Message, Started
@@ -75,7 +76,7 @@ class Coordinator:
     ) -> None:
         self._plan, self._store, self._stores = plan, store, stores
         self._executor, self._view, self._profile = executor, view, profile
-        self._scheduler = Scheduler(plan.tasks)
+        self._scheduler = Scheduler(plan.tasks, workers=executor.workers)
         self._board = ProgressBoard(plan)
         self._losses: dict[int, int] = {}
         self._failures: dict[int, str] = {}
@@ -85,7 +86,11 @@ class Coordinator:
         self.interrupted = False
 
     def run(self) -> None:
-        """Until nothing runs and nothing can begin."""
+        """Until nothing runs and nothing can begin.
+
+        Raises:
+            UserError: the first job cannot be done as it was asked for.
+        """
         self._write_results(now=True)
         self._drop_states()
         while not self._scheduler.is_over():
@@ -135,6 +140,10 @@ class Coordinator:
             case Ended(edge, step, finished):
                 self._board.end(edge, step)
                 self._finish(edge) if finished else self._scheduler.put_back(edge)
+            case Failed(edge, reason, _, mistake) if mistake and not self._board.steps_done:
+                # Nothing is trained yet, and most of the runs will have the same fault.
+                run = self._plan.runs[self._plan.edges[edge].runs[0]]
+                raise UserError(f"run '{run.name}': {reason}")
             case Failed(edge, reason, details):
                 self._board.end(edge, None)
                 self._fail(edge, reason, details)

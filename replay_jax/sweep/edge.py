@@ -23,7 +23,7 @@ from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.loop import Hooks, Profile, train_span
 from replay_jax.training.metrics import Progress, TimeSplit
 from replay_jax.training.sharding import mesh_host_part
-from replay_jax.training.step import TrainState
+from replay_jax.training.step import TrainState, check_shape
 
 # One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
 _READ_THREADS = 1
@@ -68,11 +68,13 @@ class EdgeTrainer:
 
         Raises:
             FloatingPointError: a loss that is not a number; names the step and its rows.
-            UserError: a state cannot be saved (full disk) or restored.
+            UserError: a state cannot be saved (full disk) or restored; a shape does not divide over
+                the devices.
         """
         job = self._resumed(job)
         clock = TimeSplit()
         mesh = self._programs.mesh(job.config.mesh, job.config.model)
+        _check_shapes(job, mesh)
         state = self._begin(job, mesh, clock)
         with Checkpointer() as checkpointer:
             course = Course(
@@ -130,6 +132,16 @@ def first_state(
         restored, _ = restore_state(store.state_path(job.start.digest), like)
     assert int(restored.step) == job.start.step
     return restored
+
+
+def _check_shapes(job: EdgeJob, mesh: Mesh) -> None:
+    """Refuse before anything is built what the first update or evaluation would stumble over."""
+    shape = step_shape(job)
+    check_shape(shape, mesh)
+    evaluated = dataclasses.replace(
+        shape, batch_size=job.config.evaluation.batch_size, accumulation=1
+    )
+    check_shape(evaluated, mesh, batch_name="evaluation.batch_size")
 
 
 def edge_batches(job: EdgeJob, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:

@@ -87,8 +87,8 @@ class HostEdges:
                 self._end(number, said)
             case {"ended": {"step": int(step), "finished": bool(finished)}}:
                 self._end(number, Ended(-1, step, finished))
-            case {"failed": {"reason": str(reason), "details": str(details)}}:
-                self._end(number, Failed(-1, reason, details))
+            case {"failed": dict(failure)}:
+                self._end(number, Failed(**failure))
             case {"begun": int(begun)} if self._begun is not None:
                 self._begun[number] = begun
                 self._agree_on_last()

@@ -1,5 +1,6 @@
 """A host that is not process 0: does what it is told, prints only errors, never stays alone."""
 
+import dataclasses
 import os
 import queue
 import signal
@@ -61,7 +62,7 @@ class HostMember:
         )
         self._is_training = False
         if isinstance(end, Failed):
-            return {"failed": {"reason": end.reason, "details": end.details}}
+            return {"failed": dataclasses.asdict(end)}
         return {"ended": {"step": end.step, "finished": end.finished}}
 
     def _listen(self) -> None:

@@ -3,7 +3,7 @@
 told     {"do": "prepare"}, {"do": "job", "root": …, "threads": …}, {"do": "halt"},
          {"do": "stop", "last": updates}, {"do": "over", "code": …, "reason": …}
 say      {"prepared": facts}, {"interrupted": true}, {"begun": updates},
-         {"ended": {"step": …, "finished": …}} or {"failed": {"reason": …, "details": …}}
+         {"ended": {"step": …, "finished": …}} or {"failed": {"reason": …, …}}
 """
 
 import queue

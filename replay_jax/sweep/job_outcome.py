@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable
 
+from replay_jax.errors import UserError
 from replay_jax.sweep.edge import EdgeTrainer
 from replay_jax.sweep.jobs import EdgeJob
 from replay_jax.sweep.messages import Advanced, Ended, Failed
@@ -27,7 +28,8 @@ def work(
             profile=profile,
         )
     except Exception as error:
-        return Failed(edge, describe_error(error), traceback.format_exc())
+        mistake = isinstance(error, UserError)
+        return Failed(edge, describe_error(error), traceback.format_exc(), mistake)
     return Ended(edge, end.step, end.finished)
 
 

@@ -32,11 +32,15 @@ class Ended:
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """A job has failed and would fail again; `reason` is one line, `details` a traceback."""
+    """A job has failed and would fail again; `reason` is one line, `details` a traceback.
+
+    `mistake` says that the user asked for what cannot be, such as a batch that does not divide.
+    """
 
     edge: int
     reason: str
     details: str
+    mistake: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

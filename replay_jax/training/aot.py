@@ -151,7 +151,7 @@ def render(report: CompileReport) -> str:
         f"rows per device {report.rows_per_device}, accumulation {report.accumulation}, "
         f"rematerialisation {report.remat}, compiled in {report.compile_seconds:.0f} s",
         f"memory: {verdict}: peak {gib(report.peak_bytes_per_device)} of {gib(hbm)} "
-        f"({1 - report.peak_bytes_per_device / hbm:.0%} free), state "
+        f"({_room(report)}), state "
         f"{gib(report.state_bytes_per_device)}, temporaries "
         f"{gib(report.temporary_bytes_per_device)}",
     ]
@@ -233,6 +233,13 @@ def mesh_choice(shape: StepShape, mesh: MeshConfig, target: Target) -> MeshChoic
     return choose_mesh(
         mesh, shape.model, devices=len(target.devices), device_bytes=target.chip.hbm_bytes
     )
+
+
+def _room(report: CompileReport) -> str:
+    free = 1 - report.peak_bytes_per_device / report.hbm_bytes_per_device
+    if report.fits:
+        return f"{free:.0%} free"
+    return f"{-free:.0%} too much" if report.peak_bytes_per_device else "the compiler did not say"
 
 
 def gib(amount: float) -> str:

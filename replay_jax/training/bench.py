@@ -76,8 +76,13 @@ def bench(model: ModelConfig, *, seq_len: int, batch_size: int, rounds: int = 5)
     """Time the train step of `model` on one device with `batch_size` sequences of `seq_len`.
 
     Peak and step are measured in turn `rounds` times, and medians are taken, as other work on
-    the machine disturbs both. Raises UserError for a sequence longer than the model allows.
+    the machine disturbs both. Raises UserError for a sequence longer than the model allows,
+    or for nothing to time.
     """
+    if batch_size < 1 or seq_len < 1:
+        raise UserError(
+            f"bench needs a batch and a sequence of at least 1, not {batch_size} x {seq_len}."
+        )
     if rounds < 1:
         raise UserError(f"bench needs at least 1 round, got {rounds}.")
     step = prepare_step(model, seq_len=seq_len, batch_size=batch_size)

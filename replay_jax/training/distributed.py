@@ -250,6 +250,8 @@ def _detect(
     coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: float
 ) -> Cluster:
     """Fill in what was not given as `jax.distributed.initialize` would."""
+    if num_processes is not None and num_processes < 1:
+        raise UserError(f"There cannot be {num_processes} processes; a run has at least 1.")
     if num_processes == 1:
         return Cluster(coordinator or "localhost:0", 1, process_id or 0)
     if coordinator is not None and num_processes is not None and process_id is not None:
