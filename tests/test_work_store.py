@@ -126,7 +126,8 @@ def task(edge, parent):
 
 
 def test_a_failed_task_takes_only_its_own_subtree_with_it():
-    scheduler = Scheduler([task(0, None), task(1, 0), task(2, 1), task(3, 0), task(4, None)])
+    tasks = [task(0, None), task(1, 0), task(2, 1), task(3, 0), task(4, None)]
+    scheduler = Scheduler(tasks, workers=1)
     assert scheduler.take().edge == 0
     assert scheduler.take().edge == 4
     assert scheduler.take() is None
@@ -140,3 +141,51 @@ def test_a_failed_task_takes_only_its_own_subtree_with_it():
     assert not scheduler.is_over()
     scheduler.finish(4)
     assert scheduler.is_over()
+
+
+def trunks_and_leaves(seeds, trunk, leaves, leaf):
+    """Per seed a shared prefix of `trunk` steps and `leaves` tasks of `leaf` steps below it."""
+    tasks = []
+    for _ in range(seeds):
+        root = len(tasks)
+        tasks.append(Task(root, Node("", 0), Node(f"{root}", trunk), None, True, (root,), ()))
+        for edge in range(root + 1, root + 1 + leaves):
+            stop = Node(f"{edge}", trunk + leaf)
+            tasks.append(Task(edge, tasks[root].stop, stop, root, False, (edge,), (edge,)))
+    return tasks
+
+
+def carry_out(tasks, workers, *, rule_for):
+    """Steps until all tasks are done side by side, and the order in which they were begun."""
+    scheduler = Scheduler(tasks, workers=rule_for)
+    now, running, order = 0, [], []
+    while not scheduler.is_over():
+        while len(running) < workers and (begun := scheduler.take()):
+            running.append((now + begun.steps, begun.edge))
+            order.append(begun.edge)
+        now, edge = min(running)
+        running.remove((now, edge))
+        scheduler.finish(edge)
+    return now, order
+
+
+def test_the_last_shared_prefix_is_trained_while_others_still_have_work():
+    tasks = trunks_and_leaves(seeds=3, trunk=200, leaves=4, leaf=100)
+    depth_first, _ = carry_out(tasks, 2, rule_for=1)
+    duration, order = carry_out(tasks, 2, rule_for=2)
+    # 1,800 steps for two; depth first, 200 of them have nothing beside them.
+    assert (depth_first, duration) == (1000, 900)
+    assert order.index(10) < len(order) - 5
+    assert sorted(order) == list(range(15))
+
+
+def test_one_worker_goes_depth_first():
+    tasks = trunks_and_leaves(seeds=3, trunk=200, leaves=4, leaf=100)
+    assert carry_out(tasks, 1, rule_for=1) == (1800, list(range(15)))
+
+
+def test_no_prefix_begins_early_while_there_is_enough_to_do():
+    tasks = trunks_and_leaves(seeds=3, trunk=100, leaves=20, leaf=100)
+    _, order = carry_out(tasks, 2, rule_for=2)
+    # The third seed's states are not kept while the first two have plenty of work left.
+    assert order.index(42) > 30
