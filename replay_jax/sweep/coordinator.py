@@ -33,7 +33,8 @@ class Executor(Protocol):
     """Whatever trains jobs: worker processes of this machine, or a Ray cluster."""
 
     slots: int  # jobs that may be submitted at once
-    workers: int  # jobs that are trained side by side
+    workers: int  # processes or machines that train side by side
+    lanes: int  # jobs that each of them trains at once
 
     def submit(
         self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None
@@ -54,7 +55,7 @@ class Outcome:
     Attributes:
         results: number of finished runs.
         failures: a line for every run that failed.
-        workers: how many edges could be trained side by side.
+        workers: how many processes or machines could train side by side.
     """
 
     results: int
@@ -76,7 +77,7 @@ class Coordinator:
     ) -> None:
         self._plan, self._store, self._stores = plan, store, stores
         self._executor, self._view, self._profile = executor, view, profile
-        self._scheduler = Scheduler(plan.tasks, workers=executor.workers)
+        self._scheduler = Scheduler(plan.tasks, workers=executor.workers * executor.lanes)
         self._board = ProgressBoard(plan)
         self._losses: dict[int, int] = {}
         self._failures: dict[int, str] = {}

@@ -25,6 +25,7 @@ class HostEdges:
     """
 
     slots = 1
+    lanes = 1
     workers = 1
 
     def __init__(self, root: epath.PathLike, hosts: Hosts, *, threads: int) -> None:

@@ -107,7 +107,7 @@ def fastest(tasks: Sequence[Task], seconds: Answer) -> tuple[int, str]:
 
 def side_by_side_steps(tasks: Sequence[Task], lanes: int) -> int:
     """Updates that one process makes for all tasks with so many lanes, in the scheduler's order."""
-    scheduler = Scheduler(tasks, workers=1)
+    scheduler = Scheduler(tasks, workers=lanes)
     left: dict[int, int] = {}
     steps = 0
     while not scheduler.is_over():

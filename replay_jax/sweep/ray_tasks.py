@@ -25,6 +25,7 @@ class RayTasks:
     """
 
     slots = 1 << 30
+    lanes = 1
 
     def __init__(
         self, root: epath.PathLike, execution: ExecutionConfig, *, threads: int, address: str | None

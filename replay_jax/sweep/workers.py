@@ -130,7 +130,7 @@ class LocalWorkers:
     """
 
     def __init__(self, root: Path, choice: WorkerChoice, *, lanes: int, lock_fd: int) -> None:
-        self.workers, self._lanes = choice.workers, lanes
+        self.workers, self.lanes = choice.workers, lanes
         self.slots = choice.workers * lanes
         self._root, self._threads, self._lock_fd = root, choice.threads, lock_fd
         self._workers: list[_Worker] = []
@@ -149,7 +149,7 @@ class LocalWorkers:
         self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None
     ) -> None:
         """Give a job to a worker with room, if possible to one that did edge `after` lately."""
-        room = [worker for worker in self._workers if len(worker.edges) < self._lanes]
+        room = [worker for worker in self._workers if len(worker.edges) < self.lanes]
         worker = next((w for w in room if after is not None and after in w.done), None)
         if worker is None:
             # The emptiest; a new process rather than one that is busy.
@@ -180,7 +180,7 @@ class LocalWorkers:
                 continue
             if not isinstance(message, Advanced):
                 worker.edges.remove(message.edge)
-                worker.done = [*worker.done, message.edge][-self._lanes :]
+                worker.done = [*worker.done, message.edge][-self.lanes :]
             news.append(message)
         return news
 
@@ -198,7 +198,7 @@ class LocalWorkers:
         log.parent.mkdir(parents=True, exist_ok=True)
         settings = jax_settings(self._root, self._threads)
         threads = {"NPROC": settings["NPROC"]} if self._threads else {}
-        arguments = (str(theirs.fileno()), str(self._root), str(os.getpid()), str(self._lanes))
+        arguments = (str(theirs.fileno()), str(self._root), str(os.getpid()), str(self.lanes))
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", _MODULE, *arguments],
