@@ -189,3 +189,12 @@ def test_no_prefix_begins_early_while_there_is_enough_to_do():
     _, order = carry_out(tasks, 2, rule_for=2)
     # The third seed's states are not kept while the first two have plenty of work left.
     assert order.index(42) > 30
+
+
+def test_when_nothing_waits_the_longest_goes_first():
+    def tasks(steps):
+        ends = [Node(f"{edge}", length) for edge, length in enumerate(steps)]
+        return [Task(n, Node("", 0), end, None, False, (n,), (n,)) for n, end in enumerate(ends)]
+
+    assert carry_out(tasks([10, 20, 30, 60]), 2, rule_for=2) == (60, [3, 2, 1, 0])
+    assert carry_out(tasks([10, 20, 30, 60]), 2, rule_for=1)[0] == 80

@@ -3,7 +3,8 @@
 Depth first, so that few states are kept at once. With several workers that alone would end badly:
 the shared prefix of the last seed would begin when nothing else is left, and one worker would
 train it while the others wait. So a task that others wait for goes first as soon as what does not
-depend on it would no longer keep the other workers busy meanwhile.
+depend on it would no longer keep the other workers busy meanwhile; and when nothing waits any
+more, the longest goes first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,8 +66,14 @@ class Scheduler:
         return parent is None or parent in self._done
 
     def _urgent(self, ready: Sequence[int]) -> int:
-        """The ready task that most others wait for, if it is time for it, else the first."""
+        """The ready task that most others wait for, if it is time for it, else the first.
+
+        When all that are left are ready, the longest.
+        """
         waiting = set(self._waiting)
+        if len(ready) == len(waiting):
+            # Only ends are left: with the longest first, the last of them end together.
+            return max(ready, key=lambda edge: (self._tasks[edge].steps, -edge))
         below = dict.fromkeys(waiting, 0)
         # From the leaves up, as children stand behind their parents.
         for edge in sorted(waiting, reverse=True):
@@ -74,8 +81,6 @@ class Scheduler:
             if parent in waiting:
                 below[parent] += below[edge] + self._tasks[edge].steps
         most = max(ready, key=lambda edge: (below[edge], -edge))
-        if not below[most]:
-            return ready[0]
         own = self._tasks[most].steps
         others = sum(self._tasks[edge].steps for edge in waiting) - below[most] - own
         # The last of the others may be begun too late to be of use, so the longest is left out.
