@@ -16,7 +16,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -270,13 +270,22 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.02, help="nats, own and shared alike")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--kinds", default="fits,sweeps", help="which of the two to simulate")
+    parser.add_argument("--figure", type=Path, help="draw the coverage of fits")
     arguments = parser.parse_args()
+    kinds = arguments.kinds.split(",")
+    if not kinds or set(kinds) - {"fits", "sweeps"}:
+        parser.error(f"--kinds takes fits, sweeps or both, not {arguments.kinds!r}")
     rows = []
     with ProcessPoolExecutor(arguments.processes) as pool:
         places = [(grid, seeds) for grid in GRIDS for seeds in (2, 3, 5)]
-        jobs = [pool.submit(_fit_row, place, arguments) for place in scenarios(arguments.noise)]
-        jobs += [pool.submit(_sweep_row, place, arguments) for place in places]
+        jobs: list[Future[dict[str, Any]]] = []
+        if "sweeps" in kinds:
+            jobs += [pool.submit(_sweep_row, place, arguments) for place in places]
+        if "fits" in kinds:
+            jobs += [
+                pool.submit(_fit_row, place, arguments) for place in scenarios(arguments.noise)
+            ]
         for job in jobs:
             rows.append(job.result())
             print(json.dumps(rows[-1]), flush=True)
