@@ -211,6 +211,18 @@ def test_an_interrupt_of_any_host_is_heard():
     assert other.news() == [Interrupted("process 1 (there)")]
 
 
+def test_hosts_stop_after_the_last_update_that_any_has_begun():
+    other = OtherHost()
+    other.edges.stop()
+    assert other.edges.poll(0.0) == []
+    assert other.link.read() == {"do": "halt"}
+    other.link.send({"begun": 5})
+    while other.edges.poll(0.05) == [] and not other.edges._gate.should_stop():
+        pass
+    assert other.link.read() == {"do": "stop", "last": 5}
+    assert other.edges._gate.close() == 5
+
+
 def test_hosts_must_have_the_same_data_and_versions():
     other = OtherHost()
     other.link.send({"prepared": {"data of 'generic'": "ab", "jax": "1"}})
