@@ -57,6 +57,11 @@ class DataConfig:
                 raise UserError(f"tokenizer.train_sources names {name!r}, not among {names}")
         if self.generic == self.target:
             raise UserError(f"generic and target are both {self.generic!r}; they must differ")
+        if ":/" in self.store_dir:
+            raise UserError(
+                f"data.store_dir {self.store_dir!r} is not on a disk: stores are memory-mapped, so "
+                "name a folder, on every host or shared by all"
+            )
 
 
 @dataclass(frozen=True)
