@@ -44,9 +44,9 @@ ONE = ("--executor=hosts", "--num_processes=1")
 
 
 def write_recipe(folder: Path) -> None:
-    """The tiny study as a config file of 40 steps, with a save every 4."""
+    """The tiny study as a config file of 24 steps, with a save every 4."""
     plain = make_study(folder).config.to_dict()
-    plain["schedule"].update(total_steps=40, target_epochs=10.0)
+    plain["schedule"].update(total_steps=24, target_epochs=4.0)
     plain["model"]["vocab_size"] = 258
     plain["checkpoint"]["every"] = 4
     plain["mesh"] = {"replica": 0, "fsdp": 0, "tensor": 1}
@@ -116,7 +116,7 @@ def test_hosts_are_interrupted_killed_and_fewer_and_change_nothing(tmp_path):
     assert [process.returncode for process in hosts] == [130, 130], said
     assert "saving the states" in said[0][0] and said[1][1] == ""
     (step,) = WorkStore(out).saved_states().values()
-    assert 0 < step < 40
+    assert 0 < step < 24
     # kill -9: the other names it, at once, and ends.
     hosts = start_hosts(tmp_path, "out")
     wait_for_span(out, hosts)
