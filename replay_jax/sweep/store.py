@@ -27,7 +27,7 @@ from replay_jax.sweep.facts import fact_names, read_fact, remove_leftovers, writ
 from replay_jax.sweep.trie import Node
 from replay_jax.training.checkpoint import delete, is_complete, read_meta, remove_unfinished
 
-FORMAT = 1
+FORMAT = 2
 _FOLDERS = ("runs", "states", "segments", "evaluations", "failures", "results")
 
 
@@ -71,14 +71,7 @@ class WorkStore:
         Raises:
             UserError: the folder has another format, or a common value differs; names both.
         """
-        known = read_fact(self.root / "workdir.json")
-        if known is None:
-            known = {"format": FORMAT, "common": {}}
-        if known.get("format") != FORMAT:
-            raise UserError(
-                f"{self.root} has format {known.get('format')} and this version writes format "
-                f"{FORMAT}: choose another --workdir"
-            )
+        known = self._known()
         for name, value in common.items():
             if known["common"].setdefault(name, value) != value:
                 raise UserError(
@@ -96,8 +89,18 @@ class WorkStore:
 
     def common(self) -> dict[str, Any]:
         """What all results of the folder have in common; empty for a new folder."""
+        return dict(self._known()["common"])
+
+    def _known(self) -> dict[str, Any]:
         known = read_fact(self.root / "workdir.json")
-        return dict(known["common"]) if known else {}
+        if known is None:
+            return {"format": FORMAT, "common": {}}
+        if known.get("format") != FORMAT:
+            raise UserError(
+                f"{self.root} has format {known.get('format')} and this version knows format "
+                f"{FORMAT}: choose another --workdir, or use the version that wrote it"
+            )
+        return known
 
     # Saved states.
 

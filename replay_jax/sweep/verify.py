@@ -24,8 +24,12 @@ def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
 
     Returns:
         all differences in words, and the number of runs checked.
+
+    Raises:
+        UserError: another version wrote the directory.
     """
     store = WorkStore(workdir)
+    store.common()
     differences: list[str] = []
     checked = 0
     for fact in store.runs():
@@ -46,7 +50,7 @@ def _verify_run(fact: Mapping[str, Any], store: WorkStore) -> list[str]:
         found.append(f"its configuration has the identity {identity}")
     stored = fact["path"][-1]["digest"]
     if final != stored:
-        return [*found, f"its configuration leads to the state {final}, not {fact['final']}"]
+        return [*found, f"its configuration leads to the state {final}, not {stored}"]
     history = store.history(Node(final, schedule.total_steps))
     if history is None:
         return [*found, "a record of what it consumed is missing"]
@@ -56,5 +60,5 @@ def _verify_run(fact: Mapping[str, Any], store: WorkStore) -> list[str]:
     found += check_spans(spans, schedule, views)
     result = store.result(fact["id"])
     assert result is not None
-    stored = Ledger.from_json(result["ledger"])
-    return found + [f"stored result: {line}" for line in compare(counted, stored)]
+    claimed = Ledger.from_json(result["ledger"])
+    return found + [f"stored result: {line}" for line in compare(counted, claimed)]

@@ -1,0 +1,113 @@
+"""`verify` finds what was changed: plan, configuration, counted rows, result, version."""
+
+import json
+import shutil
+
+import pytest
+from tiny_sweep import make_study, use_one_device
+
+from replay_jax.errors import UserError
+from replay_jax.sweep.verify import verify
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A working directory with one finished run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", "")
+        use_one_device(tmp_path_factory.getbasetemp().parent)
+        study = make_study(tmp_path_factory.mktemp("corpora"))
+        workdir = tmp_path_factory.mktemp("finished")
+        assert study.train([{}], workdir, checkpoint__every=0).results == 1
+        yield workdir
+
+
+@pytest.fixture
+def workdir(finished, tmp_path):
+    """A copy that a test may spoil."""
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    assert verify(copy) == ([], 1)
+    return copy
+
+
+def spoil(path, change):
+    """Change a fact on disk."""
+    fact = json.loads(path.read_text())
+    change(fact)
+    path.write_text(json.dumps(fact))
+
+
+def only(folder):
+    """The one fact in a folder."""
+    (path,) = folder.glob("*.json")
+    return path
+
+
+def found(workdir):
+    differences, checked = verify(workdir)
+    assert checked == 1
+    return "\n".join(differences)
+
+
+def test_another_configuration_leads_to_another_identity_and_state(workdir):
+    spoil(only(workdir / "runs"), lambda fact: fact["config"]["optimizer"].update(b1=0.5))
+    text = found(workdir)
+    assert "its configuration has the identity" in text
+    assert "its configuration leads to the state" in text
+
+
+def test_a_stored_plan_that_does_not_follow_from_the_configuration(workdir):
+    def one_more(fact):
+        fact["ledger"]["totals"][0]["sequences"] += 1
+
+    spoil(only(workdir / "runs"), one_more)
+    assert "stored plan: " in found(workdir)
+
+
+def test_a_result_that_claims_other_counts(workdir):
+    def one_less(fact):
+        fact["ledger"]["totals"][1]["sequences"] -= 1
+
+    spoil(only(workdir / "results"), one_less)
+    text = found(workdir)
+    assert "stored result: " in text and "stored plan" not in text
+
+
+def test_fewer_different_rows_than_the_budget(workdir):
+    def one_twice(fact):
+        (host,) = fact["realised"]
+        target = next(count for count in host["counts"] if count["source"] == "target")
+        target["rows"][0][0] = target["rows"][1][0]
+
+    spoil(only(workdir / "segments"), one_twice)
+    assert "target" in found(workdir)
+
+
+def test_rows_in_another_order(workdir):
+    def another_digest(fact):
+        fact["realised"][0]["digest"] = "0" * 32
+
+    spoil(only(workdir / "segments"), another_digest)
+    assert found(workdir)
+
+
+def test_one_sequence_fewer_than_planned(workdir):
+    def fewer(fact):
+        generic = fact["realised"][0]["counts"][0]
+        assert generic["source"] == "generic"
+        generic["sequences"] -= 1
+
+    spoil(only(workdir / "segments"), fewer)
+    assert "79" in found(workdir)
+
+
+def test_a_span_that_is_missing(workdir):
+    only(workdir / "segments").unlink()
+    assert "a record of what it consumed is missing" in found(workdir)
+
+
+def test_a_directory_of_another_version_is_refused_in_words(workdir):
+    spoil(workdir / "workdir.json", lambda fact: fact.update(format=1))
+    with pytest.raises(UserError, match="format 1 and this version knows format 2"):
+        verify(workdir)
