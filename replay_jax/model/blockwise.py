@@ -45,7 +45,10 @@ def _forward(
 def _backward(
     saved: tuple[jax.Array | None, ...], dout_BGRLK: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
-    return (*_over_rows(_backward_row, (*saved, dout_BGRLK)), None)
+    *rows, out_BGRLK, lse_BGRL = saved
+    assert out_BGRLK is not None and lse_BGRL is not None
+    along_BGRL = _row_sums(out_BGRLK.astype(jnp.float32) * dout_BGRLK.astype(jnp.float32))
+    return (*_over_rows(_backward_row, (*rows, along_BGRL, lse_BGRL, dout_BGRLK)), None)
 
 
 blockwise.defvjp(_forward, _backward)
@@ -92,13 +95,12 @@ def _backward_row(
     k_GLK: jax.Array,
     v_GLK: jax.Array,
     segments_L: jax.Array | None,
-    out_GRLK: jax.Array,
+    along_GRL: jax.Array,
     lse_GRL: jax.Array,
     dout_GRLK: jax.Array,
 ) -> Saved:
     """Gradients of queries, keys and values of one row, by blocks of keys from the last."""
     (groups, repeats, length, width), dtype = q_GRLK.shape, q_GRLK.dtype
-    along_GRL = jnp.sum(out_GRLK.astype(jnp.float32) * dout_GRLK.astype(jnp.float32), axis=-1)
     dq_GRKL = jnp.zeros((groups, repeats, width, 0), jnp.float32)
     k_GKL = jnp.swapaxes(k_GLK, 1, 2)
     dks, dvs = [], []
@@ -124,6 +126,12 @@ def _backward_row(
         dq_GRKL = jnp.concatenate([head, rest + dq_GRKL], axis=3)
     dk_GLK, dv_GLK = (jnp.concatenate(parts[::-1], axis=1) for parts in (dks, dvs))
     return jnp.swapaxes(dq_GRKL, 2, 3).astype(dtype), dk_GLK, dv_GLK
+
+
+def _row_sums(x_BGRLK: jax.Array) -> jax.Array:
+    """Sum the last axis by a matrix product, which XLA on CPU does three times as fast."""
+    ones_K1 = jnp.ones((x_BGRLK.shape[-1], 1), x_BGRLK.dtype)
+    return (x_BGRLK.reshape(-1, len(ones_K1)) @ ones_K1).reshape(x_BGRLK.shape[:-1])
 
 
 def _dot(equation: str, left: jax.Array, right: jax.Array) -> jax.Array:
