@@ -1,9 +1,10 @@
-"""Time one training step of three programs in turn, each in its own process, and print ratios.
+"""Time one training step of some programs in turn, each in its own process, and print ratios.
 
     python tools/bench_peers.py [--shape=256,896,8,4,4,8192] [--seq_len=512] [--batch=8] [--json]
 
     replay_jax    the real step of this package (`training.bench.prepare_step`)
     huggingface   transformers' LlamaForCausalLM with PyTorch's fused AdamW and flash attention
+    huggingface_allocator   the same with the allocator settings that this package gives its workers
     plain_flax    a Flax decoder as one would first write it: the full square of attention, all
                   logits, automatic differentiation, Optax
 
@@ -27,7 +28,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PEERS = ("replay_jax", "huggingface", "plain_flax")
+PEERS = ("replay_jax", "huggingface", "huggingface_allocator", "plain_flax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,9 @@ class Peer:
 def main() -> None:
     """Run the comparison, or one program of it (--peer, used by the comparison itself)."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shape", default="256,896,8,4,4,8192", help="D,F,L,H,KV,VOCAB")
+    parser.add_argument(
+        "--shape", default="256,896,8,4,4,8192", help="D,F,L,H,KV,VOCAB, or a preset such as 150m"
+    )
     parser.add_argument("--seq_len", type=int, default=512, help="labels per sequence")
     parser.add_argument("--batch", type=int, default=8, help="sequences per step")
     parser.add_argument("--rounds", type=int, default=7, help="times that each program is timed")
@@ -82,8 +85,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    shape = tuple(int(size) for size in arguments.shape.split(","))
-    work = Work(shape, arguments.batch, arguments.seq_len)
+    work = Work(parse_shape(arguments.shape), arguments.batch, arguments.seq_len)
     if arguments.peer:
         serve(arguments.peer, work)
         return
@@ -92,6 +94,17 @@ def main() -> None:
         print(json.dumps(report))
     else:
         print_report(report)
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Six numbers, or those of a preset, which is timed in float32 like all others."""
+    from replay_jax.model.presets import PRESETS
+
+    if text not in PRESETS:
+        return tuple(int(size) for size in text.split(","))
+    model = PRESETS[text]
+    heads = (model.num_heads, model.num_kv_heads)
+    return (model.embed_dim, model.mlp_dim, model.num_layers, *heads, model.vocab_size)
 
 
 def compare(work: Work, names: list[str], rounds: int, steps: int) -> dict[str, Any]:
@@ -136,8 +149,9 @@ def start(name: str, work: Work) -> Peer:
     command = [sys.executable, __file__, f"--peer={name}"]
     command += [f"--shape={','.join(map(str, work.shape))}"]
     command += [f"--batch={work.batch}", f"--seq_len={work.seq_len}"]
+    environment = _environment(name)
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
     return Peer(name, process, [], [])
 
@@ -147,6 +161,7 @@ def serve(name: str, work: Work) -> None:
     prepare = {
         "replay_jax": prepare_replay_jax,
         "huggingface": prepare_huggingface,
+        "huggingface_allocator": prepare_huggingface,
         "plain_flax": prepare_plain_flax,
     }[name]
     step = prepare(work)
@@ -227,7 +242,7 @@ def print_report(report: dict[str, Any]) -> None:
     first = next(iter(report["peers"]))
     for name, values in report["peers"].items():
         print(
-            f"{name:12s} {values['tokens_per_second']:8.0f} tokens/s  "
+            f"{name:22s} {values['tokens_per_second']:8.0f} tokens/s  "
             f"{values['seconds_per_step']:7.3f} s/step  "
             f"{values['cpu_seconds_per_step']:7.3f} CPU s  "
             f"{values['peak_bytes'] / 2**20:7.0f} MiB peak"
@@ -244,9 +259,16 @@ def _median_ratio(theirs: list[float], ours: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
-def _environment() -> dict[str, str]:
-    """The programs run on the CPU, with as many threads as there are cores."""
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(os.cpu_count())}
+def _environment(name: str) -> dict[str, str]:
+    """The programs run on the CPU, with as many threads as there are cores.
+
+    "huggingface_allocator" and this package run with the allocator settings of our workers.
+    """
+    from replay_jax.sweep.workers import CPU_ALLOCATOR
+
+    own = {} if name in ("huggingface", "plain_flax") else CPU_ALLOCATOR
+    cores = str(os.cpu_count())
+    return {**os.environ, **own, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": cores}
 
 
 if __name__ == "__main__":

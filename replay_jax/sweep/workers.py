@@ -232,9 +232,9 @@ class LocalWorkers:
 
 
 # glibc gives XLA's temporaries back after every step and faults them in again, a quarter of a small
-# model's step. Kept in huge pages instead, a step of the quickstart took 0.78 of the time (2 cores,
-# 0.245 s to 0.190 s, 2026-11-23); the numbers are the same. A larger model on two threads was
-# slower with it, so it is for single-threaded workers. Other C libraries ignore these names.
+# model's step. Kept in huge pages instead, a step of the quickstart took 0.78 of the time (one
+# thread) and one of 8 layers x 256 took 0.91 (two threads); the numbers are the same
+# (docs/performance.md). Other C libraries ignore these names.
 CPU_ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_ARENA_MAX": "1",
@@ -254,5 +254,4 @@ def jax_settings(root: epath.PathLike, threads: int) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(epath.Path(root) / "compilation"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    allocator = CPU_ALLOCATOR if threads == 1 else {}
-    return {**settings, **allocator, "NPROC": str(threads)} if threads else settings
+    return {**settings, **CPU_ALLOCATOR, "NPROC": str(threads)} if threads else settings
