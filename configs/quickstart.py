@@ -1,8 +1,9 @@
 """On two CPU cores in ten minutes: how much target data is replay worth, and how sure is that?
 
-Generic data is the prose of the installed Python packages (docstrings, documentation topics), the
-target their C and C++ headers: nothing is downloaded. Mid-training protocol: one warmup-stable-
-decay schedule, all target rows in stage 2, total steps fixed, many epochs over a small budget.
+Generic data is the documentation of Python, NumPy and SciPy (docstrings, help topics), the target
+the C and C++ headers of all packages that are installed with this one: nothing is downloaded.
+Mid-training protocol: one warmup-stable-decay schedule, all target rows in stage 2, total steps
+fixed, many epochs over a small budget.
 The reference curve is the no-replay recipe at four budgets; epochs are tuned for every replay
 fraction and budget; three seeds share nothing but the data. Learning rate and cooldown were tuned
 for the no-replay baseline (experiments/quickstart/README.md). Cost: see
@@ -31,7 +32,7 @@ def get_config() -> ConfigDict:
     """A decoder of half a million parameters on 1.3M tokens, 4,096 of them target."""
     config = paper_config()
     config.data.sources = {
-        "python_docs": source("python_docs"),
+        "python_docs": source("python_docs", path="python,numpy,scipy"),
         "c_headers": source("c_headers", validation_fraction=0.15),
     }
     config.data.tokenizer = tokenizer("bpe", vocab_size=1024, train_sources=("python_docs",))
@@ -45,8 +46,8 @@ def get_config() -> ConfigDict:
     config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
     config.training.document_mask = False
     config.training.log_every = 8
-    config.training.evaluate_every = 40
-    config.evaluation = {"sequences": 128, "batch_size": 32}
+    config.training.evaluate_every = 80
+    config.evaluation = {"sequences": 96, "batch_size": 32}
     config.checkpoint.every = 100
     config.execution.keep_states = True
     config.analysis = analysis({"replay_fraction": 0.0})
@@ -64,12 +65,12 @@ def sweep() -> list[dict]:
         grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [24.0, 32.0, 48.0]}),
         grid({budget: [BATCH]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
         grid({budget: [2 * BATCH]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0]}),
-        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [8.0, 12.0]}),
+        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [8.0, 12.0, 16.0]}),
     )
     replay = chain(
-        grid({budget: [BATCH // 2]}, {rho: [0.5, 0.75]}, {epochs: [24.0, 32.0]}),
-        grid({budget: [BATCH]}, {rho: [0.5]}, {epochs: [16.0, 24.0]}),
-        grid({budget: [BATCH]}, {rho: [0.75]}, {epochs: [16.0, 24.0, 32.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.5, 0.75]}, {epochs: [24.0, 32.0, 48.0]}),
+        grid({budget: [BATCH]}, {rho: [0.5]}, {epochs: [16.0, 24.0, 32.0]}),
+        grid({budget: [BATCH]}, {rho: [0.75]}, {epochs: [24.0, 32.0, 48.0]}),
     )
     seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
     return grid(seeds, chain(reference, replay))

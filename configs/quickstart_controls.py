@@ -1,0 +1,82 @@
+"""Is it replay, or would another knob have done the same? And should target rows come earlier?
+
+The quickstart's own runs, and beside them at 4,096 target tokens: the allocation alpha (aligned
+placement), a constant mixture of the same rows (matched exposure), a fresh optimizer or a new
+warmup at the boundary, and a stronger weight decay. Three paired seeds. In the quickstart's working
+directory only what is new is trained:
+
+    replay-jax run configs/quickstart_controls.py --workdir=runs/quickstart
+
+Result: experiments/quickstart_controls/README.md.
+"""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from replay_jax.defaults import analysis, warmup_stable_decay
+from replay_jax.sweep.grid import chain, grid, zipped
+
+REPLAY_FRACTIONS = [0.0, 0.5, 0.75]
+EPOCHS = [24.0, 32.0]
+WEIGHT_DECAY = 0.8
+RHO, ALPHA = "schedule.replay_fraction", "schedule.stage2_allocation"
+EPOCHS_KEY = "schedule.target_epochs"
+
+
+def get_config() -> ConfigDict:
+    """The quickstart's configuration; where alpha is 1, aligned placement is the same schedule."""
+    config = _quickstart().get_config()
+    config.schedule.placement = "aligned"
+    config.schedule.aligned_replay_fraction = max(REPLAY_FRACTIONS)
+    config.analysis = analysis(
+        {
+            RHO: 0.0,
+            ALPHA: 1.0,
+            "schedule.stage2_optimizer": config.schedule.stage2_optimizer,
+            "schedule.stage2_learning_rate": None,
+            "optimizer.weight_decay": config.optimizer.weight_decay,
+        }
+    )
+    return config
+
+
+def sweep() -> list[dict]:
+    """The quickstart's runs, alpha x rho x epochs, and the controls at rho 0 and .75."""
+    quickstart = _quickstart()
+    seeds = zipped({"seed": quickstart.SEEDS, "data_seed": quickstart.SEEDS})
+    allocations = grid({ALPHA: [0.5, 0.75]}, {RHO: REPLAY_FRACTIONS}, {EPOCHS_KEY: EPOCHS})
+    constant = grid(
+        {"schedule.protocol": ["uniform"]},
+        {"schedule.placement": ["paper"]},
+        {"schedule.aligned_replay_fraction": [None]},
+        {ALPHA: [None]},
+        {RHO: [None]},
+        {EPOCHS_KEY: EPOCHS},
+    )
+    knobs = grid(
+        [
+            {"schedule.stage2_optimizer": "reset"},
+            {"schedule.stage2_learning_rate": _new_warmup()},
+            {"optimizer.weight_decay": WEIGHT_DECAY},
+        ],
+        {RHO: [0.0, 0.75]},
+        {EPOCHS_KEY: [32.0]},
+    )
+    return chain(quickstart.sweep(), grid(seeds, chain(allocations, constant, knobs)))
+
+
+def _new_warmup() -> dict:
+    """The second stage's own schedule: a tenth of it warmup, then down to zero."""
+    return {**warmup_stable_decay(1e-3, 0.9).to_dict(), "warmup_fraction": 0.1}
+
+
+def _quickstart() -> ModuleType:
+    path = Path(__file__).with_name("quickstart.py")
+    spec = importlib.util.spec_from_file_location("quickstart", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
