@@ -46,8 +46,8 @@ def get_config() -> ConfigDict:
     config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
     config.training.document_mask = False
     config.training.log_every = 8
-    config.training.evaluate_every = 80
-    config.evaluation = {"sequences": 96, "batch_size": 32}
+    config.training.evaluate_every = 160
+    config.evaluation = {"sequences": 80, "batch_size": 40}
     config.checkpoint.every = 100
     config.execution.keep_states = True
     config.analysis = analysis({"replay_fraction": 0.0})

@@ -119,7 +119,7 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     from replay_jax.plan_view import print_estimate, print_ledgers
     from replay_jax.sweep.drawing import print_plan
     from replay_jax.sweep.plan import plan_sweep
-    from replay_jax.training.bench import matmul_peak
+    from replay_jax.training.peak import matmul_peak
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     experiments = experiments_of(recipe)

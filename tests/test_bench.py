@@ -5,7 +5,8 @@ import pytest
 from replay_jax.errors import UserError
 from replay_jax.model.flops import flops_per_token
 from replay_jax.model.presets import shape_model
-from replay_jax.training.bench import bench, matmul_peak
+from replay_jax.training.bench import bench
+from replay_jax.training.peak import known_peak, matmul_peak, process_peak
 
 MODEL = shape_model("32,64,1,2,1,64")
 
@@ -34,3 +35,18 @@ def test_bad_requests() -> None:
 
 def test_peak_is_a_rate() -> None:
     assert matmul_peak(repeats=1) > 1e8
+
+
+def test_peaks_of_accelerators_by_the_names_that_jax_gives_them():
+    assert known_peak("TPU v4") == 275e12
+    assert known_peak("TPU v5 lite") == 197e12
+    assert known_peak("TPU v5p") == known_peak("TPU v5") == 459e12
+    assert known_peak("TPU v6 lite") == 918e12
+    assert known_peak("NVIDIA H100 80GB HBM3") == known_peak("NVIDIA H200") == 989e12
+    assert known_peak("NVIDIA H100 PCIe") == 756e12
+    assert known_peak("Something else") is None
+
+
+def test_the_peak_of_a_cpu_is_measured_once_and_shared_by_its_devices():
+    assert 1e8 < process_peak("float32") < 1e14
+    assert process_peak("float32") == process_peak("float32")

@@ -52,6 +52,18 @@ def test_run_prints_its_workdir_first_and_leaves_everything(finished):
     assert list((out / "figures").glob("*.png"))
 
 
+def test_the_log_says_how_fast_it_was_and_where_the_time_went(finished):
+    folder, _ = finished
+    logs = list((folder / "out" / "metrics").glob("*/metrics.jsonl"))
+    assert logs
+    for line in (line for log in logs for line in log.read_text().splitlines()):
+        record = json.loads(line)
+        assert 0 < record["mfu_causal"] < record["mfu"] < 2
+        assert record["tokens_per_second_per_device"] == record["tokens_per_second"] > 0
+        assert 0 < record["goodput"] <= 1
+        assert record["data_wait_seconds"] >= 0 and record["compile_seconds"] > 0
+
+
 def test_status_verify_and_recommend_agree(finished):
     folder, _ = finished
     status = json.loads(replay_jax("status", "out", "--json", cwd=folder).stdout)

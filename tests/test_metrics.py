@@ -81,9 +81,7 @@ def test_time_is_counted_when_the_work_fails():
 def test_progress_sums_then_divides():
     clock = Clock()
     split = TimeSplit(clock)
-    work = Work(
-        flops_per_token=30.0, flops_per_token_causal=15.0, devices=2, peak_flops_per_second=600.0
-    )
+    work = Work(flops_per_token=30.0, flops_per_token_causal=15.0, peak_flops_per_second=1200.0)
     meter = Meter(split, work, tokens_per_step=20, stop=5, every=2)
     with split.measure("compile"):
         clock.time += 3
@@ -103,6 +101,7 @@ def test_progress_sums_then_divides():
         assert progress.utilisation == pytest.approx(20 * 30 / 1200)
         assert progress.utilisation_causal == pytest.approx(20 * 15 / 1200)
         assert progress.goodput == pytest.approx(2 / 55)
+        assert (progress.data_wait_seconds, progress.compile_seconds) == (0, 3)
         assert progress.seconds_left == pytest.approx(3 * 20 / 20)
         clock.time += 10
         assert meter.add(record(2)) is None
@@ -115,7 +114,7 @@ def test_progress_sums_then_divides():
 def test_utilisation_is_unknown_without_a_peak():
     clock = Clock()
     split = TimeSplit(clock)
-    meter = Meter(split, Work(30.0, 15.0, 1, None), tokens_per_step=2, stop=9, every=1)
+    meter = Meter(split, Work(30.0, 15.0, None), tokens_per_step=2, stop=9, every=1)
     with split.measure("train"):
         clock.time += 1
         progress = meter.add(record(0))

@@ -1,8 +1,6 @@
 """One job under way: what it counts, measures, saves and tells."""
 
-import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from replay_jax.data.counting import RealisedCounter
-from replay_jax.model.flops import flops_per_token
+from replay_jax.sweep.edge_metrics import by_the_wall, make_meter, metric_values
 from replay_jax.sweep.heldout import Measuring, Place
 from replay_jax.sweep.jobs import EdgeJob
 from replay_jax.sweep.run import Run
@@ -22,7 +20,7 @@ from replay_jax.sweep.trie import Node
 from replay_jax.training.checkpoint import Checkpointer
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.loop import Span
-from replay_jax.training.metrics import Meter, MetricsWriter, Progress, StepRecord, TimeSplit, Work
+from replay_jax.training.metrics import MetricsWriter, Progress, StepRecord, TimeSplit
 from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import TrainState
 
@@ -54,7 +52,7 @@ class Course:
         self._saves = {step for step in inside if every and step % every == 0}
         self._checkpoints: list[Node] = []
         self._names = job.schedule.source_names
-        self._meter = _meter(job, clock)
+        self._meter = make_meter(job, clock)
         self._metrics: MetricsWriter | None = None
         self._spent = dict.fromkeys(clock.seconds, 0.0)
         self._open_segment()
@@ -97,10 +95,10 @@ class Course:
             self._close_window(record.index + 1)
         progress = self._meter.add(record)
         if progress is not None:
-            progress = _by_the_wall(progress, self._sharing())
+            progress = by_the_wall(progress, self._sharing())
             self._on_progress(progress)
             if self._metrics is not None:
-                self._metrics.write(progress.step, _metrics(progress, self._names))
+                self._metrics.write(progress.step, metric_values(progress, self._names))
 
     def on_point(self, step: int, state: TrainState) -> None:
         """Measure and save where that is due."""
@@ -222,52 +220,6 @@ def step_shape(job: EdgeJob | Run) -> StepShape:
         accumulation=training.accumulation,
         document_mask=training.document_mask,
     )
-
-
-def _meter(job: EdgeJob, clock: TimeSplit) -> Meter:
-    model, training = job.config.model, job.config.training
-    full, half = (
-        flops_per_token(model, training.seq_len, causal_half=causal).total
-        for causal in (False, True)
-    )
-    return Meter(
-        clock,
-        # The peak is unknown here; `bench` measures it.
-        Work(full, half, devices=jax.device_count(), peak_flops_per_second=None),
-        tokens_per_step=training.batch_size * training.seq_len,
-        stop=job.stop.step,
-        every=training.log_every,
-    )
-
-
-def _by_the_wall(progress: Progress, sharing: int) -> Progress:
-    """Rates by wall time, for a job whose clock counts its own share of each second."""
-    full, half = progress.utilisation, progress.utilisation_causal
-    return dataclasses.replace(
-        progress,
-        tokens_per_second=progress.tokens_per_second / sharing,
-        utilisation=None if full is None else full / sharing,
-        utilisation_causal=None if half is None else half / sharing,
-        seconds_left=progress.seconds_left * sharing,
-    )
-
-
-def _metrics(progress: Progress, names: tuple[str, ...]) -> dict[str, float | None]:
-    """A progress as one record of the metrics file; losses in nats per token."""
-    by_source = zip(names, progress.loss_by_source, strict=True)
-    values = {
-        "loss": progress.loss,
-        **{f"loss/{name}": loss for name, loss in by_source},
-        "learning_rate": progress.learning_rate,
-        "gradient_norm": progress.gradient_norm,
-        "parameter_norm": progress.parameter_norm,
-        "tokens_per_second": progress.tokens_per_second,
-    }
-    # The norm of diverging parameters overflows a step before the loss does and stops the run.
-    return {
-        name: value if value is not None and math.isfinite(value) else None
-        for name, value in values.items()
-    }
 
 
 def _of_all_hosts(span: Mapping[str, Any]) -> list[Mapping[str, Any]]:

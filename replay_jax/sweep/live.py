@@ -68,7 +68,7 @@ class SweepView:
 
     def _picture(self, board: ProgressBoard) -> Group:
         table = Table(box=None, pad_edge=False)
-        for column in ("edge", "step", "loss", "tokens/s", "where"):
+        for column in ("edge", "step", "loss", "tokens/s", "MFU", "where"):
             table.add_column(column, justify="left" if column in ("edge", "where") else "right")
         for number, edge in sorted(board.running.items()):
             last = edge.last
@@ -77,6 +77,7 @@ class SweepView:
                 f"{edge.step:,}",
                 f"{last.loss:.3f}" if last else "",
                 f"{last.tokens_per_second:,.0f}" if last else "compiling",
+                f"{last.utilisation:.0%}" if last and last.utilisation is not None else "",
                 edge.where,
             )
         line = summary(board, ended=self._ended, runs=len(self._plan.runs))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from replay_jax.errors import UserError
@@ -14,6 +13,7 @@ from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training.config import MeshConfig, OptimizerConfig
 from replay_jax.training.optimizer import hyperparameters
+from replay_jax.training.peak import matmul_peak
 from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (
     StepProgram,
@@ -24,10 +24,6 @@ from replay_jax.training.step import (
     place_batch,
     place_hyper,
 )
-
-# Sides of the square products whose best rate counts as the peak, by platform: large enough to be
-# limited by arithmetic, small enough to take well under a second.
-_PEAK_SIDES = {"cpu": (1024, 2048), "gpu": (8192,), "tpu": (8192,)}
 
 
 @dataclass(frozen=True)
@@ -139,17 +135,3 @@ def prepare_step(model: ModelConfig, *, seq_len: int, batch_size: int) -> BenchS
         temporary_bytes=memory.temp_size_in_bytes,
         state_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
     )
-
-
-def matmul_peak(dtype: str = "float32", *, repeats: int = 8) -> float:
-    """Return the best rate of a square matrix product on one device, in FLOP per second."""
-    best = 0.0
-    for side in _PEAK_SIDES.get(jax.devices()[0].platform, (2048,)):
-        left = jnp.ones((side, side), dtype)
-        product = jax.jit(jnp.matmul).lower(left, left).compile()
-        product(left, left).block_until_ready()
-        for _ in range(repeats):
-            start = time.perf_counter()
-            product(left, left).block_until_ready()
-            best = max(best, 2 * side**3 / (time.perf_counter() - start))
-    return best

@@ -96,7 +96,8 @@ class Progress:
 
     `loss_by_source` holds None for a source that was not drawn. `utilisation` counts full and
     `utilisation_causal` causally halved attention FLOPs against the peak of all devices; None
-    where the peak is unknown. `goodput` is the share of all measured time spent on updates.
+    where the peak is unknown. `goodput` is the share of all measured time spent on updates;
+    `data_wait_seconds` and `compile_seconds` are the sums of this process's clock so far.
     """
 
     step: int
@@ -110,6 +111,8 @@ class Progress:
     utilisation: float | None
     utilisation_causal: float | None
     goodput: float
+    data_wait_seconds: float
+    compile_seconds: float
     seconds_left: float
 
 
@@ -117,13 +120,12 @@ class Progress:
 class Work:
     """What one token costs and what the devices could do, for utilisation.
 
-    FLOPs per token from `model.flops.flops_per_token`; `peak_flops_per_second` of one device,
-    None if unknown.
+    FLOPs per token from `model.flops.flops_per_token`; `peak_flops_per_second` of all devices
+    together (`peak.process_peak`), None if unknown.
     """
 
     flops_per_token: float
     flops_per_token_causal: float
-    devices: int
     peak_flops_per_second: float | None
 
 
@@ -169,12 +171,14 @@ class Meter:
             utilisation=self._share(rate * self._work.flops_per_token),
             utilisation_causal=self._share(rate * self._work.flops_per_token_causal),
             goodput=times["train"] / max(sum(times.values()), 1e-9),
+            data_wait_seconds=times["data_wait"],
+            compile_seconds=times["compile"],
             seconds_left=(self._stop - step) * self._tokens / rate,
         )
 
     def _share(self, flops_per_second: float) -> float | None:
         peak = self._work.peak_flops_per_second
-        return None if peak is None else flops_per_second / (peak * self._work.devices)
+        return None if peak is None else flops_per_second / peak
 
     def _training_seconds(self) -> float:
         seconds = self._clock.seconds
