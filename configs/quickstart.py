@@ -65,12 +65,14 @@ def sweep() -> list[dict]:
         grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [24.0, 32.0, 48.0]}),
         grid({budget: [BATCH]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
         grid({budget: [2 * BATCH]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0]}),
-        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [8.0, 12.0, 16.0]}),
+        grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0]}),
     )
+    # The best number of epochs falls as more is replayed.
     replay = chain(
-        grid({budget: [BATCH // 2]}, {rho: [0.5, 0.75]}, {epochs: [24.0, 32.0, 48.0]}),
-        grid({budget: [BATCH]}, {rho: [0.5]}, {epochs: [16.0, 24.0, 32.0]}),
-        grid({budget: [BATCH]}, {rho: [0.75]}, {epochs: [24.0, 32.0, 48.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.5]}, {epochs: [24.0, 32.0, 48.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.75]}, {epochs: [16.0, 24.0, 32.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.875]}, {epochs: [16.0, 24.0]}),
+        grid({budget: [BATCH]}, {rho: [0.5, 0.75]}, {epochs: [16.0, 24.0, 32.0]}),
     )
     seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
     return grid(seeds, chain(reference, replay))
