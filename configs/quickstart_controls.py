@@ -20,6 +20,7 @@ from replay_jax.defaults import analysis, warmup_stable_decay
 from replay_jax.sweep.grid import chain, grid, zipped
 
 REPLAY_FRACTIONS = [0.0, 0.5, 0.75]
+LARGEST_REPLAY_FRACTION = 0.875  # of the quickstart's own runs
 EPOCHS = [24.0, 32.0]
 WEIGHT_DECAY = 0.8
 RHO, ALPHA = "schedule.replay_fraction", "schedule.stage2_allocation"
@@ -30,7 +31,7 @@ def get_config() -> ConfigDict:
     """The quickstart's configuration; where alpha is 1, aligned placement is the same schedule."""
     config = _quickstart().get_config()
     config.schedule.placement = "aligned"
-    config.schedule.aligned_replay_fraction = max(REPLAY_FRACTIONS)
+    config.schedule.aligned_replay_fraction = LARGEST_REPLAY_FRACTION
     config.analysis = analysis(
         {
             RHO: 0.0,

@@ -185,6 +185,28 @@ def test_rising_reference_is_said():
     assert study.curve is None and "does not fall" in study.curve_problem
 
 
+def test_epochs_beyond_a_bracketed_best_are_not_missing():
+    def left_out(rho, count):
+        records = sweep(worth=lambda _: 1.0, noise=0.0, shared=0.0, epochs=(8.0, 16.0, 32.0))
+        return [
+            record
+            for record in records
+            if record["protocol"] == "uniform"
+            or record["replay_fraction"]["requested"] != rho
+            or record["target_epochs"] != count
+        ]
+
+    # 16 is best: without 8 or 32 it is the last tried on that side; without 16 there is a gap.
+    for count in (8, 16, 32):
+        (line,) = study_of(left_out(0.5, float(count))).missing
+        assert f"target_epochs {count} was tried at other replay fractions only" in line
+    # 64, tried elsewhere, says nothing about a cell whose best lies between 8 and 32.
+    more = sweep(worth=lambda _: 1.0, noise=0.0, shared=0.0, epochs=(64.0,))
+    others = [r for r in more if r["replay_fraction"]["requested"] not in (0.5, None)]
+    everything = sweep(worth=lambda _: 1.0, noise=0.0, shared=0.0, epochs=(8.0, 16.0, 32.0))
+    assert study_of(everything + others).missing == ()
+
+
 def test_missing_runs_are_listed_in_words():
     records = sweep(worth=worth)
     gone = [

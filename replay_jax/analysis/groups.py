@@ -229,12 +229,27 @@ def _missing(cells: Sequence[Cell], seeds: tuple[int, ...]) -> tuple[str, ...]:
     for group in siblings.values():
         tried = {setting.tuned for cell in group for setting in cell.settings}
         for cell in group:
-            for absent_setting in sorted(tried - {s.tuned for s in cell.settings}, key=str):
+            absent_settings = tried - {setting.tuned for setting in cell.settings}
+            for absent_setting in sorted(absent_settings, key=str):
+                if _is_bracketed(cell, absent_setting):
+                    continue
                 words = ", ".join(f"{name} {text(value)}" for name, value in absent_setting)
                 lines.append(
                     f"{describe(cell.key)}: {words} was tried at other replay fractions only"
                 )
     return tuple(lines)
+
+
+def _is_bracketed(cell: Cell, absent: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether a value lies beyond those tried, on a side where the best is not the last tried."""
+    if len(absent) != 1:
+        return False
+    values = [_order(setting.tuned[0][1]) for setting in cell.settings]
+    means = [float(np.nanmean(setting.target)) for setting in cell.settings]
+    best, value = values[means.index(min(means))], _order(absent[0][1])
+    return (value > max(values) and best < max(values)) or (
+        value < min(values) and best > min(values)
+    )
 
 
 def describe(key: CellKey) -> str:
