@@ -165,6 +165,21 @@ def test_candidate_better_than_every_reference_is_marked():
     assert any("better than every reference" in note for note in result.notes)
 
 
+def test_a_loss_between_the_measured_ends_is_not_extrapolated():
+    """Noise lifts the first point above the law, which then puts it left of its own amount."""
+    points = simulated(seeds=1, own=0.0, shared=0.0, draw=0)
+    points["reference"]["loss"] = [[row[0] + shift] for row, shift in zip(
+        points["reference"]["loss"], (0.004, -0.004, 0.0, 0.004, -0.004), strict=True
+    )]  # fmt: skip
+    first, last = (points["reference"]["loss"][end][0] for end in (0, -1))
+    points["candidates"] = {"first": first, "worse": first + 0.001, "last": last}
+    points["ratios"] = {"ends": ["last", "first"], "beyond": ["last", "worse"]}
+    result = fit_points(points, resamples=50)
+    assert result.equivalent_x["first"].value != pytest.approx(points["reference"]["x"][0])
+    assert not result.ratios["ends"].extrapolated
+    assert result.ratios["beyond"].extrapolated
+
+
 def test_non_monotone_reference_is_said_with_its_size():
     points = simulated(seeds=3, own=0.001, shared=0.0, draw=0)
     points["reference"]["loss"][2] = [loss + 0.3 for loss in points["reference"]["loss"][2]]

@@ -185,8 +185,16 @@ def _exponential(
 
 
 def _outside(curve: CurveFit, log_x: float) -> bool:
+    """Whether an equivalent lies outside the measured range, in amounts and in losses.
+
+    A law need not pass through its first and last point; a loss between theirs is inside.
+    """
+    ends = curve.law.log_equivalent(curve.points.loss[[0, -1]][None])[0]
+    first, last = curve.points.log_x[[0, -1]]
     edge = 1e-9
-    return not (curve.points.log_x[0] - edge <= log_x <= curve.points.log_x[-1] + edge)
+    low = min(first, ends[0]) if np.isfinite(ends[0]) else first
+    high = max(last, ends[1]) if np.isfinite(ends[1]) else last
+    return not bool(low - edge <= log_x <= high + edge)
 
 
 def _place(curve: CurveFit, log_x: float) -> str:
