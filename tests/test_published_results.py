@@ -27,7 +27,7 @@ def test_the_quickstart_table_follows_from_its_records(study):
         re.MULTILINE,
     )
     cells = {(c.key.target_tokens, c.key.replay_fraction): c for c in study.targets[0].cells}
-    assert len(rows) == len(cells) == 8
+    assert len(rows) == len(cells) == 9
     for tokens, rho, epochs, target, generic, worth in rows:
         cell = cells[int(tokens.replace(",", "")), float(rho)]
         assert cell.chosen.target_epochs == int(epochs)
