@@ -137,10 +137,27 @@ def test_extrapolated_worth_asks_for_a_larger_budget():
     assert {run["schedule.target_sequences"] for run in option.runs} == {256}
 
 
+def test_what_an_earlier_allocation_does_without_replay_is_said():
+    """In the simulation a larger alpha is worth more: 4 in place of the baseline's 1."""
+    found = advice(sweep(worth=helps, allocations=(0.25, 1.0), noise=0.0, shared=0.0))
+    assert not any("without replay already" in reason for reason in found.reasons)
+    records = sweep(worth=helps, allocations=(0.25, 1.0), noise=0.0, shared=0.0)
+    for r in records:
+        if r["protocol"] == "two_stage" and r["allocation"]["requested"] == 0.25:
+            r["losses"]["target"] -= 0.2
+    lines = [line for line in advice(records).reasons if "without replay already" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("α = 0.25 without replay already changes target loss by -0.1")
+    assert lines[0].endswith("against the baseline (α = 1)")
+
+
 def test_allocation_is_recommended_where_it_was_swept():
     found = advice(sweep(worth=helps, allocations=(0.25, 1.0), noise=0.002))
     assert found.allocation.value == 1.0
     assert found.allocation.low <= 1.0 <= found.allocation.high
+    assert "a replay fraction of 0.5 at α = 1 " in found.sentence
+    assert "α" not in advice(sweep(worth=helps)).sentence
+    assert not any("without replay already" in reason for reason in found.reasons)
     flat = advice(sweep(worth=helps, allocations=(0.9, 1.0), noise=0.05))
     assert flat.allocation.low == 0.9
 

@@ -113,6 +113,7 @@ def recommend(
         verdict=verdict,
         sentence=sentence(
             cells[best],
+            allocation_swept=len({cells[i].key.allocation for i in members}) > 1,
             verdict=verdict,
             fraction=fraction,
             multiplier=multiplier,

@@ -13,6 +13,7 @@ UNCLEAR = "cannot tell"
 def sentence(
     best: CellResult,
     *,
+    allocation_swept: bool,
     verdict: str,
     fraction: Interval,
     multiplier: Interval | None,
@@ -20,20 +21,25 @@ def sentence(
     cost: Interval,
     level: float,
 ) -> str:
-    """The answer in one sentence with its interval; `best` is the best cell that replays."""
+    """The answer in one sentence with its interval; `best` is the best cell that replays.
+
+    The allocation is named where several were tried.
+    """
     where = f"at {best.key.target_tokens:,} target tokens"
     worth = _worth(multiplier, gain, level) + _cost_words(cost)
-    own = best.key.replay_fraction
+    own = f"{best.key.replay_fraction:g}"
+    if allocation_swept:
+        own += f" at α = {best.key.allocation:g}"
     if verdict == HELPS:
         assert fraction.low is not None
         top = "?" if fraction.high is None else f"{fraction.high:.2g}"
         return (
-            f"Replay helps {where}: a replay fraction of {own:g} (plausible {fraction.low:.2g} to "
+            f"Replay helps {where}: a replay fraction of {own} (plausible {fraction.low:.2g} to "
             f"{top}) {worth}"
         )
     if verdict == HURTS:
-        return f"Replay does not help {where}: the best replay fraction, {own:g}, {worth}"
-    return f"Cannot tell whether replay helps {where}: the best replay fraction, {own:g}, {worth}"
+        return f"Replay does not help {where}: the best replay fraction, {own}, {worth}"
+    return f"Cannot tell whether replay helps {where}: the best replay fraction, {own}, {worth}"
 
 
 def _worth(multiplier: Interval | None, gain: Interval, level: float) -> str:
@@ -89,9 +95,24 @@ def cautions(
                 f"it {told} a constant mixture with the same target rows "
                 f"({ends.value:+.3f} nat of target loss)"
             )
+    lines += _without_replay(found, members, baseline)
     tops = [found.cells[i].key.replay_fraction for i in members]
     if found.cells[best].key.replay_fraction == max(tops):
         lines.append(f"the best replay fraction is the largest sampled ({max(tops):g})")
     if found.missing:
         lines.append(f"{len(found.missing)} groups of runs are incomplete")
     return tuple(lines)
+
+
+def _without_replay(found: TargetStudy, members: Sequence[int], baseline: int) -> list[str]:
+    """Where the target data's place alone is better than the baseline."""
+    usual = found.cells[baseline]
+    lines = []
+    for cell in (found.cells[i] for i in members):
+        change = cell.chosen.target_loss - usual.chosen.target_loss
+        if cell.key.replay_fraction == 0 and change < 0:
+            lines.append(
+                f"α = {cell.key.allocation:g} without replay already changes target loss by "
+                f"{change:+.3f} nat against the baseline (α = {usual.key.allocation:g})"
+            )
+    return lines
