@@ -224,6 +224,40 @@ def test_missing_runs_are_listed_in_words():
     assert study_of(records).missing == ()
 
 
+def test_knobs_beside_the_reference_recipe_are_told_apart_and_the_usual_goes_unsaid():
+    """Two knobs turned at one replay fraction, both named in what marks a reference run."""
+
+    def turned(**knobs):
+        records = sweep(worth=worth, epochs=(16.0,), replay_fractions=(0.0, 0.5))
+        chosen = [r for r in records if r["protocol"] == "two_stage"]
+        for r in chosen:
+            r["overrides"].update(knobs)
+            r["target_tokens"] = 4096
+            r["id"] += str(knobs)
+        return chosen
+
+    plain = sweep(worth=worth, epochs=(16.0,), replay_fractions=(0.0, 0.5))
+    for r in plain:
+        r["config"] = {**r["config"], "optimizer": {"weight_decay": 0.1}, "reset": False}
+    decay = turned(**{"optimizer.weight_decay": 0.8, "reset": False})
+    reset = turned(**{"optimizer.weight_decay": 0.1, "reset": True})
+    config = AnalysisConfig(
+        {"protocol": "uniform", "optimizer.weight_decay": 0.1, "reset": False},
+        ("schedule.target_epochs",),
+        0.9,
+    )
+    study = analyse([*plain, *decay, *reset], config, resamples=50, seed=0).target()
+    at_half = {c.key.axes: c for c in study.cells if c.key.replay_fraction == 0.5}
+    assert set(at_half) == {
+        (),
+        (("optimizer.weight_decay", "0.8"),),
+        (("reset", "True"),),
+    }
+    for cell in at_half.values():
+        assert study.cells[cell.baseline].key.axes == cell.key.axes
+        assert study.cells[cell.baseline].key.replay_fraction == 0.0
+
+
 def test_other_swept_keys_split_cells_and_keep_their_own_baseline():
     records = sweep(worth=worth)
     heavy = json.loads(json.dumps(sweep(worth=lambda rho: 1.2 * worth(rho), draw=1)))
@@ -234,10 +268,7 @@ def test_other_swept_keys_split_cells_and_keep_their_own_baseline():
         r["config"]["optimizer"] = {"weight_decay": 0.1}
     study = study_of(records + heavy)
     cells = [c for c in study.cells if c.key.replay_fraction == 0.5]
-    assert {c.key.axes for c in cells} == {
-        (("optimizer.weight_decay", "0.1"),),
-        (("optimizer.weight_decay", "1.6"),),
-    }
+    assert {c.key.axes for c in cells} == {(), (("optimizer.weight_decay", "1.6"),)}
     for cell in cells:
         assert study.cells[cell.baseline].key.axes == cell.key.axes
         assert cell.multiplier.value == pytest.approx(worth(0.5) / worth(0), rel=0.1)

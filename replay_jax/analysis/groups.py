@@ -47,7 +47,8 @@ class CellKey:
 
     replay_fraction and allocation are the requested values (realised where nothing was requested),
     and 0 and 1 for a constant mixture, whose shares follow from its epochs; target_tokens is the
-    unique budget; `axes` are further swept keys with their values as text.
+    unique budget; `axes` are further swept keys with their values as text, where these differ from
+    what all reference runs have.
     """
 
     target: str
@@ -135,6 +136,7 @@ def _group_target(
         )
     seeds = tuple(sorted({int(record["seed"]) for record in records}))
     axes = _varying_axes(records, config)
+    usual = _usual_values(records, config, axes)
     grouped: dict[tuple[CellKey, bool], dict[tuple[str, ...], list[Mapping[str, Any]]]] = {}
     for record in records:
         constant = record["protocol"] == "uniform"
@@ -142,7 +144,11 @@ def _group_target(
             target=target,
             protocol=str(record["protocol"]),
             target_tokens=int(record["target_tokens"]),
-            axes=tuple((axis, text(find(record, axis))) for axis in axes),
+            axes=tuple(
+                (axis, value)
+                for axis in axes
+                if (value := text(find(record, axis))) != usual.get(axis)
+            ),
             allocation=1.0 if constant else allocation(record),
             replay_fraction=0.0 if constant else replay_fraction(record),
         )
@@ -198,7 +204,7 @@ def _settings(
 def _varying_axes(records: Sequence[Mapping[str, Any]], config: AnalysisConfig) -> tuple[str, ...]:
     """Swept keys beyond those of a cell: they split cells, so that like is compared with like."""
     swept = {key for record in records for key in record["overrides"]}
-    skipped = _KEYED | set(config.tuned) | set(config.reference)
+    skipped = _KEYED | set(config.tuned)
     axes = []
     for key in sorted(swept - skipped):
         # What differs only between protocols, or from the reference recipe, is already told apart.
@@ -209,6 +215,18 @@ def _varying_axes(records: Sequence[Mapping[str, Any]], config: AnalysisConfig) 
         if any(len(found) > 1 for found in values.values()):
             axes.append(key)
     return tuple(axes)
+
+
+def _usual_values(
+    records: Sequence[Mapping[str, Any]], config: AnalysisConfig, axes: Sequence[str]
+) -> dict[str, str]:
+    """Values of axes that all reference runs share: they go without saying."""
+    usual = {}
+    for axis in axes:
+        shared = {text(find(r, axis)) for r in records if matches(r, config.reference)}
+        if len(shared) == 1:
+            usual[axis] = shared.pop()
+    return usual
 
 
 def _missing(cells: Sequence[Cell], seeds: tuple[int, ...]) -> tuple[str, ...]:
