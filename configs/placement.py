@@ -4,26 +4,22 @@ The quickstart's model and data with half of the target rows in stage 1 (alpha =
 {0, .5, .75}, both placements, paired seeds. Result: experiments/placement/README.md.
 """
 
-import importlib.util
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from replay_jax.defaults import analysis
+from replay_jax.recipe import config_module
 from replay_jax.sweep.grid import grid, zipped
 
+QUICKSTART = config_module(Path(__file__).with_name("quickstart.py"))
 SEEDS = [1, 2, 3]
 REPLAY_FRACTIONS = [0.0, 0.5, 0.75]
 
 
 def get_config() -> ConfigDict:
     """The quickstart's own configuration at alpha = .5."""
-    path = Path(__file__).with_name("quickstart.py")
-    spec = importlib.util.spec_from_file_location("quickstart", path)
-    assert spec is not None and spec.loader is not None
-    quickstart = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(quickstart)
-    config = quickstart.get_config()
+    config = QUICKSTART.get_config()
     config.schedule.stage2_allocation = 0.5
     config.schedule.target_epochs = 24.0
     config.analysis = analysis({"replay_fraction": 0.0, "schedule.placement": "paper"})

@@ -10,15 +10,15 @@ directory only what is new is trained:
 Result: experiments/quickstart_controls/README.md.
 """
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 from ml_collections import ConfigDict
 
 from replay_jax.defaults import analysis, warmup_stable_decay
+from replay_jax.recipe import config_module
 from replay_jax.sweep.grid import chain, grid, zipped
 
+QUICKSTART = config_module(Path(__file__).with_name("quickstart.py"))
 REPLAY_FRACTIONS = [0.0, 0.5, 0.75]
 LARGEST_REPLAY_FRACTION = 0.875  # of the quickstart's own runs
 EPOCHS = [24.0, 32.0]
@@ -29,7 +29,7 @@ EPOCHS_KEY = "schedule.target_epochs"
 
 def get_config() -> ConfigDict:
     """The quickstart's configuration; where alpha is 1, aligned placement is the same schedule."""
-    config = _quickstart().get_config()
+    config = QUICKSTART.get_config()
     config.schedule.placement = "aligned"
     config.schedule.aligned_replay_fraction = LARGEST_REPLAY_FRACTION
     config.analysis = analysis(
@@ -46,8 +46,7 @@ def get_config() -> ConfigDict:
 
 def sweep() -> list[dict]:
     """The quickstart's runs, alpha x rho x epochs, and the controls at rho 0 and .75."""
-    quickstart = _quickstart()
-    seeds = zipped({"seed": quickstart.SEEDS, "data_seed": quickstart.SEEDS})
+    seeds = zipped({"seed": QUICKSTART.SEEDS, "data_seed": QUICKSTART.SEEDS})
     allocations = grid({ALPHA: [0.5, 0.75]}, {RHO: REPLAY_FRACTIONS}, {EPOCHS_KEY: EPOCHS})
     constant = grid(
         {"schedule.protocol": ["uniform"]},
@@ -66,18 +65,9 @@ def sweep() -> list[dict]:
         {RHO: [0.0, 0.75]},
         {EPOCHS_KEY: [32.0]},
     )
-    return chain(quickstart.sweep(), grid(seeds, chain(allocations, constant, knobs)))
+    return chain(QUICKSTART.sweep(), grid(seeds, chain(allocations, constant, knobs)))
 
 
 def _new_warmup() -> dict:
     """The second stage's own schedule: a tenth of it warmup, then down to zero."""
     return {**warmup_stable_decay(1e-3, 0.9).to_dict(), "warmup_fraction": 0.1}
-
-
-def _quickstart() -> ModuleType:
-    path = Path(__file__).with_name("quickstart.py")
-    spec = importlib.util.spec_from_file_location("quickstart", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

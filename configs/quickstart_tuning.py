@@ -5,24 +5,20 @@ epochs at rho = 0, and the learning rate once more at rho = .75 so that the froz
 neither. One seed. Results: experiments/quickstart/README.md.
 """
 
-import importlib.util
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from replay_jax.recipe import config_module
 from replay_jax.sweep.grid import chain, grid
 
+QUICKSTART = config_module(Path(__file__).with_name("quickstart.py"))
 PEAKS = [5e-4, 1e-3, 3e-3]
 
 
 def get_config() -> ConfigDict:
     """The quickstart's own configuration."""
-    path = Path(__file__).with_name("quickstart.py")
-    spec = importlib.util.spec_from_file_location("quickstart", path)
-    assert spec is not None and spec.loader is not None
-    quickstart = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(quickstart)
-    config = quickstart.get_config()
+    config = QUICKSTART.get_config()
     config.seed = config.data_seed = 7
     config.analysis.tuned = (
         "schedule.target_epochs",

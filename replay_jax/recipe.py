@@ -53,7 +53,7 @@ def load_recipe(path: str | Path, overrides: Overrides) -> Recipe:
         raise UserError(
             f"no config file '{path}': give the path of a file such as configs/smoke.py"
         )
-    module = _execute(path)
+    module = config_module(path)
     for name in ("get_config", "sweep"):
         if not callable(getattr(module, name, None)):
             raise UserError(f"{path} defines no {name}(): a config file needs get_config and sweep")
@@ -115,7 +115,11 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _execute(path: Path) -> Any:
+def config_module(path: Path) -> Any:
+    """Run a config file; a config that builds on another one gets it with this.
+
+    Raises UserError if the file cannot be read.
+    """
     spec = importlib.util.spec_from_file_location(f"replay_jax_recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
