@@ -1,7 +1,8 @@
 """Does it matter where stage-1 target rows lie: the paper's spacing or the aligned one?
 
 The quickstart's model and data with half of the target rows in stage 1 (alpha = .5), rho in
-{0, .5, .75}, both placements, paired seeds. Result: experiments/placement/README.md.
+{0, .5, .75}, both placements, paired seeds; and without replay in the paper's placement the further
+settings of configs/quickstart_controls.py. Result: experiments/placement/README.md.
 """
 
 from pathlib import Path
@@ -10,11 +11,14 @@ from ml_collections import ConfigDict
 
 from replay_jax.defaults import analysis
 from replay_jax.recipe import config_module
-from replay_jax.sweep.grid import grid, zipped
+from replay_jax.sweep.grid import chain, grid, zipped
 
 QUICKSTART = config_module(Path(__file__).with_name("quickstart.py"))
 SEEDS = [1, 2, 3]
 REPLAY_FRACTIONS = [0.0, 0.5, 0.75]
+RHO, ALPHA = "schedule.replay_fraction", "schedule.stage2_allocation"
+PLACEMENT, ALIGNED = "schedule.placement", "schedule.aligned_replay_fraction"
+EPOCHS = "schedule.target_epochs"
 
 
 def get_config() -> ConfigDict:
@@ -22,17 +26,17 @@ def get_config() -> ConfigDict:
     config = QUICKSTART.get_config()
     config.schedule.stage2_allocation = 0.5
     config.schedule.target_epochs = 24.0
-    config.analysis = analysis({"replay_fraction": 0.0, "schedule.placement": "paper"})
+    config.analysis = analysis({RHO: 0.0, PLACEMENT: "paper"})
     return config
 
 
 def sweep() -> list[dict]:
-    """18 runs: seed x placement x rho."""
-    placements = zipped(
-        {
-            "schedule.placement": ["paper", "aligned"],
-            "schedule.aligned_replay_fraction": [None, max(REPLAY_FRACTIONS)],
-        }
-    )
+    """Seed x (placement x rho, and alpha x epochs at rho = 0)."""
     seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
-    return grid(seeds, placements, {"schedule.replay_fraction": REPLAY_FRACTIONS})
+    placements = zipped({PLACEMENT: ["paper", "aligned"], ALIGNED: [None, max(REPLAY_FRACTIONS)]})
+    paper = {PLACEMENT: ["paper"], ALIGNED: [None], RHO: [0.0]}
+    more = chain(
+        grid(paper, {ALPHA: [0.5]}, {EPOCHS: [32.0]}),
+        grid(paper, {ALPHA: [0.75]}, {EPOCHS: [24.0, 32.0]}),
+    )
+    return grid(seeds, chain(grid(placements, {RHO: REPLAY_FRACTIONS}), more))
