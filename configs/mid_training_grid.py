@@ -1,10 +1,10 @@
 """Does early target data help as well (rho x alpha, three targets)?
 
 The paper's main sweep (Figure 7): 60 runs. Placement is aligned, so all rho of one alpha see the
-same stage 1 (docs/design.md); set schedule.placement to "paper" and
-schedule.aligned_replay_fraction to None for the authors' own placement, which shares almost
-nothing at alpha < 1. Published best cells: StarCoder rho .5, alpha 1 (3.03); FineMath rho .25-.5,
-alpha .25 (3.36); Flan rho .5, alpha .25 (3.29).
+same stage 1 (docs/design.md). That handicaps small rho at alpha < 1 (experiments/placement); set
+schedule.placement to "paper" and schedule.aligned_replay_fraction to None for the authors' own
+placement, which shares almost nothing at alpha < 1. Published best cells: StarCoder rho .5, alpha
+1 (3.03); FineMath rho .25-.5, alpha .25 (3.36); Flan rho .5, alpha .25 (3.29).
 """
 
 from ml_collections import ConfigDict

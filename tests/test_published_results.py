@@ -90,3 +90,26 @@ def test_the_tables_of_the_controls_follow_from_their_records():
             if [name for name, _ in axes] == [axis]
         ]
         assert f"| {words} | {' | '.join(losses)} |" in text
+
+
+def test_the_table_of_placements_follows_from_its_records():
+    folder = EXPERIMENTS / "placement"
+    losses = {}
+    for record in load_records(folder / "results.jsonl"):
+        if record["allocation"]["requested"] == 0.5 and record["target_epochs"] == 24:
+            place = record["config"]["schedule"]["placement"]
+            at = (place, record["replay_fraction"]["requested"])
+            losses.setdefault(at, {})[record["seed"]] = record["losses"]["target"]
+    rows = re.findall(
+        r"^\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (.*) \| (.*) \|$",
+        (folder / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) == 3
+    for rho, paper, aligned, by_seed, mean in rows:
+        ours, theirs = (losses[place, float(rho)] for place in ("aligned", "paper"))
+        gaps = [ours[seed] - theirs[seed] for seed in (1, 2, 3)]
+        assert paper == f"{sum(theirs.values()) / 3:.3f}"
+        assert aligned == f"{sum(ours.values()) / 3:.3f}"
+        assert [float(gap) for gap in by_seed.split()] == [round(gap, 3) for gap in gaps]
+        assert float(mean.split(" ")[0]) == round(sum(gaps) / 3, 3)
