@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from replay_jax.analysis.analyse import analyse
+from replay_jax.analysis.comparisons import one_further
 from replay_jax.analysis.pilots import LargeRun, pilot_sweep, transfer
 from replay_jax.analysis.recommend import Recommendation, recommend
 from replay_jax.analysis.records import AnalysisConfig
@@ -140,14 +141,14 @@ def test_extrapolated_worth_asks_for_a_larger_budget():
 def test_what_an_earlier_allocation_does_without_replay_is_said():
     """In the simulation a larger alpha is worth more: 4 in place of the baseline's 1."""
     found = advice(sweep(worth=helps, allocations=(0.25, 1.0), noise=0.0, shared=0.0))
-    assert not any("without replay already" in reason for reason in found.reasons)
+    assert not any("without replay, α" in reason for reason in found.reasons)
     records = sweep(worth=helps, allocations=(0.25, 1.0), noise=0.0, shared=0.0)
     for r in records:
         if r["protocol"] == "two_stage" and r["allocation"]["requested"] == 0.25:
             r["losses"]["target"] -= 0.2
-    lines = [line for line in advice(records).reasons if "without replay already" in line]
+    lines = [line for line in advice(records).reasons if "without replay, α" in line]
     assert len(lines) == 1
-    assert lines[0].startswith("α = 0.25 without replay already changes target loss by -0.1")
+    assert lines[0].startswith("without replay, α = 0.25 already changes target loss by -0.1")
     assert lines[0].endswith("against the baseline (α = 1)")
 
 
@@ -157,7 +158,7 @@ def test_allocation_is_recommended_where_it_was_swept():
     assert found.allocation.low <= 1.0 <= found.allocation.high
     assert "a replay fraction of 0.5 at α = 1 " in found.sentence
     assert "α" not in advice(sweep(worth=helps)).sentence
-    assert not any("without replay already" in reason for reason in found.reasons)
+    assert not any("without replay, α" in reason for reason in found.reasons)
     flat = advice(sweep(worth=helps, allocations=(0.9, 1.0), noise=0.05))
     assert flat.allocation.low == 0.9
 
@@ -259,3 +260,11 @@ def test_records_without_noise_do_not_break_anything():
     found = recommend(analyse(exact, AnalysisConfig({"protocol": "uniform"}, (), 0.9)))
     assert found.gain.value == pytest.approx(0.25)
     assert np.isfinite([found.gain.low, found.gain.high]).all()
+
+
+def test_values_to_try_next_are_whole_where_those_tried_are():
+    assert one_further([24.0, 32.0]) == 18.0
+    assert one_further([32.0, 24.0]) == 43.0
+    assert one_further([0.05, 0.1]) == pytest.approx(0.025)
+    assert one_further([1.0, 2.0]) == 0.5
+    assert one_further([3.0, 0.0]) == 6.0

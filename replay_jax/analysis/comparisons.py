@@ -31,13 +31,28 @@ def edges_of(cell: Cell, chosen: Setting) -> tuple[str, ...]:
         if len(tried) < 2 or np.isnan(tried).any():
             continue
         if _number(value) == tried[-1]:
-            step = tried[-1] * tried[-1] / tried[-2] if tried[-2] > 0 else 2 * tried[-1]
+            step = one_further(tried[::-1])
             lines.append(f"{name}: best at {value:g}, the largest tried; try {step:g}")
         elif _number(value) == tried[0]:
-            step = tried[0] * tried[0] / tried[1]
+            step = one_further(tried)
             suffix = f"; try {step:g}" if step > 0 else ""
             lines.append(f"{name}: best at {value:g}, the smallest tried{suffix}")
     return tuple(lines)
+
+
+def one_further(tried: Sequence[float]) -> float:
+    """The value before the first of those tried, by the ratio of the first two.
+
+    Whole where all are: a number of epochs must give whole sequences. Where the second is 0, twice
+    the first.
+    """
+    first, second = tried[0], tried[1]
+    if second <= 0:
+        return 2 * first
+    value = first * first / second
+    if value < 1 or not all(float(number).is_integer() for number in tried):
+        return value
+    return float(round(value))
 
 
 def fit_replay(

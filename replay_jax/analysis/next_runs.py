@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.bootstrap import interval
+from replay_jax.analysis.comparisons import one_further
 from replay_jax.analysis.efficiency import fit_reference
 from replay_jax.analysis.study import CellResult, TargetStudy
 
@@ -155,9 +156,9 @@ def _beyond(cell: CellResult) -> list[tuple[str, float]]:
         if len(tried) < 2 or tried[0] <= 0:
             continue
         if value == tried[-1]:
-            result.append((name, tried[-1] * tried[-1] / tried[-2]))
+            result.append((name, one_further(tried[::-1])))
         elif value == tried[0]:
-            result.append((name, tried[0] * tried[0] / tried[1]))
+            result.append((name, one_further(tried)))
     return result
 
 

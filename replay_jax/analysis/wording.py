@@ -112,7 +112,7 @@ def _without_replay(found: TargetStudy, members: Sequence[int], baseline: int) -
         change = cell.chosen.target_loss - usual.chosen.target_loss
         if cell.key.replay_fraction == 0 and change < 0:
             lines.append(
-                f"α = {cell.key.allocation:g} without replay already changes target loss by "
+                f"without replay, α = {cell.key.allocation:g} already changes target loss by "
                 f"{change:+.3f} nat against the baseline (α = {usual.key.allocation:g})"
             )
     return lines
