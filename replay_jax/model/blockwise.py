@@ -129,7 +129,7 @@ def _backward_row(
 
 
 def _row_sums(x_BGRLK: jax.Array) -> jax.Array:
-    """Sum the last axis by a matrix product, which XLA on CPU does three times as fast."""
+    """Sum the last axis by a matrix product: XLA on CPU is slow at reducing short rows."""
     ones_K1 = jnp.ones((x_BGRLK.shape[-1], 1), x_BGRLK.dtype)
     return (x_BGRLK.reshape(-1, len(ones_K1)) @ ones_K1).reshape(x_BGRLK.shape[:-1])
 
