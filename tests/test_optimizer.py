@@ -137,3 +137,15 @@ def test_values_out_of_range_are_named(wrong):
     (name,) = wrong
     with pytest.raises(UserError, match=f"optimizer.{name} is"):
         OptimizerConfig(**wrong)
+
+
+def test_an_update_copies_no_array():
+    """State in place, gradients as they are: clipped ones exist only within their products."""
+    side = 512
+    params = {"head": jax.ShapeDtypeStruct((side, side), jnp.float32)}
+    state = jax.eval_shape(init_optimizer, params)
+    update = jax.jit(apply_gradients, donate_argnums=(0, 1))
+    hyper = hyperparameters(CONFIG, 0.1)
+    memory = update.lower(params, state, params, hyper=hyper).compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= 3 * 4 * side**2
+    assert memory.temp_size_in_bytes < 4 * side**2 / 10
