@@ -234,3 +234,24 @@ def test_interrupted_training_is_bit_identical_in_a_new_process(single, tmp_path
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.split()[-1] == digest(straight)
+
+
+def test_memory_of_a_step_is_its_logits_once_and_the_head_gradient():
+    """On CPU nothing of that size exists beside them; a batch of one row is the worst case.
+
+    There were: exponentials beside the logits (1.31 of the bound), zeros that wait for the
+    embedding's gradient (1.33), attention's scores recomputed in the forward pass (1.68).
+    """
+    length, layers = 512, 4
+    model = dataclasses.replace(
+        MODEL, vocab_size=2**14, embed_dim=256, num_layers=layers, num_heads=8, num_kv_heads=8,
+        max_seq_len=length,
+    )  # fmt: skip
+    shape = dataclasses.replace(SHAPE, model=model, batch_size=1, seq_len=length)
+    program = compile_train_step(shape, mesh_of(1, 1, 1))
+    logits, head = 4 * length * model.vocab_size, 4 * model.embed_dim * model.vocab_size
+    # What a layer keeps: its inputs, norms, queries, keys, values and outputs, and the MLP's three.
+    kept = 4 * length * layers * (10 * model.embed_dim + 3 * model.mlp_dim)
+    bound = logits + head + kept
+    temporaries = program.memory_analysis().temp_size_in_bytes
+    assert 0.8 * bound < temporaries < 1.2 * bound

@@ -41,29 +41,26 @@ def minus_at_labels(
     The result comes twice, once for each product that reads it.
     """
 
-    def scatter(
+    def less(powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array) -> jax.Array:
+        hits_NV = _hits(powers_NV, labels_N)
+        less_NV = powers_NV.astype(jnp.float32) - jnp.where(hits_NV, amount_N[:, None], 0.0)
+        return less_NV.astype(powers_NV.dtype)
+
+    def once(
         powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        rows_N = jnp.arange(labels_N.shape[0])
-        # A negative index would count from the end; one past the end is dropped.
-        places_N = jnp.where(labels_N < 0, powers_NV.shape[1], labels_N)
-        less = (-amount_N).astype(powers_NV.dtype)
-        less_NV = powers_NV.at[rows_N, places_N].add(less, mode="drop", unique_indices=True)
+        less_NV = less(powers_NV, labels_N, amount_N)
         return less_NV, less_NV
 
-    def mask(
+    def twice(
         powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        def less(powers_NV: jax.Array) -> jax.Array:
-            hits_NV = _hits(powers_NV, labels_N)
-            less_NV = powers_NV.astype(jnp.float32) - jnp.where(hits_NV, amount_N[:, None], 0.0)
-            return less_NV.astype(powers_NV.dtype)
-
         # Behind the barrier the two are not seen to be equal, so each is formed within its
         # product, where it is free, and neither is written to memory.
-        return less(powers_NV), less(jax.lax.optimization_barrier(powers_NV))
+        behind_NV = jax.lax.optimization_barrier(powers_NV)
+        return less(powers_NV, labels_N, amount_N), less(behind_NV, labels_N, amount_N)
 
-    return jax.lax.platform_dependent(powers_NV, labels_N, amount_N, cpu=scatter, default=mask)
+    return jax.lax.platform_dependent(powers_NV, labels_N, amount_N, cpu=once, default=twice)
 
 
 def _hits(logits_NV: jax.Array, labels_N: jax.Array) -> jax.Array:

@@ -28,6 +28,35 @@ def project(x_ND: jax.Array, kernel_DF: jax.Array) -> jax.Array:
     return (flat_ND @ kernel_DF).reshape(*x_ND.shape[:-1], kernel_DF.shape[-1])
 
 
+@jax.custom_vjp
+def look_up(table_VD: jax.Array, tokens_BL: jax.Array) -> jax.Array:
+    """Return the rows of a table at token ids: [B, L, D]."""
+    return jnp.take(table_VD, tokens_BL, axis=0)
+
+
+def _look_up_forward(
+    table_VD: jax.Array, tokens_BL: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return look_up(table_VD, tokens_BL), (table_VD, tokens_BL)
+
+
+def _look_up_backward(
+    saved: tuple[jax.Array, jax.Array], dout_BLD: jax.Array
+) -> tuple[jax.Array, None]:
+    table_VD, tokens_BL = saved
+    # A constant zero would be spread over the whole gradient before the forward pass on CPU, and
+    # its memory held until here; one that depends on the gradient comes when it is needed.
+    zero = jax.lax.platform_dependent(
+        dout_BLD,
+        cpu=lambda dout_BLD: 0.0 * dout_BLD[0, 0, 0],
+        default=lambda dout_BLD: jnp.zeros((), dout_BLD.dtype),
+    )
+    return jnp.full_like(table_VD, zero).at[tokens_BL].add(dout_BLD), None
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def rms_norm(x_D: jax.Array, scale_D: jax.Array, epsilon: float) -> jax.Array:
     """Divide by the root mean square of the last axis, in float32, and scale (1910.07467)."""

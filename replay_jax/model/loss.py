@@ -103,7 +103,7 @@ class _Settings(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """What one chunk's logits say: exp(logits - m), m being any maximum, and each row's sum."""
+    """What one chunk's logits say: powers exp(logits - any number of the row) and their sums."""
 
     powers_NV: jax.Array
     sum_N: jax.Array
@@ -207,27 +207,32 @@ def _chunk_losses(
         labels_N = labels_N - jax.lax.axis_index(vocab_axis) * head_DV.shape[1]
     logits_NV = jnp.matmul(x_ND, head_DV, preferred_element_type=jnp.float32)
 
+    def whole(part_N: jax.Array) -> jax.Array:
+        return jax.lax.psum(part_N, vocab_axis) if vocab_axis else part_N
+
     def from_most(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
         # The maximum cancels in the loss, so it needs no gradient (and pmax has none).
         most_N = jax.lax.stop_gradient(jnp.max(logits_NV, axis=-1))
         most_N = jax.lax.pmax(most_N, vocab_axis) if vocab_axis else most_N
-        return jnp.exp(logits_NV - most_N[:, None]), most_N, at_labels(logits_NV, labels_N)
+        label_N = whole(at_labels(logits_NV, labels_N))
+        logsum_N = jnp.log(whole(jnp.sum(jnp.exp(logits_NV - most_N[:, None]), axis=-1)))
+        # Formed anew and already divided: one walk that takes the memory of the logits, since the
+        # zero makes it wait for all else that reads them.
+        gap_NV = logits_NV - (most_N + 0.0 * label_N)[:, None]
+        powers_NV = jnp.exp(gap_NV - logsum_N[:, None])
+        return powers_NV, jnp.ones_like(label_N), logsum_N + most_N, label_N
 
     def from_label(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
-        label_N = label_logits(x_ND, head_DV, labels_N)
-        whole_N = jax.lax.psum(label_N, vocab_axis) if vocab_axis else label_N
-        gap_NV = jnp.minimum(logits_NV - whole_N[:, None], LARGEST_GAP)
-        return jnp.exp(gap_NV), whole_N, label_N
+        label_N = whole(label_logits(x_ND, head_DV, labels_N))
+        powers_NV = jnp.exp(jnp.minimum(logits_NV - label_N[:, None], LARGEST_GAP))
+        sum_N = whole(jnp.sum(powers_NV, axis=-1))
+        return powers_NV, sum_N, jnp.log(sum_N) + label_N, label_N
 
     # The label's own logit is known before the product and never underflows the sum, so that a
     # TPU forms powers and sums in the product itself and the logits never reach its memory.
-    powers_NV, from_N, label_N = jax.lax.platform_dependent(
+    powers_NV, sum_N, lse_N, label_N = jax.lax.platform_dependent(
         logits_NV, x_ND, head_DV, labels_N, cpu=from_most, default=from_label
     )
-    sum_N = jnp.sum(powers_NV, axis=-1)
-    if vocab_axis is not None:
-        sum_N, label_N = jax.lax.psum((sum_N, label_N), vocab_axis)
-    lse_N = jnp.log(sum_N) + from_N
     powers_NV = powers_NV.astype(x_BCD.dtype)
     return _Chunk(powers_NV, sum_N, lse_N, lse_N - label_N, labels_N)
 

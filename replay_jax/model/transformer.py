@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.attention import Attend, make_attention
 from replay_jax.model.blockwise import ATTENTION_OUTPUT
-from replay_jax.model.layers import Rope, project, rms_norm, rope_tables, rotate, swiglu
+from replay_jax.model.layers import Rope, look_up, project, rms_norm, rope_tables, rotate, swiglu
 from replay_jax.model.placement import Placement
 
 # Every name a parameter or an activation uses; the sharding table must have a rule for each.
@@ -51,7 +51,7 @@ class Transformer(nn.Module):
             _parameter(
                 self, "head", normal, ("embed", "vocab"), (config.embed_dim, config.vocab_size)
             )
-        x_BLD = jnp.take(embedding_VD, inputs_BL, axis=0).astype(config.compute_dtype)
+        x_BLD = look_up(embedding_VD, inputs_BL).astype(config.compute_dtype)
         # Every device looks up its own columns for all rows of its replica, so the gradient of
         # the table is formed where it is kept and never whole.
         x_BLD = _constrain(x_BLD, "lookup_batch", "length", "embed")
