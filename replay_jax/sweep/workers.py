@@ -234,9 +234,11 @@ class LocalWorkers:
 # glibc gives XLA's temporaries back after every step and faults them in again, a quarter of a small
 # model's step. Kept in huge pages instead, a step of the quickstart took 0.78 of the time (one
 # thread) and one of 8 layers x 256 took 0.91 (two threads); the numbers are the same
-# (docs/performance.md). Other C libraries ignore these names.
+# (docs/performance.md). Freed small pieces are merged at once instead of cached, or one of them
+# beside the freed temporaries would send the next step's to a new place, which is kept as well.
+# Other C libraries ignore these names.
 CPU_ALLOCATOR = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
