@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from replay_jax.model.ordering import after
+
 MASKED = -1e30  # vanishes after the softmax, finite in float32 and bfloat16
 ATTENTION_OUTPUT = "attention_output"  # checkpoint name of what is saved for the backward pass
 
@@ -104,12 +106,10 @@ def _backward_row(
     dq_GRKL = jnp.zeros((groups, repeats, width, 0), jnp.float32)
     k_GKL = jnp.swapaxes(k_GLK, 1, 2)
     dks, dvs = [], []
-    # Keeps XLA from recomputing the scores of all layers in the forward pass and holding them
-    # until here, as it does with a batch of one row, whose loop it unrolls.
-    zero = (0.0 * along_GRL[0, 0, 0]).astype(dtype)
     for start, end in reversed(_blocks(length)):
         # The heads of a group lie behind each other along T: one plain product for each group.
-        q_GTK = (q_GRLK[:, :, start:] + zero).reshape(groups, -1, width)
+        # A batch of one row has its loop unrolled, so the scores would not wait by themselves.
+        q_GTK = after(q_GRLK[:, :, start:], along_GRL[0, 0, 0]).reshape(groups, -1, width)
         dout_GTK = dout_GRLK[:, :, start:].reshape(groups, -1, width)
         lse_G1T = lse_GRL[:, :, start:].reshape(groups, 1, -1)
         along_G1T = along_GRL[:, :, start:].reshape(groups, 1, -1)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from replay_jax.model.architecture import RopeConfig
+from replay_jax.model.ordering import after
 
 Rope = tuple[jax.Array, jax.Array]
 
@@ -44,13 +45,7 @@ def _look_up_backward(
     saved: tuple[jax.Array, jax.Array], dout_BLD: jax.Array
 ) -> tuple[jax.Array, None]:
     table_VD, tokens_BL = saved
-    # A constant zero would be spread over the whole gradient before the forward pass on CPU, and
-    # its memory held until here; one that depends on the gradient comes when it is needed.
-    zero = jax.lax.platform_dependent(
-        dout_BLD,
-        cpu=lambda dout_BLD: 0.0 * dout_BLD[0, 0, 0],
-        default=lambda dout_BLD: jnp.zeros((), dout_BLD.dtype),
-    )
+    zero = after(jnp.zeros((), table_VD.dtype), dout_BLD[0, 0, 0])
     return jnp.full_like(table_VD, zero).at[tokens_BL].add(dout_BLD), None
 
 
@@ -103,9 +98,7 @@ def _swiglu_backward(
     saved: tuple[jax.Array, jax.Array], dout_F: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     gate_F, up_F = saved
-    # The zero keeps XLA from computing this in the forward pass and holding it in memory until
-    # here (measured on CPU); a gradient that is not finite makes it NaN, and the run stops anyway.
-    sigmoid_F = jax.nn.sigmoid(gate_F + 0.0 * dout_F)
+    sigmoid_F = jax.nn.sigmoid(after(gate_F, dout_F))
     dgate_F = dout_F * up_F * sigmoid_F * (1 + gate_F * (1 - sigmoid_F))
     return dgate_F, dout_F * gate_F * sigmoid_F
 

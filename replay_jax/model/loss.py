@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.collectives import Collectives
 from replay_jax.model.label_terms import at_labels, label_logits, minus_at_labels
+from replay_jax.model.ordering import after
 from replay_jax.model.placement import Placement
 
 # Bytes of logits up to which one device takes all its positions at once.
@@ -216,9 +217,9 @@ def _chunk_losses(
         most_N = jax.lax.pmax(most_N, vocab_axis) if vocab_axis else most_N
         label_N = whole(at_labels(logits_NV, labels_N))
         logsum_N = jnp.log(whole(jnp.sum(jnp.exp(logits_NV - most_N[:, None]), axis=-1)))
-        # Formed anew and already divided: one walk that takes the memory of the logits, since the
-        # zero makes it wait for all else that reads them.
-        gap_NV = logits_NV - (most_N + 0.0 * label_N)[:, None]
+        # Formed anew and already divided: one walk that takes the memory of the logits, as all else
+        # that reads them comes before.
+        gap_NV = logits_NV - after(most_N, label_N)[:, None]
         powers_NV = jnp.exp(gap_NV - logsum_N[:, None])
         return powers_NV, jnp.ones_like(label_N), logsum_N + most_N, label_N
 
