@@ -31,12 +31,10 @@ def sweep() -> list[dict]:
     """Seed x (alpha x rho x epochs, a constant mixture x epochs, and alpha = 1 for comparison)."""
     seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
     cells = chain(
-        grid({RHO: [0.0]}, {ALPHA: [0.25, 0.5]}, {EPOCHS: [32.0, 48.0, 64.0]}),
-        grid({RHO: [0.5]}, {ALPHA: [0.5]}, {EPOCHS: [32.0, 48.0]}),
-        grid({RHO: [0.75]}, {ALPHA: [0.25, 0.5, 0.75]}, {EPOCHS: [32.0, 48.0]}),
+        grid({RHO: [0.0]}, {ALPHA: [0.25]}, {EPOCHS: [48.0]}),
+        grid({RHO: [0.0]}, {ALPHA: [0.5]}, {EPOCHS: [32.0, 48.0]}),
+        grid({RHO: [0.75]}, {ALPHA: [0.5, 0.75]}, {EPOCHS: [32.0, 48.0]}),
         grid({RHO: [0.0, 0.75]}, {ALPHA: [1.0]}, {EPOCHS: [24.0]}),
     )
-    constant = grid(
-        {PROTOCOL: ["uniform"]}, {RHO: [None]}, {ALPHA: [None]}, {EPOCHS: [32.0, 48.0, 64.0]}
-    )
+    constant = grid({PROTOCOL: ["uniform"]}, {RHO: [None]}, {ALPHA: [None]}, {EPOCHS: [32.0, 48.0]})
     return grid(seeds, chain(cells, constant))
