@@ -89,17 +89,24 @@ def test_equals_numpy(where: str, chunk: int) -> None:
     np.testing.assert_allclose(got_dhead, dhead_DV, atol=1e-6 * abs(dhead_DV).max() * 5)
 
 
-def test_accelerator_forms_equal_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Off the CPU the label is found by its column and by a mask; run those forms here."""
+@pytest.mark.parametrize(
+    ("platform", "forms"),
+    [("cuda", {"from_label", "once"}), ("default", {"from_label_at_once", "twice"})],
+)
+def test_accelerator_forms_equal_numpy(
+    monkeypatch: pytest.MonkeyPatch, platform: str, forms: set[str]
+) -> None:
+    """Off the CPU the label is found by its column; run the forms of GPUs and TPUs here."""
     taken = []
 
-    def default_only(*operands, cpu, default):  # type: ignore[no-untyped-def]
-        taken.append(default.__name__)
-        return default(*operands)
+    def choose(*operands, **branches):  # type: ignore[no-untyped-def]
+        form = branches.get(platform, branches["default"])
+        taken.append(form.__name__)
+        return form(*operands)
 
-    monkeypatch.setattr(jax.lax, "platform_dependent", default_only)
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
     test_equals_numpy("rows and vocabulary", 3)
-    assert {"from_label", "twice"} <= set(taken)
+    assert forms <= set(taken)
 
 
 def test_token_losses_for_any_use() -> None:

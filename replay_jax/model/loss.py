@@ -211,28 +211,43 @@ def _chunk_losses(
     def whole(part_N: jax.Array) -> jax.Array:
         return jax.lax.psum(part_N, vocab_axis) if vocab_axis else part_N
 
+    def softmax(logits_NV, from_N, gap_NV, label_N):  # type: ignore[no-untyped-def]
+        logsum_N = jnp.log(whole(jnp.sum(jnp.exp(gap_NV), axis=-1)))
+        # Exponentials are formed anew and already divided, in one walk; on CPU that takes the
+        # memory of the logits, as all else that reads them comes before.
+        gap_NV = logits_NV - after(from_N, label_N)[:, None]
+        powers_NV = jnp.exp(gap_NV - logsum_N[:, None])
+        return powers_NV, jnp.ones_like(label_N), logsum_N + from_N, label_N
+
     def from_most(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
         # The maximum cancels in the loss, so it needs no gradient (and pmax has none).
         most_N = jax.lax.stop_gradient(jnp.max(logits_NV, axis=-1))
         most_N = jax.lax.pmax(most_N, vocab_axis) if vocab_axis else most_N
         label_N = whole(at_labels(logits_NV, labels_N))
-        logsum_N = jnp.log(whole(jnp.sum(jnp.exp(logits_NV - most_N[:, None]), axis=-1)))
-        # Formed anew and already divided: one walk that takes the memory of the logits, as all else
-        # that reads them comes before.
-        gap_NV = logits_NV - after(most_N, label_N)[:, None]
-        powers_NV = jnp.exp(gap_NV - logsum_N[:, None])
-        return powers_NV, jnp.ones_like(label_N), logsum_N + most_N, label_N
+        return softmax(logits_NV, most_N, logits_NV - most_N[:, None], label_N)
 
     def from_label(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
+        label_N = whole(label_logits(x_ND, head_DV, labels_N))
+        gap_NV = jnp.minimum(logits_NV - label_N[:, None], LARGEST_GAP)
+        return softmax(logits_NV, label_N, gap_NV, label_N)
+
+    def from_label_at_once(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
         label_N = whole(label_logits(x_ND, head_DV, labels_N))
         powers_NV = jnp.exp(jnp.minimum(logits_NV - label_N[:, None], LARGEST_GAP))
         sum_N = whole(jnp.sum(powers_NV, axis=-1))
         return powers_NV, sum_N, jnp.log(sum_N) + label_N, label_N
 
-    # The label's own logit is known before the product and never underflows the sum, so that a
-    # TPU forms powers and sums in the product itself and the logits never reach its memory.
+    # The label's own logit is known before the product and never underflows the sum, which saves
+    # a GPU the walk for the maximum, and lets a TPU form powers and sums in the product itself,
+    # so that the logits never reach its memory.
     powers_NV, sum_N, lse_N, label_N = jax.lax.platform_dependent(
-        logits_NV, x_ND, head_DV, labels_N, cpu=from_most, default=from_label
+        logits_NV,
+        x_ND,
+        head_DV,
+        labels_N,
+        cpu=from_most,
+        cuda=from_label,
+        default=from_label_at_once,
     )
     powers_NV = powers_NV.astype(x_BCD.dtype)
     return _Chunk(powers_NV, sum_N, lse_N, lse_N - label_N, labels_N)
