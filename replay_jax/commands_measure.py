@@ -57,7 +57,7 @@ def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Compile the real train step of a config for a TPU slice or for this machine.
+    """Compile the real train step of a config for TPUs, GPUs or this machine.
 
     What does not fit is a mistake, whose sentence names the nearest batch that does: it is found by
     compiling, which takes as long again for every batch that is tried.

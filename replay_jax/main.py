@@ -125,10 +125,12 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "replay-jax prepare configs/quickstart.py", recipe=True,
     )  # fmt: skip
     compile_ = _add(
-        commands, "compile", "Compile the train step for a TPU slice, without a TPU.",
+        commands, "compile", "Compile the train step for TPUs or GPUs that are not there.",
         "replay-jax compile configs/basque_8b.py --topology=v4:4x4x4", recipe=True, json=True,
     )  # fmt: skip
-    compile_.add_argument("--topology", help="such as v4:4x4x4 (default: this machine's devices)")
+    compile_.add_argument(
+        "--topology", help="such as v4:4x4x4 or h200:8 (default: this machine's devices)"
+    )
     compile_.add_argument("--search", action="store_true", help="largest batch, cheapest remat")
 
 

@@ -74,9 +74,9 @@ def test_loops_and_recomputation_cost_what_they_should(on_fake_devices):
 
 
 def test_an_unknown_topology_is_answered_with_the_known_ones():
-    for name in ("v9:4x4", "v4:3x5x1", "v5e", "v5e:4x4x4"):
+    for name in ("v9:4x4", "v4:3x5x1", "v5e", "v5e:4x4x4", "h200", "h100:3", "b200:8"):
         with pytest.raises(UserError) as refusal:
-            tpu_slice(name)
+            aot.target_of(name)
         assert repr(name) in str(refusal.value)
         assert all(s in str(refusal.value) for shapes in KNOWN_SHAPES.values() for s in shapes)
 
@@ -85,6 +85,12 @@ def test_missing_libtpu_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
     with pytest.raises(UserError, match=r"pip install 'replay-jax\[tpu\]'"):
         tpu_slice("v4:4x4x4")
+
+
+def test_missing_cuda_plugin_names_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'replay-jax\[cuda\]'"):
+        aot.target_of("h200:1")
 
 
 @pytest.mark.parametrize(
@@ -197,4 +203,22 @@ def test_the_step_compiles_for_a_tpu_slice_without_a_tpu():
     names = " ".join(name for name, _, _ in report.estimate.largest_shares)
     assert "splash" in names  # the kernel that runs on a TPU, not the one of this CPU
     assert plain["flops_per_device"] > 0 and plain["collective_bytes"] > 0
+    assert plain["loops_of_unknown_length"] == []
+
+
+@pytest.mark.parametrize(
+    ("topology", "mesh"), [("h200:1", MeshConfig(1, 1, 1)), ("h100:4", MeshConfig(1, 2, 2))]
+)
+def test_the_step_compiles_for_gpus_without_a_gpu(topology, mesh):
+    pytest.importorskip("jax_cuda12_plugin", reason="no CUDA plugin (extra 'cuda')")
+    shape = StepShape(dataclasses.replace(DEEP, compute_dtype="bfloat16"), 8, 64, 2)
+    report = compile_report(shape, mesh, topology=topology)
+    plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    devices = int(topology[-1])
+    assert (plain["devices"], plain["fits"]) == (devices, True)
+    assert topology[:4].upper() in plain["chip"]
+    assert (plain["collective_bytes"] > 0) == (devices > 1)
+    # A causal half of attention is all that cuDNN computes, and nothing is recomputed.
+    needed = flops_per_token(DEEP, 64, causal_half=True).total * 8 * 64 / devices
+    assert 0.9 < plain["flops_per_device"] / needed < 1.2
     assert plain["loops_of_unknown_length"] == []

@@ -346,6 +346,26 @@ def test_splash_attention_is_costed_by_its_blocks(phase, of, block, results, pro
         assert op.hbm_bytes - once == 2 * (2 * visited * 4 - 1) * 2 * 4 * 4096 * 128 * 2
 
 
+CUDNN = """HloModule attention
+ENTRY %main (q: bf16[2,4096,8,64], k: bf16[2,4096,4,64]) -> bf16[2,8,4096,64] {{
+  %q = bf16[2,4096,8,64]{{3,2,1,0}} parameter(0)
+  %k = bf16[2,4096,4,64]{{3,2,1,0}} parameter(1)
+  ROOT %attention.1 = (bf16[2,8,4096,64]{{3,1,2,0}}, f32[2,8,4096]{{2,1,0}}, u8[0]{{0}}) \
+custom-call(%q, %k, %k), custom_call_target="__cudnn$fmhaSoftmax{phase}", \
+backend_config={{"cudnn_fmha_backend_config": {{"mask_type": "{mask}"}}}}
+}}
+"""
+
+
+@pytest.mark.parametrize(("phase", "products"), [("", 2), ("Backward", 5)])
+@pytest.mark.parametrize(("mask", "seen"), [("CAUSAL", 4097 / 2), ("NO_MASK", 4096)])
+def test_cudnn_attention_is_costed_by_the_half_it_needs(phase, products, mask, seen):
+    (op,) = program_cost(parse_module(CUDNN.format(phase=phase, mask=mask)), devices=1).ops
+    assert op.flops == products * 2 * 2 * 8 * 4096 * seen * 64
+    queries, keys = 2 * 4096 * 8 * 64 * 2, 2 * 4096 * 4 * 64 * 2
+    assert op.hbm_bytes == 2 * queries + 2 * keys + 4 * 2 * 8 * 4096
+
+
 def op(flops=0.0, hbm=0.0, times=1, passes=1, beside=False, collectives=()):
     return OpCost("op", "", "fusion", times, flops, passes, hbm, beside, tuple(collectives))
 

@@ -1,7 +1,7 @@
 """Compile the real train step ahead of time; say what it needs and how fast it can be.
 
 Nothing of the model is built: the step is lowered from shapes with its real shardings, for a TPU
-slice that need not be attached or for the local devices.
+slice or a GPU machine that need not be attached, or for the local devices.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training.config import MeshConfig
+from replay_jax.training.gpu_machine import GPU_CHIPS, gpu_machine
 from replay_jax.training.hlo import parse_module
 from replay_jax.training.hlo_cost import ProgramCost, program_cost
 from replay_jax.training.roofline import Speeds, roofline
@@ -82,18 +83,20 @@ class CompileReport:
 
 
 def target_of(topology: str | None) -> Target:
-    """The devices to compile for: those of a named slice, or the local ones for None.
+    """The devices to compile for: a TPU slice, a GPU machine, or the local ones for None.
 
-    Raises UserError for an unknown slice or a missing libtpu.
+    Raises UserError for an unknown name, or a missing libtpu or CUDA plugin.
     """
-    return local_devices() if topology is None else tpu_slice(topology)
+    if topology is None:
+        return local_devices()
+    is_gpu = topology.partition(":")[0] in GPU_CHIPS
+    return gpu_machine(topology) if is_gpu else tpu_slice(topology)
 
 
 def compile_report(shape: StepShape, mesh: MeshConfig, *, topology: str | None) -> CompileReport:
-    """Compile the train step of `shape` for a slice (None: the local devices) and cost it.
+    """Compile the train step of `shape` for a topology (None: the local devices) and cost it.
 
-    Raises UserError for an unknown slice, a missing libtpu, or a shape that the mesh does not
-    divide.
+    Raises UserError as `target_of` does, or for a shape that the mesh does not divide.
     """
     return report_on(shape, mesh, target_of(topology))
 

@@ -58,24 +58,43 @@ def _valid_positions(window: str, dim: int, *, base: int, size: int, out: int) -
 
 @dataclasses.dataclass(frozen=True)
 class KernelCost:
-    """A Pallas kernel: matrix FLOPs, and HBM bytes read beyond one pass over its operands."""
+    """A kernel: matrix FLOPs, and HBM bytes read beyond one pass over its operands."""
 
     flops: float
     reread_bytes: float
 
 
 def kernel_cost(computation: Computation, instruction: Instruction) -> KernelCost | None:
-    """Cost of a causal splash-attention kernel from its shapes and block sizes; None for others.
+    """Cost of an attention kernel (splash on TPU, cuDNN's on GPU); None for other instructions."""
+    if instruction.opcode != "custom-call":
+        return None
+    if 'custom_call_target="__cudnn$fmha' in instruction.attributes:
+        return _cudnn_cost(computation, instruction)
+    kernel = re.search(r"splash_m[hq]a_(fwd|dq|dkv)", instruction.name + instruction.op_name)
+    return _splash_cost(computation, instruction, kernel.group(1)) if kernel else None
+
+
+def _cudnn_cost(computation: Computation, instruction: Instruction) -> KernelCost:
+    """cuDNN's flash attention on queries and keys [B, L, H, K], at least.
+
+    2 products forward, 5 backward (scores again); of a causal square only the needed half, and
+    every operand read once.
+    """
+    query, key = (computation.instructions[name].shapes[0] for name in instruction.operands[:2])
+    batch, queries, heads, width = query.dims
+    seen = (key.dims[1] + 1) / 2 if '"CAUSAL"' in instruction.attributes else key.dims[1]
+    products = 5 if "Backward" in instruction.attributes else 2
+    return KernelCost(2.0 * products * batch * heads * queries * seen * width, 0.0)
+
+
+def _splash_cost(computation: Computation, instruction: Instruction, phase: str) -> KernelCost:
+    """A causal splash-attention kernel from its shapes and block sizes.
 
     Blocks above the diagonal are skipped, those on it are computed whole. Per visited pair of
     query and key the forward kernel does 2 products, dq 3, dkv 4, and dkv with dq fused 5. The
     side that is walked inside (keys and values forward and in dq, queries in dkv) is read again
     for every block of the other.
     """
-    kernel = re.search(r"splash_m[hq]a_(fwd|dq|dkv)", instruction.name + instruction.op_name)
-    if instruction.opcode != "custom-call" or kernel is None:
-        return None
-    phase = kernel.group(1)
     operands = [computation.instructions[name].shapes[0] for name in instruction.operands]
     big = [shape for shape in operands if len(shape.dims) >= 3 and shape.dtype in ("bf16", "f32")]
     query, key, value = big[:3]

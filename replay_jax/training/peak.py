@@ -6,6 +6,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from replay_jax.training.gpu_machine import GPU_CHIPS
 from replay_jax.training.topology import CHIPS
 
 # Sides of the square products whose best rate counts as the peak, by platform: large enough to be
@@ -22,8 +23,8 @@ _ACCELERATORS = (
     ("TPU v6", CHIPS["v6e"].peak_flops),
     ("NVIDIA A100", 312e12),
     ("NVIDIA H100 PCIe", 756e12),
-    ("NVIDIA H100", 989e12),
-    ("NVIDIA H200", 989e12),
+    ("NVIDIA H100", GPU_CHIPS["h100"].peak_flops),
+    ("NVIDIA H200", GPU_CHIPS["h200"].peak_flops),
 )
 
 

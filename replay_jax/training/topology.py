@@ -62,9 +62,11 @@ CHIPS: dict[str, Chip] = {
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
 _SQUARES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 # Shapes that Google Cloud rents, up to 512 chips; each was described by libtpu 0.0.52.
-KNOWN_SHAPES = {"v4": _CUBES, "v5e": _SQUARES, "v5p": _CUBES, "v6e": _SQUARES}
+_SLICES = {"v4": _CUBES, "v5e": _SQUARES, "v5p": _CUBES, "v6e": _SQUARES}
 # libtpu also describes slices of more axes than the chip's torus has.
-_FORMS = {chip: r"\d+" + r"x\d+" * shapes[0].count("x") for chip, shapes in KNOWN_SHAPES.items()}
+_FORMS = {chip: r"\d+" + r"x\d+" * shapes[0].count("x") for chip, shapes in _SLICES.items()}
+_MACHINES = ("1", "2", "4", "8")
+KNOWN_SHAPES = {**_SLICES, "h100": _MACHINES, "h200": _MACHINES}  # GPUs: gpu_machine.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +90,12 @@ def tpu_slice(name: str) -> Target:
     """
     version, _, shape = name.partition(":")
     if version not in CHIPS or not re.fullmatch(_FORMS[version], shape):
-        raise UserError(_unknown(name, "not known"))
+        raise UserError(unknown_topology(name, "not known"))
     try:
         import libtpu  # noqa: F401
     except ImportError as missing:
         if shape not in KNOWN_SHAPES[version]:
-            raise UserError(_unknown(name, "not known")) from missing
+            raise UserError(unknown_topology(name, "not known")) from missing
         raise UserError(
             f"Compiling for {name} needs libtpu, which is not installed; "
             "pip install 'replay-jax[tpu]' (Linux; no TPU is needed)."
@@ -111,12 +113,13 @@ def tpu_slice(name: str) -> Target:
         )
     except jax.errors.JaxRuntimeError as refusal:
         why = str(refusal).removeprefix("INVALID_ARGUMENT: ").split("\n")[0]
-        raise UserError(_unknown(name, f"not known to libtpu ({why})")) from refusal
+        raise UserError(unknown_topology(name, f"not known to libtpu ({why})")) from refusal
     extent = tuple(int(length) for length in shape.split("x"))
     return Target(name, chip, extent, tuple(description.devices))
 
 
-def _unknown(name: str, what: str) -> str:
+def unknown_topology(name: str, what: str) -> str:
+    """The sentence for a topology that cannot be compiled for, with all that can."""
     known = "; ".join(f"{chip}: {', '.join(shapes)}" for chip, shapes in KNOWN_SHAPES.items())
     return f"Topology {name!r} is {what}; write CHIP:SHAPE with one such as {known}."
 
