@@ -211,12 +211,10 @@ def _chunk_losses(
     def whole(part_N: jax.Array) -> jax.Array:
         return jax.lax.psum(part_N, vocab_axis) if vocab_axis else part_N
 
-    def softmax(logits_NV, from_N, gap_NV, label_N):  # type: ignore[no-untyped-def]
+    def softmax(gap_NV, again_NV, from_N, label_N):  # type: ignore[no-untyped-def]
+        # Exponentials are formed anew and already divided, in one walk.
         logsum_N = jnp.log(whole(jnp.sum(jnp.exp(gap_NV), axis=-1)))
-        # Exponentials are formed anew and already divided, in one walk; on CPU that takes the
-        # memory of the logits, as all else that reads them comes before.
-        gap_NV = logits_NV - after(from_N, label_N)[:, None]
-        powers_NV = jnp.exp(gap_NV - logsum_N[:, None])
+        powers_NV = jnp.exp(again_NV - logsum_N[:, None])
         return powers_NV, jnp.ones_like(label_N), logsum_N + from_N, label_N
 
     def from_most(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
@@ -224,12 +222,14 @@ def _chunk_losses(
         most_N = jax.lax.stop_gradient(jnp.max(logits_NV, axis=-1))
         most_N = jax.lax.pmax(most_N, vocab_axis) if vocab_axis else most_N
         label_N = whole(at_labels(logits_NV, labels_N))
-        return softmax(logits_NV, most_N, logits_NV - most_N[:, None], label_N)
+        # After all else that reads the logits, so that the exponentials take their memory.
+        again_NV = logits_NV - after(most_N, label_N)[:, None]
+        return softmax(logits_NV - most_N[:, None], again_NV, most_N, label_N)
 
     def from_label(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
         label_N = whole(label_logits(x_ND, head_DV, labels_N))
         gap_NV = jnp.minimum(logits_NV - label_N[:, None], LARGEST_GAP)
-        return softmax(logits_NV, label_N, gap_NV, label_N)
+        return softmax(gap_NV, gap_NV, label_N, label_N)
 
     def from_label_at_once(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
         label_N = whole(label_logits(x_ND, head_DV, labels_N))
