@@ -1,15 +1,14 @@
-"""Continual pre-training of Llama-3.1-8B on Basque with replayed SlimPajama (planning, compiling).
+"""Continual pre-training of Llama-3.1-8B on Basque with replayed SlimPajama.
 
 The paper's 8B case: Latxa corpus v1.1 as target, SlimPajama-6B as generic data, batch 128 x 4096,
 200M Basque tokens (400 steps), learning rate 1e-5 with a cosine to zero and no warmup, steps
 growing as 400 / (1 - rho). Published XCOPA-eu accuracy: .630 without replay, .646 / .650 / .648
-at rho .5, .75 and .9 (500 questions: one standard error is .02). The checkpoint is not loaded
-yet: use this to plan and to compile.
+at rho .5, .75 and .9 (500 questions: one standard error is .02).
 """
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import cosine, model_sizes, paper_config, source
+from replay_jax.defaults import analysis, cosine, model_sizes, paper_config, source
 from replay_jax.sweep.grid import zipped
 
 TARGET_STEPS = 400
@@ -17,8 +16,9 @@ REPLAY_FRACTIONS = [0.0, 0.5, 0.75, 0.9]
 
 
 def get_config() -> ConfigDict:
-    """One stage in which target and replay are mixed evenly, from the first step to the last."""
+    """Target and replay are mixed evenly, from the first step to the last: stage 2 is all."""
     config = paper_config()
+    config.initial_weights = "meta-llama/Llama-3.1-8B"
     config.model = model_sizes("8b")
     config.data.sources = {
         "slimpajama": source("jsonl", "data/slimpajama-6b/*.jsonl.zst"),
@@ -27,18 +27,17 @@ def get_config() -> ConfigDict:
     config.data.generic, config.data.target = "slimpajama", "latxa"
     config.training.batch_size = 128
     config.training.evaluate_every = TARGET_STEPS // 4
-    config.schedule.protocol = "uniform"
-    config.schedule.replay_fraction = None
-    config.schedule.stage2_allocation = None
     config.schedule.target_sequences = TARGET_STEPS * 128
     config.schedule.target_epochs = 1.0
     config.schedule.total_steps = TARGET_STEPS
     config.schedule.learning_rate = cosine(1e-5)
     config.schedule.learning_rate.warmup_fraction = 0.0
+    config.execution.keep_states = True
+    config.analysis = analysis({"replay_fraction": 0.0})
     return config
 
 
 def sweep() -> list[dict]:
     """Four runs: replay lengthens the run, the Basque rows stay the same."""
     steps = [round(TARGET_STEPS / (1 - rho)) for rho in REPLAY_FRACTIONS]
-    return zipped({"schedule.total_steps": steps})
+    return zipped({"schedule.replay_fraction": REPLAY_FRACTIONS, "schedule.total_steps": steps})

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Mapping
 
-from replay_jax.commands_sweep import Experiments, run_here, shared_facts
+from replay_jax.commands_sweep import Experiments, configs_of, run_here
 from replay_jax.errors import UserError
 from replay_jax.recipe import Recipe
 from replay_jax.sweep.host_member import HostMember
@@ -33,10 +33,10 @@ def run_on_hosts(arguments: argparse.Namespace, recipe: Recipe, experiments: Exp
         return _lead(Hosts(roll), arguments, recipe, experiments)
 
     def prepare() -> Mapping[str, str]:
-        from replay_jax.data.prepare import prepare as prepare_stores
+        from replay_jax.preparing import prepare_all
 
         # Process 0 is done: on a shared path all is there, on a path of its own nothing is.
-        return shared_facts(prepare_stores(experiments[0][0].data, None))
+        return prepare_all(configs_of(experiments), None).shared_facts()
 
     return HostMember(roll, prepare).serve()
 

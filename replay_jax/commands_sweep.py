@@ -16,11 +16,9 @@ from rich.console import Console
 from replay_jax.analysis.recommend import Recommendation
 from replay_jax.config import ExperimentConfig, resolve
 from replay_jax.errors import UserError
-from replay_jax.preparing import preparation_shown
 from replay_jax.recipe import Recipe, load_recipe, override, parse_overrides
 
 if TYPE_CHECKING:
-    from replay_jax.data.token_store import TokenStore
     from replay_jax.sweep.hosts import Hosts
 
 Experiments = list[tuple[ExperimentConfig, Mapping[str, Any]]]
@@ -52,6 +50,11 @@ def experiments_of(recipe: Recipe) -> Experiments:
     return found
 
 
+def configs_of(experiments: Experiments) -> list[ExperimentConfig]:
+    """The configurations alone."""
+    return [config for config, _ in experiments]
+
+
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Prepare, plan, train what is missing, fit and report: on this host, or on one of several."""
     given = parse_overrides(overrides)
@@ -78,7 +81,7 @@ def run_here(
     hosts: "Hosts | None",
 ) -> int:
     """All of `run` in this process; `hosts` are those that train with it, if there are any."""
-    from replay_jax.data.prepare import prepare as prepare_stores
+    from replay_jax.preparing import preparation_shown, prepare_all
     from replay_jax.reporting import remember_recipe, remember_session, report_on
     from replay_jax.sweep.drawing import print_plan
     from replay_jax.sweep.engine import run_sweep
@@ -88,18 +91,20 @@ def run_here(
     print(f"working directory: {workdir}", flush=True)
     console, clock = Console(), _Clock()
     with clock.phase("prepare data"), preparation_shown(console) as progress:
-        stores = prepare_stores(experiments[0][0].data, progress)
+        prepared = prepare_all(configs_of(experiments), progress)
         if hosts is not None:
-            hosts.prepare(shared_facts(stores))
+            hosts.prepare(prepared.shared_facts())
     with clock.phase("plan"):
-        planned = plan_sweep(experiments, stores=stores, workdir=workdir)
+        planned = plan_sweep(
+            experiments, stores=prepared.stores, workdir=workdir, weights=prepared.weights
+        )
         print_plan(planned, console)
     remember_recipe(workdir, name=recipe.name, question=recipe.question, plan=planned.to_json())
     with clock.phase("sweep"):
         outcome = run_sweep(
             planned,
             workdir,
-            stores=stores,
+            stores=prepared.stores,
             ray_address=arguments.ray_address,
             profile_steps=_steps(arguments.profile_steps),
             console=console,
@@ -115,21 +120,17 @@ def run_here(
 
 def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Show what a sweep would do; data that is prepared is used, and none is touched otherwise."""
-    from replay_jax.data.prepare import find_stores
     from replay_jax.plan_view import print_estimate, print_ledgers
+    from replay_jax.preparing import find_all
     from replay_jax.sweep.drawing import print_plan
     from replay_jax.sweep.plan import plan_sweep
     from replay_jax.training.peak import matmul_peak
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     experiments = experiments_of(recipe)
-    try:
-        stores = find_stores(experiments[0][0].data)
-    except UserError:
-        # The data is not on this machine: everything but the row numbers is still known.
-        stores = None
+    stores, weights = find_all(configs_of(experiments))
     workdir = place(arguments.workdir) if arguments.workdir else None
-    planned = plan_sweep(experiments, stores=stores, workdir=workdir)
+    planned = plan_sweep(experiments, stores=stores, workdir=workdir, weights=weights)
     if arguments.json:
         print(json.dumps(planned.to_json()))
     else:
@@ -141,16 +142,18 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 
 def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Tokenize all sources of a config; what is there already is left alone."""
-    from replay_jax.data.prepare import prepare as prepare_stores
+    """Tokenize all sources of a config and fetch its models; what is there is left alone."""
+    from replay_jax.preparing import preparation_shown, prepare_all
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     console = Console()
     with preparation_shown(console) as progress:
-        stores = prepare_stores(experiments_of(recipe)[0][0].data, progress)
-    for name, store in stores.items():
+        prepared = prepare_all(configs_of(experiments_of(recipe)), progress)
+    for name, store in prepared.stores.items():
         train, held_out = (len(store.tokens(split)) for split in ("train", "validation"))
         print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
+    for name, model in prepared.weights.items():
+        print(f"{name}: pre-trained model, in {model.folder}")
     return 0
 
 
@@ -158,7 +161,7 @@ def status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Say of every run where it stands."""
     from replay_jax.sweep.status import render_status, sweep_status
 
-    found = sweep_status(_existing(arguments.workdir))
+    found = sweep_status(existing(arguments.workdir))
     if arguments.json:
         print(json.dumps(found))
     else:
@@ -170,7 +173,7 @@ def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Fit the finished runs of a working directory and write its report."""
     from replay_jax.reporting import report_on
 
-    report_on(_existing(arguments.workdir), Console())
+    report_on(existing(arguments.workdir), Console())
     return 0
 
 
@@ -183,7 +186,7 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     from replay_jax.analysis.answer import advise
     from replay_jax.reporting import study_of
 
-    study, _records = study_of(_existing(arguments.workdir))
+    study, _records = study_of(existing(arguments.workdir))
     advice = advise(study)
     if arguments.json:
         found = {
@@ -203,7 +206,7 @@ def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Recompute ledgers from the stored configurations and compare with what was counted."""
     from replay_jax.sweep.verify import verify as verify_workdir
 
-    differences, checked = verify_workdir(_existing(arguments.workdir))
+    differences, checked = verify_workdir(existing(arguments.workdir))
     for line in differences:
         print(line)
     print(f"{checked} runs checked, {len(differences)} differences")
@@ -258,15 +261,8 @@ def place(workdir: str | Path) -> epath.Path:
     return path
 
 
-def shared_facts(stores: "Mapping[str, TokenStore]") -> dict[str, str]:
-    """What hosts that train together must have in common: data, and versions of the software."""
-    from replay_jax.sweep.results import versions
-
-    data = {f"data of '{name}'": store.fingerprint for name, store in stores.items()}
-    return {**data, **versions()}
-
-
-def _existing(workdir: str) -> epath.Path:
+def existing(workdir: str) -> epath.Path:
+    """A working directory that is there; raises UserError for any other."""
     path = place(workdir)
     if not path.is_dir():
         raise UserError(f"no working directory '{path}': give the folder that `run` printed")

@@ -37,8 +37,10 @@ class ExperimentConfig:
 
     Attributes:
         name: decoration for people; never identity.
-        seed: model initialisation.
+        seed: model initialisation; only a label where training starts from `initial_weights`.
         data_seed: which rows a budget holds and the order of all rows.
+        initial_weights: a folder (or Hugging Face id) with the Llama model that training starts
+            from; "" for parameters drawn from the seed.
         data: sources, tokenizer, where stores are kept, which source is generic, which target.
         schedule: what is drawn when, and at which learning rate.
         model: the decoder.
@@ -55,6 +57,7 @@ class ExperimentConfig:
     name: str
     seed: int
     data_seed: int
+    initial_weights: str
     data: DataConfig
     schedule: ScheduleConfig
     model: ModelConfig
@@ -84,18 +87,25 @@ def resolve(plain: Mapping[str, Any]) -> ExperimentConfig:
     return from_plain(ExperimentConfig, plain, path="config")
 
 
-def result_identity(config: ExperimentConfig, fingerprints: Mapping[str, str]) -> str:
+def result_identity(
+    config: ExperimentConfig, fingerprints: Mapping[str, str], *, weights: str | None
+) -> str:
     """The run's id: 16 hex digits of a hash over all that changes its result, and nothing else.
 
     Args:
         config: the run.
         fingerprints: source name to the fingerprint of its store (or of its declaration, where
             the data is not prepared), for the generic and target sources and any other in use.
+        weights: fingerprint of the model that training starts from, None for one of the seed.
     """
     facts = {key: value for key, value in to_plain(config).items() if key not in _NOT_IDENTITY}
     facts["training"] = {
         key: value for key, value in facts["training"].items() if key not in _NOT_IDENTITY_TRAINING
     }
+    del facts["initial_weights"]
+    if weights is not None:
+        del facts["seed"]
+        facts["weights"] = weights
     facts["roles"] = {"generic": config.data.generic, "target": config.data.target}
     facts["fingerprints"] = dict(fingerprints)
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -4,13 +4,15 @@ Settings are those of arXiv 2603.04964 (section 3.4 and appendices, as read in t
 unless a comment says otherwise.
 """
 
+import dataclasses
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.presets import preset, shape_model
+from replay_jax.model.presets import preset, scanned, shape_model
 from replay_jax.strict import to_plain
+from replay_jax.training.pretrained import pretrained_config
 
 
 def sized_model(name_or_shape: str) -> ModelConfig:
@@ -21,6 +23,16 @@ def sized_model(name_or_shape: str) -> ModelConfig:
 def model_sizes(name_or_shape: str) -> ConfigDict:
     """The same as config values."""
     return ConfigDict(to_plain(sized_model(name_or_shape)))
+
+
+def pretrained_model(name: str) -> ConfigDict:
+    """The model of a folder or Hugging Face id, for `config.model` beside `initial_weights`.
+
+    Computed in bfloat16, layers scanned and only matrix products kept, as the larger presets are.
+    Fetches the model's files where the hub's cache lacks them.
+    """
+    found = pretrained_config(name, download=True)
+    return ConfigDict(to_plain(scanned(dataclasses.replace(found, compute_dtype="bfloat16"))))
 
 
 def source(kind: str, path: str = "", **changes: Any) -> ConfigDict:
@@ -93,6 +105,7 @@ def paper_config() -> ConfigDict:
             "name": "paper",
             "seed": 0,
             "data_seed": 42,
+            "initial_weights": "",
             "data": {
                 "sources": {
                     "c4": source("jsonl", "data/dolma-v1_7/c4-*.json.gz"),

@@ -43,6 +43,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
         from replay_jax import commands_measure as measure
 
         return {"fit": measure.fit, "bench": measure.bench, "compile": measure.compile}[name]
+    if name == "export":
+        from replay_jax.commands_export import export
+
+        return export
     from replay_jax import commands_sweep as sweep
 
     return {
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _recipe_commands(commands)
     _workdir_commands(commands)
+    _export_command(commands)
     _other_commands(commands)
     return parser
 
@@ -151,6 +156,17 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         commands, "verify", "Recompute every ledger from the stored configuration and compare.",
         "replay-jax verify runs/quickstart", workdir=True,
     )  # fmt: skip
+
+
+def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = _add(
+        commands, "export", "Write a finished run as a Hugging Face model folder.",
+        "replay-jax export runs/quickstart 3f9c1a models/quickstart", workdir=True,
+    )  # fmt: skip
+    export.add_argument("run", metavar="RUN", help="its id (or the beginning of it) or its name")
+    export.add_argument("folder", metavar="FOLDER", help="must not exist yet")
+    export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
+                        help="of the tensors (default: bfloat16)")  # fmt: skip
 
 
 def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

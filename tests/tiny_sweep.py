@@ -24,6 +24,7 @@ from replay_jax.defaults import (
 from replay_jax.recipe import override
 from replay_jax.sweep.engine import run_sweep
 from replay_jax.sweep.plan import plan_sweep
+from replay_jax.training.pretrained import find_pretrained
 
 BATCH, SEQ_LEN, STEPS = 8, 16, 12
 
@@ -46,7 +47,12 @@ class TinyStudy:
             for key, value in item.items():
                 own = override(own, key, value)
             experiments.append((resolve(own), item))
-        return plan_sweep(experiments, stores=self.stores, workdir=workdir)
+        names = {config.initial_weights for config, _ in experiments} - {""}
+        weights = {
+            name: find_pretrained(name, self.config.data.store_dir, download=False)
+            for name in names
+        }
+        return plan_sweep(experiments, stores=self.stores, workdir=workdir, weights=weights)
 
     def train(self, sweep, workdir, **changes):
         """Plan and carry out a sweep in worker processes; returns its outcome."""

@@ -35,7 +35,7 @@ def main() -> None:
         for key, value in item.items():
             plain = override(plain, key, value)
         experiments.append((resolve(plain), item))
-    plan = plan_sweep(experiments, stores=None, workdir=None)
+    plan = plan_sweep(experiments, stores=None, workdir=None, weights={})
     size = len(json.dumps(plan.to_json()))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

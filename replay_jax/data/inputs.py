@@ -8,6 +8,7 @@ date of each file only decide whether its remembered hash still holds, as git do
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -46,20 +47,20 @@ def source_inputs(config: SourceConfig, store_dir: Path) -> Inputs:
         if question not in cache.answers:
             raise
         return Inputs(**cache.answers[question])
-    digest, total = hashlib.sha256(), 0
     before = cache.copy()
-    for path in paths:
-        status = path.stat()
-        name, stamp = os.path.abspath(path), [status.st_size, status.st_mtime_ns]
-        if name not in cache.files or cache.files[name][:2] != stamp:
-            cache.files[name] = [*stamp, file_sha256(path)]
-        digest.update(bytes.fromhex(cache.files[name][2]))
-        total += status.st_size
-    inputs = Inputs(digest.hexdigest(), len(paths), total)
+    inputs = _hash_files(paths, cache)
     cache.answers[question] = asdict(inputs)
-    if cache != before:
-        store_dir.mkdir(parents=True, exist_ok=True)
-        write_durably(cache_path, json.dumps(asdict(cache)))
+    _write_cache(cache_path, cache, before)
+    return inputs
+
+
+def file_inputs(paths: Sequence[Path], store_dir: Path) -> Inputs:
+    """Identity of files in the order given, remembered as those of sources are."""
+    cache_path = store_dir / _CACHE_NAME
+    cache = _read_cache(cache_path)
+    before = cache.copy()
+    inputs = _hash_files(paths, cache)
+    _write_cache(cache_path, cache, before)
     return inputs
 
 
@@ -82,6 +83,25 @@ class _Cache:
 
     def copy(self) -> "_Cache":
         return _Cache(dict(self.files), dict(self.answers))
+
+
+def _hash_files(paths: Sequence[Path], cache: _Cache) -> Inputs:
+    """Identity of files; only those are read whose size or date is not the remembered one."""
+    digest, total = hashlib.sha256(), 0
+    for path in paths:
+        status = path.stat()
+        name, stamp = os.path.abspath(path), [status.st_size, status.st_mtime_ns]
+        if name not in cache.files or cache.files[name][:2] != stamp:
+            cache.files[name] = [*stamp, file_sha256(path)]
+        digest.update(bytes.fromhex(cache.files[name][2]))
+        total += status.st_size
+    return Inputs(digest.hexdigest(), len(paths), total)
+
+
+def _write_cache(path: Path, cache: _Cache, before: _Cache) -> None:
+    if cache != before:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, json.dumps(asdict(cache)))
 
 
 def _read_cache(path: Path) -> _Cache:

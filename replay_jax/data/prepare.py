@@ -126,18 +126,28 @@ def find_stores(data: DataConfig) -> dict[str, TokenStore | None]:
     with disk_errors(store_dir):
         inputs = {name: source_inputs(source, store_dir) for name, source in data.sources}
     found: dict[str, TokenStore | None] = {name: None for name, _ in data.sources}
-    tokenizer_path = _trained_path(data, inputs)
-    if data.tokenizer.kind != "bpe":
-        tokenizer = load_tokenizer(data.tokenizer)
-    elif tokenizer_path.exists():
-        tokenizer = open_tokenizer(tokenizer_path)
-    else:
+    tokenizer = _found_tokenizer(data, inputs)
+    if tokenizer is None:
         return found
     for name, source in data.sources:
         path = _store_path(store_dir, name, store_identity(source, inputs[name], tokenizer))
         if (path / MANIFEST_NAME).exists():
             found[name] = TokenStore.open(path, tokenizer=tokenizer.fingerprint)
     return found
+
+
+def find_tokenizer(data: DataConfig) -> Tokenizer:
+    """The tokenizer that `prepare` used.
+
+    Raises UserError where it was trained and is not on this machine.
+    """
+    if data.tokenizer.kind != "bpe":
+        return load_tokenizer(data.tokenizer)
+    inputs = {name: source_inputs(source, Path(data.store_dir)) for name, source in data.sources}
+    tokenizer = _found_tokenizer(data, inputs)
+    if tokenizer is None:
+        raise UserError(f"the trained tokenizer is not in {data.store_dir}: run replay-jax prepare")
+    return tokenizer
 
 
 def store_identity(source: SourceConfig, inputs: Inputs, tokenizer: Tokenizer) -> str:
@@ -191,6 +201,14 @@ def _tokenizer(data: DataConfig, inputs: dict[str, Inputs], report: ProgressCall
                     texts += sample_texts(training, config.train_bytes)
             write_durably(path, train_bpe(texts, config.vocab_size).to_json())
     return open_tokenizer(path)
+
+
+def _found_tokenizer(data: DataConfig, inputs: dict[str, Inputs]) -> Tokenizer | None:
+    """The configured tokenizer, or None for a BPE that is still to be trained."""
+    if data.tokenizer.kind != "bpe":
+        return load_tokenizer(data.tokenizer)
+    path = _trained_path(data, inputs)
+    return open_tokenizer(path) if path.exists() else None
 
 
 def _build(

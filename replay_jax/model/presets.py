@@ -48,7 +48,7 @@ def _llama3(embed: int, mlp: int, layers: int, heads: int, *, factor: float) -> 
     )
 
 
-def _scanned(config: ModelConfig) -> ModelConfig:
+def scanned(config: ModelConfig) -> ModelConfig:
     """Layers compiled once and only matrix products kept: deep models need both to fit."""
     return dataclasses.replace(config, layer_loop="scan", remat="matmuls")
 
@@ -60,9 +60,9 @@ PRESETS: dict[str, ModelConfig] = {
     "10m": _small(384, 1024, 6, 6),
     "150m": _paper(512, 1792, 6, 8, 8),
     "300m": _paper(768, 2688, 12, 12, 12),
-    "600m": _scanned(_paper(1024, 3584, 24, 16, 8)),
-    "1_4b": _scanned(_paper(2048, 7168, 16, 16, 8)),
-    "1_9b": _scanned(_paper(2048, 7168, 24, 16, 8)),
+    "600m": scanned(_paper(1024, 3584, 24, 16, 8)),
+    "1_4b": scanned(_paper(2048, 7168, 16, 16, 8)),
+    "1_9b": scanned(_paper(2048, 7168, 24, 16, 8)),
     "3b": dataclasses.replace(_llama3(3072, 8192, 28, 24, factor=32.0), tied_embeddings=True),
     "8b": _llama3(4096, 14336, 32, 32, factor=8.0),
 }

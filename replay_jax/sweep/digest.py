@@ -4,7 +4,7 @@ The state after k steps is a pure function of the initial state and, for every s
 batch (rows in order, loss weights), the learning rate, the optimizer's hyperparameters and whether
 the optimizer is reset. So
 
-    chain[0] = H(model configuration, seed)
+    chain[0] = H(model configuration, seed or pre-trained weights)
     chain[k + 1] = H(chain[k], everything that step k sees)
 
 and two runs share their first k steps exactly when their chains agree at k. The rows of a step are
@@ -59,7 +59,7 @@ def state_chain(
     """Digests of the states after 0, 1, …, steps steps, uint8 [steps + 1, DIGEST_BYTES].
 
     Args:
-        initial: digest of what determines the initial state (model configuration, seed).
+        initial: digest of what determines the initial state, `describe_start`.
         constant: digest of what every step sees alike (optimizer hyperparameters, accumulation,
             document mask).
         draws: what every step draws, `mixture.step_draws`.
@@ -125,10 +125,11 @@ def _sources_of_steps(
     return present.sum(axis=1), named, numbering
 
 
-def describe_start(*, model: Mapping[str, Any], seed: int) -> bytes:
-    """Digest of what determines the initial state.
+def describe_start(*, model: Mapping[str, Any], seed: int, weights: str | None) -> bytes:
+    """Digest of what determines the initial state: the seed, or the fingerprint of weights.
 
     The whole model configuration counts, also what only changes the rounding (remat, chunks), so
     that shared and solo runs agree to the last bit.
     """
-    return canonical_digest({"model": dict(model), "seed": seed})
+    start = {"seed": seed} if weights is None else {"weights": weights}
+    return canonical_digest({"model": dict(model), **start})

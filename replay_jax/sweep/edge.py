@@ -24,6 +24,7 @@ from replay_jax.training.loop import Hooks, Profile, train_span
 from replay_jax.training.metrics import Progress, TimeSplit
 from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import TrainState, check_shape
+from replay_jax.training.weights import load_params
 
 # One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
 _READ_THREADS = 1
@@ -118,12 +119,19 @@ class EdgeTrainer:
 def first_state(
     job: EdgeJob, store: WorkStore, programs: ProgramCache, mesh: Mesh, clock: TimeSplit
 ) -> TrainState:
-    """The state that a job begins from: initialised at step 0, else read from disk.
+    """The state that a job begins from: of the seed or pre-trained at step 0, else read from disk.
 
     Raises:
-        UserError: the saved state cannot be restored.
+        UserError: the saved state, or the pre-trained model, cannot be read.
     """
     model = job.config.model
+    if job.start.step == 0 and job.pretrained is not None:
+        begin = programs.begin(model, mesh, clock=clock)
+        with clock.measure("save"):
+            like = programs.abstract_state(model, mesh).params
+            params = load_params(job.pretrained, like, num_layers=model.num_layers)
+        begun: TrainState = begin(params)
+        return begun
     if job.start.step == 0:
         state: TrainState = programs.init(model, mesh, clock=clock)(job.config.seed)
         return state

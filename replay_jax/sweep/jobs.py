@@ -15,6 +15,7 @@ from replay_jax.sweep.run import Run
 from replay_jax.sweep.store import WorkStore
 from replay_jax.sweep.trie import Node
 from replay_jax.sweep.work import Task
+from replay_jax.training.pretrained import Pretrained
 
 # How many updates after a stage boundary the spike is measured (chosen: the loss jumps at once and
 # has mostly gone after a tenth of a stage).
@@ -47,6 +48,7 @@ class EdgeJob:
         cuts: sequence numbers at which consumed rows are counted apart (stage starts of all runs).
         marks: steps at which any of the runs is evaluated; training losses are summed between them.
         measurements: what is still to be measured on the way, by ascending step.
+        pretrained: the model that step 0 starts from, None for parameters of the seed.
     """
 
     name: str
@@ -61,6 +63,7 @@ class EdgeJob:
     cuts: tuple[int, ...]
     marks: frozenset[int]
     measurements: tuple[Measurement, ...]
+    pretrained: Pretrained | None
 
     def node(self, step: int) -> Node:
         """The state after `step` updates, for any step of the job."""
@@ -96,6 +99,7 @@ def make_job(
         cuts=tuple(sorted({cut for run in runs for cut in run.schedule.stage_starts})),
         marks=frozenset(step for run in runs for step in evaluation_steps(run)),
         measurements=tuple(_measurements(runs, task, store)),
+        pretrained=owner.pretrained,
     )
 
 
@@ -136,14 +140,17 @@ def edge_name(plan: Plan, number: int) -> str:
 
 
 def evaluation_steps(run: Run) -> list[int]:
-    """Numbers of completed updates at which a run is evaluated, its end always among them."""
+    """Numbers of completed updates at which a run is evaluated, its end always among them.
+
+    0 is among them where training starts from a pre-trained model.
+    """
     steps = {run.steps}
     if run.config.training.evaluate_every:
         steps.update(range(0, run.steps, run.config.training.evaluate_every))
     boundary = boundary_step(run)
     if boundary is not None:
         steps.update((boundary, min(boundary + BOUNDARY_STEPS, run.steps)))
-    return sorted(steps - {0})
+    return sorted(steps - {0} if run.pretrained is None else steps | {0})
 
 
 def boundary_step(run: Run) -> int | None:

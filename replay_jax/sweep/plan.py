@@ -2,7 +2,7 @@
 
 The public way in (with `sweep.engine`, which carries a plan out):
 
-    plan = plan_sweep([(config, overrides), …], stores=stores_or_None, workdir=workdir_or_None)
+    plan = plan_sweep([(config, overrides), …], stores=…, workdir=…, weights=…)
     plan.to_json(); plan.steps_planned; drawing.plan_tree(plan)
 """
 
@@ -15,7 +15,7 @@ from etils import epath
 from replay_jax.config import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
-from replay_jax.sweep.run import Run, Stores, describe_run
+from replay_jax.sweep.run import Run, Stores, Weights, describe_run
 from replay_jax.sweep.store import WorkStore
 from replay_jax.sweep.trie import Edge, build_edges
 from replay_jax.sweep.work import Task, peak_saved_states, remaining_tasks
@@ -121,6 +121,7 @@ def plan_sweep(
     *,
     stores: Stores | None,
     workdir: epath.PathLike | None,
+    weights: Weights,
 ) -> Plan:
     """Plan a sweep; nothing is trained and nothing is written.
 
@@ -129,6 +130,8 @@ def plan_sweep(
         stores: prepared stores by source name (None for one that is not prepared), or None to plan
             without touching any data.
         workdir: what is done there is not planned again; None to plan from nothing.
+        weights: the pre-trained models that are on this machine, by name; one that is not here
+            can be planned with, but not trained.
 
     Raises:
         UserError: no run, a duplicate run, or a run that cannot be; names it and its values.
@@ -136,7 +139,8 @@ def plan_sweep(
     if not experiments:
         raise UserError("the sweep has no runs")
     runs = tuple(
-        describe_run(config, overrides, stores=stores) for config, overrides in experiments
+        describe_run(config, overrides, stores=stores, weights=weights)
+        for config, overrides in experiments
     )
     _refuse_mixed_execution(runs)
     _refuse_duplicates(runs)
@@ -176,9 +180,12 @@ def _refuse_duplicates(runs: Sequence[Run]) -> None:
     seen: dict[str, Run] = {}
     for run in runs:
         if run.id in seen:
+            why = ""
+            if run.config.seed != seen[run.id].config.seed:
+                why = ", as seed does nothing from initial_weights: vary data_seed with it, or"
             raise UserError(
-                f"runs '{seen[run.id].name}' and '{run.name}' are the same run (id {run.id}): "
-                "remove one from the sweep"
+                f"runs '{seen[run.id].name}' and '{run.name}' are the same run (id {run.id})"
+                f"{why or ':'} remove one from the sweep"
             )
         seen[run.id] = run
 

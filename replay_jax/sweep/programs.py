@@ -23,6 +23,7 @@ from replay_jax.training.sharding import choose_mesh, make_mesh
 from replay_jax.training.step import (
     TrainState,
     abstract_state,
+    compile_begin,
     compile_init,
     compile_reset,
     compile_train_step,
@@ -63,6 +64,10 @@ class ProgramCache:
     def init(self, model: ModelConfig, mesh: Mesh, *, clock: TimeSplit) -> Callable[[int], Any]:
         """The initialisation, a function of the seed."""
         return self._timed(("init", model, mesh), lambda: compile_init(model, mesh), clock)
+
+    def begin(self, model: ModelConfig, mesh: Mesh, *, clock: TimeSplit) -> Callable[[Any], Any]:
+        """The state before the first update, a function of the parameters, which it consumes."""
+        return self._timed(("begin", model, mesh), lambda: compile_begin(model, mesh), clock)
 
     def evaluation(self, shape: StepShape, mesh: Mesh, *, clock: TimeSplit) -> EvaluationProgram:
         """The held-out loss of a batch."""

@@ -125,6 +125,8 @@ def _description(run: Run, ledger: Ledger) -> Record:
     counts = parameter_counts(config.model)
     return {
         "seed": config.seed,
+        "initial_weights": run.pretrained
+        and {"name": run.pretrained.name, "fingerprint": run.pretrained.fingerprint},
         "protocol": requested.protocol,
         "replay_fraction": {
             "requested": requested.replay_fraction,

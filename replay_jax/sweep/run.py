@@ -16,8 +16,10 @@ from replay_jax.errors import UserError
 from replay_jax.model.flops import flops_per_token
 from replay_jax.strict import to_plain
 from replay_jax.sweep.digest import canonical_digest, describe_start, source_key, state_chain
+from replay_jax.training.pretrained import Pretrained, check_pretrained
 
 Stores = Mapping[str, TokenStore | None]
+Weights = Mapping[str, Pretrained]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class Run:
         config: the complete configuration.
         schedule: what is drawn when.
         views: which rows each source gives.
+        pretrained: the model that training starts from, None for parameters of the seed.
         ledger: planned sequences and tokens.
         chain: `digest.state_chain`.
     """
@@ -41,6 +44,7 @@ class Run:
     config: ExperimentConfig
     schedule: Schedule
     views: Mapping[str, SourceView]
+    pretrained: Pretrained | None
     ledger: Ledger
     chain: np.ndarray
 
@@ -63,7 +67,11 @@ class Run:
 
 
 def describe_run(
-    config: ExperimentConfig, overrides: Mapping[str, Any], *, stores: Stores | None
+    config: ExperimentConfig,
+    overrides: Mapping[str, Any],
+    *,
+    stores: Stores | None,
+    weights: Weights,
 ) -> Run:
     """Build everything that is known about a run before any of it is trained.
 
@@ -72,6 +80,7 @@ def describe_run(
         overrides: what the sweep set for this run.
         stores: prepared stores by source name, None for those not prepared; None to plan without
             touching any data.
+        weights: the pre-trained models that are on this machine, by name.
 
     Raises:
         UserError: the run cannot fit its steps, its data or its evaluation set; names the run.
@@ -88,17 +97,21 @@ def describe_run(
         ledger = plan_ledger(schedule, views)
         if stores is not None:
             _check_stores(config, schedule, stores)
+        pretrained = _initial_weights(config, weights)
     except UserError as error:
         raise UserError(f"run '{name}': {error}") from error
+    start = None if pretrained is None else pretrained.fingerprint
+    fingerprints = {source: view.fingerprint for source, view in views.items()}
     return Run(
-        id=result_identity(config, {source: view.fingerprint for source, view in views.items()}),
+        id=result_identity(config, fingerprints, weights=start),
         name=name,
         overrides=dict(overrides),
         config=config,
         schedule=schedule,
         views=views,
+        pretrained=pretrained,
         ledger=ledger,
-        chain=run_chain(config, schedule, views),
+        chain=run_chain(config, schedule, views, weights=start),
     )
 
 
@@ -136,15 +149,22 @@ def source_views(
 
 
 def run_chain(
-    config: ExperimentConfig, schedule: Schedule, views: Mapping[str, SourceView]
+    config: ExperimentConfig,
+    schedule: Schedule,
+    views: Mapping[str, SourceView],
+    *,
+    weights: str | None,
 ) -> np.ndarray:
-    """The digest chain of a run, uint8 [steps + 1, DIGEST_BYTES]."""
-    weights = dict(config.training.loss_weights)
+    """The digest chain of a run, uint8 [steps + 1, DIGEST_BYTES].
+
+    `weights` is the fingerprint of the model that it starts from, None for one of the seed.
+    """
+    loss_weights = dict(config.training.loss_weights)
     keys = [
         source_key(
             name=name,
             view_digest=views[name].digest(),
-            loss_weight=weights[name] if name in weights else 1.0,
+            loss_weight=loss_weights[name] if name in loss_weights else 1.0,
         )
         for name in schedule.source_names
     ]
@@ -155,7 +175,7 @@ def run_chain(
         "document_mask": config.training.document_mask,
     }
     return state_chain(
-        initial=describe_start(model=to_plain(config.model), seed=config.seed),
+        initial=describe_start(model=to_plain(config.model), seed=config.seed, weights=weights),
         constant=canonical_digest(constant),
         draws=step_draws(schedule),
         keys=keys,
@@ -181,6 +201,17 @@ def _check_stores(config: ExperimentConfig, schedule: Schedule, stores: Stores) 
                 f"evaluation.sequences is {config.evaluation.sequences}, but the held-out part of "
                 f"'{name}' has {held_out} sequences: lower it or hold out more"
             )
+
+
+def _initial_weights(config: ExperimentConfig, weights: Weights) -> Pretrained | None:
+    """The model that a run starts from; one that is not on this machine is known by its name."""
+    name = config.initial_weights
+    if not name:
+        return None
+    if name not in weights:
+        return Pretrained(name, "", f"declared-{canonical_digest(name).hex()}")
+    check_pretrained(config.model, weights[name])
+    return weights[name]
 
 
 def _declared_fingerprint(config: ExperimentConfig, name: str) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 from replay_jax.config import ExperimentConfig, resolve
 from replay_jax.data.schedule import Schedule, build_schedule
 from replay_jax.data.views import SourceView
+from replay_jax.errors import UserError
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan import Plan
+from replay_jax.training.pretrained import Pretrained
 
 
 def run_fact(plan: Plan, number: int) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def run_fact(plan: Plan, number: int) -> dict[str, Any]:
         "flops": run.flops,
         "path": [dataclasses.asdict(edge.stop) for edge in plan.edges if number in edge.runs],
         "config": to_plain(run.config),
+        "pretrained": run.pretrained and dataclasses.asdict(run.pretrained),
         "views": {name: dataclasses.asdict(view) for name, view in run.views.items()},
         "ledger": run.ledger.to_json(),
     }
@@ -30,9 +33,19 @@ def run_fact(plan: Plan, number: int) -> dict[str, Any]:
 
 def restore_run(
     fact: Mapping[str, Any],
-) -> tuple[ExperimentConfig, Schedule, dict[str, SourceView]]:
-    """The configuration, schedule and views of a stored run."""
-    config = resolve(fact["config"])
+) -> tuple[ExperimentConfig, Schedule, dict[str, SourceView], Pretrained | None]:
+    """The configuration, schedule, views and start of a stored run.
+
+    Raises:
+        UserError: another version stored it.
+    """
+    try:
+        config = resolve(fact["config"])
+    except UserError as error:
+        raise UserError(
+            f"run '{fact['name']}' was stored by another version ({error}); the command that "
+            "trained it stores it anew, without training"
+        ) from error
     schedule = build_schedule(
         config.schedule,
         batch_size=config.training.batch_size,
@@ -40,4 +53,5 @@ def restore_run(
         target=config.data.target,
     )
     views = {name: SourceView(**values) for name, values in fact["views"].items()}
-    return config, schedule, views
+    start = fact["pretrained"] and Pretrained(**fact["pretrained"])
+    return config, schedule, views, start

@@ -41,10 +41,12 @@ def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
 
 
 def _verify_run(fact: Mapping[str, Any], store: WorkStore) -> list[str]:
-    config, schedule, views = restore_run(fact)
+    config, schedule, views, pretrained = restore_run(fact)
+    weights = None if pretrained is None else pretrained.fingerprint
     planned = plan_ledger(schedule, views)
-    identity = result_identity(config, {name: view.fingerprint for name, view in views.items()})
-    final = run_chain(config, schedule, views)[-1].tobytes().hex()
+    fingerprints = {name: view.fingerprint for name, view in views.items()}
+    identity = result_identity(config, fingerprints, weights=weights)
+    final = run_chain(config, schedule, views, weights=weights)[-1].tobytes().hex()
     found = [f"stored plan: {line}" for line in compare(planned, Ledger.from_json(fact["ledger"]))]
     if identity != fact["id"]:
         found.append(f"its configuration has the identity {identity}")

@@ -20,6 +20,7 @@ from replay_jax.errors import UserError
 
 Meta = dict[str, Any]
 _STATE, _META = "state", "meta"
+_PARAMS = "params"
 # Orbax writes this file when all else is written, and then renames where renaming is atomic.
 _COMMIT = "commit_success.txt"
 _UNFINISHED = ".orbax-checkpoint-tmp"
@@ -112,6 +113,31 @@ def restore_state(path: epath.PathLike, like: Any) -> tuple[Any, Meta]:
             )
             restored = reader.restore(path, args=ocp.args.Composite(**{_STATE: restore}))
             return restored[_STATE], meta
+    except UserError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def restore_params(path: epath.PathLike, like: Any) -> Any:
+    """Read the parameters of a saved state alone, as `restore_state` reads all of it.
+
+    `like` is the `params` of `step.abstract_state`.
+    """
+    path = epath.Path(path)
+    read_meta(path)
+    item = {_PARAMS: like}
+    try:
+        with ocp.Checkpointer(_handler()) as reader:
+            saved = reader.metadata(path).item_metadata[_STATE].tree
+            _compare(path, {_PARAMS: saved[_PARAMS]}, item)
+            restore = ocp.args.PyTreeRestore(
+                item=item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
+            )
+            restored = reader.restore(path, args=ocp.args.Composite(**{_STATE: restore}))
+            return restored[_STATE][_PARAMS]
     except UserError:
         raise
     except Exception as error:

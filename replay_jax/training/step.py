@@ -73,7 +73,11 @@ def init_state(model: ModelConfig, seed: jax.Array | int) -> TrainState:
 
     The result does not depend on how it is sharded (JAX's random bits are partitionable).
     """
-    params = nn.meta.unbox(_init_boxed(model, seed))
+    return begin_state(nn.meta.unbox(_init_boxed(model, seed)))
+
+
+def begin_state(params: Any) -> TrainState:
+    """The state before the first update of given parameters."""
     return TrainState(jnp.zeros((), jnp.int32), params, init_optimizer(params))
 
 
@@ -111,11 +115,7 @@ def abstract_state(model: ModelConfig, mesh: Mesh) -> TrainState:
     Raises ValueError for a logical axis without a rule (`sharding.partition_spec`).
     """
 
-    def boxed() -> TrainState:
-        params = _init_boxed(model, 0)
-        return TrainState(jnp.zeros((), jnp.int32), params, init_optimizer(params))
-
-    tree = jax.eval_shape(boxed)
+    tree = jax.eval_shape(lambda: begin_state(_init_boxed(model, 0)))
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         nn.meta.unbox(tree),
@@ -202,6 +202,13 @@ def compile_init(model: ModelConfig, mesh: Mesh) -> Callable[[int], TrainState]:
         return program(number)
 
     return init
+
+
+def compile_begin(model: ModelConfig, mesh: Mesh) -> Callable[[Any], TrainState]:
+    """Compile `begin_state`; the given parameters are consumed."""
+    state = abstract_state(model, mesh)
+    jitted = jax.jit(begin_state, donate_argnums=0, out_shardings=_shardings(state))
+    return jitted.lower(state.params).compile()
 
 
 def compile_reset(model: ModelConfig, mesh: Mesh) -> Callable[[TrainState], TrainState]:

@@ -1,0 +1,86 @@
+"""What transformers reads and writes is what we mean by it: the same logits, both ways.
+
+Needs the extra `bench` (PyTorch, transformers).
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_training import mesh_of
+
+from replay_jax.data.tokenizer_training import train_bpe
+from replay_jax.model.architecture import ModelConfig, RopeConfig
+from replay_jax.model.transformer import build_transformer, head_kernel
+from replay_jax.training.export import write_model_folder
+from replay_jax.training.pretrained import find_pretrained, pretrained_config
+from replay_jax.training.step import abstract_state, init_state
+from replay_jax.training.weights import load_params
+
+torch = pytest.importorskip("torch", reason="needs pip install 'replay-jax[bench]'")
+transformers = pytest.importorskip("transformers", reason="needs pip install 'replay-jax[bench]'")
+
+TOKENS = np.random.default_rng(0).integers(0, 96, (2, 40)).astype(np.int32)
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
+}  # fmt: skip
+
+
+def peer(*, tied, rope):
+    """A random Llama of transformers, norms included."""
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+            tie_word_embeddings=tied, rope_parameters=rope,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    return model
+
+
+def their_logits(folder):
+    model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model(torch.tensor(TOKENS.astype(np.int64))).logits.detach().numpy()
+
+
+def our_logits(params, model):
+    hidden = build_transformer(model, platform="cpu").apply({"params": params}, jnp.asarray(TOKENS))
+    return np.asarray(hidden @ head_kernel(params))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("rope", [LLAMA3, {"rope_type": "default", "rope_theta": 10_000.0}])
+@pytest.mark.parametrize("loop", ["unroll", "scan"])
+def test_a_model_of_transformers_gives_the_same_logits_here(tmp_path, tied, rope, loop):
+    peer(tied=tied, rope=rope).save_pretrained(tmp_path / "peer", max_shard_size="20KB")
+    pretrained = find_pretrained(str(tmp_path / "peer"), str(tmp_path), download=False)
+    found = pretrained_config(str(tmp_path / "peer"), download=False)
+    model = dataclasses.replace(found, layer_loop=loop)
+    like = abstract_state(model, mesh_of(1, 1, 1)).params
+    params = load_params(pretrained, like, num_layers=model.num_layers)
+    theirs = their_logits(tmp_path / "peer")
+    np.testing.assert_allclose(our_logits(params, model), theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_exported_model_gives_the_same_logits_there(tmp_path, tied):
+    tokenizer = train_bpe(["to be or not to be, that is the question"] * 9, 270)
+    model = ModelConfig(
+        vocab_size=272, embed_dim=32, mlp_dim=48, num_layers=2, num_heads=4, num_kv_heads=2,
+        max_seq_len=64, tied_embeddings=tied, init_scale=0.3,
+        rope=RopeConfig(5e5, "llama3", 8.0, 1.0, 4.0, 32),
+    )  # fmt: skip
+    params = init_state(model, 5).params
+    write_model_folder(tmp_path / "ours", params, model, tokenizer, dtype="float32", facts={})
+    theirs = their_logits(tmp_path / "ours")
+    np.testing.assert_allclose(our_logits(params, model), theirs, atol=2e-5 * np.abs(theirs).max())
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    text = "that is to be"
+    assert loaded(text)["input_ids"] == tokenizer.encode(text).tolist()
+    assert loaded.eos_token_id == tokenizer.eos_id

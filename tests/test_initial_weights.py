@@ -1,0 +1,161 @@
+"""Runs that start from a pre-trained model: what they are, what they share, where they begin."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tiny_sweep import make_study, results_of, use_one_device
+
+from replay_jax.errors import UserError
+from replay_jax.sweep.exporting import export_run
+from replay_jax.sweep.grid import chain, grid, zipped
+from replay_jax.sweep.verify import verify
+
+RHO, START = "schedule.replay_fraction", "initial_weights"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", "")
+        use_one_device(tmp_path_factory.getbasetemp().parent)
+        yield make_study(tmp_path_factory.mktemp("corpora"))
+
+
+@pytest.fixture(scope="module")
+def base(study, tmp_path_factory):
+    """A finished run, and its end state as a model folder."""
+    workdir = tmp_path_factory.mktemp("base") / "work"
+    assert study.train([{}], workdir, execution__keep_states=True).results == 1
+    (record,) = results_of(workdir).values()
+    folder = workdir.parent / "model"
+    files = export_run(workdir, record["id"][:6], folder, dtype="float32")
+    assert "model.safetensors" in files and "config.json" in files
+    return workdir, record, folder
+
+
+@pytest.fixture(scope="module")
+def tuned(study, base, tmp_path_factory):
+    """Three runs from the exported model, two of which share a beginning."""
+    folder = str(base[2])
+    sweep = chain(
+        grid({START: [folder]}, {RHO: [0.0, 0.5]}), [{START: folder, RHO: 0.5, "data_seed": 7}]
+    )
+    workdir = tmp_path_factory.mktemp("tuned")
+    outcome = study.train(sweep, workdir)
+    assert (outcome.failures, outcome.results) == ((), 3)
+    return sweep, workdir
+
+
+def test_the_first_losses_are_the_last_ones_of_the_model_started_from(base, tuned):
+    """Measured on the same rows by the same program, so they agree to the last bit."""
+    _, before, _ = base
+    for record in results_of(tuned[1]).values():
+        first = record["curve"][0]
+        assert first["step"] == 0 and first["train_target"] is None
+        losses = {role: first[role] for role in ("target", "generic")}
+        assert losses == before["losses"]
+        assert record["losses"] != before["losses"]
+        assert record["initial_weights"]["fingerprint"]
+    assert before["initial_weights"] is None
+    assert all(point["step"] for point in before["curve"])
+
+
+def test_what_was_consumed_and_started_from_is_verified(tuned, tmp_path):
+    _, workdir = tuned
+    assert verify(workdir) == ([], 3)
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    path = next((copy / "runs").glob("*.json"))
+    fact = json.loads(path.read_text())
+    fact["pretrained"]["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(fact))
+    differences, _ = verify(copy)
+    assert any("has the identity" in line for line in differences)
+    assert any("leads to the state" in line for line in differences)
+
+
+def test_shared_beginnings_are_trained_once(study, tuned, tmp_path):
+    sweep, workdir = tuned
+    plan = study.plan(sweep[:2], None)
+    assert plan.steps_planned < plan.steps_naive
+    assert study.train(sweep[1:2], tmp_path).results == 1
+    (alone,) = results_of(tmp_path).values()
+    assert alone == results_of(workdir)[alone["name"]]
+
+
+def test_the_start_is_part_of_the_identity_and_the_seed_is_not(study, base, tuned, tmp_path):
+    folder = base[2]
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    tensors = load_file(other / "model.safetensors")
+    tensors["model.norm.weight"] = np.nextafter(tensors["model.norm.weight"], np.float32(9))
+    save_file(tensors, other / "model.safetensors")
+    same = tmp_path / "same"
+    shutil.copytree(folder, same)
+
+    def planned(sweep):
+        return study.plan(sweep, None).runs
+
+    original, elsewhere = (planned([{START: str(at)}])[0] for at in (folder, same))
+    changed, fresh = planned([{START: str(other)}, {}])
+    assert original.id == elsewhere.id and (original.chain == elsewhere.chain).all()
+    assert len({original.id, changed.id, fresh.id}) == 3
+    firsts = {run.chain[0].tobytes() for run in (original, changed, fresh)}
+    assert len(firsts) == 3
+    seeds = planned(zipped({"seed": [1, 2], "data_seed": [1, 2], START: [str(folder)] * 2}))
+    assert seeds[0].id != seeds[1].id
+    assert (seeds[0].chain[0] == seeds[1].chain[0]).all()
+    with pytest.raises(UserError, match="seed does nothing from initial_weights: vary data_seed"):
+        planned(grid({START: [str(folder)]}, {"seed": [1, 2]}))
+
+
+def test_a_model_of_another_shape_is_refused_before_anything_is_trained(study, base):
+    with pytest.raises(UserError, match="model.mlp_dim is 48 and .* has 32"):
+        study.plan([{START: str(base[2])}], None, model__mlp_dim=48)
+
+
+def test_a_sweep_can_be_planned_where_the_model_is_not(study, base):
+    """As data can: everything but the identity is known."""
+    from replay_jax.sweep.plan import plan_sweep
+
+    here = study.plan([{START: str(base[2]), RHO: 0.5}], None).runs[0]
+    config = dataclasses.replace(here.config, initial_weights="org/model")
+    away = plan_sweep([(config, {})], stores=study.stores, workdir=None, weights={})
+    assert away.runs[0].steps == here.steps
+    assert away.runs[0].id != here.id
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ("nothing", ("no run 'nothing'", "status prints")),
+        ("", ("no run ''",)),
+    ],
+)
+def test_a_run_that_is_not_there_is_one_sentence(base, tmp_path, run, words):
+    workdir, record, _ = base
+    with pytest.raises(UserError) as refusal:
+        export_run(workdir, run, tmp_path / "model", dtype="float32")
+    assert all(word in str(refusal.value) for word in (*words, record["id"]))
+
+
+def test_a_state_that_was_not_kept_cannot_be_exported(tuned, tmp_path):
+    _, workdir = tuned
+    record = next(iter(results_of(workdir).values()))
+    with pytest.raises(UserError, match="was not kept: .*keep_states=True"):
+        export_run(workdir, record["name"], tmp_path / "model", dtype="float32")
+    assert not (tmp_path / "model").exists()
+
+
+def test_lanes_of_a_population_start_from_it_too(study, tuned, tmp_path):
+    sweep, workdir = tuned
+    outcome = study.train(sweep, tmp_path, execution__population=3, execution__workers=1)
+    assert (outcome.failures, outcome.results) == ((), 3)
+    alone = results_of(workdir)
+    for name, record in results_of(tmp_path).items():
+        assert record["curve"][0] == alone[name]["curve"][0]
+        assert record["losses"] == pytest.approx(alone[name]["losses"], rel=1e-5)
