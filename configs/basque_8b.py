@@ -25,6 +25,8 @@ def get_config() -> ConfigDict:
         "latxa": source("jsonl", "data/latxa-corpus-v1.1/*.jsonl.gz"),
     }
     config.data.generic, config.data.target = "slimpajama", "latxa"
+    # Llama was trained with a token that begins each document.
+    config.data.tokenizer.bos_token = "<|begin_of_text|>"
     config.training.batch_size = 128
     config.training.evaluate_every = TARGET_STEPS // 4
     config.schedule.target_sequences = TARGET_STEPS * 128

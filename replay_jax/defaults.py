@@ -56,6 +56,7 @@ def tokenizer(kind: str, **changes: Any) -> ConfigDict:
         "kind": kind,
         "path": "",
         "eos_token": "",
+        "bos_token": "",
         "vocab_size": 4096,
         "train_sources": (),
         "train_bytes": 32 * 2**20,

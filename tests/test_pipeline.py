@@ -43,7 +43,7 @@ def make_store(path: Path, base: int, *, documents: int, tokenizer: str = "count
     """Documents of consecutive values; as many held out as trained on."""
     lengths = np.ones(EOS + 1, np.uint16)
     lengths[EOS] = 0
-    writer = StoreWriter(path, Tokenizer("bytes", EOS + 1, EOS, tokenizer, lengths, None))
+    writer = StoreWriter(path, Tokenizer("bytes", EOS + 1, None, EOS, tokenizer, lengths, None))
     for held_out in (False, True):
         for i in range(documents):
             first = base + held_out * HELD_OUT + i * DOCUMENT

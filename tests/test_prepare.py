@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from replay_jax.data import prepare as prepare_module
 from replay_jax.data import store_writer
+from replay_jax.data.pieces import PIECE_CHARACTERS
 from replay_jax.data.prepare import DataConfig, PrepareProgress, find_stores, prepare
 from replay_jax.data.sources import SourceConfig
 from replay_jax.data.split import document_hash, in_validation
 from replay_jax.data.token_store import TokenStore
 from replay_jax.data.tokenizer import END_OF_TEXT, TokenizerConfig
+from replay_jax.data.tokenizer_training import train_bpe
 from replay_jax.errors import UserError
 
 BYTES = TokenizerConfig("bytes")
@@ -200,6 +204,33 @@ def test_empty_documents_are_counted_and_end_of_text_in_text_is_text(tmp_path: P
     for split in ("train", "validation"):
         ends = (store.tokens(split) == store.manifest.eos_id).nonzero()[0] + 1
         assert ends.tolist() == store.documents(split).tolist()
+
+
+def test_every_document_begins_and_ends_with_its_token(tmp_path: Path) -> None:
+    """Marks are tokens of the ledger that stand for no text; all else is as without them."""
+    texts = ["x" * 3 * PIECE_CHARACTERS, *(prose(i) for i in range(40))]
+    values = sources(tmp_path, texts, [prose(i) for i in range(500, 540)])
+    trained = train_bpe([prose(i) for i in range(40)], 300).model
+    assert trained is not None
+    trained.add_special_tokens(["<|begin|>"])
+    trained.save(str(tmp_path / "tokenizer.json"))
+    file = TokenizerConfig("file", str(tmp_path / "tokenizer.json"))
+    plain, begun = (
+        prepare(DataConfig(tokenizer=tokenizer, **values))["generic"]
+        for tokenizer in (file, replace(file, bos_token="<|begin|>"))
+    )
+    for split in ("train", "validation"):
+        counts = begun.manifest.splits[split]
+        without = plain.manifest.splits[split]
+        assert counts.tokens == without.tokens + counts.documents
+        assert (counts.text_bytes, counts.token_bytes) == (without.text_bytes, without.token_bytes)
+        tokens, ends = begun.tokens(split), begun.documents(split)
+        starts = np.array([0, *ends[:-1]])
+        assert (tokens == begun.tokenizer.bos_id).nonzero()[0].tolist() == starts.tolist()
+        assert (tokens[ends - 1] == begun.manifest.eos_id).all()
+        inside = np.delete(tokens, starts)
+        assert inside.tolist() == plain.tokens(split).tolist()
+    assert begun.fingerprint != plain.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from replay_jax.errors import UserError
 def wide_tokenizer(vocab_size: int) -> Tokenizer:
     """Ids up to any size: id i stands for i % 5 bytes, the last id ends a document."""
     lengths = (np.arange(vocab_size) % 5).astype(np.uint16)
-    return Tokenizer("bytes", vocab_size, vocab_size - 1, f"wide {vocab_size}", lengths, None)
+    return Tokenizer("bytes", vocab_size, None, vocab_size - 1, f"wide {vocab_size}", lengths, None)
 
 
 def make_store(

@@ -167,6 +167,30 @@ def test_any_tokenizer_file_is_read_and_its_end_of_text_found(
         load_tokenizer(TokenizerConfig("file", str(path)))
 
 
+def test_a_token_that_begins_documents_is_one_of_the_files(bpe: Tokenizer, tmp_path: Path) -> None:
+    assert bpe.model is not None and bpe.bos_id is None
+    path = tmp_path / "tokenizer.json"
+    path.write_text(bpe.model.to_str(), encoding="utf-8")
+    with pytest.raises(UserError, match="no token '<s>'; set tokenizer.bos_token"):
+        load_tokenizer(TokenizerConfig("file", str(path), bos_token="<s>"))
+    begun = load_tokenizer(TokenizerConfig("file", str(path), bos_token=END_OF_TEXT))
+    assert (begun.bos_id, begun.eos_id) == (bpe.eos_id, bpe.eos_id)
+    assert begun.fingerprint != bpe.fingerprint
+    assert begun.encode("to be").tolist() == bpe.encode("to be").tolist()
+    kept = tmp_path / "kept.json"
+    kept.write_text(begun.to_json(), encoding="utf-8")
+    again = open_tokenizer(kept)
+    assert (again.bos_id, again.fingerprint) == (begun.bos_id, begun.fingerprint)
+
+
+def test_a_stores_tokenizer_of_before_has_none(bpe: Tokenizer, tmp_path: Path) -> None:
+    description = json.loads(bpe.to_json())
+    del description["bos_id"]
+    (tmp_path / "old.json").write_text(json.dumps(description), encoding="utf-8")
+    old = open_tokenizer(tmp_path / "old.json")
+    assert (old.bos_id, old.fingerprint) == (None, bpe.fingerprint)
+
+
 def test_padding_truncation_and_templates_of_a_file_are_ignored(tmp_path: Path) -> None:
     model = tokenizers.Tokenizer(
         models.WordLevel({"a": 0, "</s>": 1, "[UNK]": 2}, unk_token="[UNK]")
@@ -201,6 +225,7 @@ def test_byte_lengths_of_word_marks_and_byte_tokens(tmp_path: Path) -> None:
         ({"kind": "file"}, "needs a path"),
         ({"kind": "bpe", "path": "x.json"}, "no other kind takes one"),
         ({"kind": "bytes", "eos_token": "</s>"}, "eos_token is for"),
+        ({"kind": "bpe", "bos_token": "<s>"}, "bos_token is for"),
         ({"kind": "bpe", "vocab_size": 256}, "256 is too small"),
         ({"kind": "bpe", "train_bytes": 0}, "train_bytes 0"),
     ],

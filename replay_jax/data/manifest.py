@@ -17,7 +17,7 @@ MANIFEST_NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Documents, tokens (one end-of-text per document included) and bytes of one split.
+    """Documents, tokens (those that begin and end each document included) and bytes of one split.
 
     text_bytes: UTF-8 bytes of the documents. token_bytes: bytes the tokens stand for; equal
     to text_bytes for byte-level tokenizers, else close to it.

@@ -74,6 +74,8 @@ class StoreWriter:
         self.progress = _read_progress(self._partial / _PROGRESS_NAME)
         self._files = {name: self._open(name, size) for name, size in self._sizes().items()}
         self._pieces: list[np.ndarray] = []
+        begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+        self._bos = np.array(begin, self._dtype)
         self._eos = np.array([tokenizer.eos_id], self._dtype)
 
     def append(self, pieces: Sequence[tuple[Document, bool]], ids: Sequence[np.ndarray]) -> None:
@@ -95,8 +97,9 @@ class StoreWriter:
                 counts = self.progress.splits[split]
                 counts.documents += 1
                 counts.text_bytes += document.bytes
-                counts.tokens += sum(map(len, self._pieces)) + 1
-                waiting[split] += [*self._pieces, self._eos]
+                document_pieces = [self._bos, *self._pieces, self._eos]
+                counts.tokens += sum(map(len, document_pieces))
+                waiting[split] += document_pieces
                 ends[split].append(counts.tokens)
                 hashes[split].append(document.hashed)
             else:

@@ -26,6 +26,8 @@ class TokenizerConfig:
         training split of the sources), "file" (a tokenizer.json or a Hugging Face hub id).
     path: for "file".
     eos_token: for "file", the token that ends a document; "" looks for the usual names.
+    bos_token: for "file", a token that begins every document; "" for none. A model that was
+        trained with one, as Llama was, needs it where training goes on from it.
     vocab_size: tokens in all, end-of-text included; at least 257.
     train_sources: source names to train on; () means every source.
     train_bytes: training reads at most this many bytes of each source, a fixed
@@ -35,6 +37,7 @@ class TokenizerConfig:
     kind: str = "bpe"
     path: str = ""
     eos_token: str = ""
+    bos_token: str = ""
     vocab_size: int = 4096
     train_sources: tuple[str, ...] = ()
     train_bytes: int = 32 * 2**20
@@ -47,8 +50,9 @@ class TokenizerConfig:
                 f"tokenizer kind 'file' needs a path and no other kind takes one, "
                 f"got kind {self.kind!r} and path {self.path!r}"
             )
-        if self.eos_token and self.kind != "file":
-            raise UserError(f"eos_token is for tokenizer kind 'file', not {self.kind!r}")
+        for name in ("eos_token", "bos_token"):
+            if getattr(self, name) and self.kind != "file":
+                raise UserError(f"{name} is for tokenizer kind 'file', not {self.kind!r}")
         if self.kind == "bpe" and self.vocab_size < 257:
             raise UserError(
                 f"tokenizer vocab_size {self.vocab_size} is too small: 256 bytes and "
@@ -60,8 +64,9 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """An immutable tokenizer: text to ids, no tokens added; the caller appends `eos_id`.
+    """An immutable tokenizer: text to ids, no tokens added; the caller adds the two below.
 
+    bos_id: begins every document; None for none. eos_id: ends every document.
     fingerprint: hash of everything that decides the ids.
     byte_lengths: uint16[vocab_size], UTF-8 bytes each id stands for, 0 for special tokens;
         for byte-level tokenizers they sum over a text to exactly its UTF-8 length.
@@ -69,6 +74,7 @@ class Tokenizer:
 
     kind: str
     vocab_size: int
+    bos_id: int | None
     eos_id: int
     fingerprint: str
     byte_lengths: np.ndarray
@@ -97,7 +103,12 @@ class Tokenizer:
     def to_json(self) -> str:
         """What `open_tokenizer` needs to build the same tokenizer again."""
         model = None if self.model is None else json.loads(self.model.to_str())
-        description = {"kind": self.kind, "eos_id": self.eos_id, "model": model}
+        description = {
+            "kind": self.kind,
+            "bos_id": self.bos_id,
+            "eos_id": self.eos_id,
+            "model": model,
+        }
         return json.dumps(description, ensure_ascii=False) + "\n"
 
 
@@ -118,7 +129,7 @@ def byte_tokenizer() -> Tokenizer:
     lengths = np.ones(_BYTE_EOS + 1, np.uint16)
     lengths[_BYTE_EOS] = 0
     fingerprint = hashlib.sha256(b"bytes 1").hexdigest()
-    return Tokenizer("bytes", _BYTE_EOS + 1, _BYTE_EOS, fingerprint, lengths, None)
+    return Tokenizer("bytes", _BYTE_EOS + 1, None, _BYTE_EOS, fingerprint, lengths, None)
 
 
 def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
@@ -142,7 +153,7 @@ def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
     except Exception as error:  # the library raises plain Exception
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"tokenizer {config.path!r} cannot be loaded: {reason}") from error
-    return _wrapped("file", model, _end_of_text(model, config))
+    return _wrapped("file", model, _begin_of_text(model, config), _end_of_text(model, config))
 
 
 def open_tokenizer(path: Path) -> Tokenizer:
@@ -152,7 +163,9 @@ def open_tokenizer(path: Path) -> Tokenizer:
         if description["kind"] == "bytes":
             return byte_tokenizer()
         model = tokenizers.Tokenizer.from_str(json.dumps(description["model"]))
-        return _wrapped(description["kind"], model, description["eos_id"])
+        # Stores of before 2026-11-25 do not name it, and have none.
+        bos_id = description["bos_id"] if "bos_id" in description else None
+        return _wrapped(description["kind"], model, bos_id, description["eos_id"])
     except FileNotFoundError as error:
         raise UserError(f"no tokenizer at {path}") from error
     except Exception as error:  # the library raises plain Exception
@@ -164,18 +177,31 @@ def wrap_trained(model: tokenizers.Tokenizer) -> Tokenizer:
     eos_id = model.token_to_id(END_OF_TEXT)
     if eos_id is None:
         raise ValueError(f"a trained tokenizer needs the special token {END_OF_TEXT}")
-    return _wrapped("bpe", model, eos_id)
+    return _wrapped("bpe", model, None, eos_id)
 
 
-def _wrapped(kind: str, model: tokenizers.Tokenizer, eos_id: int) -> Tokenizer:
+def _wrapped(kind: str, model: tokenizers.Tokenizer, bos_id: int | None, eos_id: int) -> Tokenizer:
     # A document that spells a special token must not be able to end itself.
     model.encode_special_tokens = True
     model.no_padding()
     model.no_truncation()
     canonical = json.dumps(json.loads(model.to_str()), sort_keys=True)
-    fingerprint = hashlib.sha256(f"{eos_id} {canonical}".encode()).hexdigest()
+    marks = f"{eos_id}" if bos_id is None else f"{bos_id} {eos_id}"
+    fingerprint = hashlib.sha256(f"{marks} {canonical}".encode()).hexdigest()
     lengths = _byte_lengths(model)
-    return Tokenizer(kind, len(lengths), eos_id, fingerprint, lengths, model)
+    return Tokenizer(kind, len(lengths), bos_id, eos_id, fingerprint, lengths, model)
+
+
+def _begin_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int | None:
+    if not config.bos_token:
+        return None
+    found = model.token_to_id(config.bos_token)
+    if found is None:
+        raise UserError(
+            f"tokenizer {config.path!r} has no token {config.bos_token!r}; set "
+            "tokenizer.bos_token to the one that begins a document, or to ''"
+        )
+    return int(found)
 
 
 def _end_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int:

@@ -73,7 +73,7 @@ def model_of_hub(config: Mapping[str, Any], *, name: str) -> ModelConfig:
     return model
 
 
-def hub_of_model(model: ModelConfig, *, eos_id: int) -> dict[str, Any]:
+def hub_of_model(model: ModelConfig, *, bos_id: int | None, eos_id: int) -> dict[str, Any]:
     """The `config.json` of a model whose parameters are exported, `torch_dtype` left to add."""
     rope = model.rope
     scaling = None
@@ -92,7 +92,7 @@ def hub_of_model(model: ModelConfig, *, eos_id: int) -> dict[str, Any]:
         "head_dim": model.head_dim,
         "rope_theta": rope.theta,
         "rope_scaling": scaling,
-        "bos_token_id": None,
+        "bos_token_id": bos_id,
         "eos_token_id": eos_id,
     }
 

@@ -53,7 +53,8 @@ def write_model_folder(
     if folder.exists():
         raise UserError(f"{folder} exists already: choose another folder, or delete it first")
     partial = folder.with_name(f".{folder.name}.partial")
-    config = {**hub_of_model(model, eos_id=tokenizer.eos_id), "torch_dtype": dtype}
+    config = hub_of_model(model, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id)
+    config["torch_dtype"] = dtype
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -125,9 +126,12 @@ def _write_tensors(
 
 def _tokenizer_config(tokenizer: Tokenizer, model: ModelConfig) -> dict[str, Any]:
     assert tokenizer.model is not None
+    marks = {"eos_token": tokenizer.model.id_to_token(tokenizer.eos_id)}
+    if tokenizer.bos_id is not None:
+        marks["bos_token"] = tokenizer.model.id_to_token(tokenizer.bos_id)
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": tokenizer.model.id_to_token(tokenizer.eos_id),
+        **marks,
         "model_max_length": model.max_seq_len,
     }
 
