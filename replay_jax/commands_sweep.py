@@ -38,6 +38,8 @@ def experiments_of(recipe: Recipe) -> Experiments:
         found.append((resolve(plain), item))
     for config, item in found:
         data, first = config.data, found[0][0].data
+        if config.tasks != found[0][0].tasks:
+            raise UserError(f"run {dict(item)} has other tasks than the first run: score all alike")
         if (data.sources, data.tokenizer, data.store_dir) != (
             first.sources,
             first.tokenizer,
@@ -95,9 +97,7 @@ def run_here(
         if hosts is not None:
             hosts.prepare(prepared.shared_facts())
     with clock.phase("plan"):
-        planned = plan_sweep(
-            experiments, stores=prepared.stores, workdir=workdir, weights=prepared.weights
-        )
+        planned = plan_sweep(experiments, found=prepared, workdir=workdir)
         print_plan(planned, console)
     remember_recipe(workdir, name=recipe.name, question=recipe.question, plan=planned.to_json())
     with clock.phase("sweep"):
@@ -128,9 +128,9 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     experiments = experiments_of(recipe)
-    stores, weights = find_all(configs_of(experiments))
+    found = find_all(configs_of(experiments))
     workdir = place(arguments.workdir) if arguments.workdir else None
-    planned = plan_sweep(experiments, stores=stores, workdir=workdir, weights=weights)
+    planned = plan_sweep(experiments, found=found, workdir=workdir)
     if arguments.json:
         print(json.dumps(planned.to_json()))
     else:
@@ -154,6 +154,8 @@ def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
     for name, model in prepared.weights.items():
         print(f"{name}: pre-trained model, in {model.folder}")
+    for name, task in prepared.tasks.items():
+        print(f"{name}: {task.items:,} items, rows of up to {task.length} tokens, in {task.path}")
     return 0
 
 

@@ -42,6 +42,8 @@ class ExperimentConfig:
         initial_weights: a folder (or Hugging Face id) with the Llama model that training starts
             from; "" for parameters drawn from the seed.
         data: sources, tokenizer, where stores are kept, which source is generic, which target.
+        tasks: (name, file) pairs of multiple-choice tasks that every run is scored on
+            (`data.tasks`).
         schedule: what is drawn when, and at which learning rate.
         model: the decoder.
         optimizer: AdamW.
@@ -59,6 +61,7 @@ class ExperimentConfig:
     data_seed: int
     initial_weights: str
     data: DataConfig
+    tasks: tuple[tuple[str, str], ...]
     schedule: ScheduleConfig
     model: ModelConfig
     optimizer: OptimizerConfig
@@ -76,6 +79,9 @@ class ExperimentConfig:
                 f"training.seq_len {self.training.seq_len} is longer than model.max_seq_len "
                 f"{self.model.max_seq_len}: shorten the one or raise the other"
             )
+        names = [name for name, _ in self.tasks]
+        if len(set(names)) != len(names):
+            raise UserError(f"tasks must have different names, not {', '.join(names)}")
 
 
 def resolve(plain: Mapping[str, Any]) -> ExperimentConfig:
@@ -88,7 +94,11 @@ def resolve(plain: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def result_identity(
-    config: ExperimentConfig, fingerprints: Mapping[str, str], *, weights: str | None
+    config: ExperimentConfig,
+    fingerprints: Mapping[str, str],
+    *,
+    weights: str | None,
+    tasks: Mapping[str, str],
 ) -> str:
     """The run's id: 16 hex digits of a hash over all that changes its result, and nothing else.
 
@@ -97,12 +107,16 @@ def result_identity(
         fingerprints: source name to the fingerprint of its store (or of its declaration, where
             the data is not prepared), for the generic and target sources and any other in use.
         weights: fingerprint of the model that training starts from, None for one of the seed.
+        tasks: digests of the files of tasks, by name.
     """
     facts = {key: value for key, value in to_plain(config).items() if key not in _NOT_IDENTITY}
     facts["training"] = {
         key: value for key, value in facts["training"].items() if key not in _NOT_IDENTITY_TRAINING
     }
-    del facts["initial_weights"]
+    # Named only where they are used, so that runs of before they existed keep their ids.
+    del facts["initial_weights"], facts["tasks"]
+    if tasks:
+        facts["tasks"] = dict(tasks)
     if weights is not None:
         del facts["seed"]
         facts["weights"] = weights

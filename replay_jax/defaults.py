@@ -122,6 +122,7 @@ def paper_config() -> ConfigDict:
                 "target": "finemath",
                 "repeat_generic": False,
             },
+            "tasks": {},
             "schedule": two_stage_schedule(1024, warmup_stable_decay(3e-3)),
             "model": model_sizes("150m"),
             "optimizer": adamw(),

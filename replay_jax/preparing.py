@@ -1,7 +1,7 @@
-"""All that a sweep reads from elsewhere, made or found before it is planned: data and models."""
+"""All that a sweep reads from elsewhere, made or found before it is planned."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -9,49 +9,53 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from replay_jax.config import ExperimentConfig
 from replay_jax.data.prepare import PrepareProgress, ProgressCallback, find_stores, prepare
+from replay_jax.data.tasks import Task, find_task
 from replay_jax.data.token_store import TokenStore
+from replay_jax.data.tokenizer import Tokenizer
 from replay_jax.errors import UserError
+from replay_jax.sweep.found import Found, Stores
 from replay_jax.sweep.results import versions
-from replay_jax.sweep.run import Stores, Weights
 from replay_jax.training.pretrained import Pretrained, find_pretrained
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Token stores by source name, and the pre-trained models that runs start from by theirs."""
+class Prepared(Found):
+    """All of it, made or found: nothing is missing."""
 
     stores: Mapping[str, TokenStore]
-    weights: Mapping[str, Pretrained]
 
     def shared_facts(self) -> dict[str, str]:
-        """What hosts that train together must have in common: data, models, versions."""
+        """What hosts that train together must have in common: data, models, tasks, versions."""
         data = {f"data of '{name}'": store.fingerprint for name, store in self.stores.items()}
         start = {f"initial weights {name}": it.fingerprint for name, it in self.weights.items()}
-        return {**data, **start, **versions()}
+        tasks = {f"task '{name}'": task.digest for name, task in self.tasks.items()}
+        return {**data, **start, **tasks, **versions()}
 
 
 def prepare_all(configs: Sequence[ExperimentConfig], progress: ProgressCallback | None) -> Prepared:
-    """Tokenize what is not tokenized yet, and fetch what models the hub's cache lacks.
+    """Tokenize what is not tokenized yet, fetch what models the hub's cache lacks, read tasks.
 
     Raises:
         UserError: bad input, a full disk, or a model that cannot be had.
     """
-    return Prepared(prepare(configs[0].data, progress), _weights(configs, download=True))
+    stores = prepare(configs[0].data, progress)
+    tokenizer = next(iter(stores.values())).tokenizer
+    return Prepared(stores, _weights(configs, download=True), _tasks(configs[0], tokenizer))
 
 
-def find_all(configs: Sequence[ExperimentConfig]) -> tuple[Stores | None, Weights]:
-    """What is on this machine already; None in place of stores where the text is not.
-
-    Everything but the row numbers can still be planned then.
-    """
-    try:
+def find_all(configs: Sequence[ExperimentConfig]) -> Found:
+    """What is on this machine already; everything but the row numbers can be planned without."""
+    stores: Stores | None = None
+    weights: dict[str, Pretrained] = {}
+    tasks: dict[str, Task] = {}
+    with contextlib.suppress(UserError):
         stores = find_stores(configs[0].data)
-    except UserError:
-        stores = None
-    try:
-        return stores, _weights(configs, download=False)
-    except UserError:
-        return stores, {}
+    with contextlib.suppress(UserError):
+        weights = _weights(configs, download=False)
+    known = [store for store in (stores or {}).values() if store is not None]
+    with contextlib.suppress(UserError):
+        tasks = _tasks(configs[0], known[0].tokenizer if known else None)
+    return Found(stores, weights, tasks)
 
 
 def _weights(configs: Sequence[ExperimentConfig], *, download: bool) -> dict[str, Pretrained]:
@@ -60,7 +64,14 @@ def _weights(configs: Sequence[ExperimentConfig], *, download: bool) -> dict[str
     return {name: find_pretrained(name, folder, download=download) for name in sorted(names)}
 
 
-@contextmanager
+def _tasks(config: ExperimentConfig, tokenizer: Tokenizer | None) -> dict[str, Task]:
+    mask = config.training.document_mask
+    return {
+        name: find_task(name, path, tokenizer, document_mask=mask) for name, path in config.tasks
+    }
+
+
+@contextlib.contextmanager
 def preparation_shown(console: Console) -> Iterator[ProgressCallback]:
     """A bar per source while `data.prepare.prepare` works; plain lines when not a terminal."""
     bars = Progress(

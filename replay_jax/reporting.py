@@ -102,7 +102,7 @@ def report_on(workdir: epath.Path, console: Console) -> None:
             time_table=_time_table(records, _sessions(workdir)),
             rerun_command=recipe["command"],
         )
-    console.print(terminal_table(study, advice))
+    console.print(terminal_table(study, advice, records))
     console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)
     console.print(f"report:  {workdir / 'report.html'}", highlight=False)
 

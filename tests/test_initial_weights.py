@@ -11,7 +11,9 @@ from tiny_sweep import make_study, results_of, use_one_device
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.exporting import export_run
+from replay_jax.sweep.found import Found
 from replay_jax.sweep.grid import chain, grid, zipped
+from replay_jax.sweep.plan import plan_sweep
 from replay_jax.sweep.verify import verify
 
 RHO, START = "schedule.replay_fraction", "initial_weights"
@@ -120,11 +122,9 @@ def test_a_model_of_another_shape_is_refused_before_anything_is_trained(study, b
 
 def test_a_sweep_can_be_planned_where_the_model_is_not(study, base):
     """As data can: everything but the identity is known."""
-    from replay_jax.sweep.plan import plan_sweep
-
     here = study.plan([{START: str(base[2]), RHO: 0.5}], None).runs[0]
     config = dataclasses.replace(here.config, initial_weights="org/model")
-    away = plan_sweep([(config, {})], stores=study.stores, workdir=None, weights={})
+    away = plan_sweep([(config, {})], found=Found(study.stores), workdir=None)
     assert away.runs[0].steps == here.steps
     assert away.runs[0].id != here.id
 

@@ -184,9 +184,10 @@ def test_too_few_budgets_are_named():
 
 def test_terminal_shows_every_budget_and_fraction():
     both = FakeStudy((GSM8K, BASQUE), seeds=(0, 1), allocations=(1.0,))
-    study = analyse(fake_records(both), CONFIG, resamples=200)
+    records = fake_records(both)
+    study = analyse(records, CONFIG, resamples=200)
     console = Console(width=110, record=True, file=open(os.devnull, "w"), color_system=None)
-    console.print(terminal_table(study, advise(study)))
+    console.print(terminal_table(study, advise(study), records))
     text = console.export_text()
     for target in study.targets:
         assert f"target: {target.target}" in text

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from replay_jax.config import resolve
 from replay_jax.data.prepare import prepare
+from replay_jax.data.tasks import find_task
 from replay_jax.data.token_store import TokenStore
 from replay_jax.defaults import (
     model_sizes,
@@ -23,6 +24,7 @@ from replay_jax.defaults import (
 )
 from replay_jax.recipe import override
 from replay_jax.sweep.engine import run_sweep
+from replay_jax.sweep.found import Found
 from replay_jax.sweep.plan import plan_sweep
 from replay_jax.training.pretrained import find_pretrained
 
@@ -52,7 +54,13 @@ class TinyStudy:
             name: find_pretrained(name, self.config.data.store_dir, download=False)
             for name in names
         }
-        return plan_sweep(experiments, stores=self.stores, workdir=workdir, weights=weights)
+        first = experiments[0][0]
+        tokenizer = next(iter(self.stores.values())).tokenizer
+        tasks = {
+            name: find_task(name, path, tokenizer, document_mask=first.training.document_mask)
+            for name, path in first.tasks
+        }
+        return plan_sweep(experiments, found=Found(self.stores, weights, tasks), workdir=workdir)
 
     def train(self, sweep, workdir, **changes):
         """Plan and carry out a sweep in worker processes; returns its outcome."""

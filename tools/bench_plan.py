@@ -12,6 +12,7 @@ import time
 from replay_jax.config import resolve
 from replay_jax.defaults import paper_config
 from replay_jax.recipe import override
+from replay_jax.sweep.found import Found
 from replay_jax.sweep.grid import grid
 from replay_jax.sweep.plan import plan_sweep
 
@@ -35,7 +36,7 @@ def main() -> None:
         for key, value in item.items():
             plain = override(plain, key, value)
         experiments.append((resolve(plain), item))
-    plan = plan_sweep(experiments, stores=None, workdir=None, weights={})
+    plan = plan_sweep(experiments, found=Found(None), workdir=None)
     size = len(json.dumps(plan.to_json()))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -32,6 +32,7 @@ from replay_jax.analysis.study_tables import (
     minima_table,
     reference_table,
 )
+from replay_jax.analysis.task_tables import task_tables
 from replay_jax.analysis.words import count
 
 Blocks = Iterable[Block | None]
@@ -54,6 +55,7 @@ def build_page(
         _section("doubts", "What to doubt", _doubts(study, plan_summary)),
         _each(study, "efficiency", "What replay is worth", _efficiency),
         _each(study, "replay", "How much replay", _replay),
+        _each(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
         _each(study, "cost", "What it costs elsewhere", _cost),
         _each(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),
         _each(study, "training", "Along the runs", lambda s: training_figures(s, by_id)),

@@ -39,6 +39,19 @@ def rows_of_replay(study: TargetStudy) -> dict[str, tuple[CellResult, ...]]:
     return {labels[row]: tuple(cells[rho] for rho in sorted(cells)) for row, cells in rows.items()}
 
 
+def shown_rows(study: TargetStudy) -> list[tuple[CellResult, tuple[CellResult, ...]]]:
+    """For every row its best cell, and all its cells with the baseline of the best one first."""
+    rows = []
+    for cells in rows_of_replay(study).values():
+        best = min(cells, key=loss_of)
+        if best.baseline is not None:
+            baseline = study.cells[best.baseline]
+            if all(cell is not baseline for cell in cells):
+                cells = (baseline, *cells)
+        rows.append((best, cells))
+    return rows
+
+
 def best_replay(study: TargetStudy, tokens: int) -> CellResult | None:
     """The cell that replays with the lowest target loss at a budget; None if none replays."""
     found = [c for c in study.cells if c.key.target_tokens == tokens and replays(c)]

@@ -4,11 +4,11 @@ from replay_jax.analysis.blocks import Column, Line, Table
 from replay_jax.analysis.efficiency import LAW_TITLES
 from replay_jax.analysis.selection import (
     best_replay,
-    loss_of,
     other_settings,
     recipe_words,
     rows_of_replay,
     shown_fits,
+    shown_rows,
 )
 from replay_jax.analysis.study import CellResult, TargetStudy
 from replay_jax.analysis.words import NONE, between, number, share, signed, times
@@ -19,14 +19,8 @@ RIGHT = "right"
 def losses_table(study: TargetStudy) -> Table:
     """Target and generic loss, and the multiplier, for every budget and replay fraction."""
     rows = []
-    for cells in rows_of_replay(study).values():
-        best = min(cells, key=loss_of)
-        shown = list(cells)
-        if best.baseline is not None:
-            baseline = study.cells[best.baseline]
-            if all(cell is not baseline for cell in cells):
-                shown.insert(0, baseline)
-        rows += [_losses_row(cell, strong=cell is best) for cell in shown]
+    for best, cells in shown_rows(study):
+        rows += [_losses_row(cell, strong=cell is best) for cell in cells]
     more = any(line.cells[-1] for line in rows)
     return Table(
         title="Held-out losses at every budget and replay fraction",

@@ -1,5 +1,8 @@
 """The report's answer and main tables for a terminal."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -10,10 +13,13 @@ from replay_jax.analysis.answer import Advice, answers
 from replay_jax.analysis.blocks import Table
 from replay_jax.analysis.study import Study
 from replay_jax.analysis.study_tables import losses_table, reference_table
+from replay_jax.analysis.task_tables import task_tables
 
 
-def terminal_table(study: Study, advice: Advice) -> RenderableType:
-    """Return the answer, every budget's losses and multipliers, and the reference curve.
+def terminal_table(
+    study: Study, advice: Advice, records: Sequence[Mapping[str, Any]]
+) -> RenderableType:
+    """Return the answer, every budget's losses and multipliers, the reference curve, and tasks.
 
     Losses are nats per token with the study's intervals; print it with `rich`.
     """
@@ -25,6 +31,7 @@ def terminal_table(study: Study, advice: Advice) -> RenderableType:
         reference = reference_table(target)
         if reference is not None:
             parts.append(rich_table(reference))
+        parts += [rich_table(table) for table in task_tables(target, records)]
         if target.curve is None:
             parts.append(Text(f"no reference law: {target.curve_problem}", style="yellow"))
         parts += [Text(f"note: {note}", style="yellow") for note in target.notes]

@@ -114,6 +114,8 @@ class Course:
         place = Place(self._job.stores, step_shape(self._job), self._mesh, self._clock)
         for held_out in due.sets:
             self._measuring.losses(due.node, state.params, held_out, place=place)
+        for wanted in due.tasks:
+            self._measuring.scores(due.node, state.params, wanted, place=place)
         for pair in due.cosines:
             self._measuring.cosine(due.node, state.params, pair, place=place)
 

@@ -47,7 +47,7 @@ def export_run(workdir: epath.PathLike, run: str, folder: Path, *, dtype: str) -
             f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "
             "another --workdir with --config.execution.keep_states=True"
         )
-    config = restore_run(fact)[0]
+    config = restore_run(fact).config
     tokenizer = find_tokenizer(config.data)
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     like = abstract_state(config.model, mesh).params

@@ -1,23 +1,26 @@
-"""Held-out losses as facts: what is measured at a state is measured once, for all runs."""
+"""Held-out losses and task scores as facts: measured once at a state, for all runs."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from replay_jax.config import ExperimentConfig
 from replay_jax.data.pipeline import evaluation_batches
+from replay_jax.data.tasks import Task, TaskRows, load_task, score_rows, task_batches, task_rows
 from replay_jax.data.token_store import TokenStore
 from replay_jax.sweep.digest import canonical_digest
 from replay_jax.sweep.programs import ProgramCache
 from replay_jax.sweep.store import WorkStore
 from replay_jax.sweep.trie import Node
-from replay_jax.training.evaluate import HeldOut, evaluate, place_held_out
-from replay_jax.training.gradient import StepShape
+from replay_jax.training.evaluate import HeldOut, evaluate, place_held_out, row_losses
+from replay_jax.training.gradient import DeviceBatch, StepShape
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.sharding import mesh_host_part
+from replay_jax.training.step import place_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,20 @@ class HeldOutSet:
     def key(self, state: str) -> str:
         """Name of the fact that says what this set gave at a state."""
         return canonical_digest({"state": state, **dataclasses.asdict(self)}).hex()
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSet:
+    """A task as a run measures it; known by the content of its file."""
+
+    task: Task
+    document_mask: bool
+    batch_size: int
+
+    def key(self, state: str) -> str:
+        """Name of the fact that holds the scores at a state."""
+        facts = {"task": self.task.digest, "name": self.task.name, "batch_size": self.batch_size}
+        return canonical_digest({"state": state, **facts, "mask": self.document_mask}).hex()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +121,7 @@ class Measuring:
         self._store = store
         self._programs = programs
         self._placed: dict[tuple[HeldOutSet, Mesh], HeldOut] = {}
+        self._tasks: dict[tuple[TaskSet, Mesh], tuple[TaskRows, list[DeviceBatch]]] = {}
 
     def losses(
         self,
@@ -132,6 +150,37 @@ class Measuring:
             }
             self._record(held_out.key(node.digest), fact)
 
+    def scores(self, node: Node, params: Any, wanted: TaskSet, *, place: Place) -> None:
+        """Measure one task at a state.
+
+        Raises:
+            FloatingPointError: a loss is not finite.
+            UserError: the task's file has changed.
+        """
+        with place.clock.measure("evaluate"):
+            rows, batches = self._task_on_devices(wanted, place)
+        shape = dataclasses.replace(
+            place.shape,
+            batch_size=wanted.batch_size,
+            seq_len=rows.counted.shape[1],
+            sources=1,
+            accumulation=1,
+            document_mask=False,
+        )
+        program = self._programs.evaluation(shape, place.mesh, clock=place.clock)
+        with place.clock.measure("evaluate"):
+            nats = row_losses(program, params, batches, rows=len(rows.tokens))
+            score = score_rows(rows, nats)
+            fact = {
+                "state": node.digest,
+                "step": node.step,
+                "task": wanted.task.name,
+                "correct": _bits(score.correct),
+                "correct_by_length": _bits(score.correct_by_length),
+                "choice_nats": float(score.choice_nats.sum()),
+            }
+            self._record(wanted.key(node.digest), fact)
+
     def cosine(
         self,
         node: Node,
@@ -156,6 +205,20 @@ class Measuring:
         if jax.process_index() == 0:
             self._store.write_evaluation(key, fact)
 
+    def _task_on_devices(self, wanted: TaskSet, place: Place) -> tuple[TaskRows, list[DeviceBatch]]:
+        key = (wanted, place.mesh)
+        if key not in self._tasks:
+            part, parts = mesh_host_part(place.mesh)
+            # All sources share one tokenizer.
+            tokenizer = next(iter(place.stores.values())).tokenizer
+            items = load_task(wanted.task)
+            rows = task_rows(items, tokenizer, document_mask=wanted.document_mask)
+            batches = task_batches(
+                rows, batch_size=wanted.batch_size, host_index=part, host_count=parts
+            )
+            self._tasks[key] = rows, [place_batch(batch, place.mesh) for batch in batches]
+        return self._tasks[key]
+
     def _on_devices(self, held_out: HeldOutSet, place: Place) -> HeldOut:
         key = (held_out, place.mesh)
         if key not in self._placed:
@@ -176,3 +239,8 @@ class Measuring:
 def _shape(shape: StepShape, held_out: HeldOutSet) -> StepShape:
     """The shape of an evaluation: its own batch, and nothing that only training has."""
     return dataclasses.replace(shape, batch_size=held_out.batch_size, sources=1, accumulation=1)
+
+
+def _bits(flags: np.ndarray) -> str:
+    """One character per item, "1" for right."""
+    return "".join("1" if flag else "0" for flag in flags)

@@ -9,7 +9,7 @@ from replay_jax.data.token_store import TokenStore
 from replay_jax.data.views import SourceView
 from replay_jax.errors import UserError
 from replay_jax.sweep.digest import DIGEST_BYTES
-from replay_jax.sweep.heldout import CosinePair, HeldOutSet, cosine_pair, held_out_set
+from replay_jax.sweep.heldout import CosinePair, HeldOutSet, TaskSet, cosine_pair, held_out_set
 from replay_jax.sweep.plan import Plan
 from replay_jax.sweep.run import Run
 from replay_jax.sweep.store import WorkStore
@@ -24,10 +24,11 @@ BOUNDARY_STEPS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What to measure at one state: held-out sets and gradient cosines."""
+    """What to measure at one state: held-out sets, tasks and gradient cosines."""
 
     node: Node
     sets: tuple[HeldOutSet, ...]
+    tasks: tuple[TaskSet, ...]
     cosines: tuple[CosinePair, ...]
 
 
@@ -168,26 +169,48 @@ def run_sets(run: Run) -> tuple[HeldOutSet, HeldOutSet]:
     return target, generic
 
 
+def run_tasks(run: Run) -> tuple[TaskSet, ...]:
+    """The tasks of a run as it measures them."""
+    config = run.config
+    mask, rows = config.training.document_mask, config.evaluation.batch_size
+    return tuple(TaskSet(task, mask, rows) for task in run.tasks)
+
+
 def run_cosine(run: Run) -> CosinePair:
     """The gradients that a run compares at its boundary."""
     return cosine_pair(run.config, {name: view.fingerprint for name, view in run.views.items()})
 
 
 def _measurements(runs: list[Run], task: Task, store: WorkStore) -> Iterator[Measurement]:
-    wanted: dict[int, tuple[dict[HeldOutSet, None], dict[CosinePair, None]]] = {}
+    wanted: dict[int, _Wanted] = {}
     for run in runs:
         for step in evaluation_steps(run):
             if task.start.step <= step <= task.stop.step:
-                sets, cosines = wanted.setdefault(step, ({}, {}))
-                sets.update(dict.fromkeys(run_sets(run)))
+                here = wanted.setdefault(step, _Wanted())
+                here.sets.update(dict.fromkeys(run_sets(run)))
+                here.tasks.update(dict.fromkeys(run_tasks(run)))
                 if step == boundary_step(run):
-                    cosines[run_cosine(run)] = None
-    for step, (sets, cosines) in sorted(wanted.items()):
+                    here.cosines[run_cosine(run)] = None
+    for step, here in sorted(wanted.items()):
         node = Node(runs[0].chain[step].tobytes().hex(), step)
         missing = Measurement(
             node=node,
-            sets=tuple(s for s in sets if store.evaluation(s.key(node.digest)) is None),
-            cosines=tuple(c for c in cosines if store.evaluation(c.key(node.digest)) is None),
+            sets=tuple(s for s in here.sets if _is_missing(s, node, store)),
+            tasks=tuple(t for t in here.tasks if _is_missing(t, node, store)),
+            cosines=tuple(c for c in here.cosines if _is_missing(c, node, store)),
         )
-        if missing.sets or missing.cosines:
+        if missing.sets or missing.tasks or missing.cosines:
             yield missing
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What any of the runs measures at a step, in order and once each."""
+
+    sets: dict[HeldOutSet, None] = dataclasses.field(default_factory=dict)
+    tasks: dict[TaskSet, None] = dataclasses.field(default_factory=dict)
+    cosines: dict[CosinePair, None] = dataclasses.field(default_factory=dict)
+
+
+def _is_missing(what: HeldOutSet | TaskSet | CosinePair, node: Node, store: WorkStore) -> bool:
+    return store.evaluation(what.key(node.digest)) is None

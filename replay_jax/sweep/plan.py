@@ -2,7 +2,7 @@
 
 The public way in (with `sweep.engine`, which carries a plan out):
 
-    plan = plan_sweep([(config, overrides), …], stores=…, workdir=…, weights=…)
+    plan = plan_sweep([(config, overrides), …], found=…, workdir=…)
     plan.to_json(); plan.steps_planned; drawing.plan_tree(plan)
 """
 
@@ -15,7 +15,8 @@ from etils import epath
 from replay_jax.config import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
-from replay_jax.sweep.run import Run, Stores, Weights, describe_run
+from replay_jax.sweep.found import Found
+from replay_jax.sweep.run import Run, describe_run
 from replay_jax.sweep.store import WorkStore
 from replay_jax.sweep.trie import Edge, build_edges
 from replay_jax.sweep.work import Task, peak_saved_states, remaining_tasks
@@ -119,29 +120,23 @@ class Plan:
 def plan_sweep(
     experiments: Sequence[tuple[ExperimentConfig, Mapping[str, Any]]],
     *,
-    stores: Stores | None,
+    found: Found,
     workdir: epath.PathLike | None,
-    weights: Weights,
 ) -> Plan:
     """Plan a sweep; nothing is trained and nothing is written.
 
     Args:
         experiments: configuration and overrides of every run.
-        stores: prepared stores by source name (None for one that is not prepared), or None to plan
-            without touching any data.
+        found: what there is on this machine of all that the runs read; what is not there can be
+            planned with, but not trained.
         workdir: what is done there is not planned again; None to plan from nothing.
-        weights: the pre-trained models that are on this machine, by name; one that is not here
-            can be planned with, but not trained.
 
     Raises:
         UserError: no run, a duplicate run, or a run that cannot be; names it and its values.
     """
     if not experiments:
         raise UserError("the sweep has no runs")
-    runs = tuple(
-        describe_run(config, overrides, stores=stores, weights=weights)
-        for config, overrides in experiments
-    )
+    runs = tuple(describe_run(config, overrides, found=found) for config, overrides in experiments)
     _refuse_mixed_execution(runs)
     _refuse_duplicates(runs)
     plan = Plan(runs, build_edges([run.chain for run in runs]), (), frozenset())

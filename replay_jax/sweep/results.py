@@ -14,13 +14,14 @@ from replay_jax.model.architecture import parameter_counts
 from replay_jax.strict import to_plain
 from replay_jax.sweep.digest import canonical_digest
 from replay_jax.sweep.facts import write_text
-from replay_jax.sweep.heldout import HeldOutSet
+from replay_jax.sweep.heldout import HeldOutSet, TaskSet
 from replay_jax.sweep.jobs import (
     BOUNDARY_STEPS,
     boundary_step,
     evaluation_steps,
     run_cosine,
     run_sets,
+    run_tasks,
 )
 from replay_jax.sweep.plan import Plan
 from replay_jax.sweep.run import Run
@@ -42,7 +43,9 @@ def is_ready(store: WorkStore, run: Run) -> bool:
     A run whose training has ended without an evaluation at its last step is not ready.
     """
     final = _node(run, run.steps)
-    measured = all(store.evaluation(held.key(final.digest)) is not None for held in run_sets(run))
+    keys = [held_out.key(final.digest) for held_out in run_sets(run)]
+    keys += [task.key(final.digest) for task in run_tasks(run)]
+    measured = all(store.evaluation(key) is not None for key in keys)
     return measured and store.history(final) is not None
 
 
@@ -71,6 +74,7 @@ def build_result(plan: Plan, number: int, *, store: WorkStore) -> Record:
         "bits_per_byte": {role: _bits_per_byte(fact) for role, fact in facts.items()},
         "loss_tokens": {role: fact["tokens"] for role, fact in facts.items()},
         "evaluation": evaluation_identity(target_set, generic_set),
+        "tasks": {wanted.task.name: _task_scores(run, wanted, store) for wanted in run_tasks(run)},
         "curve": _curve(run, history, store),
         "boundary": _boundary(run, store),
         "ledger": ledger.to_json(),
@@ -150,6 +154,34 @@ def _description(run: Run, ledger: Ledger) -> Record:
             "head": counts.head,
             "total": counts.total,
         },
+    }
+
+
+def _task_scores(run: Run, wanted: TaskSet, store: WorkStore) -> Record:
+    """What a run makes of a task at its end, and on the way where that was measured."""
+    curve = []
+    for step in evaluation_steps(run):
+        fact = store.evaluation(wanted.key(_node(run, step).digest))
+        if fact is not None:
+            curve.append({"step": step, **_task_summary(fact)})
+    final = store.evaluation(wanted.key(_node(run, run.steps).digest))
+    assert final is not None
+    return {
+        "items": len(final["correct"]),
+        **_task_summary(final),
+        "correct": final["correct"],
+        "correct_by_length": final["correct_by_length"],
+        "curve": curve,
+    }
+
+
+def _task_summary(fact: Mapping[str, Any]) -> dict[str, float]:
+    """Accuracies, and the mean loss among an item's choices in nats."""
+    items = len(fact["correct"])
+    return {
+        "accuracy": fact["correct"].count("1") / items,
+        "accuracy_by_length": fact["correct_by_length"].count("1") / items,
+        "choice_loss": fact["choice_nats"] / items,
     }
 
 

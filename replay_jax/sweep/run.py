@@ -10,16 +10,14 @@ from replay_jax.config import ExperimentConfig, result_identity
 from replay_jax.data.ledger import Ledger, plan_ledger
 from replay_jax.data.mixture import step_draws
 from replay_jax.data.schedule import Schedule, build_schedule
-from replay_jax.data.token_store import TokenStore
+from replay_jax.data.tasks import Task
 from replay_jax.data.views import SourceView
 from replay_jax.errors import UserError
 from replay_jax.model.flops import flops_per_token
 from replay_jax.strict import to_plain
 from replay_jax.sweep.digest import canonical_digest, describe_start, source_key, state_chain
+from replay_jax.sweep.found import Found, Stores
 from replay_jax.training.pretrained import Pretrained, check_pretrained
-
-Stores = Mapping[str, TokenStore | None]
-Weights = Mapping[str, Pretrained]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +32,7 @@ class Run:
         schedule: what is drawn when.
         views: which rows each source gives.
         pretrained: the model that training starts from, None for parameters of the seed.
+        tasks: what it is scored on besides its held-out losses.
         ledger: planned sequences and tokens.
         chain: `digest.state_chain`.
     """
@@ -45,6 +44,7 @@ class Run:
     schedule: Schedule
     views: Mapping[str, SourceView]
     pretrained: Pretrained | None
+    tasks: tuple[Task, ...]
     ledger: Ledger
     chain: np.ndarray
 
@@ -66,21 +66,13 @@ class Run:
         return each.total * self.tokens
 
 
-def describe_run(
-    config: ExperimentConfig,
-    overrides: Mapping[str, Any],
-    *,
-    stores: Stores | None,
-    weights: Weights,
-) -> Run:
+def describe_run(config: ExperimentConfig, overrides: Mapping[str, Any], *, found: Found) -> Run:
     """Build everything that is known about a run before any of it is trained.
 
     Args:
         config: the complete configuration.
         overrides: what the sweep set for this run.
-        stores: prepared stores by source name, None for those not prepared; None to plan without
-            touching any data.
-        weights: the pre-trained models that are on this machine, by name.
+        found: what there is on this machine of all that the run reads.
 
     Raises:
         UserError: the run cannot fit its steps, its data or its evaluation set; names the run.
@@ -93,23 +85,27 @@ def describe_run(
             generic=config.data.generic,
             target=config.data.target,
         )
-        views = source_views(config, schedule, stores=stores)
+        views = source_views(config, schedule, stores=found.stores)
         ledger = plan_ledger(schedule, views)
-        if stores is not None:
-            _check_stores(config, schedule, stores)
-        pretrained = _initial_weights(config, weights)
+        if found.stores is not None:
+            _check_stores(config, schedule, found.stores)
+        pretrained = _initial_weights(config, found.weights)
+        tasks = tuple(_task(config, name, path, found.tasks) for name, path in config.tasks)
     except UserError as error:
         raise UserError(f"run '{name}': {error}") from error
     start = None if pretrained is None else pretrained.fingerprint
     fingerprints = {source: view.fingerprint for source, view in views.items()}
     return Run(
-        id=result_identity(config, fingerprints, weights=start),
+        id=result_identity(
+            config, fingerprints, weights=start, tasks={task.name: task.digest for task in tasks}
+        ),
         name=name,
         overrides=dict(overrides),
         config=config,
         schedule=schedule,
         views=views,
         pretrained=pretrained,
+        tasks=tasks,
         ledger=ledger,
         chain=run_chain(config, schedule, views, weights=start),
     )
@@ -203,7 +199,9 @@ def _check_stores(config: ExperimentConfig, schedule: Schedule, stores: Stores) 
             )
 
 
-def _initial_weights(config: ExperimentConfig, weights: Weights) -> Pretrained | None:
+def _initial_weights(
+    config: ExperimentConfig, weights: Mapping[str, Pretrained]
+) -> Pretrained | None:
     """The model that a run starts from; one that is not on this machine is known by its name."""
     name = config.initial_weights
     if not name:
@@ -212,6 +210,19 @@ def _initial_weights(config: ExperimentConfig, weights: Weights) -> Pretrained |
         return Pretrained(name, "", f"declared-{canonical_digest(name).hex()}")
     check_pretrained(config.model, weights[name])
     return weights[name]
+
+
+def _task(config: ExperimentConfig, name: str, path: str, tasks: Mapping[str, Task]) -> Task:
+    """A task that a run is scored on; one that is not on this machine is known by its path."""
+    if name not in tasks:
+        return Task(name, path, f"declared-{canonical_digest(path).hex()}", 0, None)
+    task = tasks[name]
+    if task.length is not None and task.length > config.model.max_seq_len:
+        raise UserError(
+            f"task '{name}' has rows of {task.length} tokens and model.max_seq_len is "
+            f"{config.model.max_seq_len}: raise it, or shorten the task's contexts"
+        )
+    return task
 
 
 def _declared_fingerprint(config: ExperimentConfig, name: str) -> str:

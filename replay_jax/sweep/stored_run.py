@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from replay_jax.config import ExperimentConfig, resolve
+from replay_jax.config import ExperimentConfig, resolve, result_identity
 from replay_jax.data.schedule import Schedule, build_schedule
 from replay_jax.data.views import SourceView
 from replay_jax.errors import UserError
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan import Plan
-from replay_jax.training.pretrained import Pretrained
 
 
 def run_fact(plan: Plan, number: int) -> dict[str, Any]:
@@ -26,15 +25,31 @@ def run_fact(plan: Plan, number: int) -> dict[str, Any]:
         "path": [dataclasses.asdict(edge.stop) for edge in plan.edges if number in edge.runs],
         "config": to_plain(run.config),
         "pretrained": run.pretrained and dataclasses.asdict(run.pretrained),
+        "tasks": [dataclasses.asdict(task) for task in run.tasks],
         "views": {name: dataclasses.asdict(view) for name, view in run.views.items()},
         "ledger": run.ledger.to_json(),
     }
 
 
-def restore_run(
-    fact: Mapping[str, Any],
-) -> tuple[ExperimentConfig, Schedule, dict[str, SourceView], Pretrained | None]:
-    """The configuration, schedule, views and start of a stored run.
+@dataclasses.dataclass(frozen=True)
+class StoredRun:
+    """What a run was planned from, and the digest of all that its result depends on."""
+
+    config: ExperimentConfig
+    schedule: Schedule
+    views: Mapping[str, SourceView]
+    weights: str | None
+    tasks: Mapping[str, str]
+
+    @property
+    def identity(self) -> str:
+        """The run's id, computed again."""
+        fingerprints = {name: view.fingerprint for name, view in self.views.items()}
+        return result_identity(self.config, fingerprints, weights=self.weights, tasks=self.tasks)
+
+
+def restore_run(fact: Mapping[str, Any]) -> StoredRun:
+    """A run from its stored fact.
 
     Raises:
         UserError: another version stored it.
@@ -53,5 +68,11 @@ def restore_run(
         target=config.data.target,
     )
     views = {name: SourceView(**values) for name, values in fact["views"].items()}
-    start = fact["pretrained"] and Pretrained(**fact["pretrained"])
-    return config, schedule, views, start
+    start = fact["pretrained"]
+    return StoredRun(
+        config=config,
+        schedule=schedule,
+        views=views,
+        weights=None if start is None else start["fingerprint"],
+        tasks={task["name"]: task["digest"] for task in fact["tasks"]},
+    )

@@ -5,7 +5,6 @@ from typing import Any
 
 from etils import epath
 
-from replay_jax.config import result_identity
 from replay_jax.data.ledger import Ledger, compare, plan_ledger
 from replay_jax.data.realised import check_spans, realised_ledger
 from replay_jax.sweep.results import counted_spans
@@ -41,15 +40,13 @@ def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
 
 
 def _verify_run(fact: Mapping[str, Any], store: WorkStore) -> list[str]:
-    config, schedule, views, pretrained = restore_run(fact)
-    weights = None if pretrained is None else pretrained.fingerprint
+    run = restore_run(fact)
+    schedule, views = run.schedule, run.views
     planned = plan_ledger(schedule, views)
-    fingerprints = {name: view.fingerprint for name, view in views.items()}
-    identity = result_identity(config, fingerprints, weights=weights)
-    final = run_chain(config, schedule, views, weights=weights)[-1].tobytes().hex()
+    final = run_chain(run.config, schedule, views, weights=run.weights)[-1].tobytes().hex()
     found = [f"stored plan: {line}" for line in compare(planned, Ledger.from_json(fact["ledger"]))]
-    if identity != fact["id"]:
-        found.append(f"its configuration has the identity {identity}")
+    if run.identity != fact["id"]:
+        found.append(f"its configuration has the identity {run.identity}")
     stored = fact["path"][-1]["digest"]
     if final != stored:
         return [*found, f"its configuration leads to the state {final}, not {stored}"]

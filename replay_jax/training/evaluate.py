@@ -4,7 +4,7 @@ Shape letters: B batch, L length, D embed, V vocabulary.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,20 @@ def evaluate(program: EvaluationProgram, params: Any, held_out: HeldOut) -> Eval
     if not math.isfinite(nats):
         raise FloatingPointError(f"The held-out loss is {nats}; the parameters have diverged.")
     return EvaluationResult(nats, int(tokens), held_out.label_bytes)
+
+
+def row_losses(
+    program: EvaluationProgram, params: Any, batches: Sequence[DeviceBatch], *, rows: int
+) -> np.ndarray:
+    """Nats of the counted labels of each of the first `rows` rows, float32 [rows].
+
+    Raises FloatingPointError if one is not finite.
+    """
+    results = jax.device_get([program(params, batch)[0] for batch in batches])
+    nats = np.concatenate(results)[:rows]
+    if not np.isfinite(nats).all():
+        raise FloatingPointError("A choice's loss is not finite; the parameters have diverged.")
+    return nats
 
 
 def evaluation_step(

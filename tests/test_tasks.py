@@ -1,0 +1,274 @@
+"""Multiple-choice tasks: rows and scores by hand, then through a whole sweep."""
+
+import gzip
+import json
+import math
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_sweep import SEQ_LEN, make_study, results_of, use_one_device
+from tiny_training import MODEL, mesh_of
+
+from replay_jax.data.tasks import (
+    Item,
+    find_task,
+    load_task,
+    read_items,
+    score_rows,
+    task_batches,
+    task_rows,
+)
+from replay_jax.data.tokenizer import byte_tokenizer
+from replay_jax.data.tokenizer_training import train_bpe
+from replay_jax.errors import UserError
+from replay_jax.model.transformer import build_transformer, head_kernel
+from replay_jax.sweep.grid import grid
+from replay_jax.sweep.store import WorkStore
+from replay_jax.sweep.verify import verify
+from replay_jax.training.evaluate import compile_evaluation, row_losses
+from replay_jax.training.gradient import StepShape
+from replay_jax.training.sharding import mesh_host_part
+from replay_jax.training.step import compile_init, place_batch
+
+BYTES = byte_tokenizer()
+EOS = BYTES.eos_id
+ITEMS = [Item("ab ", ("c", "def"), 1), Item("xyz", ("!", "?", "??"), 0)]
+
+
+def lines(path, items):
+    """A task file."""
+    records = [{"context": i.context, "choices": i.choices, "answer": i.answer} for i in items]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def test_rows_are_context_and_choice_after_what_precedes_a_document():
+    """The space at the end of a context belongs to the choice, as in the harness."""
+    rows = task_rows(ITEMS, BYTES, document_mask=False)
+    assert rows.tokens.shape == (5, 7) and rows.tokens.dtype == np.int32
+    assert rows.tokens[1].tolist() == [EOS, *b"ab def"]
+    assert rows.tokens[0].tolist() == [EOS, *b"ab c", EOS, EOS]
+    assert rows.counted[0].tolist() == [False, False, True, True, False, False]
+    assert rows.counted[1].tolist() == [False, False, True, True, True, True]
+    assert rows.counted[4].tolist() == [False, False, False, True, True, False]
+    assert rows.item.tolist() == [0, 0, 1, 1, 1]
+    assert rows.characters.tolist() == [1, 3, 1, 1, 2]
+    assert rows.answer.tolist() == [1, 2]
+    labels = rows.tokens[:, 1:]
+    assert bytes(labels[1][rows.counted[1]].tolist()) == b" def"
+
+
+def test_masked_documents_are_preceded_by_nothing():
+    rows = task_rows(ITEMS, BYTES, document_mask=True)
+    assert rows.tokens[1].tolist() == [*b"ab def"]
+    assert rows.counted[1].tolist() == [False, True, True, True, True]
+    with pytest.raises(UserError, match="item 1 .* 'a' follows nothing"):
+        task_rows([Item("", ("a", "b"), 0)], BYTES, document_mask=True)
+    assert task_rows([Item("", ("a", "b"), 0)], BYTES, document_mask=False).counted.all()
+
+
+def test_a_choice_is_what_the_whole_has_beyond_the_context():
+    """With merges over the seam the tokens of the context alone need not begin the whole."""
+    tokenizer = train_bpe(["to be or not to be, that is the question"] * 9, 270)
+    item = Item("that is the", (" question", " be"), 0)
+    rows = task_rows([item], tokenizer, document_mask=False)
+    head = len(tokenizer.encode(item.context))
+    for row, choice in enumerate(item.choices):
+        whole = tokenizer.encode(item.context + choice).tolist()
+        labels = rows.tokens[row, 1:][rows.counted[row]].tolist()
+        assert labels == whole[head:] != []
+    merged = Item("t", ("o", "h"), 0)
+    assert len(tokenizer.encode("to")) == 1
+    with pytest.raises(UserError, match="item 1 .* 'o' adds no token"):
+        task_rows([merged], tokenizer, document_mask=False)
+
+
+def test_scores_by_hand():
+    rows = task_rows(ITEMS, BYTES, document_mask=False)
+    score = score_rows(rows, np.array([2.0, 3.0, 1.0, 1.0, 0.5], np.float32))
+    # 3 nats over three characters beat 2 over one; a tie goes to the first choice.
+    assert score.correct.tolist() == [False, False]
+    assert score.correct_by_length.tolist() == [True, False]
+    first = -math.log(math.exp(-3) / (math.exp(-2) + math.exp(-3)))
+    second = -math.log(math.exp(-1) / (2 * math.exp(-1) + math.exp(-0.5)))
+    np.testing.assert_allclose(score.choice_nats, [first, second], rtol=1e-12)
+    tied = score_rows(rows, np.array([9.0, 1.0, 1.0, 1.0, 4.0], np.float32))
+    assert tied.correct.tolist() == [True, True]
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_batches_hold_every_row_once(hosts):
+    rows = task_rows(ITEMS, BYTES, document_mask=False)
+    seen, weight = [], 0.0
+    for host in range(hosts):
+        for batch in task_batches(rows, batch_size=4, host_index=host, host_count=hosts):
+            assert batch["inputs"].shape == (4 // hosts, 6)
+            real = batch["loss_weights"].any(axis=1)
+            seen += [bytes(row[row < EOS].tolist()) for row in batch["labels"][real]]
+            weight += float(batch["loss_weights"].sum())
+    assert sorted(seen) == sorted([b"ab c", b"ab def", b"xyz!", b"xyz?", b"xyz??"])
+    assert weight == rows.counted.sum()
+    with pytest.raises(UserError, match="4 sequences does not divide over 3 hosts"):
+        next(task_batches(rows, batch_size=4, host_index=0, host_count=3))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
+def test_row_losses_are_the_choices_log_likelihoods(sizes):
+    """Against a softmax over all logits, row by row, on one device and on eight."""
+    random = np.random.default_rng(0)
+    items = [
+        Item("".join(random.choice(list("abcdef"), 7)), ("gh", "i", "jkl"), int(number) % 3)
+        for number in range(5)
+    ]
+    rows = task_rows(items, BYTES, document_mask=False)
+    model = MODEL.__class__(**{**MODEL.__dict__, "vocab_size": 264})
+    mesh = mesh_of(*sizes)
+    shape = StepShape(model, batch_size=8, seq_len=rows.counted.shape[1], sources=1)
+    params = compile_init(model, mesh)(3).params
+    part, parts = mesh_host_part(mesh)
+    batches = [
+        place_batch(batch, mesh)
+        for batch in task_batches(rows, batch_size=8, host_index=part, host_count=parts)
+    ]
+    nats = row_losses(compile_evaluation(shape, mesh), params, batches, rows=len(rows.tokens))
+    whole = jax.device_get(params)
+    hidden = build_transformer(model, platform="cpu").apply(
+        {"params": whole}, jnp.asarray(rows.tokens[:, :-1])
+    )
+    log_p = np.asarray(jax.nn.log_softmax(hidden @ head_kernel(whole)))
+    each = -np.take_along_axis(log_p, rows.tokens[:, 1:, None], axis=2)[:, :, 0]
+    np.testing.assert_allclose(nats, (each * rows.counted).sum(axis=1), rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "line 2 is not JSON"),
+        ("[]", "line 2: an item needs context, choices and answer"),
+        ('{"context": "a", "choices": ["b", "c"]}', "needs context, choices and answer"),
+        ('{"context": 1, "choices": ["b", "c"], "answer": 0}', "context must be text, not 1"),
+        ('{"context": "a", "choices": ["b", ""], "answer": 0}', "texts that are not empty"),
+        ('{"context": "a", "choices": ["b"], "answer": 0}', "two or more different choices"),
+        ('{"context": "a", "choices": ["b", "b"], "answer": 0}', "two or more different"),
+        ('{"context": "a", "choices": ["b", "c"], "answer": 2}', "answer must be from 0 to 1"),
+        ('{"context": "a", "choices": ["b", "c"], "answer": true}', "not True"),
+    ],
+)
+def test_lines_that_are_no_items_are_one_sentence(tmp_path, line, words):
+    path = tmp_path / "task.jsonl"
+    path.write_text('{"context": "a", "choices": ["b", "c"], "answer": 0}\n' + line + "\n")
+    with pytest.raises(UserError) as refusal:
+        read_items(path)
+    assert words in str(refusal.value) and str(path) in str(refusal.value)
+
+
+def test_files_that_are_none_are_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="no task file"):
+        read_items(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(UserError, match="has no item"):
+        read_items(tmp_path / "empty.jsonl")
+    (tmp_path / "bad.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_items(tmp_path / "bad.jsonl.gz")
+
+
+def test_a_compressed_task_is_the_same_items(tmp_path):
+    plain = lines(tmp_path / "task.jsonl", ITEMS)
+    (tmp_path / "task.jsonl.gz").write_bytes(gzip.compress((tmp_path / "task.jsonl").read_bytes()))
+    assert read_items(tmp_path / "task.jsonl.gz") == read_items(tmp_path / "task.jsonl") == ITEMS
+    task = find_task("it", plain, BYTES, document_mask=False)
+    assert (task.items, task.length, load_task(task)) == (2, 6, ITEMS)
+    lines(tmp_path / "task.jsonl", ITEMS[:1])
+    with pytest.raises(UserError, match="of task 'it' has changed"):
+        load_task(task)
+
+
+# Through a sweep.
+
+RHO = "schedule.replay_fraction"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", "")
+        use_one_device(tmp_path_factory.getbasetemp().parent)
+        yield make_study(tmp_path_factory.mktemp("corpora"))
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """Does a word go on with letters of the target (s to z), or with those of no source?"""
+    random = np.random.default_rng(1)
+
+    def word(alphabet):
+        return "".join(random.choice(list(alphabet), 4))
+
+    items = []
+    for number in range(40):
+        choices = [word("stuvwxyz"), word("ABCDEFGH")]
+        answer = number % 2
+        items.append(Item(word("stuvwxyz") + " ", tuple(choices[:: -1 if answer else 1]), answer))
+    return lines(tmp_path_factory.mktemp("tasks") / "letters.jsonl", items)
+
+
+@pytest.fixture(scope="module")
+def scored(study, letters, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("scored")
+    outcome = study.train(
+        grid({RHO: [0.0, 0.5]}), workdir, tasks={"letters": letters}, execution__keep_states=True
+    )
+    assert (outcome.failures, outcome.results) == ((), 2)
+    return workdir
+
+
+def test_every_run_is_scored_on_its_way_and_at_its_end(scored):
+    for record in results_of(scored).values():
+        found = record["tasks"]["letters"]
+        assert found["items"] == len(found["correct"]) == len(found["correct_by_length"]) == 40
+        assert found["accuracy"] == found["correct"].count("1") / 40
+        steps = [point["step"] for point in found["curve"]]
+        assert steps == [point["step"] for point in record["curve"]]
+        last = found["curve"][-1]
+        assert (last["accuracy"], last["choice_loss"]) == (found["accuracy"], found["choice_loss"])
+        # Twelve steps on the target's letters are enough to know them from others.
+        assert found["accuracy"] > 0.9
+        assert found["choice_loss"] < math.log(2)
+        assert found["curve"][0]["choice_loss"] > found["choice_loss"]
+    assert verify(scored) == ([], 2)
+
+
+def test_scores_do_not_change_the_training(study, scored, tmp_path):
+    """The same states, and the ids of runs without tasks are what they were."""
+    plain = study.plan([{RHO: 0.5}], None).runs[0]
+    of_both = {run["id"]: run["path"][-1]["digest"] for run in WorkStore(scored).runs()}
+    assert plain.id not in of_both
+    assert plain.chain[-1].tobytes().hex() in of_both.values()
+
+
+def test_a_task_that_is_added_later_is_only_measured(study, scored, letters, tmp_path):
+    """States are known by their digest, so kept ones are scored without any training."""
+    copy, other = tmp_path / "copy", tmp_path / "other.jsonl"
+    shutil.copytree(scored, copy)
+    shutil.copy(letters, other)
+    tasks = {"letters": letters, "again": str(other)}
+    sweep = grid({RHO: [0.0, 0.5]})
+    assert study.plan(sweep, copy, tasks=tasks, execution__keep_states=True).steps_remaining == 0
+    outcome = study.train(sweep, copy, tasks=tasks, execution__keep_states=True)
+    assert (outcome.failures, outcome.results) == ((), 2)
+    before = results_of(scored)
+    for name, record in results_of(copy).items():
+        assert record["losses"] == before[name]["losses"]
+        assert record["tasks"]["letters"]["correct"] == before[name]["tasks"]["letters"]["correct"]
+        assert record["tasks"]["again"]["correct"] == record["tasks"]["letters"]["correct"]
+        assert [point["step"] for point in record["tasks"]["again"]["curve"]] == [12]
+
+
+def test_a_task_with_longer_rows_than_the_model_takes_is_refused(study, tmp_path):
+    path = lines(tmp_path / "long.jsonl", [Item("a" * SEQ_LEN, ("b", "c"), 0)])
+    with pytest.raises(UserError, match="'long' has rows of 17 tokens and model.max_seq_len is 16"):
+        study.plan([{}], None, tasks={"long": path})
