@@ -93,6 +93,19 @@ def test_missing_cuda_plugin_names_the_extra(monkeypatch):
         aot.target_of("h200:1")
 
 
+def test_missing_cudnn_names_the_extra(monkeypatch):
+    def dot_product_attention(*_, implementation):
+        assert implementation == "cudnn"
+        raise RuntimeError("cuDNN not found.")  # as jax 0.10.2 does
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", dot_product_attention)
+    with pytest.raises(UserError) as refusal:
+        aot.target_of("h200:1")
+    said = str(refusal.value)
+    assert "cuDNN not found; pip install 'replay-jax[cuda]'" in said and "\n" not in said
+
+
 @pytest.mark.parametrize(
     ("change", "mesh", "words"),
     [

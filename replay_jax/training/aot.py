@@ -85,7 +85,7 @@ class CompileReport:
 def target_of(topology: str | None) -> Target:
     """The devices to compile for: a TPU slice, a GPU machine, or the local ones for None.
 
-    Raises UserError for an unknown name, or a missing libtpu or CUDA plugin.
+    Raises UserError for an unknown name, or a missing libtpu, CUDA plugin or cuDNN.
     """
     if topology is None:
         return local_devices()
