@@ -3,7 +3,8 @@
 The paper's 8B case: Latxa corpus v1.1 as target, SlimPajama-6B as generic data, batch 128 x 4096,
 200M Basque tokens (400 steps), learning rate 1e-5 with a cosine to zero and no warmup, steps
 growing as 400 / (1 - rho). Published XCOPA-eu accuracy: .630 without replay, .646 / .650 / .648
-at rho .5, .75 and .9 (500 questions: one standard error is .02).
+at rho .5, .75 and .9 (500 questions: one standard error is .02). The task's file is written by
+tools/xcopa_task.py.
 """
 
 from ml_collections import ConfigDict
@@ -25,6 +26,7 @@ def get_config() -> ConfigDict:
         "latxa": source("jsonl", "data/latxa-corpus-v1.1/*.jsonl.gz"),
     }
     config.data.generic, config.data.target = "slimpajama", "latxa"
+    config.tasks = {"xcopa_eu": "data/xcopa-eu.jsonl"}
     # Llama was trained with a token that begins each document.
     config.data.tokenizer.bos_token = "<|begin_of_text|>"
     config.training.batch_size = 128

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from tiny_training import mesh_of
 
+from replay_jax.data.tasks import Item, task_batches, task_rows
 from replay_jax.data.tokenizer_training import train_bpe
 from replay_jax.model.architecture import ModelConfig, RopeConfig
 from replay_jax.model.transformer import build_transformer, head_kernel
+from replay_jax.training.evaluate import compile_evaluation, row_losses
 from replay_jax.training.export import write_model_folder
+from replay_jax.training.gradient import StepShape
 from replay_jax.training.pretrained import find_pretrained, pretrained_config
-from replay_jax.training.step import abstract_state, init_state
+from replay_jax.training.step import abstract_state, init_state, place_batch
 from replay_jax.training.weights import load_params
 
 torch = pytest.importorskip("torch", reason="needs pip install 'replay-jax[bench]'")
@@ -54,6 +57,28 @@ def our_logits(params, model):
     return np.asarray(hidden @ head_kernel(params))
 
 
+def choice_nats(params, model, rows):
+    """Our log-likelihoods, through the program that scores tasks."""
+    mesh = mesh_of(1, 1, 1)
+    shape = StepShape(model, batch_size=4, seq_len=rows.counted.shape[1], sources=1)
+    batches = task_batches(rows, batch_size=4, host_index=0, host_count=1)
+    placed = [place_batch(batch, mesh) for batch in batches]
+    return row_losses(compile_evaluation(shape, mesh), params, placed, rows=len(rows.tokens))
+
+
+def their_choice_nats(folder, rows):
+    """Row by row without padding, as a harness would ask for it."""
+    model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    found = []
+    for tokens, counted in zip(rows.tokens, rows.counted, strict=True):
+        end = int(np.flatnonzero(counted)[-1]) + 1
+        logits = model(torch.tensor(tokens[None, :end].astype(np.int64))).logits[0]
+        log_p = torch.log_softmax(logits, dim=-1).detach().numpy()
+        each = -log_p[np.arange(end), tokens[1 : end + 1]]
+        found.append((each * counted[:end]).sum())
+    return np.array(found)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("rope", [LLAMA3, {"rope_type": "default", "rope_theta": 10_000.0}])
 @pytest.mark.parametrize("loop", ["unroll", "scan"])
@@ -80,6 +105,10 @@ def test_an_exported_model_gives_the_same_logits_there(tmp_path, tied):
     write_model_folder(tmp_path / "ours", params, model, tokenizer, dtype="float32", facts={})
     theirs = their_logits(tmp_path / "ours")
     np.testing.assert_allclose(our_logits(params, model), theirs, atol=2e-5 * np.abs(theirs).max())
+    items = [Item("that is ", ("the question", "not"), 0), Item("to be", (" or", ", that"), 1)]
+    rows = task_rows(items, tokenizer, document_mask=False)
+    ours = choice_nats(params, model, rows)
+    np.testing.assert_allclose(ours, their_choice_nats(tmp_path / "ours", rows), rtol=1e-4)
     loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
     text = "that is to be"
     assert loaded(text)["input_ids"] == tokenizer.encode(text).tolist()

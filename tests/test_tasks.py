@@ -4,6 +4,9 @@ import gzip
 import json
 import math
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +36,7 @@ from replay_jax.training.gradient import StepShape
 from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import compile_init, place_batch
 
+TOOLS = Path(__file__).parents[1] / "tools"
 BYTES = byte_tokenizer()
 EOS = BYTES.eos_id
 ITEMS = [Item("ab ", ("c", "def"), 1), Item("xyz", ("!", "?", "??"), 0)]
@@ -185,6 +189,50 @@ def test_a_compressed_task_is_the_same_items(tmp_path):
     lines(tmp_path / "task.jsonl", ITEMS[:1])
     with pytest.raises(UserError, match="of task 'it' has changed"):
         load_task(task)
+
+
+# Files from elsewhere.
+
+
+def converted(tool, source, task):
+    """What a tool makes of a file: its exit code, its words, the task's items."""
+    done = subprocess.run(
+        [sys.executable, str(TOOLS / tool), str(source), str(task)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stderr, read_items(task) if task.exists() else []
+
+
+def test_minimal_pairs_take_turns_in_being_first(tmp_path):
+    pairs = [{"sentence_good": f"good {n}", "sentence_bad": f"bad {n}"} for n in range(3)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    code, _, items = converted(
+        "minimal_pairs_task.py", tmp_path / "pairs.jsonl", tmp_path / "task.jsonl"
+    )
+    assert code == 0 and [item.answer for item in items] == [0, 1, 0]
+    assert [item.choices[item.answer] for item in items] == ["good 0", "good 1", "good 2"]
+    assert {item.context for item in items} == {""}
+
+
+def test_xcopa_becomes_premise_connector_and_choice(tmp_path):
+    question = {
+        "premise": "Gizona joan zen. ", "choice1": "Nekatuta zegoen.", "choice2": "Kalean zegoen.",
+        "question": "cause", "label": 1,
+    }  # fmt: skip
+    (tmp_path / "xcopa.jsonl").write_text(json.dumps(question, ensure_ascii=False))
+    code, _, items = converted("xcopa_task.py", tmp_path / "xcopa.jsonl", tmp_path / "task.jsonl")
+    choices = ("nekatuta zegoen.", "kalean zegoen.")
+    assert code == 0 and items == [Item("Gizona joan zen. Izan ere, ", choices, 1)]
+
+
+@pytest.mark.parametrize("tool", ["minimal_pairs_task.py", "xcopa_task.py"])
+def test_a_file_of_something_else_is_one_sentence(tmp_path, tool):
+    (tmp_path / "other.jsonl").write_text('{"text": "a"}\n')
+    code, words, items = converted(tool, tmp_path / "other.jsonl", tmp_path / "task.jsonl")
+    assert code == 2 and items == []
+    assert words.count("\n") == 1 and "other.jsonl, line 1 is no " in words
 
 
 # Through a sweep.

@@ -1,0 +1,75 @@
+"""Does replaying English help a small English model to learn Basque from little data?
+
+The paper's 8B question in small, with its protocol: training goes on from a finished model
+(configs/basque_small_base.py), Basque and replayed English are mixed from the first step to the
+last, fresh optimizer, cosine to zero, and replay lengthens the run: steps = target steps /
+(1 - rho). Epochs are tuned at every budget and replay fraction, the learning rate for the baseline
+without replay (experiments/basque_small). Judged by held-out loss and by BL2MP, 1,800 minimal pairs
+of Basque.
+"""
+
+from ml_collections import ConfigDict
+
+from replay_jax.defaults import (
+    analysis,
+    cosine,
+    model_sizes,
+    paper_config,
+    source,
+    tokenizer,
+)
+from replay_jax.sweep.grid import chain, grid, zipped
+
+SEEDS = [1, 2, 3]
+BATCH, SEQ_LEN = 32, 128
+# Epochs to try at every budget (sequences): as many target steps, 32 to 512, at most budgets.
+EPOCHS = {
+    128: [8.0, 16.0, 32.0],
+    256: [8.0, 16.0, 32.0],
+    512: [4.0, 8.0, 16.0],
+    1024: [4.0, 8.0, 16.0],
+}
+REPLAYED = {256: [0.5, 0.75], 512: [0.5, 0.75]}
+
+
+def get_config() -> ConfigDict:
+    """The baseline: Basque alone."""
+    config = paper_config()
+    config.initial_weights = "runs/basque_small_base/model"
+    config.data.sources = {
+        "english": source("jsonl", "data/generic.jsonl.gz", validation_fraction=0.02),
+        "basque": source("jsonl", "data/basque.jsonl.gz"),
+    }
+    config.data.tokenizer = tokenizer("bpe", vocab_size=2048, train_sources=("english",))
+    config.data.store_dir = "runs/stores"
+    config.data.generic, config.data.target = "english", "basque"
+    config.tasks = {"bl2mp": "runs/tasks/bl2mp.jsonl"}
+    config.model = model_sizes("128,352,2,4,4,2048")
+    config.model.tied_embeddings = True
+    config.schedule.learning_rate = cosine(1e-3)
+    config.schedule.target_sequences, config.schedule.target_epochs = 256, 16.0
+    config.schedule.total_steps = 128
+    config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
+    config.training.document_mask = False
+    config.training.log_every, config.training.evaluate_every = 16, 0
+    config.evaluation = {"sequences": 256, "batch_size": 64}
+    config.checkpoint.every = 0
+    config.analysis = analysis({"replay_fraction": 0.0})
+    return config
+
+
+def runs(budget: int, rho: float) -> list[dict]:
+    """Every number of epochs at one budget and replay fraction."""
+    epochs = EPOCHS[budget]
+    steps = [round(e * budget / BATCH / (1 - rho)) for e in epochs]
+    return grid(
+        {"schedule.target_sequences": [budget], "schedule.replay_fraction": [rho]},
+        zipped({"schedule.target_epochs": epochs, "schedule.total_steps": steps}),
+    )
+
+
+def sweep() -> list[dict]:
+    """Four budgets without replay, two of them with it, three orders of the data."""
+    baseline = chain(*(runs(budget, 0.0) for budget in EPOCHS))
+    replay = chain(*(runs(budget, rho) for budget, rhos in REPLAYED.items() for rho in rhos))
+    return grid(zipped({"seed": SEEDS, "data_seed": SEEDS}), chain(baseline, replay))
