@@ -124,3 +124,29 @@ def test_the_paper_sweeps_are_planned_without_data(name):
         target = run["overrides"]["data.target"]
         assert totals[target] == 32 * 1024
         assert sum(totals.values()) == 1024 * 1024
+
+
+def test_a_finished_run_is_exported_and_started_from(finished, tmp_path):
+    folder, _ = finished
+    records = [json.loads(x) for x in (folder / "out/results.jsonl").read_text().splitlines()]
+    model = tmp_path / "model"
+    done = replay_jax("export", "out", records[0]["id"], str(model), "--dtype=float32", cwd=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == f"{model}: config.json, model.safetensors, replay_jax.json\n"
+    kept = json.loads((model / "replay_jax.json").read_text())["run"]
+    assert kept == records[0]
+    again = replay_jax("export", "out", records[0]["id"], str(model), cwd=folder)
+    assert again.returncode == 2 and "exists already" in again.stderr
+    bucket = replay_jax("export", "out", records[0]["id"], "gs://bucket/model", cwd=folder)
+    assert bucket.returncode == 2 and "is not on a disk" in bucket.stderr
+    start = f"--config.initial_weights={model}"
+    planned = replay_jax("plan", str(ROOT / "configs/smoke.py"), "--json", start, cwd=folder)
+    assert planned.returncode == 0, planned.stderr[-2000:]
+    ids = {run["id"] for run in json.loads(planned.stdout)["runs"]}
+    assert len(ids) == 10 and not ids & {record["id"] for record in records}
+    other = replay_jax(
+        "run", str(ROOT / "configs/smoke.py"), "--workdir=other", start,
+        "--config.model.mlp_dim=48", cwd=folder,
+    )  # fmt: skip
+    assert other.returncode == 2
+    assert "model.mlp_dim is 48 and" in other.stderr and "has 96" in other.stderr

@@ -44,8 +44,9 @@ def test_published_models_are_the_presets():
     assert same_parameters(preset("3b"), model_of_hub(LLAMA_32_3B, name="it"))
 
 
-def test_the_first_llama_leaves_much_out():
-    model = model_of_hub(LLAMA_1_7B, name="it")
+@pytest.mark.parametrize("left_out", [{}, {"num_key_value_heads": None}])
+def test_the_first_llama_leaves_much_out(left_out):
+    model = model_of_hub({**LLAMA_1_7B, **left_out}, name="it")
     assert (model.num_kv_heads, model.tied_embeddings) == (32, False)
     assert model.rope == RopeConfig(theta=10_000.0)
 
@@ -75,6 +76,8 @@ def test_an_exported_config_describes_the_same_model(name):
         ({"mlp_bias": True}, ("mlp_bias True",)),
         ({"head_dim": 64}, ("width 64", "128")),
         ({"hidden_size": None}, ("no hidden_size",)),
+        ({"hidden_size": "4096"}, ("hidden_size '4096'", "no number")),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, ("without low_freq_factor",)),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, ("'yarn'",)),
     ],
 )

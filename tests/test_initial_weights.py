@@ -9,12 +9,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny_sweep import make_study, results_of, use_one_device
 
+from replay_jax.data.tasks import Task
 from replay_jax.errors import UserError
+from replay_jax.preparing import Prepared
 from replay_jax.sweep.exporting import export_run
 from replay_jax.sweep.found import Found
 from replay_jax.sweep.grid import chain, grid, zipped
 from replay_jax.sweep.plan import plan_sweep
 from replay_jax.sweep.verify import verify
+from replay_jax.training.pretrained import find_pretrained
 
 RHO, START = "schedule.replay_fraction", "initial_weights"
 
@@ -159,3 +162,12 @@ def test_lanes_of_a_population_start_from_it_too(study, tuned, tmp_path):
     for name, record in results_of(tmp_path).items():
         assert record["curve"][0] == alone[name]["curve"][0]
         assert record["losses"] == pytest.approx(alone[name]["losses"], rel=1e-5)
+
+
+def test_hosts_compare_models_and_tasks_as_they_do_data(study, base):
+    pretrained = find_pretrained(str(base[2]), study.config.data.store_dir, download=False)
+    task = Task("quiz", "quiz.jsonl", "d1", 3, 9)
+    facts = Prepared(study.stores, {"mine": pretrained}, {"quiz": task}).shared_facts()
+    assert facts["initial weights mine"] == pretrained.fingerprint
+    assert facts["task 'quiz'"] == "d1"
+    assert facts["data of 'target'"] == study.stores["target"].fingerprint

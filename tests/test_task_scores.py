@@ -86,7 +86,8 @@ def scored(records, *, items=50, gain=6, before=True):
         end = {"accuracy": right / items, "accuracy_by_length": 0.5, "choice_loss": 0.6}
         record["tasks"] = {
             "quiz": {
-                "items": items, **end, "correct": correct, "correct_by_length": correct,
+                "digest": "d1", "items": items, **end,
+                "correct": correct, "correct_by_length": correct,
                 "curve": [*(curve if before else []), {"step": record["total_steps"], **end}],
             }
         }  # fmt: skip

@@ -111,3 +111,10 @@ def test_a_directory_of_another_version_is_refused_in_words(workdir):
     spoil(workdir / "workdir.json", lambda fact: fact.update(format=1))
     with pytest.raises(UserError, match="format 1 and this version knows format 2"):
         verify(workdir)
+
+
+def test_a_run_that_another_version_stored_says_how_to_store_it_anew(workdir):
+    """Versions before this one knew no tasks; repeating the command writes the facts again."""
+    spoil(only(workdir / "runs"), lambda fact: fact["config"].pop("tasks"))
+    with pytest.raises(UserError, match="stored by another version .*config.tasks.*stores it anew"):
+        verify(workdir)

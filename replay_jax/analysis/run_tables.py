@@ -194,11 +194,24 @@ def versions_table(records: Sequence[Record], plan: PlanSummary) -> Table:
     rows += [(f"data: {source}", mark) for source, mark in plan.fingerprints.items()]
     sets = dict.fromkeys((str(r["target"]), str(r["evaluation"])) for r in records)
     rows += [(f"held-out sets: {target}", mark) for target, mark in sets]
+    rows += _starts_and_tasks(records)
     return Table(
         title="Versions and fingerprints",
         columns=(Column("what"), Column("value", "left wrap")),
         rows=tuple(Line(row) for row in rows),
     )
+
+
+def _starts_and_tasks(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Fingerprints of the models started from and of tasks; earlier versions had neither."""
+    found: dict[str, str] = {}
+    for record in records:
+        start = record["initial_weights"] if "initial_weights" in record else None
+        if start is not None:
+            found[f"initial weights: {start['name']}"] = start["fingerprint"]
+        if "tasks" in record:
+            found |= {f"task: {name}": task["digest"] for name, task in record["tasks"].items()}
+    return list(found.items())
 
 
 def _plain(value: Any) -> str:

@@ -32,9 +32,11 @@ _LEFT_OUT: dict[str, Any] = {
     "mlp_bias": False,
     "tie_word_embeddings": False,
     "initializer_range": 0.02,
+    "num_key_value_heads": None,
     "head_dim": None,
     "rope_theta": 10_000.0,
 }
+_STRETCH = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 # How a model is computed, and the longest sequence it takes, are not a checkpoint's to say.
 _OURS = ("max_seq_len", "init_scale", "compute_dtype", "layer_loop", "remat", "attention",
          "loss_chunk")  # fmt: skip
@@ -52,7 +54,8 @@ def model_of_hub(config: Mapping[str, Any], *, name: str) -> ModelConfig:
         UserError: it describes something else than this decoder, or lacks a size.
     """
     found = {**_LEFT_OUT, **config}
-    found.setdefault("num_key_value_heads", found.get("num_attention_heads"))
+    if found["num_key_value_heads"] is None:
+        found["num_key_value_heads"] = found.get("num_attention_heads")
     for key, value in _FIXED.items():
         if found.get(key) != value:
             raise UserError(
@@ -62,6 +65,9 @@ def model_of_hub(config: Mapping[str, Any], *, name: str) -> ModelConfig:
     missing = [key for key in _SIZES.values() if found.get(key) is None]
     if missing:
         raise UserError(f"{name} has no {missing[0]} in its config.json")
+    for key in _SIZES.values():
+        if not isinstance(found[key], int | float):
+            raise UserError(f"{name} has {key} {found[key]!r}, which is no number")
     model = ModelConfig(
         **{ours: found[theirs] for ours, theirs in _SIZES.items()}, rope=_rope(found, name)
     )
@@ -129,6 +135,9 @@ def _rope(config: Mapping[str, Any], name: str) -> RopeConfig:
             f"{name} stretches its rotary embedding by {kind!r}, and only 'default' and 'llama3' "
             "can be loaded"
         )
+    lacking = [key for key in _STRETCH if key not in given]
+    if lacking:
+        raise UserError(f"{name} has a llama3 rotary embedding without {lacking[0]}")
     return RopeConfig(
         theta=theta,
         scaling="llama3",

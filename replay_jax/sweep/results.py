@@ -167,6 +167,7 @@ def _task_scores(run: Run, wanted: TaskSet, store: WorkStore) -> Record:
     final = store.evaluation(wanted.key(_node(run, run.steps).digest))
     assert final is not None
     return {
+        "digest": wanted.task.digest,
         "items": len(final["correct"]),
         **_task_summary(final),
         "correct": final["correct"],
