@@ -10,14 +10,14 @@ tools/xcopa_task.py.
 from ml_collections import ConfigDict
 
 from replay_jax.defaults import analysis, cosine, model_sizes, paper_config, source
-from replay_jax.sweep.grid import zipped
+from replay_jax.sweep.grid import grid
 
 TARGET_STEPS = 400
 REPLAY_FRACTIONS = [0.0, 0.5, 0.75, 0.9]
 
 
 def get_config() -> ConfigDict:
-    """Target and replay are mixed evenly, from the first step to the last: stage 2 is all."""
+    """Target and replay are mixed evenly, from the first step to the last."""
     config = paper_config()
     config.initial_weights = "meta-llama/Llama-3.1-8B"
     config.model = model_sizes("8b")
@@ -31,9 +31,10 @@ def get_config() -> ConfigDict:
     config.data.tokenizer.bos_token = "<|begin_of_text|>"
     config.training.batch_size = 128
     config.training.evaluate_every = TARGET_STEPS // 4
+    config.schedule.protocol = "continual"
+    config.schedule.total_steps = None
     config.schedule.target_sequences = TARGET_STEPS * 128
     config.schedule.target_epochs = 1.0
-    config.schedule.total_steps = TARGET_STEPS
     config.schedule.learning_rate = cosine(1e-5)
     config.schedule.learning_rate.warmup_fraction = 0.0
     config.execution.keep_states = True
@@ -43,5 +44,4 @@ def get_config() -> ConfigDict:
 
 def sweep() -> list[dict]:
     """Four runs: replay lengthens the run, the Basque rows stay the same."""
-    steps = [round(TARGET_STEPS / (1 - rho)) for rho in REPLAY_FRACTIONS]
-    return zipped({"schedule.replay_fraction": REPLAY_FRACTIONS, "schedule.total_steps": steps})
+    return grid({"schedule.replay_fraction": REPLAY_FRACTIONS})

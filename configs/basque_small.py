@@ -4,8 +4,8 @@ The paper's 8B question in small, with its protocol: training goes on from a fin
 (configs/basque_small_base.py), Basque and replayed English are mixed from the first step to the
 last, fresh optimizer, cosine to zero, and replay lengthens the run: steps = target steps /
 (1 - rho). Epochs are tuned at every budget and replay fraction, the learning rate for the baseline
-without replay (experiments/basque_small). Judged by held-out loss and by BL2MP, 1,800 minimal pairs
-of Basque.
+without replay (experiments/basque_small). Judged by held-out losses and by two tasks made of
+held-out documents (tools/continuation_task.py): which of four passages goes on from here?
 """
 
 from ml_collections import ConfigDict
@@ -22,12 +22,12 @@ from replay_jax.sweep.grid import chain, grid, zipped
 
 SEEDS = [1, 2, 3]
 BATCH, SEQ_LEN = 32, 128
-# Epochs to try at every budget (sequences): as many target steps, 32 to 512, at most budgets.
+# Epochs to try at every budget (sequences).
 EPOCHS = {
-    128: [8.0, 16.0, 32.0],
-    256: [8.0, 16.0, 32.0],
-    512: [4.0, 8.0, 16.0],
-    1024: [4.0, 8.0, 16.0],
+    128: [4.0, 8.0, 16.0],
+    256: [4.0, 8.0, 16.0],
+    512: [2.0, 4.0, 8.0],
+    1024: [2.0, 4.0, 8.0],
 }
 REPLAYED = {256: [0.5, 0.75], 512: [0.5, 0.75]}
 
@@ -43,12 +43,12 @@ def get_config() -> ConfigDict:
     config.data.tokenizer = tokenizer("bpe", vocab_size=2048, train_sources=("english",))
     config.data.store_dir = "runs/stores"
     config.data.generic, config.data.target = "english", "basque"
-    config.tasks = {"bl2mp": "runs/tasks/bl2mp.jsonl"}
+    config.tasks = {name: f"runs/tasks/{name}.jsonl" for name in ("basque", "english")}
     config.model = model_sizes("128,352,2,4,4,2048")
     config.model.tied_embeddings = True
-    config.schedule.learning_rate = cosine(1e-3)
-    config.schedule.target_sequences, config.schedule.target_epochs = 256, 16.0
-    config.schedule.total_steps = 128
+    config.schedule.protocol, config.schedule.total_steps = "continual", None
+    config.schedule.learning_rate = cosine(3e-3)
+    config.schedule.target_sequences, config.schedule.target_epochs = 256, 8.0
     config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
     config.training.document_mask = False
     config.training.log_every, config.training.evaluate_every = 16, 0
@@ -60,11 +60,9 @@ def get_config() -> ConfigDict:
 
 def runs(budget: int, rho: float) -> list[dict]:
     """Every number of epochs at one budget and replay fraction."""
-    epochs = EPOCHS[budget]
-    steps = [round(e * budget / BATCH / (1 - rho)) for e in epochs]
     return grid(
         {"schedule.target_sequences": [budget], "schedule.replay_fraction": [rho]},
-        zipped({"schedule.target_epochs": epochs, "schedule.total_steps": steps}),
+        {"schedule.target_epochs": EPOCHS[budget]},
     )
 
 

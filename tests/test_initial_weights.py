@@ -2,13 +2,19 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import load_file, save_file
-from tiny_sweep import make_study, results_of, use_one_device
+from tiny_sweep import BATCH, make_study, results_of, use_one_device
 
+from replay_jax.analysis.analyse import analyse
+from replay_jax.analysis.answer import advise
+from replay_jax.analysis.records import AnalysisConfig
+from replay_jax.analysis.terminal import terminal_table
 from replay_jax.data.tasks import Task
 from replay_jax.errors import UserError
 from replay_jax.preparing import Prepared
@@ -171,3 +177,36 @@ def test_hosts_compare_models_and_tasks_as_they_do_data(study, base):
     assert facts["initial weights mine"] == pretrained.fingerprint
     assert facts["task 'quiz'"] == "d1"
     assert facts["data of 'target'"] == study.stores["target"].fingerprint
+
+
+def test_a_model_to_start_from_may_be_trained_without_any_target(study, tmp_path):
+    """Its record says that no target row was seen, and the report has nothing to compare."""
+    stage = {
+        "steps": 12.0, "shares": [["generic", 1.0, 1.0], ["target", 0.0, 0.0]],
+        "learning_rate": None, "optimizer_start": "continue",
+    }  # fmt: skip
+    unset = ("target_sequences", "target_epochs", "replay_fraction", "stage2_allocation")
+    outcome = study.train(
+        [{}],
+        tmp_path,
+        schedule__protocol="stages",
+        schedule__stages=[stage],
+        **{f"schedule__{name}": None for name in unset},
+    )
+    assert (outcome.failures, outcome.results) == ((), 1)
+    (record,) = results_of(tmp_path).values()
+    assert record["target_epochs"] == 0.0
+    totals = {entry["source"]: entry["sequences"] for entry in record["ledger"]["totals"]}
+    assert totals == {"generic": 12 * BATCH, "target": 0}
+    config = AnalysisConfig({"protocol": "stages"}, (), 0.9)
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    found = analyse([json.loads(line) for line in lines], config)
+    assert "nothing can be recommended" in str(advise(found)["target"])
+    assert render_terminal(found, lines)
+
+
+def render_terminal(found, lines):
+    """The report's tables in a terminal, as text."""
+    console = Console(width=120, record=True, file=open(os.devnull, "w"), color_system=None)
+    console.print(terminal_table(found, advise(found), [json.loads(line) for line in lines]))
+    return console.export_text()

@@ -16,6 +16,7 @@ from replay_jax.data.schedule import (
     Stage,
     StageConfig,
     build_schedule,
+    continual,
     fine_tuning,
     from_stages,
     two_stage,
@@ -503,6 +504,53 @@ def test_a_schedule_needs_stages_and_few_sources():
         Schedule(8, (Stage(256, counts, WSD, "continue"),), Requested("stages"))
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    batch=st.integers(1, 64),
+    rows=st.integers(1, 300),
+    epochs=st.integers(1, 9),
+    rho=st.floats(0, 0.97),
+)
+def test_continual_is_as_long_as_target_and_replay_take(batch, rows, epochs, rho):
+    schedule = continual(
+        batch_size=batch,
+        target_sequences=rows,
+        target_epochs=epochs,
+        replay_fraction=rho,
+        learning_rate=COSINE,
+    )
+    assert len(schedule.stages) == 1
+    assert schedule.sequences("target") == rows * epochs
+    # The nearest whole step, unless that would leave target sequences out.
+    wanted = rows * epochs / (1 - rho) / batch
+    steps = schedule.total_steps
+    assert abs(steps - wanted) <= 0.5 + 1e-9 or (steps - 1) * batch < rows * epochs
+    share = 1 - rows * epochs / (steps * batch)
+    assert schedule.realised().replay_fraction == pytest.approx(share, abs=1e-12)
+    same = uniform(
+        total_steps=steps,
+        batch_size=batch,
+        target_sequences=rows,
+        target_epochs=epochs,
+        learning_rate=COSINE,
+    )
+    assert dataclasses.replace(schedule.stages[0], name="uniform") == same.stages[0]
+
+
+@pytest.mark.parametrize(("rho", "steps"), [(0, 400), (0.5, 800), (0.75, 1600), (0.9, 4000)])
+def test_continual_lengths_of_the_paper(rho, steps):
+    """200M Basque tokens in batches of 128 sequences, arXiv 2603.04964, 8B experiments."""
+    schedule = continual(
+        batch_size=128,
+        target_sequences=400 * 128,
+        target_epochs=1,
+        replay_fraction=rho,
+        learning_rate=COSINE,
+    )
+    assert schedule.total_steps == steps
+    assert schedule.realised().replay_fraction == pytest.approx(rho, abs=1e-12)
+
+
 def config(**changes):
     base = ScheduleConfig(
         protocol="two_stage",
@@ -533,6 +581,10 @@ def test_build_schedule_dispatches():
     assert build(**aligned) == two_stage(replay_fraction=0.5, **aligned, **PAPER, **names)
     plain = {"replay_fraction": None, "stage2_allocation": None}
     assert build(protocol="uniform", **plain) == uniform(**PAPER, **names)
+    going_on = build(protocol="continual", total_steps=None)
+    sizes = {key: PAPER[key] for key in PAPER if key != "total_steps"}
+    assert going_on == continual(replay_fraction=0.5, **sizes, **names)
+    assert going_on == build(protocol="continual", total_steps=None, stage2_allocation=None)
     second = {"stage2_learning_rate": SECOND, "stage2_optimizer": "reset"}
     assert build(protocol="fine_tuning", **second) == fine_tuning(
         replay_fraction=0.5, stage2_learning_rate=SECOND, **PAPER, **names
@@ -549,6 +601,7 @@ def test_build_schedule_dispatches():
 
 PLAIN = {"replay_fraction": None, "stage2_allocation": None}
 FREE = {"protocol": "stages", "target_epochs": None, **PLAIN}
+GOING_ON = {"protocol": "continual", "total_steps": None}
 STAGE = stage_config(1024, ("web", 1, 1))
 
 
@@ -564,6 +617,13 @@ STAGE = stage_config(1024, ("web", 1, 1))
         ({"protocol": "fine_tuning", "stage2_learning_rate": SECOND}, "cannot be 'continue'"),
         ({"protocol": "fine_tuning", "stage2_allocation": 0.5}, "cannot be 0.5"),
         ({"protocol": "fine_tuning", "placement": "aligned"}, "does not use placement"),
+        ({"total_steps": None}, "'two_stage' needs total_steps"),
+        ({**FREE, "total_steps": None, "stages": (STAGE,)}, "'stages' needs total_steps"),
+        ({"protocol": "continual"}, "'continual' does not use total_steps; leave it at None"),
+        (GOING_ON | {"stage2_steps": 5.0}, "does not use stage2_steps"),
+        (GOING_ON | {"stage2_allocation": 0.5}, "one stage, so stage2_allocation cannot be 0.5"),
+        (GOING_ON | PLAIN, "needs replay_fraction; 0 trains on target data alone"),
+        (GOING_ON | {"replay_fraction": 1.0}, r"replay_fraction 1.0 must lie in \[0, 1\)"),
         ({**FREE, "target_epochs": 3}, "does not use target_epochs"),
         (FREE, "needs at least one stage"),
         ({**FREE, "stages": (STAGE, STAGE)}, "2048 steps together but total_steps is 1024"),

@@ -15,6 +15,7 @@ import pytest
 from tiny_sweep import SEQ_LEN, make_study, results_of, use_one_device
 from tiny_training import MODEL, mesh_of
 
+from replay_jax.data.split import document_hash, in_validation
 from replay_jax.data.tasks import (
     Item,
     find_task,
@@ -225,6 +226,49 @@ def test_xcopa_becomes_premise_connector_and_choice(tmp_path):
     code, _, items = converted("xcopa_task.py", tmp_path / "xcopa.jsonl", tmp_path / "task.jsonl")
     choices = ("nekatuta zegoen.", "kalean zegoen.")
     assert code == 0 and items == [Item("Gizona joan zen. Izan ere, ", choices, 1)]
+
+
+def test_continuations_are_those_of_held_out_documents(tmp_path):
+    """Right choices follow their context in a held-out document, wrong ones in no such place."""
+    random = np.random.default_rng(0)
+    texts = [
+        " ".join("".join(random.choice(list("abcdefgh"), 5)) for _ in range(60)) for _ in range(80)
+    ]
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    (tmp_path / "recipe.py").write_text(
+        "from replay_jax.defaults import paper_config, source\n"
+        "def get_config():\n"
+        "    config = paper_config()\n"
+        f"    path = {str(tmp_path / 'some.jsonl')!r}\n"
+        "    some = source('jsonl', path, validation_fraction=0.5)\n"
+        "    config.data.sources = {'some': some, 'c4': some}\n"
+        "    config.data.target = 'some'\n"
+        "    return config\n"
+        "def sweep():\n"
+        "    return [{}]\n"
+    )
+    task = tmp_path / "tasks" / "task.jsonl"
+    recipe = tmp_path / "recipe.py"
+
+    def run(*arguments):
+        command = [sys.executable, str(TOOLS / "continuation_task.py"), str(recipe), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    done = run("some", str(task), "--items=20", "--context=40", "--choice=25")
+    assert done.returncode == 0, done.stderr
+    held = [t for t in texts if in_validation(document_hash(t.encode()), 0.5)]
+    items = read_items(task)
+    assert len(items) == 20 and [item.answer for item in items[:5]] == [0, 1, 2, 3, 0]
+    for item in items:
+        follows = [any(item.context + choice in text for text in held) for choice in item.choices]
+        assert follows == [number == item.answer for number in range(4)]
+    again = tmp_path / "again.jsonl"
+    run("some", str(again), "--items=20", "--context=40", "--choice=25")
+    assert again.read_bytes() == task.read_bytes()
+    few = run("some", str(task), "--items=999")
+    assert few.returncode == 2 and "lower --items" in few.stderr
+    unknown = run("other", str(task))
+    assert unknown.returncode == 2 and "no source 'other', only c4, some" in unknown.stderr
 
 
 @pytest.mark.parametrize("tool", ["minimal_pairs_task.py", "xcopa_task.py"])

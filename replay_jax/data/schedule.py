@@ -13,7 +13,7 @@ from replay_jax.data.stages import (
     apportion,
     nearest,
 )
-from replay_jax.data.two_stage import fine_tuning, two_stage, uniform
+from replay_jax.data.two_stage import continual, fine_tuning, two_stage, uniform
 from replay_jax.errors import UserError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Stage",
     "StageConfig",
     "build_schedule",
+    "continual",
     "fine_tuning",
     "from_stages",
     "two_stage",
@@ -54,12 +55,14 @@ class ScheduleConfig:
     """What a config file sets about the schedule; see `build_schedule` for what goes together.
 
     Attributes:
-        protocol: "two_stage", "fine_tuning", "uniform" or "stages".
-        total_steps: optimizer updates of the whole run.
+        protocol: "two_stage", "fine_tuning", "uniform", "continual" or "stages".
+        total_steps: optimizer updates of the whole run; None with protocol "continual", in which
+            they follow from the target sequences and the replay fraction.
         target_sequences: unique target sequences (the budget); None for all of the source, with
             protocol "stages" only.
         target_epochs: how often each is seen; None with protocol "stages", which gives shares.
-        replay_fraction: rho, generic share of stage 2, in [0, 1).
+        replay_fraction: rho, generic share of stage 2 (of the whole run with "continual"), in
+            [0, 1).
         stage2_steps: length of stage 2 in steps.
         stage2_allocation: alpha, share of the target sequences in stage 2.
         placement: "paper" or "aligned" (see `two_stage`).
@@ -71,7 +74,7 @@ class ScheduleConfig:
     """
 
     protocol: str
-    total_steps: int
+    total_steps: int | None
     target_sequences: int | None
     target_epochs: float | None
     replay_fraction: float | None
@@ -145,7 +148,8 @@ def build_schedule(
 
     "two_stage" uses every field but `stages`. "fine_tuning" uses `replay_fraction` and
     `stage2_learning_rate`, with `stage2_optimizer` "reset" and all target data in stage 2.
-    "uniform" uses none of the stage-2 fields. "stages" uses `stages`, whose steps sum to
+    "uniform" uses none of the stage-2 fields, "continual" only `replay_fraction`, and its steps
+    follow from the rest. "stages" uses `stages`, whose steps sum to
     `total_steps` and whose first learning rate is `learning_rate`. Raises UserError if a field is
     set that the protocol does not use, or one that it needs is not.
     """
@@ -163,7 +167,6 @@ def build_schedule(
     if config.target_sequences is None or config.target_epochs is None:
         raise UserError(f"protocol {config.protocol!r} needs target_sequences and target_epochs")
     sizes: dict[str, Any] = {
-        "total_steps": config.total_steps,
         "batch_size": batch_size,
         "target_sequences": config.target_sequences,
         "target_epochs": config.target_epochs,
@@ -171,6 +174,9 @@ def build_schedule(
         "generic": generic,
         "target": target,
     }
+    if config.protocol == "continual":
+        return _configured_continual(config, sizes)
+    sizes["total_steps"] = _total_steps(config)
     if config.protocol == "uniform":
         return uniform(**sizes)
     if config.protocol == "fine_tuning":
@@ -201,9 +207,31 @@ _UNUSED_FIELDS = {
     "two_stage": ("stages",),
     "fine_tuning": ("stages", "stage2_steps", "placement", "aligned_replay_fraction"),
     "uniform": ("stages", *_STAGE2_FIELDS),
+    "continual": (
+        "total_steps",
+        "stages",
+        *(name for name in _STAGE2_FIELDS if name not in ("replay_fraction", "stage2_allocation")),
+    ),
     "stages": ("target_epochs", *_STAGE2_FIELDS),
 }
 _UNSET = {"placement": "paper", "stage2_optimizer": "continue", "stages": ()}
+
+
+def _total_steps(config: ScheduleConfig) -> int:
+    if config.total_steps is None:
+        raise UserError(f"protocol {config.protocol!r} needs total_steps")
+    return config.total_steps
+
+
+def _configured_continual(config: ScheduleConfig, sizes: dict[str, Any]) -> Schedule:
+    if config.stage2_allocation not in (None, 1):
+        raise UserError(
+            "continual training has one stage, so stage2_allocation cannot be "
+            f"{config.stage2_allocation}; leave it out or use two_stage"
+        )
+    if config.replay_fraction is None:
+        raise UserError("continual training needs replay_fraction; 0 trains on target data alone")
+    return continual(replay_fraction=config.replay_fraction, **sizes)
 
 
 def _configured_fine_tuning(config: ScheduleConfig, sizes: dict[str, Any]) -> Schedule:
@@ -231,11 +259,9 @@ def _configured_stages(
 ) -> Schedule:
     if not config.stages:
         raise UserError("protocol 'stages' needs at least one stage")
-    steps = sum(stage.steps for stage in config.stages)
-    if abs(steps - config.total_steps) * batch_size >= 0.5:
-        raise UserError(
-            f"the stages have {steps:g} steps together but total_steps is {config.total_steps}"
-        )
+    steps, total = sum(stage.steps for stage in config.stages), _total_steps(config)
+    if abs(steps - total) * batch_size >= 0.5:
+        raise UserError(f"the stages have {steps:g} steps together but total_steps is {total}")
     first, *others = config.stages
     if first.learning_rate is not None:
         raise UserError(

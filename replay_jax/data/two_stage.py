@@ -1,4 +1,4 @@
-"""The paper's schedules: two stages, fine-tuning and uniform mixing.
+"""The paper's schedules: two stages, fine-tuning, uniform mixing, and going on from a model.
 
 Placement "paper" spreads the stage-1 target sequences evenly over stage 1, so their positions
 depend a little on rho. Placement "aligned" spreads them over the stage 1 that
@@ -25,7 +25,7 @@ from replay_jax.data.sizes import (
     stage2_size,
     tied_size,
 )
-from replay_jax.data.stages import Requested, Schedule, Stage
+from replay_jax.data.stages import Requested, Schedule, Stage, nearest
 from replay_jax.errors import UserError
 
 
@@ -148,6 +148,46 @@ def uniform(
     stage = Stage(run.sequences, counts, learning_rate, "continue", name="uniform")
     requested = Requested("uniform", target_sequences, target_epochs)
     return Schedule(batch_size, (stage,), requested, generic, target)
+
+
+def continual(
+    *,
+    batch_size: int,
+    target_sequences: int,
+    target_epochs: float,
+    replay_fraction: float,
+    learning_rate: LearningRate,
+    generic: str = "generic",
+    target: str = "target",
+) -> Schedule:
+    """Returns the protocol for a finished model: target and replay mixed evenly over one stage.
+
+    Replay lengthens the run: it has target_sequences * target_epochs / (1 - rho) sequences, rounded
+    to the nearest step that holds all target sequences (paper, 8B experiments). Raises UserError
+    for a replay fraction outside [0, 1) or a size that is not whole.
+    """
+    if not 0 <= replay_fraction < 1:
+        raise UserError(f"replay_fraction {replay_fraction} must lie in [0, 1)")
+    drawn = nearest(target_sequences * target_epochs)
+    steps = max(nearest(drawn / (1 - replay_fraction) / batch_size), -(-drawn // batch_size))
+    schedule = uniform(
+        total_steps=steps,
+        batch_size=batch_size,
+        target_sequences=target_sequences,
+        target_epochs=target_epochs,
+        learning_rate=learning_rate,
+        generic=generic,
+        target=target,
+    )
+    requested = Requested(
+        "continual",
+        target_sequences,
+        target_epochs,
+        replay_fraction=replay_fraction,
+        stage2_allocation=1.0,
+    )
+    stages = tuple(dataclasses.replace(stage, name="whole run") for stage in schedule.stages)
+    return dataclasses.replace(schedule, stages=stages, requested=requested)
 
 
 def _longest_stage2(

@@ -125,7 +125,9 @@ def _description(run: Run, ledger: Ledger) -> Record:
     assert budget is not None
     # Spans of an earlier sweep were not counted apart at this run's stages, but their sum agrees.
     counted = ledger.realised or realised
+    # Not asked for in freely written stages, which may draw no target at all.
     epochs = requested.target_epochs
+    seen = schedule.sequences(schedule.target) / budget
     counts = parameter_counts(config.model)
     return {
         "seed": config.seed,
@@ -141,7 +143,7 @@ def _description(run: Run, ledger: Ledger) -> Record:
             "realised": counted.stage2_allocation,
         },
         "target_tokens": budget * config.training.seq_len,
-        "target_epochs": realised.target_epochs if epochs is None else epochs,
+        "target_epochs": seen if epochs is None else epochs,
         "total_steps": run.steps,
         "learning_rate": config.schedule.learning_rate.peak,
         "weight_decay": config.optimizer.weight_decay,
