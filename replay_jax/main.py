@@ -47,6 +47,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
         from replay_jax.commands_export import export
 
         return export
+    if name == "overlap":
+        from replay_jax.commands_overlap import overlap
+
+        return overlap
     from replay_jax import commands_sweep as sweep
 
     return {
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _recipe_commands(commands)
     _workdir_commands(commands)
+    _overlap_command(commands)
     _export_command(commands)
     _other_commands(commands)
     return parser
@@ -156,6 +161,15 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         commands, "verify", "Recompute every ledger from the stored configuration and compare.",
         "replay-jax verify runs/quickstart", workdir=True,
     )  # fmt: skip
+
+
+def _overlap_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    overlap = _add(
+        commands, "overlap", "Say how much of held-out rows and tasks stands in training text.",
+        "replay-jax overlap configs/quickstart.py", recipe=True, json=True,
+    )  # fmt: skip
+    overlap.add_argument("--bytes", type=int, default=50, metavar="N",
+                         help="of text that must agree to count (default: 50)")  # fmt: skip
 
 
 def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
