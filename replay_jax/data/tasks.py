@@ -7,6 +7,7 @@ tokens of context and choice together beyond as many as the context has alone.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Task:
 
     Attributes:
         name: in configurations and reports.
-        path: the file.
+        path: the file, absolute, as workers may stand elsewhere.
         digest: SHA-256 of the file, by which the task is known.
         items: how many there are.
         length: labels of the longest row (`TaskRows`); None where no tokenizer was at hand.
@@ -101,7 +102,7 @@ def find_task(name: str, path: str, tokenizer: Tokenizer | None, *, document_mas
     length = None
     if tokenizer is not None:
         length = task_rows(items, tokenizer, document_mask=document_mask).counted.shape[1]
-    return Task(name, path, file_sha256(Path(path)), len(items), length)
+    return Task(name, os.path.abspath(path), file_sha256(Path(path)), len(items), length)
 
 
 def load_task(task: Task) -> list[Item]:
