@@ -4,12 +4,19 @@ The paper's 8B case: Latxa corpus v1.1 as target, SlimPajama-6B as generic data,
 200M Basque tokens (400 steps), learning rate 1e-5 with a cosine to zero and no warmup, steps
 growing as 400 / (1 - rho). Published XCOPA-eu accuracy: .630 without replay, .646 / .650 / .648
 at rho .5, .75 and .9 (500 questions: one standard error is .02). The task's file is written by
-tools/xcopa_task.py.
+tools/convert_task.py.
 """
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import analysis, cosine, model_sizes, paper_config, source
+from replay_jax.defaults import (
+    analysis,
+    continual_schedule,
+    cosine,
+    model_sizes,
+    paper_config,
+    source,
+)
 from replay_jax.sweep.grid import grid
 
 TARGET_STEPS = 400
@@ -31,12 +38,10 @@ def get_config() -> ConfigDict:
     config.data.tokenizer.bos_token = "<|begin_of_text|>"
     config.training.batch_size = 128
     config.training.evaluate_every = TARGET_STEPS // 4
-    config.schedule.protocol = "continual"
-    config.schedule.total_steps = None
+    config.schedule = continual_schedule(cosine(1e-5))
+    config.schedule.learning_rate.warmup_fraction = 0.0
     config.schedule.target_sequences = TARGET_STEPS * 128
     config.schedule.target_epochs = 1.0
-    config.schedule.learning_rate = cosine(1e-5)
-    config.schedule.learning_rate.warmup_fraction = 0.0
     config.execution.keep_states = True
     config.analysis = analysis({"replay_fraction": 0.0})
     return config

@@ -8,51 +8,35 @@ without replay (experiments/basque_small). Judged by held-out losses and by two 
 held-out documents (tools/continuation_task.py): which of four passages goes on from here?
 """
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import (
-    analysis,
-    cosine,
-    model_sizes,
-    paper_config,
-    source,
-    tokenizer,
-)
+from replay_jax.defaults import analysis, continual_schedule, cosine
+from replay_jax.recipe import config_module
 from replay_jax.sweep.grid import chain, grid, zipped
 
+BASE = config_module(Path(__file__).with_name("basque_small_base.py"))
 SEEDS = [1, 2, 3]
-BATCH, SEQ_LEN = 32, 128
 # Epochs to try at every budget (sequences).
 EPOCHS = {
     128: [4.0, 8.0, 16.0],
     256: [4.0, 8.0, 16.0],
-    512: [2.0, 4.0, 8.0],
-    1024: [2.0, 4.0, 8.0],
+    512: [2.0, 4.0, 8.0, 16.0],
+    1024: [2.0, 4.0, 8.0, 16.0],
 }
 REPLAYED = {256: [0.5, 0.75], 512: [0.5, 0.75]}
 
 
 def get_config() -> ConfigDict:
     """The baseline: Basque alone."""
-    config = paper_config()
+    config = BASE.get_config()
+    config.name = "basque_small"
     config.initial_weights = "runs/basque_small_base/model"
-    config.data.sources = {
-        "english": source("jsonl", "data/generic.jsonl.gz", validation_fraction=0.02),
-        "basque": source("jsonl", "data/basque.jsonl.gz"),
-    }
-    config.data.tokenizer = tokenizer("bpe", vocab_size=2048, train_sources=("english",))
-    config.data.store_dir = "runs/stores"
-    config.data.generic, config.data.target = "english", "basque"
     config.tasks = {name: f"runs/tasks/{name}.jsonl" for name in ("basque", "english")}
-    config.model = model_sizes("128,352,2,4,4,2048")
-    config.model.tied_embeddings = True
-    config.schedule.protocol, config.schedule.total_steps = "continual", None
-    config.schedule.learning_rate = cosine(3e-3)
+    config.schedule = continual_schedule(cosine(3e-3))
     config.schedule.target_sequences, config.schedule.target_epochs = 256, 8.0
-    config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
-    config.training.document_mask = False
     config.training.log_every, config.training.evaluate_every = 16, 0
-    config.evaluation = {"sequences": 256, "batch_size": 64}
     config.checkpoint.every = 0
     config.analysis = analysis({"replay_fraction": 0.0})
     return config

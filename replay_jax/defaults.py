@@ -74,7 +74,14 @@ def cosine(peak: float) -> ConfigDict:
     return _learning_rate(peak, "cosine", None)
 
 
-def two_stage_schedule(total_steps: int, learning_rate: ConfigDict) -> ConfigDict:
+def continual_schedule(learning_rate: ConfigDict) -> ConfigDict:
+    """Going on from a finished model with target data alone: a recipe adds replay and sizes."""
+    schedule = two_stage_schedule(None, learning_rate)
+    schedule.protocol = "continual"
+    return schedule
+
+
+def two_stage_schedule(total_steps: int | None, learning_rate: ConfigDict) -> ConfigDict:
     """The no-replay mid-training baseline: one batch of target rows is set by the recipe."""
     return ConfigDict(
         {

@@ -195,10 +195,10 @@ def test_a_compressed_task_is_the_same_items(tmp_path):
 # Files from elsewhere.
 
 
-def converted(tool, source, task):
-    """What a tool makes of a file: its exit code, its words, the task's items."""
+def converted(kind, source, task):
+    """What the tool makes of a file: its exit code, its words, the task's items."""
     done = subprocess.run(
-        [sys.executable, str(TOOLS / tool), str(source), str(task)],
+        [sys.executable, str(TOOLS / "convert_task.py"), kind, str(source), str(task)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -209,9 +209,7 @@ def converted(tool, source, task):
 def test_minimal_pairs_take_turns_in_being_first(tmp_path):
     pairs = [{"sentence_good": f"good {n}", "sentence_bad": f"bad {n}"} for n in range(3)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
-    code, _, items = converted(
-        "minimal_pairs_task.py", tmp_path / "pairs.jsonl", tmp_path / "task.jsonl"
-    )
+    code, _, items = converted("minimal_pairs", tmp_path / "pairs.jsonl", tmp_path / "task.jsonl")
     assert code == 0 and [item.answer for item in items] == [0, 1, 0]
     assert [item.choices[item.answer] for item in items] == ["good 0", "good 1", "good 2"]
     assert {item.context for item in items} == {""}
@@ -223,7 +221,7 @@ def test_xcopa_becomes_premise_connector_and_choice(tmp_path):
         "question": "cause", "label": 1,
     }  # fmt: skip
     (tmp_path / "xcopa.jsonl").write_text(json.dumps(question, ensure_ascii=False))
-    code, _, items = converted("xcopa_task.py", tmp_path / "xcopa.jsonl", tmp_path / "task.jsonl")
+    code, _, items = converted("xcopa", tmp_path / "xcopa.jsonl", tmp_path / "task.jsonl")
     choices = ("nekatuta zegoen.", "kalean zegoen.")
     assert code == 0 and items == [Item("Gizona joan zen. Izan ere, ", choices, 1)]
 
@@ -271,12 +269,12 @@ def test_continuations_are_those_of_held_out_documents(tmp_path):
     assert unknown.returncode == 2 and "no source 'other', only c4, some" in unknown.stderr
 
 
-@pytest.mark.parametrize("tool", ["minimal_pairs_task.py", "xcopa_task.py"])
-def test_a_file_of_something_else_is_one_sentence(tmp_path, tool):
+@pytest.mark.parametrize("kind", ["minimal_pairs", "xcopa"])
+def test_a_file_of_something_else_is_one_sentence(tmp_path, kind):
     (tmp_path / "other.jsonl").write_text('{"text": "a"}\n')
-    code, words, items = converted(tool, tmp_path / "other.jsonl", tmp_path / "task.jsonl")
+    code, words, items = converted(kind, tmp_path / "other.jsonl", tmp_path / "task.jsonl")
     assert code == 2 and items == []
-    assert words.count("\n") == 1 and "other.jsonl, line 1 is no " in words
+    assert words.count("\n") == 1 and f"other.jsonl, line 1 is no item of {kind}" in words
 
 
 # Through a sweep.

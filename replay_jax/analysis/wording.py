@@ -100,7 +100,9 @@ def cautions(
     if found.cells[best].key.replay_fraction == max(tops):
         lines.append(f"the best replay fraction is the largest sampled ({max(tops):g})")
     if found.missing:
-        lines.append(f"{len(found.missing)} groups of runs are incomplete")
+        several = len(found.missing) > 1
+        groups = f"{len(found.missing)} groups of runs are" if several else "a group of runs is"
+        lines.append(f"{groups} incomplete")
     return tuple(lines)
 
 
