@@ -8,6 +8,7 @@ import pytest
 from replay_jax.analysis.analyse import analyse
 from replay_jax.analysis.recommend import recommend
 from replay_jax.analysis.records import AnalysisConfig, load_records
+from replay_jax.analysis.task_tables import task_tables
 from replay_jax.strict import from_plain
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -15,7 +16,11 @@ FOLDER = EXPERIMENTS / "quickstart"
 
 
 def study_in(folder):
-    records = load_records(folder / "results.jsonl")
+    return study_in_file(folder / "results.jsonl")
+
+
+def study_in_file(path):
+    records = load_records(path)
     config = from_plain(AnalysisConfig, records[0]["config"]["analysis"], path="analysis")
     return analyse(records, config)
 
@@ -113,3 +118,103 @@ def test_the_table_of_placements_follows_from_its_records():
         assert aligned == f"{sum(ours.values()) / 3:.3f}"
         assert [float(gap) for gap in by_seed.split()] == [round(gap, 3) for gap in gaps]
         assert float(mean.split(" ")[0]) == round(sum(gaps) / 3, 3)
+
+
+BASQUE = EXPERIMENTS / "basque_small"
+
+
+def filled(lines):
+    """Cells of Markdown rows; a ditto mark in the first column means the row above it."""
+    rows, above = [], ""
+    for line in lines:
+        first, *rest = [cell.strip().replace("*", "") for cell in line.strip("|\n ").split("|")]
+        above = above if first == '"' else first
+        rows.append((above, *rest))
+    return rows
+
+
+def mean_by(records, *fields):
+    """Mean target and generic loss of the seeds, by what `fields` say of a record."""
+    groups = {}
+    for record in records:
+        groups.setdefault(tuple(field(record) for field in fields), []).append(record["losses"])
+    return {
+        key: {role: sum(loss[role] for loss in losses) / len(losses) for role in losses[0]}
+        for key, losses in groups.items()
+    }
+
+
+def rho_of(record):
+    return record["replay_fraction"]["requested"]
+
+
+def test_the_basque_table_follows_from_its_records():
+    text = (BASQUE / "README.md").read_text()
+    lines = re.findall(r"^\| (?:[\d,]+|\") \| (?:0|\.5|\.75) \|.*\|$", text, re.MULTILINE)
+    records = load_records(BASQUE / "results.jsonl")
+    found = mean_by(records, lambda r: r["target_tokens"], rho_of, lambda r: r["target_epochs"])
+    cells = {
+        (c.key.target_tokens, c.key.replay_fraction): c for c in study_in(BASQUE).targets[0].cells
+    }
+    assert len(records) == 84 and len(lines) == len(cells) == 8
+    for tokens, rho, *losses, worth, english in filled(lines):
+        place = int(tokens.replace(",", "")), float(rho)
+        cell = cells[place]
+        for epochs, loss in zip((2.0, 4.0, 8.0, 16.0), losses, strict=True):
+            assert loss == (f"{found[*place, epochs]['target']:.3f}" if loss else "")
+            assert bool(loss) == ((*place, epochs) in found)
+        assert cell.chosen.target_epochs == 8
+        assert english == f"{cell.chosen.generic_loss:.2f}"
+        if worth:
+            interval = cell.multiplier
+            words = f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
+            assert worth == re.sub(r"\b0\.", ".", words)
+
+
+def test_the_basque_tasks_follow_from_their_records():
+    text = (BASQUE / "README.md").read_text()
+    study = study_in(BASQUE).targets[0]
+    records = load_records(BASQUE / "results.jsonl")
+    tables = dict(zip(("basque", "english"), task_tables(study, records), strict=True))
+    lines = [row.cells for row in tables["english"].rows]
+    basque = {row.cells[:2]: row.cells[3] for row in tables["basque"].rows}
+    assert f"| before training | {lines[0][3]} | | | {basque['before training', '']} |" in text
+    shown = 0
+    for tokens, rho, _, accuracy, change, p, *_ in lines[1:]:
+        if tokens in ("32,768", "65,536"):
+            share = f"{accuracy} | " + ("| " if change == "baseline" else f"{change} | ")
+            row = re.search(
+                re.escape(share) + rf"(\S*) ?\| {re.escape(basque[tokens, rho])} \|", text
+            )
+            assert row, (tokens, rho, share)
+            if change != "baseline":
+                assert float(row[1]) == pytest.approx(float(p), rel=0.06)
+            shown += 1
+    assert shown == 6
+
+
+def test_the_basque_rates_follow_from_their_records():
+    text = (BASQUE / "README.md").read_text()
+    lines = re.findall(r"^\| (?:3e-3|6e-3|1e-2) \|.*\|$", text, re.MULTILINE)
+    records = load_records(BASQUE / "rates.jsonl")
+    found = mean_by(records, rho_of, lambda r: r["learning_rate"])
+    assert len(records) == 27 and len(lines) == 3
+    for rate, *shown in filled(lines):
+        for rho, words in zip((0.0, 0.5, 0.75), shown, strict=True):
+            seeds, mean = words.split(": ")
+            losses = {
+                r["seed"]: r["losses"]["target"]
+                for r in records
+                if rho_of(r) == rho and r["learning_rate"] == float(rate)
+            }
+            assert seeds.split() == [f"{losses[seed]:.3f}" for seed in (1, 2, 3)]
+            assert mean == f"{found[rho, float(rate)]['target']:.3f}"
+    best = [min((v["target"], v["generic"]) for k, v in found.items() if k[0] == rho) for rho in
+            (0.0, 0.5, 0.75)]  # fmt: skip
+    english = " | ".join(f"{generic:.2f}" for _, generic in best)
+    assert f"| English at the best | {english} |" in text
+    tuned = study_in_file(BASQUE / "rates.jsonl").targets[0]
+    gain = next(c.gain for c in tuned.cells if c.key.replay_fraction == 0.75)
+    assert f"{gain.value:.3f} less (90 % interval {gain.low:.3f} to {gain.high:.3f})".replace(
+        "0.", "."
+    ) in text  # fmt: skip
