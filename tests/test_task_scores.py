@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from fake_records import GSM8K, FakeStudy, fake_records
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from replay_jax.analysis.analyse import analyse
 from replay_jax.analysis.records import AnalysisConfig
@@ -42,8 +42,6 @@ def test_an_interval_by_hand():
     """Two rows, two columns, no interaction: variance of rows / 2 + variance of columns / 2."""
     found = two_way_interval(np.array([[0.0, 2.0], [1.0, 3.0]]), level=0.9)
     variance, degrees = 0.5 / 2 + 2.0 / 2, (1.25**2) / (0.25**2 + 1.0**2)
-    from scipy.stats import t
-
     half = t.ppf(0.95, degrees) * variance**0.5
     assert (found.value, found.low, found.high) == pytest.approx((1.5, 1.5 - half, 1.5 + half))
 
@@ -141,3 +139,10 @@ def test_runs_of_before_tasks_existed_have_none():
     assert task_names(records) == () == task_names(scored(fake_records(fake))[:1] + records)
     study = analyse(records, CONFIG, resamples=200).targets[0]
     assert task_tables(study, records) == ()
+
+
+def test_a_name_that_stands_for_several_files_is_left_out():
+    _, records = studied()
+    assert task_names(records) == ("quiz",)
+    records[-1]["tasks"]["quiz"]["digest"] = "another"
+    assert task_names(records) == ()

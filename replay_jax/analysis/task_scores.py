@@ -44,10 +44,14 @@ class TaskResult:
 
 
 def task_names(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """All tasks that every record has, in the order of the first; earlier versions had none."""
+    """Tasks that every record was scored on, in the order of the first; earlier versions had none.
+
+    A name that stands for several files is left out: their items do not compare.
+    """
     scored = [record["tasks"] if "tasks" in record else {} for record in records]
-    first = scored[0] if scored else {}
-    return tuple(name for name in first if all(name in tasks for tasks in scored))
+    digests = [{name: task["digest"] for name, task in tasks.items()} for tasks in scored]
+    first = digests[0] if digests else {}
+    return tuple(name for name in first if all((name, first[name]) in d.items() for d in digests))
 
 
 def task_results(

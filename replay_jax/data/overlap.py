@@ -63,7 +63,7 @@ class Overlap:
     @property
     def share(self) -> float:
         """Share of the judged tokens that are covered."""
-        return self.covered / self.tokens if self.tokens else 0.0
+        return self.covered / self.tokens
 
 
 def held_out_rows(store: TokenStore, *, seq_len: int, sequences: int) -> Judged:

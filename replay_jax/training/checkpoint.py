@@ -105,18 +105,7 @@ def restore_state(path: epath.PathLike, like: Any) -> tuple[Any, Meta]:
     """
     path = epath.Path(path)
     meta = read_meta(path)
-    try:
-        with ocp.Checkpointer(_handler()) as reader:
-            _compare(path, reader.metadata(path).item_metadata[_STATE].tree, like)
-            restore = ocp.args.PyTreeRestore(
-                item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
-            )
-            restored = reader.restore(path, args=ocp.args.Composite(**{_STATE: restore}))
-            return restored[_STATE], meta
-    except UserError:
-        raise
-    except Exception as error:
-        raise _damaged(path, error) from error
+    return _restore(path, like, part=None), meta
 
 
 def restore_params(path: epath.PathLike, like: Any) -> Any:
@@ -126,22 +115,7 @@ def restore_params(path: epath.PathLike, like: Any) -> Any:
     """
     path = epath.Path(path)
     read_meta(path)
-    item = {_PARAMS: like}
-    try:
-        with ocp.Checkpointer(_handler()) as reader:
-            saved = reader.metadata(path).item_metadata[_STATE].tree
-            _compare(path, {_PARAMS: saved[_PARAMS]}, item)
-            restore = ocp.args.PyTreeRestore(
-                item=item,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-                partial_restore=True,
-            )
-            restored = reader.restore(path, args=ocp.args.Composite(**{_STATE: restore}))
-            return restored[_STATE][_PARAMS]
-    except UserError:
-        raise
-    except Exception as error:
-        raise _damaged(path, error) from error
+    return _restore(path, {_PARAMS: like}, part=_PARAMS)[_PARAMS]
 
 
 def read_meta(path: epath.PathLike) -> Meta:
@@ -218,6 +192,25 @@ def _handler() -> ocp.CompositeCheckpointHandler:
     registry = type_handlers.create_type_handler_registry((jax.Array, arrays))
     state = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
     return ocp.CompositeCheckpointHandler(**{_STATE: state, _META: ocp.JsonCheckpointHandler()})
+
+
+def _restore(path: epath.Path, like: Any, *, part: str | None) -> Any:
+    """Read what `like` describes: the whole state, or the one part of it that `like` holds."""
+    try:
+        with ocp.Checkpointer(_handler()) as reader:
+            saved = reader.metadata(path).item_metadata[_STATE].tree
+            _compare(path, saved if part is None else {part: saved[part]}, like)
+            restore = ocp.args.PyTreeRestore(
+                item=like,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(like),
+                partial_restore=part is not None,
+            )
+            restored = reader.restore(path, args=ocp.args.Composite(**{_STATE: restore}))
+            return restored[_STATE]
+    except UserError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
 
 
 def _compare(path: epath.Path, saved: Any, like: Any) -> None:
