@@ -21,3 +21,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def eight_devices() -> None:
     """The suite is only meaningful on eight devices."""
     assert jax.device_count() == 8, f"expected 8 fake CPU devices, found {jax.device_count()}"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Two small corpora and their configuration, for sweeps in workers with one device each."""
+    from tiny_sweep import make_study, use_one_device
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", "")
+        use_one_device(tmp_path_factory.getbasetemp().parent)
+        yield make_study(tmp_path_factory.mktemp("corpora"))

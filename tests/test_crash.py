@@ -8,9 +8,8 @@ import random
 import signal
 import time
 
-import pytest
 from rich.console import Console
-from tiny_sweep import make_study, results_of, use_one_device
+from tiny_sweep import results_of
 
 from replay_jax.sweep.engine import run_sweep
 from replay_jax.sweep.grid import grid
@@ -35,14 +34,6 @@ def coordinate(plan, stores, workdir):
         profile_steps=None,
         console=Console(quiet=True),
     )
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
 
 
 def workers_of(workdir) -> list[int]:

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from tiny_sweep import make_study, results_of, use_one_device
+from tiny_sweep import results_of
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.execution import ExecutionConfig
@@ -20,14 +20,6 @@ from replay_jax.sweep.workers import choose_workers
 
 RHO = "schedule.replay_fraction"
 GIB = 1 << 30
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
 
 
 def choice(*, workers=0, threads=0, platform="cpu", parameters=10**6, cores=8, memory=64 * GIB):

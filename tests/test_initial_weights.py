@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
-from tiny_sweep import BATCH, make_study, results_of, use_one_device
+from tiny_sweep import BATCH, results_of
 
 from replay_jax.analysis.analyse import analyse
 from replay_jax.analysis.answer import advise
@@ -26,14 +26,6 @@ from replay_jax.sweep.verify import verify
 from replay_jax.training.pretrained import find_pretrained
 
 RHO, START = "schedule.replay_fraction", "initial_weights"
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from tiny_sweep import STEPS, make_study, results_of, use_one_device
+from tiny_sweep import STEPS, results_of
 from tiny_training import digest
 
 from replay_jax.errors import UserError
@@ -45,14 +45,6 @@ SWEEP = chain(
     [{RHO: 0.5, "seed": 1}, {RHO: 0.5, PEAK: 3e-3}, {RHO: 0.5, "optimizer.weight_decay": 0.5}],
 )
 LANES = {"execution__population": 3, "execution__workers": 1}
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
 
 
 @pytest.fixture(scope="module")

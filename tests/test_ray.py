@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from rich.console import Console
-from tiny_sweep import make_study, results_of, use_one_device
+from tiny_sweep import results_of
 
 from replay_jax.sweep.engine import run_sweep
 from replay_jax.sweep.grid import grid
@@ -21,14 +21,6 @@ from replay_jax.sweep.ray_edges import Board, train_on_hosts  # noqa: E402
 
 SWEEP = grid({"seed": [0, 1]}, {"schedule.replay_fraction": [0.0, 0.5]})
 LONG = {"schedule__total_steps": 60, "schedule__target_epochs": 10.0, "checkpoint__every": 5}
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
 
 
 @pytest.fixture()

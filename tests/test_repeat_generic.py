@@ -1,20 +1,12 @@
 """A generic source that runs out: an error with both numbers, unless repetition was asked for."""
 
 import pytest
-from tiny_sweep import BATCH, make_study, results_of, use_one_device
+from tiny_sweep import BATCH, results_of
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.verify import verify
 
 STEPS = 320
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
 
 
 def test_running_out_is_refused_before_training(study, tmp_path):

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from tiny_sweep import make_study, results_of, use_one_device
+from tiny_sweep import results_of
 
 from replay_jax.sweep.grid import chain, grid
 from replay_jax.sweep.store import WorkStore
@@ -23,14 +23,6 @@ RESET = {
     "schedule.stage2_optimizer": "reset",
 }  # fmt: skip
 SWEEP = chain(grid({RHO: [0.0, 0.5, 0.75]}), [{RHO: 0.5, **RESET}], [{RHO: 0.5, "seed": 1}])
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_sweep import SEQ_LEN, make_study, results_of, use_one_device
+from tiny_sweep import SEQ_LEN, results_of
 from tiny_training import MODEL, mesh_of
 
 from replay_jax.data.split import document_hash, in_validation
@@ -280,14 +280,6 @@ def test_a_file_of_something_else_is_one_sentence(tmp_path, kind):
 # Through a sweep.
 
 RHO = "schedule.replay_fraction"
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
 
 
 @pytest.fixture(scope="module")
