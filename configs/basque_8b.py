@@ -9,7 +9,7 @@ tools/convert_task.py.
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import (
+from replay_jax.config.defaults import (
     analysis,
     continual_schedule,
     cosine,
@@ -17,7 +17,7 @@ from replay_jax.defaults import (
     paper_config,
     source,
 )
-from replay_jax.sweep.grid import grid
+from replay_jax.config.grid import grid
 
 TARGET_STEPS = 400
 REPLAY_FRACTIONS = [0.0, 0.5, 0.75, 0.9]

@@ -10,7 +10,7 @@ Basque is only measured. The files are expected under `data/` (experiments/basqu
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import (
+from replay_jax.config.defaults import (
     analysis,
     model_sizes,
     paper_config,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from replay_jax.recipe import config_module
-from replay_jax.sweep.grid import grid, zipped
+from replay_jax.config.grid import grid, zipped
+from replay_jax.config.recipe import config_module
 
 BASQUE_SMALL = config_module(Path(__file__).with_name("basque_small.py"))
 PEAK = "schedule.learning_rate.peak"

@@ -9,8 +9,8 @@ exposure). The tied point rho = 1 - gamma with alpha = delta is the constant mix
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import paper_config, warmup_stable_decay
-from replay_jax.sweep.grid import chain, grid
+from replay_jax.config.defaults import paper_config, warmup_stable_decay
+from replay_jax.config.grid import chain, grid
 
 REPLAY_FRACTIONS = [0.0, 0.5]
 RHO = "schedule.replay_fraction"

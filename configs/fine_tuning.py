@@ -8,8 +8,8 @@ fine-tuning cosine 3e-4. Published multipliers of the best rho over none: Flan 1
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import cosine, paper_config
-from replay_jax.sweep.grid import grid
+from replay_jax.config.defaults import cosine, paper_config
+from replay_jax.config.grid import grid
 
 TARGETS = ["finemath", "starcoder", "flan"]
 # Stage 2 is 64 target steps times 1 / (1 - rho): 64, 72, 80, 96, 128, 192 and 256 steps.

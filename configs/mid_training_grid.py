@@ -9,8 +9,8 @@ placement, which shares almost nothing at alpha < 1. Published best cells: StarC
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import paper_config
-from replay_jax.sweep.grid import grid
+from replay_jax.config.defaults import paper_config
+from replay_jax.config.grid import grid
 
 TARGETS = ["finemath", "starcoder", "flan"]
 REPLAY_FRACTIONS = [0.0, 0.25, 0.5, 0.75, 0.875]

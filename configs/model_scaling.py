@@ -6,8 +6,8 @@ rate 3e-3 times the inverse width.
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import model_sizes, paper_config
-from replay_jax.sweep.grid import grid, zipped
+from replay_jax.config.defaults import model_sizes, paper_config
+from replay_jax.config.grid import grid, zipped
 
 # Inverse width relative to 150m (the authors' code: 1, 1/1.5, 1/2, 1/4).
 PEAKS = {"150m": 3e-3, "300m": 2e-3, "600m": 1.5e-3, "1_9b": 7.5e-4}

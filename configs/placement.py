@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import analysis
-from replay_jax.recipe import config_module
-from replay_jax.sweep.grid import chain, grid, zipped
+from replay_jax.config.defaults import analysis
+from replay_jax.config.grid import chain, grid, zipped
+from replay_jax.config.recipe import config_module
 
 QUICKSTART = config_module(Path(__file__).with_name("quickstart.py"))
 SEEDS = [1, 2, 3]

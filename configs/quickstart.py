@@ -12,7 +12,7 @@ experiments/quickstart/README.md for the measured time and result.
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import (
+from replay_jax.config.defaults import (
     analysis,
     model_sizes,
     paper_config,
@@ -21,7 +21,7 @@ from replay_jax.defaults import (
     two_stage_schedule,
     warmup_stable_decay,
 )
-from replay_jax.sweep.grid import chain, grid, zipped
+from replay_jax.config.grid import chain, grid, zipped
 
 SEEDS = [1, 2, 3]
 BATCH, SEQ_LEN, STEPS = 32, 128, 320

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from replay_jax.recipe import config_module
-from replay_jax.sweep.grid import chain, grid
+from replay_jax.config.grid import chain, grid
+from replay_jax.config.recipe import config_module
 
 QUICKSTART = config_module(Path(__file__).with_name("quickstart.py"))
 PEAKS = [5e-4, 1e-3, 3e-3]

@@ -7,8 +7,8 @@ give the losses to `replay-jax fit`; the published points are in experiments/pub
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import cosine, paper_config
-from replay_jax.sweep.grid import grid
+from replay_jax.config.defaults import cosine, paper_config
+from replay_jax.config.grid import grid
 
 TARGETS = ["finemath", "starcoder", "flan"]
 BATCHES = [1, 2, 4, 8, 16]

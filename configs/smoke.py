@@ -7,7 +7,7 @@ the target Python's own C headers.
 
 from ml_collections import ConfigDict
 
-from replay_jax.defaults import (
+from replay_jax.config.defaults import (
     analysis,
     model_sizes,
     paper_config,
@@ -16,7 +16,7 @@ from replay_jax.defaults import (
     two_stage_schedule,
     warmup_stable_decay,
 )
-from replay_jax.sweep.grid import chain, grid, zipped
+from replay_jax.config.grid import chain, grid, zipped
 
 BATCH, SEQ_LEN, STEPS = 16, 64, 48
 

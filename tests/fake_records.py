@@ -261,7 +261,7 @@ def _loss_at(losses: tuple[float, float], start: int | None, step: int) -> tuple
 
 
 def _ledger(target: str, tokens: int, epochs: float, start: int | None, record: Record) -> Record:
-    """A ledger as `data.ledger` writes it; row numbers are made up."""
+    """A ledger as `ledger.planned` writes it; row numbers are made up."""
     total, budget = TOTAL_STEPS * BATCH_SIZE, tokens // SEQ_LEN
     shown = round(budget * epochs)
     spans = [("all", 0, total, shown)]

@@ -15,15 +15,15 @@ import jax
 from jax.sharding import Mesh
 from tiny_training import MODEL, OPTIMIZER
 
-from replay_jax.data.learning_rate import LearningRate
-from replay_jax.data.pipeline import train_batches
-from replay_jax.data.schedule import Schedule, two_stage
-from replay_jax.data.token_store import TokenStore
-from replay_jax.data.views import SourceView
+from replay_jax.data.reading.pipeline import train_batches
+from replay_jax.data.reading.views import SourceView
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.schedule.learning_rate import LearningRate
+from replay_jax.schedule.protocols import Schedule, two_stage
 from replay_jax.training.checkpoint import Checkpointer, latest_step, restore_state, step_path
 from replay_jax.training.config import MeshConfig
-from replay_jax.training.distributed import initialize
 from replay_jax.training.gradient import StepShape
+from replay_jax.training.hosts import initialize
 from replay_jax.training.loop import Hooks, Programs, Span, train_span
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.sharding import make_mesh, mesh_host_part

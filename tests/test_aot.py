@@ -8,15 +8,15 @@ import jax
 import pytest
 from tiny_training import MODEL
 
+from replay_jax.compile import ahead as aot
+from replay_jax.compile.ahead import compile_report, peak_of_failure, render
+from replay_jax.compile.search import fastest, misfit, nearest_fit, search
+from replay_jax.compile.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.flops import flops_per_token
-from replay_jax.training import aot
-from replay_jax.training.aot import compile_report, peak_of_failure, render
-from replay_jax.training.aot_search import fastest, misfit, nearest_fit, search
 from replay_jax.training.config import MeshConfig
 from replay_jax.training.gradient import StepShape
-from replay_jax.training.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
 
 FIELDS = {
     "topology", "devices", "chip", "fits", "peak_bytes_per_device", "hbm_bytes_per_device",

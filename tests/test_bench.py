@@ -2,11 +2,11 @@
 
 import pytest
 
+from replay_jax.compile.bench import bench
+from replay_jax.compile.peak import known_peak, matmul_peak, process_peak
 from replay_jax.errors import UserError
 from replay_jax.model.flops import flops_per_token
 from replay_jax.model.presets import shape_model
-from replay_jax.training.bench import bench
-from replay_jax.training.peak import known_peak, matmul_peak, process_peak
 
 MODEL = shape_model("32,64,1,2,1,64")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from replay_jax.analysis.bootstrap import (
+from replay_jax.analysis.statistics.bootstrap import (
     Noise,
     cell_means,
     constant_noise,

@@ -12,10 +12,10 @@ import pytest
 from etils.epath import backend, gpath
 from test_hosts import write_recipe
 
-from replay_jax.commands_sweep import place
+from replay_jax.commands.main import main
+from replay_jax.commands.sweep import place
 from replay_jax.errors import UserError
-from replay_jax.main import main
-from replay_jax.sweep.store import WorkStore
+from replay_jax.sweep.store.workdir import WorkStore
 
 
 class FolderAsBucket(backend._OsPathBackend):

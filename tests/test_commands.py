@@ -17,7 +17,7 @@ def replay_jax(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run one command without the test suite's fake devices."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.run(
-        [sys.executable, "-m", "replay_jax.main", *arguments],
+        [sys.executable, "-m", "replay_jax", *arguments],
         cwd=cwd,
         env=environment,
         capture_output=True,

@@ -90,7 +90,7 @@ def test_a_row_still_holds(command):
     # In a process of its own: the suite's XLA_FLAGS are read by the TPU compiler as well.
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     compiled = subprocess.run(
-        [sys.executable, "-m", "replay_jax.main", *command.split()],
+        [sys.executable, "-m", "replay_jax", *command.split()],
         cwd=ROOT,
         env=environment,
         capture_output=True,

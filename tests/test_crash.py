@@ -11,10 +11,10 @@ import time
 from rich.console import Console
 from tiny_sweep import results_of
 
-from replay_jax.sweep.engine import run_sweep
-from replay_jax.sweep.grid import grid
-from replay_jax.sweep.store import WorkStore
-from replay_jax.sweep.verify import verify
+from replay_jax.config.grid import grid
+from replay_jax.sweep.drive.engine import run_sweep
+from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.store.workdir import WorkStore
 
 KILLS = 20
 # Two seeds, each with a shared stage 1 and two ends; a save every other step.
@@ -57,7 +57,7 @@ def test_twenty_kills_change_nothing(study, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     study.train(SWEEP, whole, **LONG)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["replay_jax.sweep.engine"])
+    context.set_forkserver_preload(["replay_jax.sweep.drive.engine"])
     chance = random.Random(7)
     (broken / "segments").mkdir(parents=True)
     for kill in range(KILLS):

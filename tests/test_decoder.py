@@ -10,9 +10,9 @@ import pytest
 from tiny_training import SHAPE, mesh_of
 
 from replay_jax.errors import UserError
-from replay_jax.model import transformer
+from replay_jax.model import decoder as transformer
 from replay_jax.model.architecture import ModelConfig, RopeConfig
-from replay_jax.model.transformer import build_transformer, stack_layers
+from replay_jax.model.decoder import build_transformer, stack_layers
 from replay_jax.training.sharding import LOGICAL_AXIS_RULES
 from replay_jax.training.step import check_shape
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from replay_jax.data.mixture import StepDraws
-from replay_jax.sweep.digest import canonical_digest, source_key, state_chain
+from replay_jax.schedule.mixture import StepDraws
+from replay_jax.sweep.plan.digest import canonical_digest, source_key, state_chain
 
 BATCH = 4
 STEPS = 6

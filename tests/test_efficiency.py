@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.analysis import laws
-from replay_jax.analysis.authors import fit_authors_recipe
-from replay_jax.analysis.efficiency import (
+from replay_jax.analysis.statistics import laws
+from replay_jax.analysis.statistics.authors import fit_authors_recipe
+from replay_jax.analysis.statistics.efficiency import (
     LAW_NAMES,
     ReferencePoints,
     choose_laws,

@@ -10,7 +10,7 @@ import pytest
 from tiny_training import LENGTH, MODEL, SHAPE, batch, mesh_of
 
 from replay_jax.errors import UserError
-from replay_jax.model.transformer import build_transformer, head_kernel
+from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.training.config import EvaluationConfig
 from replay_jax.training.evaluate import (
     EvaluationResult,

@@ -11,12 +11,12 @@ import time
 import pytest
 from tiny_sweep import results_of
 
+from replay_jax.config.execution import ExecutionConfig
+from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
-from replay_jax.sweep.execution import ExecutionConfig
-from replay_jax.sweep.grid import chain, grid
-from replay_jax.sweep.job_outcome import describe_error
-from replay_jax.sweep.status import sweep_status
-from replay_jax.sweep.workers import choose_workers
+from replay_jax.sweep.drive.status import sweep_status
+from replay_jax.sweep.executors.local.workers import choose_workers
+from replay_jax.sweep.train.outcome import describe_error
 
 RHO = "schedule.replay_fraction"
 GIB = 1 << 30
@@ -108,7 +108,7 @@ def test_two_coordinators_never_share_a_workdir(study, tmp_path):
 _HOLD = """
 import sys
 from pathlib import Path
-from replay_jax.sweep.lock import WorkdirLock
+from replay_jax.sweep.store.lock import WorkdirLock
 with WorkdirLock(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 
-from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.html import write_pictures
-from replay_jax.analysis.records import AnalysisConfig
-from replay_jax.analysis.run_figures import boundary_figures, pareto_figures, training_figures
-from replay_jax.analysis.selection import best_replay, focus_budget
-from replay_jax.analysis.study_figures import (
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.study.selection import best_replay, focus_budget
+from replay_jax.report.elements.theme import DARK, LIGHT, vega_config
+from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
+from replay_jax.report.figures.study_figures import (
     efficiency_figure,
     heatmap_figures,
     quadratic_figure,
     replay_figures,
 )
-from replay_jax.analysis.theme import DARK, LIGHT, vega_config
+from replay_jax.report.html import write_pictures
 
 CONFIG = AnalysisConfig(
     reference={"protocol": "uniform"}, tuned=("schedule.target_epochs",), level=0.9

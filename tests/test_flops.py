@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.flops import flops_per_token
 from replay_jax.model.loss import weighted_loss
 from replay_jax.model.presets import preset, shape_model
-from replay_jax.model.transformer import build_transformer, head_kernel
 
 
 def test_figures_of_the_150m_model() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from replay_jax.config.grid import chain, grid, zipped
 from replay_jax.errors import UserError
-from replay_jax.sweep.grid import chain, grid, zipped
 
 
 def test_grid_varies_the_last_axis_fastest() -> None:

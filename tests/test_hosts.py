@@ -15,14 +15,14 @@ import pytest
 from tiny_sweep import make_study, results_of
 
 from replay_jax.errors import UserError
-from replay_jax.sweep import host_edges
-from replay_jax.sweep.host_edges import HostEdges
-from replay_jax.sweep.hosts import Hosts, LostHost
-from replay_jax.sweep.messages import Ended, Failed, Interrupted, Started
-from replay_jax.sweep.stop_gate import StopGate
-from replay_jax.sweep.store import WorkStore
-from replay_jax.sweep.verify import verify
-from replay_jax.training.distributed import Cluster, Roll
+from replay_jax.sweep.executors.hosts import edges as host_edges
+from replay_jax.sweep.executors.hosts.edges import HostEdges
+from replay_jax.sweep.executors.hosts.others import Hosts, LostHost
+from replay_jax.sweep.executors.hosts.stop_gate import StopGate
+from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.sweep.train.messages import Ended, Failed, Interrupted, Started
+from replay_jax.training.hosts import Cluster, Roll
 from replay_jax.training.link import Link
 
 RECIPE = '''"""Does it matter where it is trained?"""
@@ -58,8 +58,7 @@ def start(folder: Path, workdir: str, *options: str, devices: int = 1) -> subpro
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     settings = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(folder / "programs")}
     return subprocess.Popen(
-        [sys.executable, "-m", "replay_jax.main", "run", "study.py", f"--workdir={workdir}",
-         *options],
+        [sys.executable, "-m", "replay_jax", "run", "study.py", f"--workdir={workdir}", *options],
         cwd=folder, env={**os.environ, **settings}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

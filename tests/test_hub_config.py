@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from replay_jax.errors import UserError
+from replay_jax.hub.config import check_same_model, hub_of_model, model_of_hub
 from replay_jax.model.architecture import RopeConfig
-from replay_jax.model.hub_config import check_same_model, hub_of_model, model_of_hub
 from replay_jax.model.presets import preset
 
 # The published settings of three models, in the spellings of their times.

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny_training import MODEL
 
+from replay_jax.hub.layout import Layout, hub_tensors
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.hub_layout import Layout, hub_tensors
 from replay_jax.training.step import init_state
 
 DIMS = {"D": 6, "F": 10, "H": 4, "G": 2, "K": 3, "V": 8}

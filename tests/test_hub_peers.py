@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from tiny_training import mesh_of
 
-from replay_jax.data.tasks import Item, task_batches, task_rows
-from replay_jax.data.tokenizer_training import train_bpe
+from replay_jax.data.judging.tasks import Item, task_batches, task_rows
+from replay_jax.data.tokens.bpe_training import train_bpe
+from replay_jax.hub.export import write_model_folder
+from replay_jax.hub.folder import find_pretrained, pretrained_config
+from replay_jax.hub.weights import load_params
 from replay_jax.model.architecture import ModelConfig, RopeConfig
-from replay_jax.model.transformer import build_transformer, head_kernel
+from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.training.evaluate import compile_evaluation, row_losses
-from replay_jax.training.export import write_model_folder
 from replay_jax.training.gradient import StepShape
-from replay_jax.training.pretrained import find_pretrained, pretrained_config
 from replay_jax.training.step import abstract_state, init_state, place_batch
-from replay_jax.training.weights import load_params
 
 torch = pytest.importorskip("torch", reason="needs pip install 'replay-jax[bench]'")
 transformers = pytest.importorskip("transformers", reason="needs pip install 'replay-jax[bench]'")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.learning_rate import LearningRate, learning_rates
 from replay_jax.errors import UserError
+from replay_jax.schedule.learning_rate import LearningRate, learning_rates
 
 
 def rate(shape="linear", warmup=0.01, decay=0.1, final=0.0, peak=3e-3):

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.counting import RealisedCounter, Span
-from replay_jax.data.learning_rate import LearningRate
-from replay_jax.data.ledger import Ledger, compare, plan_ledger
-from replay_jax.data.mixture import ScheduledSelectionMap
-from replay_jax.data.realised import check_spans, planned_rows, realised_ledger
-from replay_jax.data.schedule import StageConfig, from_stages, two_stage
-from replay_jax.data.views import SourceView, view_rows
+from replay_jax.data.ledger.compared import check_spans, planned_rows, realised_ledger
+from replay_jax.data.ledger.counted import RealisedCounter, Span
+from replay_jax.data.ledger.planned import Ledger, compare, plan_ledger
+from replay_jax.data.reading.views import SourceView, view_rows
 from replay_jax.errors import UserError
+from replay_jax.schedule.learning_rate import LearningRate
+from replay_jax.schedule.mixture import ScheduledSelectionMap
+from replay_jax.schedule.protocols import StageConfig, from_stages, two_stage
 
 WSD = LearningRate(3e-3, "linear", 0.01, 0.1, 0.0)
 STEPS, BATCH, BUDGET, EPOCHS = 24, 8, 6, 5

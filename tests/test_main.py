@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from replay_jax.main import main
+from replay_jax.commands.main import main
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.learning_rate import LearningRate
-from replay_jax.data.mixture import (
+from replay_jax.errors import UserError
+from replay_jax.schedule.learning_rate import LearningRate
+from replay_jax.schedule.mixture import (
     ScheduledSelectionMap,
     draw_numbers,
     source_positions,
     stage_quotas,
     step_draws,
 )
-from replay_jax.data.schedule import (
+from replay_jax.schedule.protocols import (
     Requested,
     Schedule,
     Stage,
@@ -27,8 +28,7 @@ from replay_jax.data.schedule import (
     two_stage,
     uniform,
 )
-from replay_jax.data.stages import apportion
-from replay_jax.errors import UserError
+from replay_jax.schedule.stages import apportion
 
 WSD = LearningRate(3e-3, "linear", 0.01, 0.1, 0.0)
 RUN = {"total_steps": 64, "batch_size": 32, "learning_rate": WSD}

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from replay_jax.model.architecture import ModelConfig, RopeConfig, parameter_counts
-from replay_jax.model.layers import rms_norm, rope_frequencies, rope_tables, rotate, swiglu
-from replay_jax.model.presets import shape_model
-from replay_jax.model.transformer import (
+from replay_jax.model.decoder import (
     ACTIVATION_AXES,
     LOGICAL_AXES,
     PARAMETER_AXES,
@@ -21,6 +19,8 @@ from replay_jax.model.transformer import (
     head_kernel,
     stack_layers,
 )
+from replay_jax.model.layers import rms_norm, rope_frequencies, rope_tables, rotate, swiglu
+from replay_jax.model.presets import shape_model
 
 MODEL = shape_model("16,24,2,4,2,32")
 LENGTH = 8

@@ -18,7 +18,7 @@ from tiny_training import MODEL, mesh_of
 
 from replay_jax.errors import UserError
 from replay_jax.training.checkpoint import saved_steps
-from replay_jax.training.distributed import Cluster, call_roll, join
+from replay_jax.training.hosts import Cluster, call_roll, join
 
 PROGRAM = Path(__file__).parent / "process_of_a_run.py"
 

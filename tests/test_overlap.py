@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.overlap import Judged, overlap, right_answers, window_hashes
-from replay_jax.data.tasks import Item, task_rows
-from replay_jax.data.tokenizer import byte_tokenizer
+from replay_jax.data.judging.overlap import Judged, overlap, right_answers, window_hashes
+from replay_jax.data.judging.tasks import Item, task_rows
+from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.errors import UserError
 
 
@@ -127,7 +127,7 @@ def test_a_passage_of_a_held_out_document_in_a_training_document_is_found(tmp_pa
         lines = [json.dumps({"text": head + text(alphabet)}) for _ in range(80)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "recipe.py").write_text(
-        "from replay_jax.defaults import paper_config, source, tokenizer, model_sizes\n"
+        "from replay_jax.config.defaults import paper_config, source, tokenizer, model_sizes\n"
         "def get_config():\n"
         "    config = paper_config()\n"
         "    config.data.sources = {n: source('jsonl', n + '.jsonl', validation_fraction=0.3)\n"
@@ -145,7 +145,7 @@ def test_a_passage_of_a_held_out_document_in_a_training_document_is_found(tmp_pa
         "    return [{}]\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "replay_jax.main", "overlap", "recipe.py", "--json"],
+        [sys.executable, "-m", "replay_jax", "overlap", "recipe.py", "--json"],
         cwd=tmp_path,
         env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
         capture_output=True,

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay_jax.data.documents import Document
-from replay_jax.data.learning_rate import LearningRate
-from replay_jax.data.pipeline import (
+from replay_jax.data.reading.pipeline import (
     Batch,
     evaluation_batches,
     evaluation_rows,
@@ -23,13 +21,15 @@ from replay_jax.data.pipeline import (
     step_source,
     train_batches,
 )
-from replay_jax.data.schedule import two_stage
-from replay_jax.data.stages import Requested, Schedule, Stage
-from replay_jax.data.store_writer import StoreWriter
-from replay_jax.data.token_store import TokenStore
-from replay_jax.data.tokenizer import Tokenizer
-from replay_jax.data.views import SourceView
+from replay_jax.data.reading.views import SourceView
+from replay_jax.data.sources.documents import Document
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.tokenizer import Tokenizer
+from replay_jax.data.tokens.writer import StoreWriter
 from replay_jax.errors import UserError
+from replay_jax.schedule.learning_rate import LearningRate
+from replay_jax.schedule.protocols import two_stage
+from replay_jax.schedule.stages import Requested, Schedule, Stage
 
 SEQ_LEN = 6
 DOCUMENT = 10  # tokens, the end of text included

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.mixture import StepDraws
-from replay_jax.sweep.digest import state_chain
-from replay_jax.sweep.trie import build_edges
-from replay_jax.sweep.work import peak_saved_states, remaining_tasks, states_in_use
+from replay_jax.schedule.mixture import StepDraws
+from replay_jax.sweep.plan.digest import state_chain
+from replay_jax.sweep.plan.tree import build_edges
+from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks, states_in_use
 
 
 def chain_of(letters: str) -> np.ndarray:

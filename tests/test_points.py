@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replay_jax.analysis.points import fit_points
+from replay_jax.analysis.statistics.points import fit_points
 from replay_jax.errors import UserError
 
 PUBLISHED = Path(__file__).parents[1] / "experiments" / "published_points"

@@ -10,23 +10,23 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 from tiny_training import MODEL, OPTIMIZER, SHAPE, batch, digest, one_device, run
 
+from replay_jax.compile.population_bench import bench_population
+from replay_jax.config.execution import ExecutionConfig
 from replay_jax.errors import UserError
-from replay_jax.sweep.execution import ExecutionConfig
-from replay_jax.sweep.population_choice import (
+from replay_jax.sweep.executors.local.population_choice import (
     Question,
     fastest,
     measure_apart,
     side_by_side_steps,
 )
-from replay_jax.sweep.shared_time import SharedTime
-from replay_jax.sweep.trie import Node
-from replay_jax.sweep.work import Task
+from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.plan.work import Task
+from replay_jax.sweep.train.shared_time import SharedTime
 from replay_jax.training.config import MeshConfig
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.population import abstract_arguments, compile_population, population_step
-from replay_jax.training.population_bench import bench_population
 from replay_jax.training.step import reset_optimizer
 
 LANES = 8

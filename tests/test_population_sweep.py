@@ -13,16 +13,16 @@ import pytest
 from tiny_sweep import STEPS, results_of
 from tiny_training import digest
 
+from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
-from replay_jax.sweep.grid import chain, grid
-from replay_jax.sweep.jobs import make_job
-from replay_jax.sweep.messages import Advanced, Ended, Failed
-from replay_jax.sweep.plan import refresh
-from replay_jax.sweep.population_choice import choose_population
-from replay_jax.sweep.population_edge import PopulationTrainer
-from replay_jax.sweep.programs import ProgramCache
-from replay_jax.sweep.store import WorkStore
-from replay_jax.sweep.verify import verify
+from replay_jax.sweep.executors.local.population_choice import choose_population
+from replay_jax.sweep.plan.plan import refresh
+from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.sweep.train.job import make_job
+from replay_jax.sweep.train.messages import Advanced, Ended, Failed
+from replay_jax.sweep.train.population import PopulationTrainer
+from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.training.checkpoint import restore_state
 from replay_jax.training.config import MeshConfig
 from replay_jax.training.loop import Profile

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay_jax.data import prepare as prepare_module
-from replay_jax.data import store_writer
-from replay_jax.data.pieces import PIECE_CHARACTERS
-from replay_jax.data.prepare import DataConfig, PrepareProgress, find_stores, prepare
-from replay_jax.data.sources import SourceConfig
-from replay_jax.data.split import document_hash, in_validation
-from replay_jax.data.token_store import TokenStore
-from replay_jax.data.tokenizer import END_OF_TEXT, TokenizerConfig
-from replay_jax.data.tokenizer_training import train_bpe
+from replay_jax.data.sources.pieces import PIECE_CHARACTERS
+from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.split import document_hash, in_validation
+from replay_jax.data.tokens import prepare as prepare_module
+from replay_jax.data.tokens import writer as store_writer
+from replay_jax.data.tokens.bpe_training import train_bpe
+from replay_jax.data.tokens.prepare import DataConfig, PrepareProgress, find_stores, prepare
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.tokenizer import END_OF_TEXT, TokenizerConfig
 from replay_jax.errors import UserError
 
 BYTES = TokenizerConfig("bytes")
@@ -100,7 +100,7 @@ def test_a_second_call_does_nothing_and_reads_nothing(
         raise AssertionError("the store was made again")
 
     monkeypatch.setattr(prepare_module, "tokenize", never)
-    monkeypatch.setattr("replay_jax.data.inputs.file_sha256", never)
+    monkeypatch.setattr("replay_jax.data.sources.fingerprints.file_sha256", never)
     again = prepare(data)
     assert {n: s.fingerprint for n, s in again.items()} == {
         n: s.fingerprint for n, s in first.items()
@@ -280,9 +280,9 @@ def test_held_out_text_of_one_source_in_another_is_refused(tmp_path: Path) -> No
 
 KILLED = """
 import os, signal, sys
-from replay_jax.data.prepare import DataConfig, prepare
-from replay_jax.data.sources import SourceConfig
-from replay_jax.data.tokenizer import TokenizerConfig
+from replay_jax.data.tokens.prepare import DataConfig, prepare
+from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.tokens.tokenizer import TokenizerConfig
 
 source, other, store_dir, kill_at = sys.argv[1:]
 reports = 0

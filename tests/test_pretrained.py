@@ -14,17 +14,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny_training import MODEL, mesh_of
 
-from replay_jax.data.tokenizer import byte_tokenizer
+from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.errors import UserError
-from replay_jax.training.export import write_model_folder
-from replay_jax.training.pretrained import (
+from replay_jax.hub.export import write_model_folder
+from replay_jax.hub.folder import (
     check_pretrained,
     find_pretrained,
     pretrained_config,
     pretrained_folder,
 )
+from replay_jax.hub.weights import load_params
 from replay_jax.training.step import abstract_state, begin_state, compile_begin, init_state
-from replay_jax.training.weights import load_params
 
 DEEP = dataclasses.replace(MODEL, num_layers=2)
 SCANNED = dataclasses.replace(DEEP, layer_loop="scan")
@@ -202,7 +202,7 @@ def test_an_export_is_whole_or_not_there(folder, params, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("replay_jax.training.export.save_file", full)
+    monkeypatch.setattr("replay_jax.hub.export.save_file", full)
     with pytest.raises(UserError, match="No space left on device"):
         export(tmp_path / "new", params)
     assert list(tmp_path.iterdir()) == []
@@ -220,7 +220,7 @@ def test_a_hub_id_is_found_in_the_hubs_cache(folder, tmp_path):
     for path in folder.iterdir():
         os.link(path, snapshot / path.name)
     script = (
-        "from replay_jax.training.pretrained import pretrained_folder\n"
+        "from replay_jax.hub.folder import pretrained_folder\n"
         "for name in ('some-org/tiny', 'some-org/tiny@v2', 'some-org/other'):\n"
         "    print(pretrained_folder(name, download=False), flush=True)\n"
     )

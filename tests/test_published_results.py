@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.recommend import recommend
-from replay_jax.analysis.records import AnalysisConfig, load_records
-from replay_jax.analysis.task_tables import task_tables
+from replay_jax.analysis.advice.recommend import recommend
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.records import AnalysisConfig, load_records
+from replay_jax.report.tables.task_tables import task_tables
 from replay_jax.strict import from_plain
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

@@ -7,17 +7,17 @@ import pytest
 from rich.console import Console
 from tiny_sweep import results_of
 
-from replay_jax.sweep.engine import run_sweep
-from replay_jax.sweep.grid import grid
-from replay_jax.sweep.jobs import make_job
-from replay_jax.sweep.messages import Ended
-from replay_jax.sweep.results import build_result
-from replay_jax.sweep.store import WorkStore
-from replay_jax.sweep.workers import jax_settings
+from replay_jax.config.grid import grid
+from replay_jax.sweep.drive.engine import run_sweep
+from replay_jax.sweep.executors.local.workers import jax_settings
+from replay_jax.sweep.store.results import build_result
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.sweep.train.job import make_job
+from replay_jax.sweep.train.messages import Ended
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'replay-jax[ray]'")
 
-from replay_jax.sweep.ray_edges import Board, train_on_hosts  # noqa: E402
+from replay_jax.sweep.executors.ray.remote import Board, train_on_hosts  # noqa: E402
 
 SWEEP = grid({"seed": [0, 1]}, {"schedule.replay_fraction": [0.0, 0.5]})
 LONG = {"schedule__total_steps": 60, "schedule__target_epochs": 10.0, "checkpoint__every": 5}

@@ -4,8 +4,8 @@ import textwrap
 
 import pytest
 
+from replay_jax.config.recipe import load_recipe, override, parse_overrides
 from replay_jax.errors import UserError
-from replay_jax.recipe import load_recipe, override, parse_overrides
 
 RECIPE = '''
 """Does it load?"""

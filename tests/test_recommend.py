@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.comparisons import one_further
-from replay_jax.analysis.pilots import LargeRun, pilot_sweep, transfer
-from replay_jax.analysis.recommend import Recommendation, recommend
-from replay_jax.analysis.records import AnalysisConfig
-from replay_jax.analysis.simulate import record, sweep
+from replay_jax.analysis.advice.pilots import LargeRun, pilot_sweep, transfer
+from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.statistics.simulate import record, sweep
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.comparisons import one_further
+from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.errors import UserError
 
 CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)

@@ -9,20 +9,20 @@ import pytest
 from fake_records import BASQUE, GSM8K, FakeStudy, FakeTarget, fake_records
 from rich.console import Console
 
-from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.answer import advise, answers
-from replay_jax.analysis.blocks import Figure, Section
-from replay_jax.analysis.bootstrap import Interval
-from replay_jax.analysis.html import render_page, write_whole
-from replay_jax.analysis.page import build_page
-from replay_jax.analysis.records import AnalysisConfig
-from replay_jax.analysis.report import write_report
-from replay_jax.analysis.report_inputs import PlanSummary, TimeRow
-from replay_jax.analysis.run_charts import seeds_chart
-from replay_jax.analysis.run_tables import ledger_table, time_table, versions_table
-from replay_jax.analysis.study_tables import losses_table
-from replay_jax.analysis.terminal import terminal_table
-from replay_jax.analysis.words import between, number, seconds, signed, times
+from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.report.answer import advise, answers
+from replay_jax.report.elements.blocks import Figure, Section
+from replay_jax.report.elements.inputs import PlanSummary, TimeRow
+from replay_jax.report.elements.words import between, number, seconds, signed, times
+from replay_jax.report.figures.run_charts import seeds_chart
+from replay_jax.report.html import render_page, write_whole
+from replay_jax.report.page import build_page
+from replay_jax.report.tables.run_tables import ledger_table, time_table, versions_table
+from replay_jax.report.tables.study_tables import losses_table
+from replay_jax.report.terminal import terminal_table
+from replay_jax.report.write import write_report
 
 CONFIG = AnalysisConfig(
     reference={"protocol": "uniform"}, tuned=("schedule.target_epochs",), level=0.9

@@ -5,10 +5,10 @@ from browser import chromium, missing_browser
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 from test_report import COMMAND, CONFIG, PLAN, TIME
 
-from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.answer import advise
-from replay_jax.analysis.html import render_page
-from replay_jax.analysis.page import build_page
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.report.answer import advise
+from replay_jax.report.html import render_page
+from replay_jax.report.page import build_page
 
 MISSING = missing_browser()
 if MISSING:

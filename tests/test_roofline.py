@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from replay_jax.training.hlo import Shape, parse_module, trip_count
-from replay_jax.training.hlo_collective import Collective, device_group
-from replay_jax.training.hlo_cost import OpCost, ProgramCost, program_cost
-from replay_jax.training.roofline import Speeds, roofline
-from replay_jax.training.topology import CHIPS, Target, wire_bandwidth
+from replay_jax.compile.hlo.collectives import Collective, device_group
+from replay_jax.compile.hlo.costs import OpCost, ProgramCost, program_cost
+from replay_jax.compile.hlo.text import Shape, parse_module, trip_count
+from replay_jax.compile.roofline import Speeds, roofline
+from replay_jax.compile.topology import CHIPS, Target, wire_bandwidth
 
 
 def compiled(function, *arguments):

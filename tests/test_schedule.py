@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.learning_rate import LearningRate, learning_rates
-from replay_jax.data.schedule import (
+from replay_jax.errors import UserError
+from replay_jax.schedule.learning_rate import LearningRate, learning_rates
+from replay_jax.schedule.protocols import (
     Requested,
     Schedule,
     ScheduleConfig,
@@ -22,8 +23,7 @@ from replay_jax.data.schedule import (
     two_stage,
     uniform,
 )
-from replay_jax.data.stages import apportion, nearest
-from replay_jax.errors import UserError
+from replay_jax.schedule.stages import apportion, nearest
 
 WSD = LearningRate(3e-3, "linear", 0.01, 0.1, 0.0)
 COSINE = LearningRate(1e-3, "cosine", 0.01, None, 0.0)

@@ -9,8 +9,8 @@ from jax.sharding import PartitionSpec
 from tiny_training import MODEL, SHAPE, mesh_of, one_device
 
 from replay_jax.errors import UserError
+from replay_jax.model.decoder import LOGICAL_AXES, PARAMETER_AXES
 from replay_jax.model.presets import preset
-from replay_jax.model.transformer import LOGICAL_AXES, PARAMETER_AXES
 from replay_jax.training.config import MeshConfig, TrainingConfig
 from replay_jax.training.sharding import (
     LOGICAL_AXIS_RULES,

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from tiny_sweep import results_of
 
-from replay_jax.sweep.grid import chain, grid
-from replay_jax.sweep.store import WorkStore
-from replay_jax.sweep.verify import verify
+from replay_jax.config.grid import chain, grid
+from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.checkpoint import restore_state
 from replay_jax.training.config import MeshConfig
 from replay_jax.training.sharding import make_mesh

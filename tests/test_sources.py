@@ -12,10 +12,10 @@ import pytest
 import tensorflow_datasets as tfds
 from pyarrow import parquet
 
-from replay_jax.data.documents import split_documents
-from replay_jax.data.embedded import embedded_files, module_text, read_embedded
-from replay_jax.data.sources import SourceConfig, input_files, read_documents
-from replay_jax.data.split import document_hash, in_validation
+from replay_jax.data.sources.documents import split_documents
+from replay_jax.data.sources.embedded import embedded_files, module_text, read_embedded
+from replay_jax.data.sources.source import SourceConfig, input_files, read_documents
+from replay_jax.data.sources.split import document_hash, in_validation
 from replay_jax.errors import UserError
 
 TEXTS = ["the first", "zwei\nZeilen", "τρία 🎉", ""]
@@ -287,7 +287,7 @@ def test_embedded_text_is_limited_to_required_packages_and_repeatable() -> None:
     assert all(file.path.suffix == ".h" for file in embedded_files("c_headers", "numpy"))
     # Another process with other string hashes must give the same bytes.
     script = (
-        "import hashlib; from replay_jax.data.embedded import read_embedded;"
+        "import hashlib; from replay_jax.data.sources.embedded import read_embedded;"
         "print(hashlib.sha256('\\0'.join(read_embedded('python_docs', 'humanize,rich'))"
         ".encode()).hexdigest())"
     )

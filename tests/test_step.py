@@ -24,8 +24,8 @@ from tiny_training import (
 )
 
 from replay_jax.errors import UserError
+from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.loss import token_losses
-from replay_jax.model.transformer import build_transformer, head_kernel
 from replay_jax.training.checkpoint import save_state
 from replay_jax.training.config import OptimizerConfig
 from replay_jax.training.optimizer import hyperparameters

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.records import AnalysisConfig
-from replay_jax.analysis.simulate import BEST_EPOCHS, law, record, sweep
-from replay_jax.analysis.study import Study, TargetStudy
+from replay_jax.analysis.statistics.simulate import BEST_EPOCHS, law, record, sweep
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.errors import UserError
 
 CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)

@@ -8,17 +8,17 @@ import pytest
 from fake_records import GSM8K, FakeStudy, fake_records
 from scipy.stats import binomtest, t
 
-from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.records import AnalysisConfig
-from replay_jax.analysis.study import replays
-from replay_jax.analysis.task_scores import (
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.study.study import replays
+from replay_jax.analysis.study.task_scores import (
     accuracy_before,
     sign_flip_p,
     task_names,
     task_results,
     two_way_interval,
 )
-from replay_jax.analysis.task_tables import task_tables
+from replay_jax.report.tables.task_tables import task_tables
 
 CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)
 

@@ -15,8 +15,8 @@ import pytest
 from tiny_sweep import SEQ_LEN, results_of
 from tiny_training import MODEL, mesh_of
 
-from replay_jax.data.split import document_hash, in_validation
-from replay_jax.data.tasks import (
+from replay_jax.config.grid import grid
+from replay_jax.data.judging.tasks import (
     Item,
     find_task,
     load_task,
@@ -25,13 +25,13 @@ from replay_jax.data.tasks import (
     task_batches,
     task_rows,
 )
-from replay_jax.data.tokenizer import byte_tokenizer
-from replay_jax.data.tokenizer_training import train_bpe
+from replay_jax.data.sources.split import document_hash, in_validation
+from replay_jax.data.tokens.bpe_training import train_bpe
+from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.errors import UserError
-from replay_jax.model.transformer import build_transformer, head_kernel
-from replay_jax.sweep.grid import grid
-from replay_jax.sweep.store import WorkStore
-from replay_jax.sweep.verify import verify
+from replay_jax.model.decoder import build_transformer, head_kernel
+from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.evaluate import compile_evaluation, row_losses
 from replay_jax.training.gradient import StepShape
 from replay_jax.training.sharding import mesh_host_part
@@ -234,7 +234,7 @@ def test_continuations_are_those_of_held_out_documents(tmp_path):
     ]
     (tmp_path / "some.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     (tmp_path / "recipe.py").write_text(
-        "from replay_jax.defaults import paper_config, source\n"
+        "from replay_jax.config.defaults import paper_config, source\n"
         "def get_config():\n"
         "    config = paper_config()\n"
         f"    path = {str(tmp_path / 'some.jsonl')!r}\n"

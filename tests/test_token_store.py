@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.documents import Document
-from replay_jax.data.manifest import MANIFEST_NAME, write_manifest
-from replay_jax.data.store_writer import StoreWriter, token_dtype
-from replay_jax.data.token_store import TokenStore
-from replay_jax.data.tokenizer import Tokenizer, byte_tokenizer
+from replay_jax.data.sources.documents import Document
+from replay_jax.data.tokens.manifest import MANIFEST_NAME, write_manifest
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.tokenizer import Tokenizer, byte_tokenizer
+from replay_jax.data.tokens.writer import StoreWriter, token_dtype
 from replay_jax.errors import UserError
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from replay_jax.data.pieces import text_pieces
-from replay_jax.data.tokenizer import (
+from replay_jax.data.sources.pieces import text_pieces
+from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
+from replay_jax.data.tokens.tokenizer import (
     END_OF_TEXT,
     Tokenizer,
     TokenizerConfig,
@@ -21,7 +22,6 @@ from replay_jax.data.tokenizer import (
     open_tokenizer,
     token_ids,
 )
-from replay_jax.data.tokenizer_training import sample_texts, train_bpe
 from replay_jax.errors import UserError
 
 WORDS = (

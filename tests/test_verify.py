@@ -7,7 +7,7 @@ import pytest
 from tiny_sweep import make_study, use_one_device
 
 from replay_jax.errors import UserError
-from replay_jax.sweep.verify import verify
+from replay_jax.sweep.store.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.views import SourceView, ViewOrder, view_dataset, view_places, view_rows
+from replay_jax.data.reading.views import (
+    SourceView,
+    ViewOrder,
+    view_dataset,
+    view_places,
+    view_rows,
+)
 from replay_jax.errors import UserError
 
 BIG = 100_000  # more rows than a table holds, so that the other permutation is used

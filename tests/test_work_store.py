@@ -8,12 +8,12 @@ import time
 import pytest
 
 from replay_jax.errors import UserError
-from replay_jax.sweep.facts import fact_names, read_fact, remove_leftovers, write_fact
-from replay_jax.sweep.lock import WorkdirLock, lock_holder
-from replay_jax.sweep.scheduler import Scheduler
-from replay_jax.sweep.store import Segment, WorkStore
-from replay_jax.sweep.trie import Node
-from replay_jax.sweep.work import Task
+from replay_jax.sweep.plan.scheduler import Scheduler
+from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.plan.work import Task
+from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
+from replay_jax.sweep.store.lock import WorkdirLock, lock_holder
+from replay_jax.sweep.store.workdir import Segment, WorkStore
 
 
 def test_a_write_that_is_cut_off_changes_nothing(tmp_path, monkeypatch):

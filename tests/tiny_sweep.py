@@ -10,11 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from replay_jax.config import resolve
-from replay_jax.data.prepare import prepare
-from replay_jax.data.tasks import find_task
-from replay_jax.data.token_store import TokenStore
-from replay_jax.defaults import (
+from replay_jax.config.defaults import (
     model_sizes,
     paper_config,
     source,
@@ -22,11 +18,15 @@ from replay_jax.defaults import (
     two_stage_schedule,
     warmup_stable_decay,
 )
-from replay_jax.recipe import override
-from replay_jax.sweep.engine import run_sweep
-from replay_jax.sweep.found import Found
-from replay_jax.sweep.plan import plan_sweep
-from replay_jax.training.pretrained import find_pretrained
+from replay_jax.config.experiment import resolve
+from replay_jax.config.recipe import override
+from replay_jax.data.judging.tasks import find_task
+from replay_jax.data.tokens.prepare import prepare
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.hub.folder import find_pretrained
+from replay_jax.sweep.drive.engine import run_sweep
+from replay_jax.sweep.plan.found import Found
+from replay_jax.sweep.plan.plan import plan_sweep
 
 BATCH, SEQ_LEN, STEPS = 8, 16, 12
 

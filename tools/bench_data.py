@@ -27,18 +27,18 @@ import grain
 import numpy as np
 import tokenizers
 
-from replay_jax.data.documents import Document
-from replay_jax.data.learning_rate import LearningRate
-from replay_jax.data.pipeline import run_dataset, train_batches
-from replay_jax.data.prepare import DataConfig, prepare
-from replay_jax.data.sources import SourceConfig, read_documents
-from replay_jax.data.stages import Schedule
-from replay_jax.data.store_writer import StoreWriter
-from replay_jax.data.token_store import TokenStore
-from replay_jax.data.tokenizer import TokenizerConfig, byte_tokenizer
-from replay_jax.data.tokenizer_training import sample_texts, train_bpe
-from replay_jax.data.two_stage import two_stage
-from replay_jax.data.views import SourceView
+from replay_jax.data.reading.pipeline import run_dataset, train_batches
+from replay_jax.data.reading.views import SourceView
+from replay_jax.data.sources.documents import Document
+from replay_jax.data.sources.source import SourceConfig, read_documents
+from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
+from replay_jax.data.tokens.prepare import DataConfig, prepare
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.tokenizer import TokenizerConfig, byte_tokenizer
+from replay_jax.data.tokens.writer import StoreWriter
+from replay_jax.schedule.learning_rate import LearningRate
+from replay_jax.schedule.stages import Schedule
+from replay_jax.schedule.two_stage import two_stage
 
 GOAL_TOKENS_PER_SECOND = 10e6
 GOAL_TOKENIZATION = 0.9

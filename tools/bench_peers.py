@@ -182,8 +182,8 @@ def serve(name: str, work: Work) -> None:
 
 def prepare_replay_jax(work: Work) -> Callable[[], object]:
     """The step that training runs, on one device."""
+    from replay_jax.compile.bench import prepare_step
     from replay_jax.model.presets import shape_model
-    from replay_jax.training.bench import prepare_step
 
     model = shape_model(",".join(map(str, work.shape)))
     step = prepare_step(model, seq_len=work.seq_len, batch_size=work.batch)
@@ -264,7 +264,7 @@ def _environment(name: str) -> dict[str, str]:
 
     "huggingface_allocator" and this package run with the allocator settings of our workers.
     """
-    from replay_jax.sweep.workers import CPU_ALLOCATOR
+    from replay_jax.sweep.executors.local.workers import CPU_ALLOCATOR
 
     own = {} if name in ("huggingface", "plain_flax") else CPU_ALLOCATOR
     cores = str(os.cpu_count())

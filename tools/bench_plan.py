@@ -9,12 +9,12 @@ import resource
 import sys
 import time
 
-from replay_jax.config import resolve
-from replay_jax.defaults import paper_config
-from replay_jax.recipe import override
-from replay_jax.sweep.found import Found
-from replay_jax.sweep.grid import grid
-from replay_jax.sweep.plan import plan_sweep
+from replay_jax.config.defaults import paper_config
+from replay_jax.config.experiment import resolve
+from replay_jax.config.grid import grid
+from replay_jax.config.recipe import override
+from replay_jax.sweep.plan.found import Found
+from replay_jax.sweep.plan.plan import plan_sweep
 
 
 def main() -> None:

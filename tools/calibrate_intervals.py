@@ -24,14 +24,14 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from replay_jax.analysis.analyse import analyse
-from replay_jax.analysis.bootstrap import interval
-from replay_jax.analysis.efficiency import ReferencePoints, fit_reference
-from replay_jax.analysis.points import fit_points
-from replay_jax.analysis.recommend import recommend
-from replay_jax.analysis.records import AnalysisConfig
-from replay_jax.analysis.simulate import sweep
-from replay_jax.analysis.wording import HELPS
+from replay_jax.analysis.advice.recommend import recommend
+from replay_jax.analysis.advice.wording import HELPS
+from replay_jax.analysis.statistics.bootstrap import interval
+from replay_jax.analysis.statistics.efficiency import ReferencePoints, fit_reference
+from replay_jax.analysis.statistics.points import fit_points
+from replay_jax.analysis.statistics.simulate import sweep
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.records import AnalysisConfig
 
 REFERENCE_X = np.array([1.0, 2.0, 4.0, 8.0, 16.0]) / 1024
 LEVEL = 0.9

@@ -13,8 +13,8 @@ import json
 
 import numpy as np
 
-from replay_jax.analysis.bootstrap import interval
-from replay_jax.analysis.task_scores import two_way_interval
+from replay_jax.analysis.statistics.bootstrap import interval
+from replay_jax.analysis.study.task_scores import two_way_interval
 
 LEVEL = 0.9
 RESAMPLES = 400

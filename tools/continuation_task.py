@@ -14,10 +14,10 @@ import random
 import sys
 from pathlib import Path
 
-from replay_jax.commands_sweep import experiments_of
-from replay_jax.data.documents import split_documents
+from replay_jax.commands.sweep import experiments_of
+from replay_jax.config.recipe import load_recipe
+from replay_jax.data.sources.documents import split_documents
 from replay_jax.errors import UserError
-from replay_jax.recipe import load_recipe
 
 CHOICES = 4
 

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from replay_jax.data.file_sources import open_binary
+from replay_jax.data.sources.files import open_binary
 
 Record = dict[str, Any]
 

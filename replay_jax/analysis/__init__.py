@@ -1,1 +1,1 @@
-"""From result records to efficiency curves, a recommendation and a report."""
+"""From result records to efficiency curves and a recommendation."""

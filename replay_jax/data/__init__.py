@@ -1,1 +1,1 @@
-"""Text to tokens to an exact, deterministic order of rows."""
+"""Text to tokens to an exact, deterministic order of rows, and proof of what was drawn."""

@@ -1,1 +1,1 @@
-"""Many trainings: grids, shared prefixes, and what is known to be done."""
+"""Many trainings: planned, carried out, and known to be done."""

@@ -16,9 +16,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.loss import token_losses
 from replay_jax.model.placement import Placement
-from replay_jax.model.transformer import build_transformer, head_kernel
 from replay_jax.training.gradient import (
     DeviceBatch,
     StepShape,

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.decoder import Transformer, build_transformer, head_kernel
 from replay_jax.model.loss import chunk_positions, weighted_loss
 from replay_jax.model.placement import Placement
-from replay_jax.model.transformer import Transformer, build_transformer, head_kernel
 from replay_jax.training.sharding import BATCH_AXES
 
 DeviceBatch = dict[str, jax.Array]

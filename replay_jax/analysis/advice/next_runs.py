@@ -1,0 +1,222 @@
+"""Which runs would narrow a recommendation most.
+
+Each option is tried on the resamples at hand: more seeds shrink the deviations of the cells that
+get them, and the interval of ln(multiplier) (or of the gain, without a law) is formed again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from replay_jax.analysis.statistics.bootstrap import interval
+from replay_jax.analysis.statistics.efficiency import fit_reference
+from replay_jax.analysis.study.comparisons import one_further
+from replay_jax.analysis.study.study import CellResult, TargetStudy
+
+# An option that narrows the interval by less than 3 % is not worth its runs.
+_WORTHWHILE = 0.97
+_REPLAY = "schedule.replay_fraction"
+_BUDGET = "schedule.target_sequences"
+
+
+@dataclass(frozen=True)
+class NextRuns:
+    """Runs to add together, each given by its overrides.
+
+    `narrows` says what they are for ("multiplier", "replay_fraction" or "tuning"); `width_ratio` is
+    the expected width of the multiplier's interval with them over that of now (None: they settle a
+    doubt that no width shows).
+    """
+
+    why: str
+    narrows: str
+    width_ratio: float | None
+    runs: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON object."""
+        return {
+            "why": self.why,
+            "narrows": self.narrows,
+            "width_ratio": self.width_ratio,
+            "runs": [dict(overrides) for overrides in self.runs],
+        }
+
+
+def plan_next_runs(
+    found: TargetStudy, *, members: Sequence[int], best: int, baseline: int
+) -> tuple[NextRuns, ...]:
+    """Options ordered by use: what can turn the answer first, then by expected narrowing."""
+    seeds = [
+        _more_seeds(found, (baseline, best), "the baseline and the best schedule"),
+        _more_seeds(found, _reference(found), "the reference points"),
+    ]
+    seeds = [option for option in seeds if option.runs]
+    seeds.sort(key=lambda option: 1.0 if option.width_ratio is None else option.width_ratio)
+    seeds = [o for o in seeds if o.width_ratio is None or o.width_ratio < _WORTHWHILE]
+    doubts = _extend_grids(found, (baseline, best)) + _extend_budgets(found, best)
+    finer = _finer_replay(found, members, best)
+    if found.seed_noise_known:
+        return (*doubts, *seeds, *finer)
+    return (*seeds, *doubts, *finer)
+
+
+def _more_seeds(found: TargetStudy, cells: Sequence[int], whose: str) -> NextRuns:
+    """One more seed for each of the cells, at its best setting."""
+    seed = max(found.seeds) + 1
+    known = found.seed_noise_known
+    return NextRuns(
+        why=f"seed {seed} for {whose}" + ("" if known else ": noise between seeds is unknown"),
+        narrows="multiplier",
+        width_ratio=_width_ratio(found, cells) if known and cells else None,
+        runs=tuple(_seeded(found.cells[i].chosen.overrides, seed) for i in dict.fromkeys(cells)),
+    )
+
+
+def _width_ratio(found: TargetStudy, extra: Sequence[int]) -> float | None:
+    """Width of the best replay's interval with one more seed for `extra`, over the width now."""
+    observed = np.array([cell.chosen.target_loss for cell in found.cells])
+    scale = np.ones(len(found.cells))
+    for index in set(extra):
+        runs = int(np.isfinite(found.cells[index].chosen.target_by_seed).sum())
+        scale[index] = np.sqrt(runs / (runs + 1))
+    narrowed = observed + (found.draws.target - observed) * scale
+    now, then = (_width(found, drawn) for drawn in (found.draws.target, narrowed))
+    if not (np.isfinite(now) and np.isfinite(then) and now > 0):
+        return None
+    return float(then / now)
+
+
+def _width(found: TargetStudy, drawn: np.ndarray) -> float:
+    """Width of the interval of ln(multiplier) (or of the gain) of the best replay cell."""
+    compared = [i for i, cell in enumerate(found.cells) if cell.baseline is not None]
+    best = min(
+        (i for i in compared if found.cells[i].key.protocol != "uniform"),
+        key=lambda i: found.cells[i].chosen.target_loss,
+    )
+    baseline = found.cells[best].baseline
+    assert baseline is not None
+    pair = drawn[:, [best, baseline]]
+    if found.curve is not None:
+        law = fit_reference(found.curve.points, drawn[:, _reference(found)], law=_law(found))
+        with np.errstate(invalid="ignore"):
+            pair = law.log_equivalent(pair)
+    with np.errstate(invalid="ignore"):
+        low, high = interval(pair[:, 0] - pair[:, 1], level=found.level)
+        return float(np.subtract(high, low))
+
+
+def _law(found: TargetStudy) -> str:
+    assert found.curve is not None
+    return found.curve.name
+
+
+def _reference(found: TargetStudy) -> list[int]:
+    """Reference cells by growing budget."""
+    if found.curve is None:
+        return []
+    chosen = [i for i, cell in enumerate(found.cells) if cell.is_reference]
+    return sorted(chosen, key=lambda i: found.cells[i].key.target_tokens)
+
+
+def _extend_grids(found: TargetStudy, cells: Sequence[int]) -> list[NextRuns]:
+    """The next value beyond each tuned grid whose edge is best, for every seed."""
+    return [
+        NextRuns(
+            why=f"{found.cells[index].label}: {name} is best at the edge of its grid",
+            narrows="tuning",
+            width_ratio=None,
+            runs=_with_seeds(found, found.cells[index], {name: value}),
+        )
+        for index in dict.fromkeys(cells)
+        for name, value in _beyond(found.cells[index])
+    ]
+
+
+def _with_seeds(
+    found: TargetStudy, cell: CellResult, changes: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], ...]:
+    """The cell's best setting with changes, once for every seed of the study."""
+    return tuple(_seeded({**cell.chosen.overrides, **changes}, seed) for seed in found.seeds)
+
+
+def _seeded(overrides: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """Overrides of one more seed; a data seed that the sweep varies goes with the model's."""
+    follows = {"data_seed": seed} if "data_seed" in overrides else {}
+    return {**overrides, "seed": seed, **follows}
+
+
+def _beyond(cell: CellResult) -> list[tuple[str, float]]:
+    """(tuned key, next value) for every tuned number that is best at the edge of its grid."""
+    result = []
+    for position, (name, value) in enumerate(cell.chosen.tuned):
+        tried = sorted({s.tuned[position][1] for s in cell.settings if _is_number(s, position)})
+        if len(tried) < 2 or tried[0] <= 0:
+            continue
+        if value == tried[-1]:
+            result.append((name, one_further(tried[::-1])))
+        elif value == tried[0]:
+            result.append((name, one_further(tried)))
+    return result
+
+
+def _is_number(setting: Any, position: int) -> bool:
+    value = setting.tuned[position][1]
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _extend_budgets(found: TargetStudy, best: int) -> list[NextRuns]:
+    """A reference budget nearer to what the best schedule is worth, where that is extrapolated."""
+    tokens = found.cells[best].equivalent_tokens
+    reference = _reference(found)
+    if tokens is None or not tokens.extrapolated or not reference:
+        return []
+    first, last = (found.cells[i] for i in (reference[0], reference[-1]))
+    above = tokens.value is None or tokens.value > last.key.target_tokens
+    nearest, factor = (last, 2) if above else (first, 0.5)
+    if _BUDGET not in nearest.chosen.overrides:
+        return []
+    budget = int(nearest.chosen.overrides[_BUDGET] * factor)
+    if budget < 1:
+        return []
+    side = "more" if above else "less"
+    return [
+        NextRuns(
+            why=f"the best schedule is worth {side} than any reference budget measured",
+            narrows="multiplier",
+            width_ratio=None,
+            runs=_with_seeds(found, nearest, {_BUDGET: budget}),
+        )
+    ]
+
+
+def _finer_replay(found: TargetStudy, members: Sequence[int], best: int) -> list[NextRuns]:
+    """Replay fractions half-way (in -ln(1 - rho)) to the neighbours of the best, or beyond it."""
+    own = found.cells[best].key
+    if found.cells[best].chosen.overrides.get("schedule.stage2_steps") is not None:
+        return []  # the sweep sets the stage's length; rho follows and cannot be set beside it
+    row = sorted(
+        found.cells[i].key.replay_fraction
+        for i in members
+        if found.cells[i].key.allocation == own.allocation
+    )
+    place = row.index(own.replay_fraction)
+    t = -np.log1p(-np.array(row))
+    wanted = []
+    if place + 1 < len(t):
+        wanted.append((t[place] + t[place + 1]) / 2)
+    elif place > 0:
+        wanted.append(2 * t[place] - t[place - 1])
+    if place > 0:
+        wanted.append((t[place] + t[place - 1]) / 2)
+    return [
+        NextRuns(
+            why=f"replay fraction {fraction:g}, between or beyond those sampled around the best",
+            narrows="replay_fraction",
+            width_ratio=None,
+            runs=_with_seeds(found, found.cells[best], {_REPLAY: fraction}),
+        )
+        for fraction in (round(float(-np.expm1(-value)), 3) for value in wanted)
+    ]

@@ -1,0 +1,1 @@
+"""Laws, resamples and intervals: numbers in, numbers out."""

@@ -1,0 +1,222 @@
+"""Result records -> Study: tune within cells, fit the reference law, compare with the baseline.
+
+Every step that chooses something (tuned setting, law) is repeated in each resample, so that the
+luck of the winner is part of every interval.
+
+Shape legend: K settings, S seeds, R resamples, C cells.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from replay_jax.analysis.statistics import bootstrap
+from replay_jax.analysis.statistics.bootstrap import Noise
+from replay_jax.analysis.statistics.inference import (
+    amount,
+    ratio,
+)
+from replay_jax.analysis.study.comparisons import (
+    boundary_of,
+    difference,
+    edges_of,
+    find_controls,
+    fit_replay,
+    pareto_fronts,
+)
+from replay_jax.analysis.study.evidence import Evidence, gather
+from replay_jax.analysis.study.groups import Cell, TargetGroup, describe, group_records
+from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.study.study import CellResult, Draws, SettingResult, Study, TargetStudy
+
+ONE_SEED = (
+    "seed noise unknown: there is one seed; intervals carry only the scatter of the reference "
+    "points about their law, and are absent where there is none; run at least two seeds"
+)
+
+
+def analyse(
+    records: Sequence[Mapping[str, Any]],
+    config: AnalysisConfig,
+    *,
+    resamples: int = bootstrap.RESAMPLES,
+    seed: int = 0,
+) -> Study:
+    """Analyse the finished runs of a sweep; the same records and seed give the same study.
+
+    Raises:
+      UserError: as `group_records`; or several reference cells at one budget. Too few reference
+        points and a reference that does not fall are no error: the study says so in words.
+    """
+    rng = np.random.default_rng(seed)
+    groups = group_records(records, config)
+    return Study(
+        targets=tuple(_analyse_target(g, config, rng=rng, resamples=resamples) for g in groups),
+        level=config.level,
+    )
+
+
+def _analyse_target(
+    group: TargetGroup, config: AnalysisConfig, *, rng: np.random.Generator, resamples: int
+) -> TargetStudy:
+    evidence = gather(group, level=config.level, rng=rng, resamples=resamples)
+    cells = tuple(_judge(evidence, index) for index in range(len(group.cells)))
+    known = evidence.target.noise is not None and evidence.target.noise.known
+    drawn = evidence.target_drawn
+    curve, found = evidence.curve, evidence.found
+    spread = evidence.target.noise is not None
+    return TargetStudy(
+        target=group.target,
+        generic=group.generic,
+        seeds=group.seeds,
+        level=config.level,
+        cells=cells,
+        curve=curve,
+        curve_problem=evidence.curve_problem,
+        noise=_deviation(evidence.target.noise),
+        generic_noise=_deviation(evidence.generic.noise),
+        seed_noise_known=known,
+        replay_fits=fit_replay(cells, drawn, spread=spread, level=config.level),
+        front=pareto_fronts(cells),
+        controls=find_controls(
+            cells, evidence.rows, evidence.target.drawn, spread=spread, level=config.level
+        ),
+        missing=group.missing,
+        notes=(() if known else (ONE_SEED,))
+        + (() if curve is None else curve.notes)
+        + _tuning_notes(group.cells, config),
+        draws=Draws(
+            target=drawn,
+            generic=evidence.generic_drawn,
+            winner=evidence.winner,
+            log_equivalent=None if found is None else found.resampled,
+        ),
+    )
+
+
+def _judge(evidence: Evidence, index: int) -> CellResult:
+    """One cell against its baseline, with intervals."""
+    cell, level = evidence.cells[index], evidence.level
+    baseline, note = _baseline(evidence.cells, index)
+    best = evidence.best[index]
+    target, generic = evidence.target, evidence.generic
+    spread = target.noise is not None
+    drawn = evidence.target_drawn
+    drawn_generic = evidence.generic_drawn
+    gain = cost = multiplier = better = None
+    if baseline is not None and baseline != index:
+        other = evidence.best[baseline]
+        gain = difference(
+            target.means[other] - target.means[best],
+            drawn[:, baseline] - drawn[:, index],
+            spread=spread,
+            level=level,
+        )
+        cost = difference(
+            generic.means[best] - generic.means[other],
+            drawn_generic[:, index] - drawn_generic[:, baseline],
+            spread=generic.noise is not None,
+            level=level,
+        )
+        if spread:
+            better = float((drawn[:, index] < drawn[:, baseline]).mean())
+        if evidence.curve is not None and evidence.found is not None:
+            multiplier = ratio(evidence.curve, evidence.found, index, baseline, level=level)
+            note = multiplier.note
+        else:
+            note = evidence.curve_problem
+    tokens = None
+    if evidence.curve is not None and evidence.found is not None:
+        tokens = amount(evidence.curve, evidence.found, index, level=level)
+    chosen = cell.settings[int(best - evidence.rows[index][0])]
+    return CellResult(
+        key=cell.key,
+        settings=tuple(_setting(cell, i) for i in range(len(cell.settings))),
+        best=int(best - evidence.rows[index][0]),
+        best_share=float((evidence.winner[:, index] == best).mean()),
+        target_loss=difference(target.means[best], drawn[:, index], spread=spread, level=level),
+        generic_loss=difference(
+            generic.means[best],
+            drawn_generic[:, index],
+            spread=generic.noise is not None,
+            level=level,
+        ),
+        at_edge=edges_of(cell, chosen),
+        is_reference=cell.is_reference,
+        is_baseline=baseline == index,
+        baseline=None if baseline == index else baseline,
+        equivalent_tokens=tokens,
+        multiplier=multiplier,
+        gain=gain,
+        generic_cost=cost,
+        better=better,
+        boundary=boundary_of(chosen.records),
+        note=note,
+    )
+
+
+def _setting(cell: Cell, index: int) -> SettingResult:
+    setting = cell.settings[index]
+    return SettingResult(
+        tuned=setting.tuned,
+        target_epochs=setting.target_epochs,
+        target_by_seed=setting.target,
+        generic_by_seed=setting.generic,
+        eligible=index in cell.eligible,
+        run_ids=tuple(str(record["id"]) for record in setting.records),
+        overrides={
+            key: value
+            for key, value in setting.records[0]["overrides"].items()
+            if key not in ("seed", "name")
+        },
+    )
+
+
+def _baseline(cells: Sequence[Cell], index: int) -> tuple[int | None, str]:
+    """The tuned cell without replay to compare with: (index or None, why not).
+
+    Same budget; same protocol and axes, except that a constant mixture or free stages, which have
+    no baseline of their own, borrow another protocol's. Of several allocations the largest: all
+    target data at the end is the usual way.
+    """
+    own = cells[index].key
+    found = [
+        i
+        for i, cell in enumerate(cells)
+        if cell.key.replay_fraction == 0
+        and cell.key.protocol != "uniform"
+        and cell.key.target_tokens == own.target_tokens
+    ]
+    same = [
+        i for i in found if (cells[i].key.protocol, cells[i].key.axes) == (own.protocol, own.axes)
+    ]
+    if not same and own.protocol in ("uniform", "stages"):
+        same = found
+    if not same:
+        return None, f"no run without replay to compare with ({describe(own)})"
+    return max(same, key=lambda i: cells[i].key.allocation), ""
+
+
+def _tuning_notes(cells: Sequence[Cell], config: AnalysisConfig) -> tuple[str, ...]:
+    """Say which tuned keys were not tuned after all."""
+    notes = []
+    for position, name in enumerate(config.tuned):
+        single = [
+            cell for cell in cells if len({str(s.tuned[position][1]) for s in cell.settings}) == 1
+        ]
+        if len(single) == len(cells):
+            notes.append(f"{name} was not tuned: every group of runs has one value of it")
+        elif single:
+            notes.append(
+                f"{name} was not tuned in {len(single)} of {len(cells)} groups of runs, e.g. "
+                f"{describe(single[0].key)}"
+            )
+    if not config.tuned:
+        notes.append("nothing was tuned: comparisons hold at the swept settings only")
+    return tuple(notes)
+
+
+def _deviation(noise: Noise | None) -> float | None:
+    """Standard deviation of one run's loss in nats, shared part included; None = unknown."""
+    return None if noise is None else float(np.sqrt(noise.cell.mean() + noise.shared))

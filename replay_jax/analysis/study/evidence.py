@@ -1,0 +1,191 @@
+"""What every cell is judged by: noise, resamples, the best tuned settings, the reference law.
+
+Shape legend: K settings, S seeds, R resamples, C cells.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from replay_jax.analysis.statistics import bootstrap
+from replay_jax.analysis.statistics.bootstrap import Noise
+from replay_jax.analysis.statistics.efficiency import MIN_POINTS, ReferencePoints, require_falling
+from replay_jax.analysis.statistics.inference import (
+    CurveFit,
+    Equivalents,
+    equivalents,
+    fit_curve,
+    residual_noise,
+)
+from replay_jax.analysis.study.groups import Cell, TargetGroup, describe
+from replay_jax.errors import UserError
+
+# Standard deviation of the multiple of its resampled excess that a winner owes to luck; chosen so
+# that intervals keep their level in simulated sweeps (see `_without_luck`).
+_LUCK_DOUBT = 1.5
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One domain's losses in nats: by seed [K, S], means [K], resampled means [R, K].
+
+    `noise` None: nothing is known about the spread, every resample equals the means.
+    """
+
+    by_seed: np.ndarray
+    means: np.ndarray
+    noise: Noise | None
+    drawn: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What every cell is judged by.
+
+    `rows` are the settings (of K) that each cell owns; `best` [C] and `winner` [R, C] those that
+    are best in the data and in each resample. `target_drawn` and `generic_drawn` [R, C] are the
+    losses of the winners, the target's freed of the winner's luck (`_without_luck`).
+    """
+
+    cells: tuple[Cell, ...]
+    rows: tuple[np.ndarray, ...]
+    best: np.ndarray
+    winner: np.ndarray
+    target: Losses
+    generic: Losses
+    target_drawn: np.ndarray
+    generic_drawn: np.ndarray
+    curve: CurveFit | None
+    curve_problem: str
+    found: Equivalents | None
+    level: float
+
+
+def gather(
+    group: TargetGroup, *, level: float, rng: np.random.Generator, resamples: int
+) -> Evidence:
+    """Estimate noise, resample, tune in each resample, and fit the reference law."""
+    cells = group.cells
+    settings = [setting for cell in cells for setting in cell.settings]
+    ends = np.cumsum([len(cell.settings) for cell in cells])
+    rows = tuple(
+        np.arange(len(c.settings)) + e - len(c.settings) for c, e in zip(cells, ends, strict=True)
+    )
+    by_seed = np.array([setting.target for setting in settings])
+    means = bootstrap.cell_means(by_seed)
+    eligible = [own[list(cell.eligible)] for own, cell in zip(rows, cells, strict=True)]
+    best = np.array([own[means[own].argmin()] for own in eligible])
+    seed_noise = bootstrap.estimate_noise(by_seed)
+    known = seed_noise.known
+    reference, problem = _reference_cells(cells)
+    points = None
+    if not problem:
+        points, problem = _reference_points(
+            [cells[i] for i in reference], by_seed[best[reference]], seed_noise, best[reference]
+        )
+    noise: Noise | None = seed_noise
+    if not known:
+        noise = None if points is None else residual_noise(points, len(settings))
+    target = _losses(by_seed, noise, rng, resamples)
+    by_seed = np.array([setting.generic for setting in settings])
+    noise_generic = bootstrap.estimate_noise(by_seed)
+    generic = _losses(by_seed, noise_generic if noise_generic.known else None, rng, resamples)
+    winner = np.stack([own[target.drawn[:, own].argmin(axis=1)] for own in eligible], axis=1)
+    drawn = np.take_along_axis(target.drawn, winner, axis=1)
+    drawn = _without_luck(drawn, target.drawn[:, best], rng)
+    curve, found = None, None
+    if points is not None and noise is not None:
+        runs = np.isfinite(target.by_seed).sum(axis=1)
+        curve = fit_curve(
+            points,
+            drawn[:, reference],
+            noise=noise,
+            variances=(noise.cell / runs)[best[reference]],
+            level=level,
+            rng=rng,
+        )
+        found = equivalents(curve, means[best], drawn)
+    return Evidence(
+        cells=cells,
+        rows=rows,
+        best=best,
+        winner=winner,
+        target=target,
+        generic=generic,
+        target_drawn=drawn,
+        generic_drawn=np.take_along_axis(generic.drawn, winner, axis=1),
+        curve=curve,
+        curve_problem=problem,
+        found=found,
+        level=level,
+    )
+
+
+def _without_luck(drawn: np.ndarray, fixed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Resampled best losses [R, C], centred on the observed best less its expected luck.
+
+    The best of several noisy means is lower than the best true mean. A resample is luckier still
+    than the setting `fixed` [R, C] that is best in the data, by about as much as the data were, so
+    about twice that excess is added back; how much exactly is drawn too, for it is not known.
+    Without this, gains of a schedule tuned over a flat grid against a baseline tuned over a steep
+    one (or the other way) had 90 % intervals that covered 76 %; with it 87 to 88 %, and 89 to 93 %
+    between like grids (250 simulated sweeps each, 2 and 3 seeds).
+    """
+    excess = (drawn - fixed).mean(axis=0)
+    return drawn - (2 + _LUCK_DOUBT * rng.standard_normal(drawn.shape)) * excess
+
+
+def _losses(
+    by_seed: np.ndarray, noise: Noise | None, rng: np.random.Generator, resamples: int
+) -> Losses:
+    means = bootstrap.cell_means(by_seed)
+    if noise is None:
+        drawn = np.broadcast_to(means, (resamples, len(means)))
+    else:
+        drawn = bootstrap.resample_means(by_seed, noise, rng, resamples=resamples)
+    return Losses(by_seed=by_seed, means=means, noise=noise, drawn=drawn)
+
+
+def _reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
+    """Reference cells by growing budget, and in words why they make no law (empty if they may)."""
+    by_budget: dict[int, list[int]] = {}
+    for index, cell in enumerate(cells):
+        if cell.is_reference:
+            by_budget.setdefault(cell.key.target_tokens, []).append(index)
+    for budget, found in by_budget.items():
+        if len(found) > 1:
+            names = "; ".join(describe(cells[index].key) for index in found[:3])
+            raise UserError(
+                f"{len(found)} groups of runs claim to be the reference at {budget:,} target "
+                f"tokens ({names}); narrow analysis.reference, or list what differs as tuned"
+            )
+    problem = ""
+    if len(by_budget) < MIN_POINTS:
+        listed = ", ".join(f"{budget:,}" for budget in sorted(by_budget)) or "none"
+        problem = (
+            f"a reference law needs at least {MIN_POINTS} budgets of target data, there are "
+            f"{len(by_budget)} ({listed})"
+        )
+    return [by_budget[budget][0] for budget in sorted(by_budget)], problem
+
+
+def _reference_points(
+    cells: Sequence[Cell], losses: np.ndarray, noise: Noise, rows: np.ndarray
+) -> tuple[ReferencePoints | None, str]:
+    """(points, "") or (None, why not) from tuned losses [N, S] that are settings `rows` [N]."""
+    weights = np.ones(len(cells))
+    if noise.known:
+        runs = np.isfinite(losses).sum(axis=1)
+        weights = runs / np.maximum(noise.cell[rows], 1e-12)
+        weights = weights / weights.mean()
+    points = ReferencePoints(
+        x=np.array([float(cell.key.target_tokens) for cell in cells]),
+        loss=bootstrap.cell_means(losses),
+        weights=weights,
+    )
+    try:
+        require_falling(points)
+    except UserError as error:
+        return None, str(error)
+    return points, ""

@@ -1,0 +1,240 @@
+"""What an analysed sweep says: plain results, one `TargetStudy` for each target source.
+
+Losses are nats per token; amounts are target tokens; intervals have level `Study.level`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from replay_jax.analysis.statistics.bootstrap import Interval, interval
+from replay_jax.analysis.statistics.inference import CurveFit
+from replay_jax.analysis.study.groups import CellKey, describe
+from replay_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class SettingResult:
+    """One tuned setting of a cell; losses by seed [S], nan where there is no run.
+
+    `overrides` are those of its runs without the seed: what to repeat in a next run.
+    """
+
+    tuned: tuple[tuple[str, Any], ...]
+    target_epochs: float
+    target_by_seed: np.ndarray
+    generic_by_seed: np.ndarray
+    eligible: bool
+    run_ids: tuple[str, ...]
+    overrides: Mapping[str, Any]
+
+    @property
+    def target_loss(self) -> float:
+        """Mean held-out target loss over seeds."""
+        return float(np.nanmean(self.target_by_seed))
+
+    @property
+    def generic_loss(self) -> float:
+        """Mean held-out generic loss over seeds."""
+        return float(np.nanmean(self.generic_by_seed))
+
+
+@dataclass(frozen=True)
+class BoundaryResult:
+    """The stage boundary, mean over the seeds of the best setting; None = not measured.
+
+    `target_spike` and `generic_spike` are the loss a few updates after the boundary minus that at
+    it; `gradient_cosine` is between the generic and the target gradient there. `gap` is the final
+    held-out minus training loss on target rows (over-fitting).
+    """
+
+    step: float | None
+    target_spike: float | None
+    generic_spike: float | None
+    gradient_cosine: float | None
+    gap: float | None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One (protocol, budget, alpha, rho), represented by its best tuned setting.
+
+    `best` indexes `settings`; `best_share` is the share of resamples in which it stays best.
+    `at_edge` says in words which tuned value lies at the end of its grid. `gain` is baseline minus
+    own target loss, `generic_cost` own minus baseline generic loss (negative: replay saved generic
+    loss); `multiplier` is x(own) / x(baseline) through the reference law. They are None where there
+    is no baseline, or no law (then `note` says why). `better` is the share of resamples with a
+    lower target loss than the baseline.
+    """
+
+    key: CellKey
+    settings: tuple[SettingResult, ...]
+    best: int
+    best_share: float
+    target_loss: Interval
+    generic_loss: Interval
+    at_edge: tuple[str, ...]
+    is_reference: bool
+    is_baseline: bool
+    baseline: int | None  # index into TargetStudy.cells
+    equivalent_tokens: Interval | None
+    multiplier: Interval | None
+    gain: Interval | None
+    generic_cost: Interval | None
+    better: float | None
+    boundary: BoundaryResult
+    note: str
+
+    @property
+    def chosen(self) -> SettingResult:
+        """The best tuned setting."""
+        return self.settings[self.best]
+
+    @property
+    def label(self) -> str:
+        """The cell in words."""
+        return describe(self.key)
+
+
+@dataclass(frozen=True)
+class ReplayFit:
+    """Quadratic in t = -ln(1 - rho) through the tuned target losses of one row of rho.
+
+    (Figure convention of the authors' plots.) `minimum` is the predicted best rho, None unless the
+    curve is convex and its minimum lies within 20 % beyond the sampled range of t.
+    """
+
+    cells: tuple[int, ...]  # indices into TargetStudy.cells, rho increasing
+    coefficients: tuple[float, float, float]  # of t^2, t, 1
+    minimum: Interval | None
+    note: str
+
+    def loss(self, replay_fraction: np.ndarray) -> np.ndarray:
+        """Fitted target loss in nats per token at rho."""
+        return np.polyval(np.array(self.coefficients), -np.log1p(-replay_fraction))
+
+
+@dataclass(frozen=True)
+class Control:
+    """A cell against the constant mixture with the same target rows in all (matched exposure).
+
+    `difference` is the cell's target loss minus the constant mixture's: negative means that the
+    order of the data, not only its amount, helped.
+    """
+
+    cell: int
+    constant: int
+    target_epochs: float
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Resampled tuned losses [R, cells] and the winning setting [R, cells], for further questions.
+
+    Target losses are freed of the expected luck of the winner. `log_equivalent` [R, cells] is None
+    without a reference law. Where nothing is known about noise every row equals the observation.
+    """
+
+    target: np.ndarray
+    generic: np.ndarray
+    winner: np.ndarray
+    log_equivalent: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class TargetStudy:
+    """Everything about one target source.
+
+    `curve` is None when no law could be fitted; `curve_problem` then says why. `noise` and
+    `generic_noise` are standard deviations of one run's loss, None when unknown. `front` maps a
+    budget to the cells that no other cell beats on both target and generic loss.
+    """
+
+    target: str
+    generic: str
+    seeds: tuple[int, ...]
+    level: float
+    cells: tuple[CellResult, ...]
+    curve: CurveFit | None
+    curve_problem: str
+    noise: float | None
+    generic_noise: float | None
+    seed_noise_known: bool
+    replay_fits: tuple[ReplayFit, ...]
+    front: Mapping[int, tuple[int, ...]]
+    controls: tuple[Control, ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+    draws: Draws
+
+    @property
+    def reference_cells(self) -> tuple[CellResult, ...]:
+        """Points of the reference curve, by budget."""
+        return tuple(cell for cell in self.cells if cell.is_reference)
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """Budgets (target tokens) with at least one cell that replays, increasing."""
+        found = {c.key.target_tokens for c in self.cells if replays(c)}
+        return tuple(sorted(found))
+
+    def band(self, tokens: Sequence[float]) -> list[dict[str, float | bool | None]]:
+        """The reference law at `tokens`: {tokens, loss, low, high, extrapolated} for a chart.
+
+        Raises:
+          UserError: there is no law (see `curve_problem`).
+        """
+        if self.curve is None:
+            raise UserError(f"no reference law: {self.curve_problem}")
+        log_x = np.log(np.asarray(tokens, dtype=float))
+        value = self.curve.law.loss(log_x)[0]
+        drawn = self.curve.resampled.loss(log_x)
+        first, last = self.curve.points.x[0], self.curve.points.x[-1]
+        rows: list[dict[str, float | bool | None]] = []
+        for column, x in enumerate(tokens):
+            low, high = interval(drawn[:, column], level=self.level)
+            rows.append(
+                {
+                    "tokens": float(x),
+                    "loss": _finite(value[column]),
+                    "low": _finite(low),
+                    "high": _finite(high),
+                    "extrapolated": not bool(first <= x <= last),
+                }
+            )
+        return rows
+
+
+@dataclass(frozen=True)
+class Study:
+    """All targets of a sweep."""
+
+    targets: tuple[TargetStudy, ...]
+    level: float
+
+    def target(self, name: str | None = None) -> TargetStudy:
+        """The study of one target; without a name the only one.
+
+        Raises:
+          UserError: no such target, or several and none named.
+        """
+        names = [study.target for study in self.targets]
+        if name is None:
+            if len(names) > 1:
+                raise UserError(f"there are {len(names)} targets; name one of {', '.join(names)}")
+            return self.targets[0]
+        if name not in names:
+            raise UserError(f"no target {name!r} in these results; there are: {', '.join(names)}")
+        return self.targets[names.index(name)]
+
+
+def replays(cell: CellResult) -> bool:
+    """Whether a cell mixes generic data into its second stage (constant mixtures do not count)."""
+    return cell.key.protocol != "uniform" and cell.key.replay_fraction > 0
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,202 @@
+"""The command line: parse, dispatch, and turn mistakes into one sentence and exit code 2."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from replay_jax.errors import UserError
+
+_RECIPE_HELP = "a config file, such as configs/quickstart.py"
+_OVERRIDES = (
+    "Any value can be changed with --config.key=value, such as --config.model.num_layers=2."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 some run failed, 2 the user's mistake."""
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and not (known.takes_overrides and all(a.startswith("--config.") for a in rest)):
+        wrong = next(a for a in rest if not (known.takes_overrides and a.startswith("--config.")))
+        print(f"replay-jax: unknown argument '{wrong}': see replay-jax {known.command} --help",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    try:
+        return _command(known.command)(known, rest)
+    except UserError as error:
+        print(f"replay-jax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("replay-jax: interrupted; the same command goes on from here", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
+    # Heavy imports only now, so that --help and mistakes in arguments answer at once.
+    if name in ("fit", "bench", "compile"):
+        from replay_jax.commands import measure
+
+        return {"fit": measure.fit, "bench": measure.bench, "compile": measure.compile}[name]
+    if name == "export":
+        from replay_jax.commands.export import export
+
+        return export
+    if name == "overlap":
+        from replay_jax.commands.overlap import overlap
+
+        return overlap
+    from replay_jax.commands import sweep
+
+    return {
+        "run": sweep.run,
+        "plan": sweep.plan,
+        "prepare": sweep.prepare,
+        "status": sweep.status,
+        "report": sweep.report,
+        "recommend": sweep.recommend,
+        "verify": sweep.verify,
+    }[name]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="replay-jax",
+        description="Schedule scarce target data with plentiful generic data, "
+        "and say how sure the answer is.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _recipe_commands(commands)
+    _workdir_commands(commands)
+    _overlap_command(commands)
+    _export_command(commands)
+    _other_commands(commands)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    example: str,
+    *,
+    recipe: bool = False,
+    workdir: bool = False,
+    json: bool = False,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary + (f"\n{_OVERRIDES}" if recipe else ""),
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(takes_overrides=recipe)
+    if recipe:
+        parser.add_argument("recipe", metavar="CONFIG", help=_RECIPE_HELP)
+    if workdir:
+        parser.add_argument("workdir", metavar="WORKDIR", help="the folder that `run` printed")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = _add(
+        commands, "run", "Train a sweep, fit its efficiency and write the report.",
+        "replay-jax run configs/quickstart.py --workdir=runs/quickstart", recipe=True,
+    )  # fmt: skip
+    run.add_argument("--workdir", help="where results go (default: runs/<config name>)")
+    run.add_argument(
+        "--executor", choices=("local", "hosts", "ray"), help="where edges are trained"
+    )
+    run.add_argument("--ray_address", help="an existing Ray cluster (default: start a local one)")
+    run.add_argument(
+        "--coordinator", metavar="HOST:PORT",
+        help="with --executor=hosts: where process 0 is (default: found on TPU VMs, GKE, Slurm)",
+    )  # fmt: skip
+    run.add_argument("--num_processes", type=int, metavar="N", help="how many hosts there are")
+    run.add_argument("--process_id", type=int, metavar="I", help="which this is, 0 to N-1")
+    run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
+    plan = _add(
+        commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs and the ledger.",
+        "replay-jax plan configs/mid_training_grid.py --json", recipe=True, json=True,
+    )  # fmt: skip
+    plan.add_argument("--workdir", help="count what is already done there")
+    _add(
+        commands, "prepare", "Tokenize the sources of a config into memory-mapped stores.",
+        "replay-jax prepare configs/quickstart.py", recipe=True,
+    )  # fmt: skip
+    compile_ = _add(
+        commands, "compile", "Compile the train step for TPUs or GPUs that are not there.",
+        "replay-jax compile configs/basque_8b.py --topology=v4:4x4x4", recipe=True, json=True,
+    )  # fmt: skip
+    compile_.add_argument(
+        "--topology", help="such as v4:4x4x4 or h200:8 (default: this machine's devices)"
+    )
+    compile_.add_argument("--search", action="store_true", help="largest batch, cheapest remat")
+
+
+def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _add(
+        commands, "status", "Say of every run whether it is planned, running, done or failed.",
+        "replay-jax status runs/quickstart", workdir=True, json=True,
+    )  # fmt: skip
+    _add(
+        commands, "report", "Fit the finished runs and write report.html and the figures.",
+        "replay-jax report runs/quickstart", workdir=True,
+    )  # fmt: skip
+    _add(
+        commands, "recommend", "Say which replay fraction to use, how sure, and what to run next.",
+        "replay-jax recommend runs/quickstart --json", workdir=True, json=True,
+    )  # fmt: skip
+    _add(
+        commands, "verify", "Recompute every ledger from the stored configuration and compare.",
+        "replay-jax verify runs/quickstart", workdir=True,
+    )  # fmt: skip
+
+
+def _overlap_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    overlap = _add(
+        commands, "overlap", "Say how much of held-out rows and tasks stands in training text.",
+        "replay-jax overlap configs/quickstart.py", recipe=True, json=True,
+    )  # fmt: skip
+    overlap.add_argument("--bytes", type=int, default=50, metavar="N",
+                         help="of text that must agree to count (default: 50)")  # fmt: skip
+
+
+def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = _add(
+        commands, "export", "Write a finished run as a Hugging Face model folder.",
+        "replay-jax export runs/quickstart 3f9c1a models/quickstart", workdir=True,
+    )  # fmt: skip
+    export.add_argument("run", metavar="RUN", help="its id (or the beginning of it) or its name")
+    export.add_argument("folder", metavar="FOLDER", help="must not exist yet")
+    export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
+                        help="of the tensors (default: bfloat16)")  # fmt: skip
+
+
+def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    fit = _add(
+        commands, "fit", "Fit loss against target tokens and give data-efficiency ratios.",
+        "replay-jax fit experiments/published_points/flan.json --json", json=True,
+    )  # fmt: skip
+    fit.add_argument("points", metavar="POINTS.json", help="reference, candidates and ratios")
+    bench = _add(
+        commands, "bench", "Time the real train step and compare it with the matmul peak.",
+        "replay-jax bench --shape=256,896,8,4,4,8192 --seq_len=512 --batch=8", json=True,
+    )  # fmt: skip
+    which = bench.add_mutually_exclusive_group()
+    which.add_argument("--model", help="a preset such as 150m, or a shape")
+    which.add_argument("--shape", metavar="D,F,L,H,KV,VOCAB", help="sizes in place of a preset")
+    bench.add_argument("--seq_len", type=int, required=True, help="labels per sequence")
+    bench.add_argument("--batch", type=int, required=True, help="sequences per step")
+    bench.add_argument("--population", type=int, metavar="K",
+                       help="K models as one program against K one after another")  # fmt: skip

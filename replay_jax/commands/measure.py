@@ -1,0 +1,129 @@
+"""Commands that look at numbers rather than at a sweep: fit, bench, compile."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from replay_jax.analysis.statistics.points import FitResult, fit_points
+from replay_jax.errors import UserError
+
+
+def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Fit reference points, invert the candidates and print ratios with intervals."""
+    path = Path(arguments.points)
+    try:
+        points = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    result = fit_points(points)
+    if arguments.json:
+        print(json.dumps(result.to_json(), indent=1))
+    else:
+        _print_fit(result)
+    return 0
+
+
+def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Time the real train step on this machine's devices, or a population of them."""
+    from replay_jax.compile.bench import bench as run_bench
+    from replay_jax.compile.population_bench import bench_population
+    from replay_jax.config.defaults import sized_model
+
+    sizes = arguments.model or arguments.shape
+    if sizes is None:
+        raise UserError("name what to time: --model=150m, or --shape=256,896,8,4,4,8192")
+    model, seq_len, batch_size = sized_model(sizes), arguments.seq_len, arguments.batch
+    values = dataclasses.asdict(
+        run_bench(model, seq_len=seq_len, batch_size=batch_size)
+        if arguments.population is None
+        else bench_population(
+            model, seq_len=seq_len, batch_size=batch_size, lanes=arguments.population
+        )
+    )
+    if arguments.json:
+        print(json.dumps(values))
+    else:
+        _print_values(f"train step of {sizes}, {batch_size} x {seq_len}", values)
+    return 0
+
+
+def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Compile the real train step of a config for TPUs, GPUs or this machine.
+
+    What does not fit is a mistake, whose sentence names the nearest batch that does: it is found by
+    compiling, which takes as long again for every batch that is tried.
+    """
+    from replay_jax.compile import ahead as aot
+    from replay_jax.compile import search as aot_search
+    from replay_jax.config.experiment import resolve
+    from replay_jax.config.recipe import load_recipe, override, parse_overrides
+    from replay_jax.training.step import StepShape
+
+    recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
+    plain = recipe.base
+    for key, value in recipe.sweep[0].items():
+        plain = override(plain, key, value)
+    config = resolve(plain)
+    shape = StepShape(
+        model=config.model,
+        batch_size=config.training.batch_size,
+        seq_len=config.training.seq_len,
+        sources=2,
+        accumulation=config.training.accumulation,
+        document_mask=config.training.document_mask,
+    )
+    if arguments.search:
+        reports = aot_search.search(shape, config.mesh, topology=arguments.topology)
+    else:
+        reports = [aot.compile_report(shape, config.mesh, topology=arguments.topology)]
+    if arguments.json:
+        print(
+            json.dumps([r.to_json() for r in reports] if arguments.search else reports[0].to_json())
+        )
+    else:
+        print(
+            "\n\n".join(f"{recipe.name} on {aot.render(report)}" for report in reports), flush=True
+        )
+        if len(reports) > 1:
+            print(f"\n{aot_search.fastest(reports)}")
+    if not reports[0].fits:
+        print("it does not fit; trying fewer rows at once", file=sys.stderr)
+        fitting = aot_search.nearest_fit(shape, config.mesh, topology=arguments.topology)
+        raise UserError(aot_search.misfit(reports[0], fitting))
+    return 0
+
+
+def _print_fit(result: FitResult) -> None:
+    console = Console()
+    values = result.to_json()
+    law = values["law"]
+    console.print(f"reference law: {law['formula']}", highlight=False)
+    console.print(law["why"] or "its parameters are well posed", highlight=False)
+    table = Table("", "value", f"{result.level:.0%} interval", "")
+    for label, found in (*result.equivalent_x.items(), *result.ratios.items()):
+        interval = f"{_short(found.low)} to {_short(found.high)}"
+        table.add_row(label, _short(found.value), interval, "extrapolated" * found.extrapolated)
+    console.print(table)
+    for note in values["notes"]:
+        console.print(note, highlight=False)
+
+
+def _short(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def _print_values(title: str, values: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False)
+    for key, value in values.items():
+        shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key.replace("_", " "), f"{value:,}" if type(value) is int else shown)
+    Console().print(table)

@@ -1,0 +1,72 @@
+"""What `plan` prints besides the tree: a ledger line per run, and how long it may take."""
+
+from rich.console import Console
+from rich.table import Table
+
+from replay_jax.data.ledger.planned import Entry
+from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.run import Run
+
+# Share of the matrix-multiply peak that whole sweeps of small and large models reached on CPU
+# (measured in docs/performance.md); only used to say how long a sweep may take.
+ASSUMED_FRACTION_OF_PEAK = 0.3
+
+
+def print_ledgers(plan: Plan, console: Console) -> None:
+    """One line per run: what was asked for, what the integers give, unique and repeated rows."""
+    table = Table(
+        "run", "rho", "alpha", "epochs", "target rows", "unique", "generic rows", "unique",
+        title="ledger (requested → realised where they differ; rows are sequences)",
+        title_justify="left",
+        box=None,
+    )  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for run in plan.runs:
+        table.add_row(*_cells(run))
+    console.print(table)
+
+
+def print_estimate(plan: Plan, peak_flops: float, console: Console) -> None:
+    """Training time of what remains, from this machine's measured matmul peak (FLOP/s)."""
+    flops = float(plan.to_json()["totals"]["flops_remaining"])
+    seconds = flops / (ASSUMED_FRACTION_OF_PEAK * peak_flops)
+    console.print(
+        f"about {_duration(seconds)} of training on this machine, at "
+        f"{ASSUMED_FRACTION_OF_PEAK:.0%} of its matmul peak of {peak_flops / 1e9:,.0f} GFLOP/s",
+        highlight=False,
+    )
+
+
+def _cells(run: Run) -> tuple[str, ...]:
+    requested, realised = run.ledger.requested, run.ledger.realised
+    assert realised is not None
+    entries = {entry.source: entry for entry in run.ledger.totals}
+    target, generic = entries[run.schedule.target], entries[run.schedule.generic]
+    return (
+        run.name,
+        _pair(requested.replay_fraction, realised.replay_fraction),
+        _pair(requested.stage2_allocation, realised.stage2_allocation),
+        _pair(requested.target_epochs, realised.target_epochs),
+        f"{target.sequences:,}",
+        _unique(target),
+        f"{generic.sequences:,}",
+        _unique(generic),
+    )
+
+
+def _pair(requested: float | None, realised: float | None) -> str:
+    shown = "–" if realised is None else f"{realised:.4g}"
+    asked = "–" if requested is None else f"{requested:.4g}"
+    return shown if asked == shown or requested is None else f"{asked} → {shown}"
+
+
+def _unique(entry: Entry) -> str:
+    return "unknown" if entry.unique is None else f"{entry.unique:,}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,103 @@
+"""All that a sweep reads from elsewhere, made or found before it is planned."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from replay_jax.config.experiment import ExperimentConfig
+from replay_jax.data.judging.tasks import Task, find_task
+from replay_jax.data.tokens.prepare import PrepareProgress, ProgressCallback, find_stores, prepare
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.tokenizer import Tokenizer
+from replay_jax.errors import UserError
+from replay_jax.hub.folder import Pretrained, find_pretrained
+from replay_jax.sweep.plan.found import Found, Stores
+from replay_jax.sweep.store.results import versions
+
+
+@dataclass(frozen=True)
+class Prepared(Found):
+    """All of it, made or found: nothing is missing."""
+
+    stores: Mapping[str, TokenStore]
+
+    def shared_facts(self) -> dict[str, str]:
+        """What hosts that train together must have in common: data, models, tasks, versions."""
+        data = {f"data of '{name}'": store.fingerprint for name, store in self.stores.items()}
+        start = {f"initial weights {name}": it.fingerprint for name, it in self.weights.items()}
+        tasks = {f"task '{name}'": task.digest for name, task in self.tasks.items()}
+        return {**data, **start, **tasks, **versions()}
+
+
+def prepare_all(configs: Sequence[ExperimentConfig], progress: ProgressCallback | None) -> Prepared:
+    """Tokenize what is not tokenized yet, fetch what models the hub's cache lacks, read tasks.
+
+    Raises:
+        UserError: bad input, a full disk, or a model that cannot be had.
+    """
+    stores = prepare(configs[0].data, progress)
+    tokenizer = next(iter(stores.values())).tokenizer
+    return Prepared(stores, _weights(configs, download=True), _tasks(configs[0], tokenizer))
+
+
+def find_all(configs: Sequence[ExperimentConfig]) -> Found:
+    """What is on this machine already; everything but the row numbers can be planned without."""
+    stores: Stores | None = None
+    weights: dict[str, Pretrained] = {}
+    tasks: dict[str, Task] = {}
+    with contextlib.suppress(UserError):
+        stores = find_stores(configs[0].data)
+    with contextlib.suppress(UserError):
+        weights = _weights(configs, download=False)
+    known = [store for store in (stores or {}).values() if store is not None]
+    with contextlib.suppress(UserError):
+        tasks = _tasks(configs[0], known[0].tokenizer if known else None)
+    return Found(stores, weights, tasks)
+
+
+def _weights(configs: Sequence[ExperimentConfig], *, download: bool) -> dict[str, Pretrained]:
+    names = {config.initial_weights for config in configs} - {""}
+    folder = configs[0].data.store_dir
+    return {name: find_pretrained(name, folder, download=download) for name in sorted(names)}
+
+
+def _tasks(config: ExperimentConfig, tokenizer: Tokenizer | None) -> dict[str, Task]:
+    mask = config.training.document_mask
+    return {
+        name: find_task(name, path, tokenizer, document_mask=mask) for name, path in config.tasks
+    }
+
+
+@contextlib.contextmanager
+def preparation_shown(console: Console) -> Iterator[ProgressCallback]:
+    """A bar per source while `tokens.prepare.prepare` works; plain lines when not a terminal."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[tokens]:,} tokens"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+    said: set[str] = set()
+
+    def report(now: PrepareProgress) -> None:
+        what = f"{now.source}: {now.stage}"
+        if not console.is_terminal:
+            if what not in said:
+                said.add(what)
+                console.print(what)
+            return
+        if now.source not in tasks:
+            tasks[now.source] = bars.add_task(what, total=now.input_bytes or None, tokens=0)
+        bars.update(
+            tasks[now.source], description=what, completed=now.text_bytes, tokens=now.tokens
+        )
+
+    with bars:
+        yield report

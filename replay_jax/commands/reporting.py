@@ -1,0 +1,162 @@
+"""From a working directory to its report: what the sweep left there, analysed and written down."""
+
+import contextlib
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+
+from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.records import AnalysisConfig, load_records
+from replay_jax.analysis.study.study import Study
+from replay_jax.errors import UserError
+from replay_jax.report.answer import advise
+from replay_jax.report.elements.inputs import PlanSummary, TimeRow
+from replay_jax.report.terminal import terminal_table
+from replay_jax.report.write import write_report
+from replay_jax.strict import from_plain
+from replay_jax.sweep.drive.status import sweep_status
+from replay_jax.sweep.store.facts import read_fact, write_fact, write_text
+
+# Beside the sweep's own facts: what was asked in words, and the wall time of every `run`.
+_RECIPE, _SESSIONS = "recipe.json", "sessions.jsonl"
+
+
+def remember_recipe(
+    workdir: epath.Path, *, name: str, question: str, plan: Mapping[str, Any]
+) -> None:
+    """Keep the words and totals that a report needs and results do not hold."""
+    facts = {
+        "name": name,
+        "question": question,
+        "command": shlex.join(["replay-jax", *sys.argv[1:]]),
+        "steps_alone": plan["steps_naive"],
+        "steps_planned": plan["steps_planned"],
+    }
+    write_fact(workdir / _RECIPE, facts)
+
+
+def remember_session(workdir: epath.Path, seconds: Mapping[str, float], *, workers: int) -> None:
+    """Append the wall seconds of one `run` by phase, and how many workers trained side by side."""
+    sessions = [*_sessions(workdir), {"seconds": dict(seconds), "workers": workers}]
+    # Written whole: a bucket knows no appending.
+    write_text(workdir / _SESSIONS, "".join(json.dumps(each) + "\n" for each in sessions))
+
+
+def study_of(workdir: epath.Path) -> tuple[Study, list[dict[str, Any]]]:
+    """The analysed study of a working directory and the records that it rests on.
+
+    Raises:
+        UserError: no finished run, or records that cannot be compared.
+    """
+    records = load_records(workdir / "results.jsonl")
+    if not records:
+        raise UserError(f"no run of {workdir} has finished: see replay-jax status {workdir}")
+    config = from_plain(AnalysisConfig, records[0]["config"]["analysis"], path="analysis")
+    return analyse(records, config), records
+
+
+def report_on(workdir: epath.Path, console: Console) -> None:
+    """Analyse, print the table and write results, figures and report.html."""
+    study, records = study_of(workdir)
+    advice = advise(study)
+    recipe = read_fact(workdir / _RECIPE)
+    if recipe is None:
+        raise UserError(
+            f"{workdir} was not made by replay-jax run: give the folder that it printed"
+        )
+    runs = sweep_status(workdir)["runs"]
+    summary = PlanSummary(
+        name=recipe["name"],
+        question=recipe["question"],
+        planned_runs=len(runs),
+        missing_runs=tuple(
+            f"{run['name']}: {run['reason'] or run['state']}"
+            for run in runs
+            if run["state"] != "done"
+        ),
+        steps_alone=recipe["steps_alone"],
+        steps_planned=recipe["steps_planned"],
+        fingerprints={
+            key.removeprefix("data of ").strip("'"): value
+            for key, value in records[0]["machine"].items()
+            if key.startswith("data of ")
+        },
+        machine=_machine(),
+    )
+    with _folder_here(workdir) as folder:
+        write_report(
+            records,
+            study,
+            advice,
+            folder,
+            plan_summary=summary,
+            time_table=_time_table(records, _sessions(workdir)),
+            rerun_command=recipe["command"],
+        )
+    console.print(terminal_table(study, advice, records))
+    console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)
+    console.print(f"report:  {workdir / 'report.html'}", highlight=False)
+
+
+@contextlib.contextmanager
+def _folder_here(workdir: epath.Path) -> Iterator[Path]:
+    """A folder of this machine, whose files are in the working directory at the end."""
+    if "://" not in os.fspath(workdir):
+        yield Path(workdir)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+        for file in sorted(path for path in Path(name).rglob("*") if path.is_file()):
+            place = workdir / file.relative_to(name).as_posix()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(file.read_bytes())
+
+
+def _sessions(workdir: epath.Path) -> list[dict[str, Any]]:
+    path = workdir / _SESSIONS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _time_table(
+    records: Sequence[Mapping[str, Any]], sessions: Sequence[Mapping[str, Any]]
+) -> list[TimeRow]:
+    """Wall seconds by kind of work; what several workers did at once is divided by their number."""
+    kinds = {
+        "train": "train steps",
+        "evaluate": "evaluate",
+        "compile": "compile",
+        "save": "save states",
+        "data_wait": "wait for data",
+    }
+    workers = max((session["workers"] for session in sessions), default=1)
+    worked = {kind: sum(record["time"][kind] for record in records) / workers for kind in kinds}
+    rows = [TimeRow(title, worked[kind], kind != "train") for kind, title in kinds.items()]
+    phases: dict[str, float] = {}
+    for session in sessions:
+        for phase, seconds in session["seconds"].items():
+            phases[phase] = phases.get(phase, 0.0) + seconds
+    swept = phases.pop("sweep", None)
+    if swept is not None:
+        idle = max(0.0, swept - sum(worked.values()))
+        rows.append(TimeRow("start processes, idle workers", idle, True))
+    return rows + [TimeRow(phase, seconds, True) for phase, seconds in phases.items()]
+
+
+def _machine() -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {"system": platform.platform(), "cores": str(cores)}
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        names = [x for x in information.read_text().splitlines() if x.startswith("model name")]
+        if names:
+            machine["processor"] = names[0].split(":", 1)[1].strip()
+    return machine

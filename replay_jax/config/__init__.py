@@ -1,0 +1,1 @@
+"""What a user writes: config files, and the frozen configuration of one run."""

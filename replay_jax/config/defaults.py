@@ -1,0 +1,198 @@
+"""Complete configurations to start a recipe from; a recipe changes what it studies.
+
+Settings are those of arXiv 2603.04964 (section 3.4 and appendices, as read in the authors' code)
+unless a comment says otherwise.
+"""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from replay_jax.hub.folder import pretrained_config
+from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.presets import preset, scanned, shape_model
+from replay_jax.strict import to_plain
+
+
+def sized_model(name_or_shape: str) -> ModelConfig:
+    """The model of a preset ("150m") or of a shape ("D,F,L,H,KV,VOCAB")."""
+    return shape_model(name_or_shape) if "," in name_or_shape else preset(name_or_shape)
+
+
+def model_sizes(name_or_shape: str) -> ConfigDict:
+    """The same as config values."""
+    return ConfigDict(to_plain(sized_model(name_or_shape)))
+
+
+def pretrained_model(name: str) -> ConfigDict:
+    """The model of a folder or Hugging Face id, for `config.model` beside `initial_weights`.
+
+    Computed in bfloat16, layers scanned and only matrix products kept, as the larger presets are.
+    Fetches the model's files where the hub's cache lacks them.
+    """
+    found = pretrained_config(name, download=True)
+    return ConfigDict(to_plain(scanned(dataclasses.replace(found, compute_dtype="bfloat16"))))
+
+
+def source(kind: str, path: str = "", **changes: Any) -> ConfigDict:
+    """One source of documents, with 5 % of the documents held out unless changed."""
+    values = {
+        "kind": kind,
+        "path": path,
+        "text_field": "text",
+        "split": "train",
+        "separator": "",
+        "validation_fraction": 0.05,
+        "validation_path": "",
+        "max_documents": None,
+    }
+    return ConfigDict({**values, **changes})
+
+
+def tokenizer(kind: str, **changes: Any) -> ConfigDict:
+    """The tokenizer that all sources share: "bytes", "bpe" or "file"."""
+    values = {
+        "kind": kind,
+        "path": "",
+        "eos_token": "",
+        "bos_token": "",
+        "vocab_size": 4096,
+        "train_sources": (),
+        "train_bytes": 32 * 2**20,
+    }
+    return ConfigDict({**values, **changes})
+
+
+def warmup_stable_decay(peak: float, decay_fraction: float = 0.1) -> ConfigDict:
+    """Warmup over 1 % of the span, constant, then linear to zero (the paper's mid-training)."""
+    return _learning_rate(peak, "linear", decay_fraction)
+
+
+def cosine(peak: float) -> ConfigDict:
+    """Warmup over 1 % of the span, then a cosine to zero (the paper's fine-tuning)."""
+    return _learning_rate(peak, "cosine", None)
+
+
+def continual_schedule(learning_rate: ConfigDict) -> ConfigDict:
+    """Going on from a finished model with target data alone: a recipe adds replay and sizes."""
+    schedule = two_stage_schedule(None, learning_rate)
+    schedule.protocol = "continual"
+    return schedule
+
+
+def two_stage_schedule(total_steps: int | None, learning_rate: ConfigDict) -> ConfigDict:
+    """The no-replay mid-training baseline: one batch of target rows is set by the recipe."""
+    return ConfigDict(
+        {
+            "protocol": "two_stage",
+            "total_steps": total_steps,
+            "target_sequences": 1024,
+            "target_epochs": 32.0,
+            "replay_fraction": 0.0,
+            "stage2_steps": None,
+            "stage2_allocation": 1.0,
+            "placement": "paper",
+            "aligned_replay_fraction": None,
+            "learning_rate": learning_rate,
+            "stage2_learning_rate": None,
+            "stage2_optimizer": "continue",
+            "stages": (),
+        }
+    )
+
+
+def paper_config() -> ConfigDict:
+    """The paper's mid-training at 150M: 1024 steps of 1024 x 4096 tokens, 4M target tokens.
+
+    The sources are the files that the paper names, expected under `data/`: Dolma v1.7's C4,
+    StarCoder and Flan parts and FineMath-3plus; the tokenizer is Llama 3.1's.
+    """
+    return ConfigDict(
+        {
+            "name": "paper",
+            "seed": 0,
+            "data_seed": 42,
+            "initial_weights": "",
+            "data": {
+                "sources": {
+                    "c4": source("jsonl", "data/dolma-v1_7/c4-*.json.gz"),
+                    "finemath": source("parquet", "data/finemath-3plus/*.parquet"),
+                    "starcoder": source("jsonl", "data/dolma-v1_7/starcoder-*.json.gz"),
+                    "flan": source("jsonl", "data/dolma-v1_7/tulu_flan-*.json.gz"),
+                },
+                "tokenizer": tokenizer(
+                    "file", path="meta-llama/Llama-3.1-8B", eos_token="<|end_of_text|>"
+                ),
+                "store_dir": "data/stores",
+                "generic": "c4",
+                "target": "finemath",
+                "repeat_generic": False,
+            },
+            "tasks": {},
+            "schedule": two_stage_schedule(1024, warmup_stable_decay(3e-3)),
+            "model": model_sizes("150m"),
+            "optimizer": adamw(),
+            "training": {
+                "batch_size": 1024,
+                "seq_len": 4096,
+                "accumulation": 1,
+                "document_mask": True,
+                "loss_weights": {},
+                "log_every": 1,
+                "evaluate_every": 52,
+            },
+            "evaluation": {"sequences": 10_240, "batch_size": 1024},
+            "mesh": {"replica": 0, "fsdp": 0, "tensor": 1},
+            "checkpoint": {"every": 128, "keep": 1},
+            "logging": {"tensorboard": True, "wandb_project": ""},
+            "execution": local_execution(),
+            "analysis": analysis({"protocol": "uniform"}),
+        }
+    )
+
+
+def adamw() -> ConfigDict:
+    """AdamW as in the paper (appendix; Levanter's defaults)."""
+    return ConfigDict(
+        {"b1": 0.9, "b2": 0.95, "epsilon": 1e-8, "weight_decay": 0.1, "clip_norm": 1.0}
+    )
+
+
+def local_execution() -> ConfigDict:
+    """This machine, with workers and threads chosen by the sweep's own rule."""
+    return ConfigDict(
+        {
+            "executor": "local",
+            "workers": 0,
+            "threads": 0,
+            "keep_states": False,
+            "ray_resources": (),
+            "ray_slice": None,
+            "population": 0,
+        }
+    )
+
+
+def analysis(reference: dict[str, Any]) -> ConfigDict:
+    """What is compared: the reference runs, epochs tuned everywhere, 90 % intervals.
+
+    `reference` maps record fields to the value that marks a reference run, such as
+    {"protocol": "uniform"} or {"replay_fraction": 0.0}.
+    """
+    return ConfigDict(
+        {"reference": reference, "tuned": ("schedule.target_epochs",), "level": 0.9},
+        allow_dotted_keys=True,
+    )
+
+
+def _learning_rate(peak: float, shape: str, decay_fraction: float | None) -> ConfigDict:
+    return ConfigDict(
+        {
+            "peak": peak,
+            "shape": shape,
+            "warmup_fraction": 0.01,
+            "decay_fraction": decay_fraction,
+            "final_ratio": 0.0,
+        }
+    )

@@ -1,0 +1,1 @@
+"""What runs are judged by besides held-out losses, and how much of it they trained on."""

@@ -1,0 +1,1 @@
+"""How many sequences and tokens of each source: planned, counted, and compared."""

@@ -1,0 +1,144 @@
+"""Realised against planned: the ledger of consumed batches, and the proof of every row."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from replay_jax.data.ledger.counted import CHAIN_START, Count, Span, chained, source_tags
+from replay_jax.data.ledger.planned import Entry, Ledger, StageEntries
+from replay_jax.data.reading.views import SourceView, view_rows
+from replay_jax.schedule.mixture import draw_numbers, source_positions
+from replay_jax.schedule.stages import Schedule, realised_values
+
+
+def realised_ledger(
+    spans: Sequence[Span], schedule: Schedule, views: Mapping[str, SourceView]
+) -> Ledger:
+    """Returns the ledger of what the spans of a run, of all its edges and hosts, consumed.
+
+    A stage appears if no counted interval reaches over its ends (see `RealisedCounter`'s cuts).
+    Different rows are known for sources with a budget only; for the others `check_spans` proves
+    every single row. Raises ValueError unless the spans cover each step of the run exactly once.
+    """
+    _check_cover(spans, schedule)
+    counts = [count for span in spans for count in span.counts]
+    stages = []
+    for number, (start, stage) in enumerate(
+        zip(schedule.stage_starts, schedule.stages, strict=True), 1
+    ):
+        stop = start + stage.sequences
+        inside = [count for count in counts if count.start < stop and count.stop > start]
+        if all(start <= count.start and count.stop <= stop for count in inside):
+            entries = tuple(_entry(name, inside, views[name]) for name in schedule.source_names)
+            name = stage.name or f"stage {number}"
+            stages.append(StageEntries(name, start, stage.sequences, entries))
+    by_name = [{entry.source: entry.sequences for entry in stage.entries} for stage in stages]
+    whole = len(stages) == len(schedule.stages)
+    return Ledger(
+        batch_size=schedule.batch_size,
+        total_steps=schedule.total_steps,
+        stages=tuple(stages),
+        totals=tuple(_entry(name, counts, views[name]) for name in schedule.source_names),
+        requested=schedule.requested,
+        realised=realised_values(
+            [
+                (sum(drawn.values()), drawn[schedule.generic], drawn[schedule.target])
+                for drawn in by_name
+            ],
+            batch_size=schedule.batch_size,
+            target_sequences=schedule.requested.target_sequences,
+        )
+        if whole
+        else None,
+    )
+
+
+def check_spans(
+    spans: Sequence[Span], schedule: Schedule, views: Mapping[str, SourceView]
+) -> list[str]:
+    """Returns the spans whose rows are not those of the plan, in words; none means all are.
+
+    Recomputes every row of every step from the schedule and the views, about 1 s per 500,000
+    rows.
+    """
+    differences = []
+    for span in spans:
+        source, row = planned_rows(
+            schedule, views, start_step=span.start_step, stop_step=span.stop_step
+        )
+        tags, chain = source_tags(schedule.source_names, views), CHAIN_START
+        part = span.batch_size // span.host_count
+        for step in range(span.stop_step - span.start_step):
+            first = step * span.batch_size + span.host_index * part
+            chosen = slice(first, first + part)
+            chain = chained(chain, tags[source[chosen]], row[chosen])
+        if chain.hex() != span.digest:
+            differences.append(
+                f"steps {span.start_step} to {span.stop_step - 1} of host {span.host_index}: the "
+                f"rows consumed (digest {span.digest}) are not those planned ({chain.hex()})"
+            )
+    return differences
+
+
+def planned_rows(
+    schedule: Schedule, views: Mapping[str, SourceView], *, start_step: int, stop_step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (source numbers uint8, rows int64), each [sequences], for a range of steps."""
+    positions = source_positions(schedule)
+    start, stop = start_step * schedule.batch_size, stop_step * schedule.batch_size
+    before = np.bincount(positions[:start], minlength=len(schedule.source_names))
+    positions = positions[start:stop]
+    draws = draw_numbers(positions, first=before)
+    rows = np.empty(len(positions), np.int64)
+    for number, name in enumerate(schedule.source_names):
+        chosen = positions == number
+        rows[chosen] = view_rows(views[name], draws[chosen])
+    return positions, rows
+
+
+def _check_cover(spans: Sequence[Span], schedule: Schedule) -> None:
+    """Raises ValueError unless the spans cover every step once, with all hosts of each."""
+    hosts: dict[tuple[int, int, int], list[int]] = {}
+    for span in spans:
+        if span.batch_size != schedule.batch_size:
+            raise ValueError(
+                f"counted with a batch of {span.batch_size}, planned with {schedule.batch_size}"
+            )
+        strangers = {count.source for count in span.counts} - set(schedule.source_names)
+        if strangers:
+            raise ValueError(
+                f"counted rows of {', '.join(sorted(strangers))}, which the schedule does not draw"
+            )
+        key = (span.start_step, span.stop_step, span.host_count)
+        hosts.setdefault(key, []).append(span.host_index)
+    covered = 0
+    for (start, stop, count), seen in sorted(hosts.items()):
+        if start != covered or sorted(seen) != list(range(count)):
+            break
+        covered = stop
+    else:
+        if covered == schedule.total_steps:
+            return
+    raise ValueError(
+        f"the counts of {len(spans)} spans cover steps up to {covered} once, not each of the "
+        f"{schedule.total_steps} steps of the run"
+    )
+
+
+def _entry(name: str, counts: Sequence[Count], view: SourceView) -> Entry:
+    """The entry of one source from the counts of an interval."""
+    ours = [count for count in counts if count.source == name]
+    sequences = sum(count.sequences for count in ours)
+    unique = None
+    if view.budget_rows is not None:
+        unique = len({row for count in ours for row, _ in count.rows or ()})
+    return Entry(
+        source=name,
+        sequences=sequences,
+        tokens=sequences * view.seq_len,
+        unique=unique,
+        repeated=None if unique is None else sequences - unique,
+        epochs=None if view.rows is None else sequences / view.rows,
+        first_row=min(count.first for count in ours)[1] if ours else None,
+        last_row=max(count.last for count in ours)[1] if ours else None,
+    )

@@ -1,0 +1,213 @@
+"""What a run really consumed, counted from its batches and not from its plan."""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from replay_jax.data.reading.views import SourceView
+
+CHAIN_START = bytes(16)  # the link before the first step
+
+
+@dataclass(frozen=True)
+class Count:
+    """The rows of one source between two cuts of a span.
+
+    Attributes:
+        start: global number of the first sequence of the interval.
+        stop: one past its last sequence.
+        source: name of the source.
+        sequences: rows of it that were consumed there.
+        first: (sequence, row) of its first one.
+        last: (sequence, row) of its last one.
+        rows: (row, times) for a source with a budget, in the order of the rows; None otherwise.
+    """
+
+    start: int
+    stop: int
+    source: str
+    sequences: int
+    first: tuple[int, int]
+    last: tuple[int, int]
+    rows: tuple[tuple[int, int], ...] | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """What one host consumed in the steps from `start_step` up to `stop_step`.
+
+    `digest` is a hash chain over (source fingerprint, row) of every sequence in order, so equal
+    digests mean equal rows at equal places.
+    """
+
+    start_step: int
+    stop_step: int
+    batch_size: int
+    host_index: int
+    host_count: int
+    digest: str
+    counts: tuple[Count, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the span as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Span":
+        """Returns the span that `to_json` wrote; raises ValueError if it is none."""
+        try:
+            counts = tuple(
+                Count(
+                    **{
+                        **count,
+                        "first": tuple(count["first"]),
+                        "last": tuple(count["last"]),
+                        "rows": None
+                        if count["rows"] is None
+                        else tuple((row, times) for row, times in count["rows"]),
+                    }
+                )
+                for count in values["counts"]
+            )
+            return Span(**{**values, "counts": counts})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a span of realised counts: {error}") from error
+
+
+class RealisedCounter:
+    """Counts the batches of one host as they are consumed, step after step.
+
+    The counts depend on nothing but the batches' own `source` and `row` arrays. `cuts` are global
+    sequence numbers (such as the stage starts of all runs that share the steps) at which counts
+    are kept apart, so that stages can be told from each other later, also within a batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        source_names: Sequence[str],
+        views: Mapping[str, SourceView],
+        batch_size: int,
+        start_step: int,
+        cuts: Iterable[int] = (),
+        host_index: int = 0,
+        host_count: int = 1,
+        resume: Span | None = None,
+    ) -> None:
+        """Starts at `start_step`, or goes on after `resume`, a span that ends there.
+
+        Raises ValueError if the batch does not split over the hosts or `resume` does not fit.
+        """
+        if batch_size % host_count or not 0 <= host_index < host_count:
+            raise ValueError(
+                f"a batch of {batch_size} has no even part {host_index} of {host_count} hosts"
+            )
+        self._names = tuple(source_names)
+        self._budgeted = [views[name].budget_rows is not None for name in self._names]
+        self._tags = source_tags(source_names, views)
+        self._batch_size, self._hosts = batch_size, (host_index, host_count)
+        self._start, self._step, self._chain = start_step, start_step, CHAIN_START
+        self._before: tuple[Count, ...] = ()
+        if resume is not None:
+            self._resume(resume)
+        opening = self._step * batch_size
+        inner = sorted(cut for cut in set(cuts) if cut > opening)
+        self._cuts = np.array([opening, *inner], np.int64)
+        self._tallies: dict[tuple[int, str], _Tally] = {}
+
+    def _resume(self, span: Span) -> None:
+        ours = (self._step, self._batch_size, *self._hosts)
+        theirs = (span.stop_step, span.batch_size, span.host_index, span.host_count)
+        if ours != theirs:
+            raise ValueError(
+                f"counts that end at (step, batch, host, hosts) {theirs} do not go on at {ours}"
+            )
+        self._start, self._before = span.start_step, span.counts
+        self._chain = bytes.fromhex(span.digest)
+
+    def add(self, step: int, *, source: np.ndarray, row: np.ndarray) -> None:
+        """Counts one batch: `source` [B] numbers of sources and `row` [B] row ids of this host.
+
+        Raises ValueError if a step is left out or repeated, or the batch has another size.
+        """
+        index, hosts = self._hosts
+        rows = self._batch_size // hosts
+        if step != self._step:
+            raise ValueError(f"step {step} was counted where step {self._step} comes next")
+        if source.shape != (rows,) or row.shape != (rows,):
+            raise ValueError(f"a batch has {rows} rows, not {source.shape} and {row.shape}")
+        sequences = step * self._batch_size + index * rows + np.arange(rows)
+        pieces = np.searchsorted(self._cuts, sequences, side="right") - 1
+        for piece in np.unique(pieces).tolist():
+            for number in np.unique(source[pieces == piece]).tolist():
+                chosen = np.flatnonzero((pieces == piece) & (source == number))
+                key = (piece, self._names[number])
+                if key not in self._tallies:
+                    self._tallies[key] = _Tally(budgeted=self._budgeted[number])
+                self._tallies[key].add(sequences[chosen], row[chosen])
+        self._chain = chained(self._chain, self._tags[source], row)
+        self._step += 1
+
+    def span(self) -> Span:
+        """Returns everything counted so far."""
+        ends = [*self._cuts[1:].tolist(), self._step * self._batch_size]
+        counted = tuple(
+            tally.count(
+                start=int(self._cuts[piece]),
+                stop=min(ends[piece], self._step * self._batch_size),
+                source=source,
+            )
+            for (piece, source), tally in sorted(self._tallies.items())
+        )
+        return Span(
+            start_step=self._start,
+            stop_step=self._step,
+            batch_size=self._batch_size,
+            host_index=self._hosts[0],
+            host_count=self._hosts[1],
+            digest=self._chain.hex(),
+            counts=self._before + counted,
+        )
+
+
+class _Tally:
+    """The running count of one source in one interval."""
+
+    def __init__(self, *, budgeted: bool) -> None:
+        self._sequences = 0
+        self._ends: list[tuple[int, int]] = []
+        self._rows: Counter[int] | None = Counter() if budgeted else None
+
+    def add(self, sequences: np.ndarray, rows: np.ndarray) -> None:
+        self._sequences += len(rows)
+        first = (int(sequences[0]), int(rows[0]))
+        self._ends = [*(self._ends[:1] or [first]), (int(sequences[-1]), int(rows[-1]))]
+        if self._rows is not None:
+            self._rows.update(rows.tolist())
+
+    def count(self, *, start: int, stop: int, source: str) -> Count:
+        rows = None if self._rows is None else tuple(sorted(self._rows.items()))
+        return Count(start, stop, source, self._sequences, self._ends[0], self._ends[-1], rows)
+
+
+def source_tags(source_names: Sequence[str], views: Mapping[str, SourceView]) -> np.ndarray:
+    """Returns uint64 [sources]: what stands for each source in digests.
+
+    It comes from the source's data and not from its number, so runs may number sources freely.
+    """
+    texts = [f"{views[name].fingerprint}/{views[name].seq_len}" for name in source_names]
+    hashes = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(hashes), "<u8")
+
+
+def chained(chain: bytes, tags: np.ndarray, rows: np.ndarray) -> bytes:
+    """Returns the next link of a hash chain: the last link, and one step's tags and rows."""
+    state = hashlib.blake2b(chain, digest_size=16)
+    state.update(np.ascontiguousarray(tags).astype("<u8", copy=False).tobytes())
+    state.update(np.ascontiguousarray(rows).astype("<i8", copy=False).tobytes())
+    return state.digest()

@@ -1,0 +1,300 @@
+"""The ledger of a run: how many sequences and tokens of each source, how often, which rows."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from replay_jax.errors import UserError
+from replay_jax.schedule.stages import Realised, Requested, Schedule
+
+
+class View(Protocol):
+    """What a ledger asks of the view of a source; `views.SourceView` is one."""
+
+    @property
+    def source(self) -> str:
+        """Name of the source."""
+
+    @property
+    def seq_len(self) -> int:
+        """Labels per row."""
+
+    @property
+    def pool_rows(self) -> int | None:
+        """Rows of the source, None while it is not prepared."""
+
+    @property
+    def rows(self) -> int | None:
+        """Unique rows that may be drawn, None if that is unknown."""
+
+    @property
+    def repeat(self) -> bool:
+        """Whether rows may be drawn again."""
+
+    def check_draws(self, draws: int) -> None:
+        """Raises UserError if the source runs out before `draws` draws."""
+
+    def read(self, draws: np.ndarray) -> np.ndarray:
+        """Rows that draws read."""
+
+    def places(self, draws: np.ndarray) -> np.ndarray:
+        """Places among the unique rows that draws read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one source gives to one stage, or to the whole run.
+
+    Attributes:
+        source: name of the source.
+        sequences: rows drawn.
+        tokens: labels drawn, `sequences * seq_len`.
+        unique: different rows among them, or None where that is not known.
+        repeated: draws of a row that had already been drawn in the same span, or None.
+        epochs: sequences over the rows that may be drawn, or None if that number is unknown.
+        first_row: row of the first draw, or None without draws or prepared data.
+        last_row: row of the last draw, or None likewise.
+    """
+
+    source: str
+    sequences: int
+    tokens: int
+    unique: int | None
+    repeated: int | None
+    epochs: float | None
+    first_row: int | None
+    last_row: int | None
+
+
+@dataclass(frozen=True)
+class StageEntries:
+    """The entries of one stage, which holds `sequences` sequences from `first_sequence` on."""
+
+    name: str
+    first_sequence: int
+    sequences: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All entries of a run, planned or realised, and what was asked for.
+
+    Attributes:
+        batch_size: sequences per step.
+        total_steps: steps of the run.
+        stages: entries per stage; in a realised ledger only the stages that were counted apart.
+        totals: entries of the whole run, one per source.
+        requested: what the user asked for.
+        realised: what the counts give, or None where stages were not counted apart.
+    """
+
+    batch_size: int
+    total_steps: int
+    stages: tuple[StageEntries, ...]
+    totals: tuple[Entry, ...]
+    requested: Requested
+    realised: Realised | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the ledger as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Ledger":
+        """Returns the ledger that `to_json` wrote; raises ValueError if it is none."""
+        try:
+            realised = values["realised"]
+            return Ledger(
+                batch_size=values["batch_size"],
+                total_steps=values["total_steps"],
+                stages=tuple(
+                    StageEntries(
+                        name=stage["name"],
+                        first_sequence=stage["first_sequence"],
+                        sequences=stage["sequences"],
+                        entries=tuple(Entry(**entry) for entry in stage["entries"]),
+                    )
+                    for stage in values["stages"]
+                ),
+                totals=tuple(Entry(**entry) for entry in values["totals"]),
+                requested=Requested(**values["requested"]),
+                realised=None if realised is None else Realised(**realised),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a ledger: {error}") from error
+
+    def render(self) -> str:
+        """Returns the ledger as a plain-text table, followed by requested and realised values."""
+        lines = [_HEADINGS]
+        for stage in self.stages:
+            lines += [_cells(stage.name, entry) for entry in stage.entries if entry.sequences]
+        lines += [_cells("whole run", entry) for entry in self.totals]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
+        table = [
+            "  ".join(
+                cell.ljust(width) if column < 2 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
+        table.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+        return "\n".join([*table, "", *self._requests()]) + "\n"
+
+    def _requests(self) -> list[str]:
+        """Lines that set what was asked for beside what came of it."""
+        asked, got = self.requested, self.realised
+        if got is None:
+            return [f"protocol {asked.protocol}; its stages were not counted apart"]
+        rows = [
+            ("replay fraction", asked.replay_fraction, got.replay_fraction),
+            ("stage-2 allocation", asked.stage2_allocation, got.stage2_allocation),
+            ("stage-2 steps", asked.stage2_steps, got.stage2_steps),
+            ("stage-2 share of the run", None, got.stage2_duration),
+            ("target share of the run", None, got.target_fraction),
+            ("target epochs", asked.target_epochs, got.target_epochs),
+        ]
+        lines = [f"{'protocol ' + asked.protocol:<26}{'requested':>12}{'realised':>14}"]
+        for name, request, result in rows:
+            lines.append(f"{name:<26}{_number(request):>12}{_number(result):>14}")
+        return lines
+
+
+def plan_ledger(schedule: Schedule, views: Mapping[str, View]) -> Ledger:
+    """Returns the ledger that a schedule and the views of its sources imply.
+
+    Raises UserError if a source has no view or would run out without leave to repeat.
+    """
+    names = schedule.source_names
+    for name in names:
+        _view(views, name).check_draws(schedule.sequences(name))
+    drawn = dict.fromkeys(names, 0)
+    stages = []
+    for number, (start, stage) in enumerate(
+        zip(schedule.stage_starts, schedule.stages, strict=True), 1
+    ):
+        entries = []
+        for name in names:
+            count = stage.count(name)
+            entries.append(_entry(views[name], drawn[name], count))
+            drawn[name] += count
+        stages.append(
+            StageEntries(stage.name or f"stage {number}", start, stage.sequences, tuple(entries))
+        )
+    return Ledger(
+        batch_size=schedule.batch_size,
+        total_steps=schedule.total_steps,
+        stages=tuple(stages),
+        totals=tuple(_entry(views[name], 0, drawn[name]) for name in names),
+        requested=schedule.requested,
+        realised=schedule.realised(),
+    )
+
+
+def compare(planned: Ledger, realised: Ledger) -> list[str]:
+    """Returns every difference between two ledgers in words; none means that they agree.
+
+    A value that one side does not know is not compared; a stage that was not counted apart is
+    not either, so check `realised.stages` where that matters.
+    """
+    differences = []
+    for name in ("batch_size", "total_steps", "requested", "realised"):
+        left, right = getattr(planned, name), getattr(realised, name)
+        if left is not None and right is not None and left != right:
+            differences.append(f"{name.replace('_', ' ')}: planned {left}, realised {right}")
+    counted = {(stage.name, stage.first_sequence): stage for stage in realised.stages}
+    for stage in planned.stages:
+        other = counted.pop((stage.name, stage.first_sequence), None)
+        if other is not None:
+            differences += _entry_differences(stage.name, stage.entries, other.entries)
+    differences += [f"{name} was realised but not planned" for name, _ in counted]
+    return differences + _entry_differences("whole run", planned.totals, realised.totals)
+
+
+def _entry_differences(
+    where: str, planned: tuple[Entry, ...], realised: tuple[Entry, ...]
+) -> list[str]:
+    differences = []
+    others = {entry.source: entry for entry in realised}
+    for entry in planned:
+        other = others.pop(entry.source, None)
+        if other is None:
+            differences.append(f"{where}, {entry.source}: planned but not realised")
+            continue
+        for item in dataclasses.fields(Entry):
+            left, right = getattr(entry, item.name), getattr(other, item.name)
+            if left is not None and right is not None and left != right:
+                label = item.name.replace("_", " ")
+                differences.append(
+                    f"{where}, {entry.source}: planned {label} {left}, realised {right}"
+                )
+    return differences + [f"{where}, {name}: realised but not planned" for name in others]
+
+
+def _view(views: Mapping[str, View], name: str) -> View:
+    if name not in views:
+        raise UserError(
+            f"the schedule draws from {name!r}, but the sources are {', '.join(sorted(views))}"
+        )
+    return views[name]
+
+
+def _entry(view: View, first: int, count: int) -> Entry:
+    """The entry for draws `first` to `first + count` of a view."""
+    unique = _unique(view, first, count)
+    known = count > 0 and view.pool_rows is not None
+    rows = view.read(np.array([first, first + count - 1])).tolist() if known else [None, None]
+    return Entry(
+        source=view.source,
+        sequences=count,
+        tokens=count * view.seq_len,
+        unique=unique,
+        repeated=None if unique is None else count - unique,
+        epochs=None if view.rows is None else count / view.rows,
+        first_row=rows[0],
+        last_row=rows[1],
+    )
+
+
+def _unique(view: View, first: int, count: int) -> int | None:
+    """Different rows among draws `first` to `first + count`; None if the order must be known."""
+    rows = view.rows
+    if rows is None:
+        return None if view.repeat else count
+    start, stop = first // rows, -(-(first + count) // rows)
+    whole_epochs = (first + count) // rows - -(-first // rows)
+    if whole_epochs >= 1:
+        return rows
+    if stop - start <= 1:
+        return count
+    if view.pool_rows is None:
+        return None
+    return len(np.unique(view.places(np.arange(first, first + count))))
+
+
+_HEADINGS = [
+    "stage",
+    "source",
+    "sequences",
+    "tokens",
+    "unique",
+    "repeated",
+    "epochs",
+    "first row",
+    "last row",
+]
+
+
+def _cells(stage: str, entry: Entry) -> list[str]:
+    values = dataclasses.astuple(entry)[1:]
+    return [stage, entry.source, *(_number(value) for value in values)]
+
+
+def _number(value: float | None) -> str:
+    """A number for a table; a dash for what is not known."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"

@@ -1,0 +1,1 @@
+"""From stores to batches: which rows a run may draw, in which order."""

@@ -1,0 +1,1 @@
+"""Documents: where they come from, which are held out, and what an input is by content."""

@@ -1,0 +1,1 @@
+"""Tokenizers, and memory-mapped stores of tokens made from sources."""

@@ -1,0 +1,148 @@
+"""Parameters as a model folder of the Hugging Face hub: config.json, safetensors, tokenizer."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save_file
+
+from replay_jax.data.tokens.tokenizer import Tokenizer
+from replay_jax.errors import UserError
+from replay_jax.hub.config import hub_of_model
+from replay_jax.hub.layout import hub_tensors
+from replay_jax.model.architecture import ModelConfig
+
+EXPORT_DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
+# As transformers cuts large models by default.
+SHARD_BYTES = 5 * 10**9
+
+
+def write_model_folder(
+    folder: Path,
+    params: Any,
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+    *,
+    dtype: str,
+    facts: Mapping[str, Any],
+    shard_bytes: int = SHARD_BYTES,
+) -> list[str]:
+    """Write a folder that `transformers` and `initial_weights` load; whole or not at all.
+
+    Args:
+        folder: must not exist yet.
+        params: the parameters, on this host.
+        model: their sizes.
+        tokenizer: what made their tokens; its file is left out where it has none (plain bytes).
+        dtype: "bfloat16" or "float32".
+        facts: where they come from, kept as replay_jax.json.
+        shard_bytes: a file holds no more than this, one tensor at least.
+
+    Returns:
+        the names of the files written.
+
+    Raises:
+        UserError: the folder exists, or cannot be written (permissions, full disk).
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists already: choose another folder, or delete it first")
+    partial = folder.with_name(f".{folder.name}.partial")
+    config = hub_of_model(model, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id)
+    config["torch_dtype"] = dtype
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_json(partial / "config.json", config)
+        _write_json(partial / "replay_jax.json", facts)
+        if tokenizer.model is not None:
+            (partial / "tokenizer.json").write_text(tokenizer.model.to_str(), encoding="utf-8")
+            _write_json(partial / "tokenizer_config.json", _tokenizer_config(tokenizer, model))
+        tensors = _hub_parameters(params, model, EXPORT_DTYPES[dtype])
+        _write_tensors(partial, tensors, shard_bytes)
+        for path in partial.iterdir():
+            _sync(path)
+        partial.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _hub_parameters(
+    params: Any, model: ModelConfig, dtype: np.dtype
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor of the hub by name, one after another."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        tensors = hub_tensors(tuple(key.key for key in path), model.num_layers)
+        whole = np.asarray(leaf)
+        for number, name in enumerate(tensors.names):
+            part = whole[number] if tensors.is_stacked else whole
+            yield name, np.ascontiguousarray(tensors.layout.to_hub(part).astype(dtype))
+
+
+def _write_tensors(
+    folder: Path, tensors: Iterator[tuple[str, np.ndarray]], shard_bytes: int
+) -> None:
+    """Files of at most `shard_bytes`, and an index if there are several."""
+    written: list[tuple[Path, list[str]]] = []
+    total = size = 0
+    shard: dict[str, np.ndarray] = {}
+
+    def close() -> None:
+        path = folder / f"{len(written)}.safetensors"
+        save_file(shard, path, metadata={"format": "pt"})
+        written.append((path, list(shard)))
+        shard.clear()
+
+    for name, tensor in tensors:
+        if shard and size + tensor.nbytes > shard_bytes:
+            close()
+            size = 0
+        shard[name] = tensor
+        size += tensor.nbytes
+        total += tensor.nbytes
+    close()
+    if len(written) == 1:
+        written[0][0].rename(folder / "model.safetensors")
+        return
+    index: dict[str, str] = {}
+    for number, (path, names) in enumerate(written, 1):
+        final = f"model-{number:05}-of-{len(written):05}.safetensors"
+        path.rename(folder / final)
+        index |= dict.fromkeys(names, final)
+    _write_json(
+        folder / "model.safetensors.index.json",
+        {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))},
+    )
+
+
+def _tokenizer_config(tokenizer: Tokenizer, model: ModelConfig) -> dict[str, Any]:
+    assert tokenizer.model is not None
+    marks = {"eos_token": tokenizer.model.id_to_token(tokenizer.eos_id)}
+    if tokenizer.bos_id is not None:
+        marks["bos_token"] = tokenizer.model.id_to_token(tokenizer.bos_id)
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **marks,
+        "model_max_length": model.max_seq_len,
+    }
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

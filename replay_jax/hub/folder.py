@@ -1,0 +1,114 @@
+"""A pre-trained model on disk: a folder with `config.json` and safetensors, known by its content.
+
+Free of JAX, so that planning is quick; `weights` reads the parameters.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay_jax.data.sources.fingerprints import file_inputs
+from replay_jax.errors import UserError
+from replay_jax.hub.config import check_same_model, model_of_hub
+from replay_jax.model.architecture import ModelConfig
+
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
+_FILES = ("*.safetensors", "config.json", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model whose files are on this machine.
+
+    Attributes:
+        name: as the configuration gives it.
+        folder: where its files are.
+        fingerprint: hash of all its tensors, by the content of their files.
+    """
+
+    name: str
+    folder: str
+    fingerprint: str
+
+
+def pretrained_folder(name: str, *, download: bool) -> Path:
+    """The folder of a model: a path, or a Hugging Face id such as "org/model" or "org/model@tag".
+
+    Args:
+        name: the path or id.
+        download: whether what the local cache of the hub lacks is fetched.
+
+    Raises:
+        UserError: there is no such folder, or the model cannot be had.
+    """
+    if ":/" in name:
+        raise UserError(
+            f"initial_weights {name!r} is not on a disk: copy it to a folder that every host has"
+        )
+    if Path(name).is_dir():
+        return Path(name)
+    match = _HUB_ID.fullmatch(name)
+    if match is None or name.startswith("."):
+        raise UserError(f"no folder {name!r} with a pre-trained model")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                match[1],
+                revision=match[2],
+                allow_patterns=list(_FILES),
+                local_files_only=not download,
+            )
+        )
+    except Exception as error:  # the library raises its own, httpx's and OSError
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{name!r} is no folder, and the hub's model of that name cannot be had: {reason}"
+        ) from error
+
+
+def pretrained_config(name: str, *, download: bool) -> ModelConfig:
+    """The model that a folder's or hub id's `config.json` describes.
+
+    Raises:
+        UserError: it cannot be had or read, or it is no Llama decoder.
+    """
+    path = pretrained_folder(name, download=download) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no config.json, so it is no model folder") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    return model_of_hub(config, name=name)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise UserError(f"{folder} has no *.safetensors: convert its weights to safetensors first")
+    return found
+
+
+def find_pretrained(name: str, store_dir: str, *, download: bool) -> Pretrained:
+    """A model and its fingerprint; hashes of files are remembered in `store_dir`.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    folder = pretrained_folder(name, download=download)
+    inputs = file_inputs(weight_files(folder), Path(store_dir))
+    return Pretrained(name, str(folder.absolute()), inputs.digest)
+
+
+def check_pretrained(model: ModelConfig, pretrained: Pretrained) -> None:
+    """Raise UserError unless the parameters of a pre-trained model are those of `model`."""
+    theirs = pretrained_config(pretrained.folder, download=False)
+    check_same_model(model, theirs, name=pretrained.name)

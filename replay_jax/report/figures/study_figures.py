@@ -1,0 +1,271 @@
+"""Figures that compare finished runs: from one target's study to charts with captions."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from replay_jax.analysis.study.selection import (
+    baseline,
+    best_replay,
+    loss_of,
+    row_of,
+    rows_of_replay,
+    schedules,
+    seeds_of,
+    setting_words,
+    shown_fits,
+)
+from replay_jax.analysis.study.study import CellResult, TargetStudy
+from replay_jax.report.elements.blocks import Figure
+from replay_jax.report.elements.words import between
+from replay_jax.report.figures import charts
+from replay_jax.report.figures.encodings import GENERIC_LOSS, TARGET_LOSS, Row
+
+_CURVE_POINTS = 81
+# How far the law is drawn beyond the reference points: a quarter more, or as far as a schedule
+# needs, but never beyond three doublings.
+_MARGIN, _FARTHEST = 1.25, 8.0
+
+
+def figure_name(kind: str, study: TargetStudy, *parts: object) -> str:
+    """A file name: kind, target and what else tells figures apart, in letters, digits and _."""
+    words = "_".join([kind, study.target, *(str(part) for part in parts)])
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", words)
+
+
+def efficiency_figure(study: TargetStudy) -> Figure:
+    """The reference law with its band, and what each budget's schedules are worth on it."""
+    reference = [
+        {"tokens": cell.key.target_tokens, "loss": loss, "seed": seed}
+        for cell in study.reference_cells
+        for seed, loss in seeds_of(study, cell.chosen.target_by_seed)
+    ]
+    shown = [("no replay", baseline(study, tokens)) for tokens in study.budgets]
+    shown += [("best replay", best_replay(study, tokens)) for tokens in study.budgets]
+    compared = [(name, cell) for name, cell in shown if cell is not None]
+    low, high = _law_range(study, [cell for _, cell in compared])
+    candidates = [_candidate(name, cell, low, high) for name, cell in compared]
+    curve = [] if study.curve is None else _curve_rows(study, low, high)
+    return Figure(
+        name=figure_name("efficiency", study),
+        title="What each schedule is worth in target data",
+        caption=(
+            "Grey: the reference recipe at several budgets, every seed a dot, with the fitted law "
+            f"and its {study.level:.0%} band. Coloured: schedules at their own budget; the dotted "
+            "line leads to the amount of target data at which the reference recipe reaches the "
+            "same loss, the thick bar is its interval. To the right means worth more."
+        ).replace("%", " %"),
+        chart=charts.efficiency_chart(curve=curve, reference=reference, candidates=candidates),
+        target=study.target,
+    )
+
+
+def _law_range(study: TargetStudy, shown: Sequence[CellResult]) -> tuple[float, float]:
+    """Smallest and largest amount of target tokens at which the law is drawn."""
+    budgets = [float(cell.key.target_tokens) for cell in study.reference_cells]
+    if not budgets:
+        budgets = [float(tokens) for tokens in study.budgets]
+    first, last = min(budgets), max(budgets)
+    reached = [
+        end
+        for cell in shown
+        if (found := cell.equivalent_tokens) is not None
+        for end in (found.value, found.low, found.high)
+        if end is not None
+    ]
+    low = max(min([first / _MARGIN, *reached]), first / _FARTHEST)
+    high = min(max([last * _MARGIN, *reached]), last * _FARTHEST)
+    return low, high
+
+
+def _curve_rows(study: TargetStudy, low: float, high: float) -> list[Row]:
+    """The law on a log grid that holds every reference budget, cut into three pieces there."""
+    budgets = [float(cell.key.target_tokens) for cell in study.reference_cells]
+    if not budgets:
+        return []  # without a reference there is no law
+    first, last = min(budgets), max(budgets)
+    grid = sorted({*np.geomspace(low, high, _CURVE_POINTS).tolist(), *budgets})
+    rows: list[Row] = []
+    for row in study.band(grid):
+        tokens = row["tokens"]
+        if row["loss"] is None or tokens is None:
+            continue
+        pieces = [
+            ("below", tokens <= first),
+            ("measured", first <= tokens <= last),
+            ("above", tokens >= last),
+        ]
+        for piece, inside in pieces:
+            if inside:
+                label = "reference law" if piece == "measured" else "extrapolated"
+                rows.append({**row, "range": label, "piece": piece})
+    return rows
+
+
+def _candidate(name: str, cell: CellResult, low: float, high: float) -> dict[str, object]:
+    """One schedule; ends of its interval are cut to what is drawn, its words are not."""
+    found = cell.equivalent_tokens
+    words = cell.note or "no reference law"
+    ends: tuple[float | None, float | None, float | None] = (None, None, None)
+    if found is not None:
+        words = between(found, ",.0f") + (f"; {found.note}" if found.note else "")
+        if found.value is not None:
+            bottom = low if found.low is None else found.low
+            top = high if found.high is None else found.high
+            ends = (_within(found.value, low, high), _within(bottom, low, high),
+                    _within(top, low, high))  # fmt: skip
+    return {
+        "series": name,
+        "tokens": cell.key.target_tokens,
+        "loss": loss_of(cell),
+        "setting": f"ρ {cell.key.replay_fraction:g}, {setting_words(cell)}",
+        "worth": words,
+        "equivalent": ends[0],
+        "equivalent_low": ends[1],
+        "equivalent_high": ends[2],
+    }
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+def replay_figures(study: TargetStudy) -> tuple[Figure, ...]:
+    """Target and generic loss against the replay fraction, for every budget."""
+    lines = rows_of_replay(study)
+    figures = []
+    for kind, title, axis in (
+        ("target", "Target loss against replay", TARGET_LOSS),
+        ("generic", "Generic loss against replay", GENERIC_LOSS),
+    ):
+        means: list[Row] = []
+        seeds: list[Row] = []
+        for series, cells in lines.items():
+            best = min(cells, key=loss_of)
+            for cell in cells:
+                chosen = cell.chosen
+                losses = chosen.target_by_seed if kind == "target" else chosen.generic_by_seed
+                rho = cell.key.replay_fraction
+                runs = seeds_of(study, losses)
+                means.append(
+                    {
+                        "series": series,
+                        "rho": rho,
+                        "loss": float(np.mean([loss for _, loss in runs])),
+                        "setting": setting_words(cell),
+                        "seeds": len(runs),
+                        "best": cell is best,
+                    }
+                )
+                seeds += [
+                    {"series": series, "rho": rho, "loss": loss, "seed": seed}
+                    for seed, loss in runs
+                ]
+        figures.append(
+            Figure(
+                name=figure_name(f"replay_{kind}", study),
+                title=title,
+                caption=(
+                    "Lines join the means over seeds, small dots are single seeds. At every replay "
+                    "fraction the setting with the lowest mean target loss is shown; the ring "
+                    "marks the lowest target loss of each line."
+                ),
+                chart=charts.replay_chart(means, seeds, loss_title=axis),
+                target=study.target,
+            )
+        )
+    return tuple(figures)
+
+
+def heatmap_figures(study: TargetStudy) -> tuple[Figure, ...]:
+    """ρ × α, one figure per budget, where both were swept; further axes as in the best cell."""
+    figures = []
+    for tokens in study.budgets:
+        best = best_replay(study, tokens)
+        if best is None:
+            continue
+        cells = [c for c in schedules(study) if row_of(c.key) == row_of(best.key)]
+        if min(len({c.key.allocation for c in cells}),
+               len({c.key.replay_fraction for c in cells})) < 2:  # fmt: skip
+            continue
+        figures.append(
+            Figure(
+                name=figure_name("heatmap", study, tokens),
+                title=f"Replay and allocation at {tokens:,} target tokens",
+                caption=(
+                    "Held-out target loss (nats per token, mean over seeds) of the best setting "
+                    "in every cell; darker is lower, the lowest is boxed."
+                ),
+                chart=charts.heatmap_chart(_heatmap_rows(study, cells)),
+                target=study.target,
+            )
+        )
+    return tuple(figures)
+
+
+def _heatmap_rows(study: TargetStudy, cells: Sequence[CellResult]) -> list[Row]:
+    losses = [loss_of(cell) for cell in cells]
+    least, most = min(losses), max(losses)
+    rows: list[Row] = []
+    for cell, loss in zip(cells, losses, strict=True):
+        runs = [value for _, value in seeds_of(study, cell.chosen.target_by_seed)]
+        rows.append(
+            {
+                "rho": cell.key.replay_fraction,
+                "alpha": cell.key.allocation,
+                "loss": loss,
+                "low": min(runs),
+                "high": max(runs),
+                "seeds": len(runs),
+                "setting": setting_words(cell),
+                "best": loss == least,
+                "dark": loss < least + 0.62 * (most - least),
+            }
+        )
+    return rows
+
+
+def quadratic_figure(study: TargetStudy) -> Figure | None:
+    """The degree-2 fit in −ln(1 − ρ), for each budget's row with the lowest loss."""
+    fits = shown_fits(study)
+    if not fits:
+        return None
+    points: list[Row] = []
+    curve: list[Row] = []
+    minima: list[Row] = []
+    for series, fit in fits.items():
+        cells = [study.cells[index] for index in fit.cells]
+        strengths = [-np.log1p(-cell.key.replay_fraction) for cell in cells]
+        for cell, strength in zip(cells, strengths, strict=True):
+            points += [
+                {"series": series, "strength": float(strength), "rho": cell.key.replay_fraction,
+                 "loss": loss, "seed": seed}
+                for seed, loss in seeds_of(study, cell.chosen.target_by_seed)
+            ]  # fmt: skip
+        end = max(strengths)
+        least = None if fit.minimum is None else fit.minimum.value
+        if least is not None:
+            end = max(end, -np.log1p(-least))
+            loss = float(fit.loss(np.array([least]))[0])
+            label = f"ρ = {between(fit.minimum, '.2f')}".replace(" (", "\n(")
+            minima.append(
+                {"series": series, "strength": float(-np.log1p(-least)), "rho": least,
+                 "loss": loss, "label": label}
+            )  # fmt: skip
+        grid = np.linspace(0.0, end, _CURVE_POINTS)
+        fitted = fit.loss(-np.expm1(-grid))
+        curve += [
+            {"series": series, "strength": float(x), "loss": float(y)}
+            for x, y in zip(grid, fitted, strict=True)
+        ]
+    return Figure(
+        name=figure_name("quadratic", study),
+        title="Quadratic fit in replay strength",
+        caption=(
+            "A degree-2 polynomial through all seeds of the tuned settings. Its minimum is drawn "
+            "only where the curve has one within 20 % beyond the replay fractions that were run."
+        ),
+        chart=charts.quadratic_chart(points, curve, minima),
+        target=study.target,
+    )

@@ -1,0 +1,176 @@
+"""The report as a page of blocks: the answer first, then the evidence, then how it was made."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from replay_jax.analysis.study.selection import Records
+from replay_jax.analysis.study.study import Study, TargetStudy
+from replay_jax.report.answer import Advice, answers, next_runs, reasons
+from replay_jax.report.elements.blocks import Block, Bullets, Code, Note, Page, Section
+from replay_jax.report.elements.inputs import PlanSummary, TimeRow
+from replay_jax.report.elements.words import count
+from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
+from replay_jax.report.figures.study_figures import (
+    efficiency_figure,
+    heatmap_figures,
+    quadratic_figure,
+    replay_figures,
+)
+from replay_jax.report.tables.run_tables import (
+    configuration,
+    ledger_tables,
+    model_note,
+    runs_table,
+    settings_table,
+    time_table,
+    versions_table,
+)
+from replay_jax.report.tables.study_tables import (
+    boundary_table,
+    controls_table,
+    laws_table,
+    losses_table,
+    minima_table,
+    reference_table,
+)
+from replay_jax.report.tables.task_tables import task_tables
+
+Blocks = Iterable[Block | None]
+
+
+def build_page(
+    records: Sequence[Mapping[str, Any]],
+    study: Study,
+    advice: Advice,
+    *,
+    plan_summary: PlanSummary,
+    time_rows: Sequence[TimeRow],
+    rerun_command: str,
+) -> Page:
+    """Return everything that the report shows; sections without content are left out."""
+    by_id: Records = {record["id"]: record for record in records}
+    sections = [
+        _section("why", "Why", reasons(study, advice)),
+        _section("next", "What to run next", next_runs(study, advice)),
+        _section("doubts", "What to doubt", _doubts(study, plan_summary)),
+        _each(study, "efficiency", "What replay is worth", _efficiency),
+        _each(study, "replay", "How much replay", _replay),
+        _each(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
+        _each(study, "cost", "What it costs elsewhere", _cost),
+        _each(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),
+        _each(study, "training", "Along the runs", lambda s: training_figures(s, by_id)),
+        _section("runs", "What was run", _runs(records, study, by_id, plan_summary)),
+        _section("time", "Where the time went", _time(time_rows, plan_summary)),
+        _section("again", "How to run it again", _again(records, plan_summary, rerun_command)),
+    ]
+    return Page(
+        title=plan_summary.name,
+        question=plan_summary.question,
+        targets=tuple(target.target for target in study.targets),
+        answers=answers(study, advice),
+        sections=tuple(section for section in sections if section.blocks),
+        footer=(
+            f"Written by replay-jax from {count(len(records), 'finished run')}. Losses are nats "
+            f"per token on held-out text; intervals have level {100 * study.level:g} %. The "
+            "figures are also in the folder figures beside this file, as PNG and SVG."
+        ),
+    )
+
+
+def _section(anchor: str, title: str, blocks: Blocks) -> Section:
+    return Section(anchor, title, tuple(block for block in blocks if block is not None))
+
+
+def _each(study: Study, anchor: str, title: str, make: Any) -> Section:
+    blocks = [block for target in study.targets for block in make(target)]
+    return _section(anchor, title, blocks)
+
+
+def _doubts(study: Study, plan: PlanSummary) -> Blocks:
+    """Everything that weakens the answer, in words; nothing is hidden in a footnote."""
+    blocks: list[Block] = []
+    if plan.missing_runs:
+        found = f"{len(plan.missing_runs)} of {plan.planned_runs}"
+        title = f"{found} planned runs have no result"
+        blocks.append(Bullets(title, plan.missing_runs, tone="caution"))
+    for target in study.targets:
+        lines = [*target.notes]
+        if target.curve is None:
+            lines.insert(0, f"No reference law, so no multiplier: {target.curve_problem}.")
+        lines += _edges(target)
+        lines += [f"missing: {words}" for words in target.missing]
+        if lines:
+            blocks.append(Bullets("", tuple(lines), target.target))
+    return blocks
+
+
+def _edges(study: TargetStudy) -> list[str]:
+    """Tuned values at the end of their grid, the same words said once with how often they hold."""
+    places: dict[str, list[str]] = {}
+    for cell in study.cells:
+        for words in cell.at_edge:
+            places.setdefault(words, []).append(cell.label)
+    return [
+        f"{words} (in {count(len(cells), 'group')} of {len(study.cells)}, e.g. {cells[0]})"
+        for words, cells in places.items()
+    ]
+
+
+def _efficiency(study: TargetStudy) -> Blocks:
+    if study.curve is None:
+        words = f"No reference law could be fitted: {study.curve_problem}."
+        yield Note(words, study.target, "caution")
+    yield efficiency_figure(study)
+    yield losses_table(study)
+    yield reference_table(study)
+    yield laws_table(study)
+
+
+def _replay(study: TargetStudy) -> Blocks:
+    target_loss, _ = replay_figures(study)
+    yield target_loss
+    yield from heatmap_figures(study)
+    yield quadratic_figure(study)
+    yield minima_table(study)
+    yield controls_table(study)
+
+
+def _cost(study: TargetStudy) -> Blocks:
+    _, generic_loss = replay_figures(study)
+    yield from pareto_figures(study)
+    yield generic_loss
+
+
+def _boundary(study: TargetStudy, records: Records) -> Blocks:
+    yield from boundary_figures(study, records)
+    yield boundary_table(study)
+
+
+def _runs(
+    records: Sequence[Mapping[str, Any]], study: Study, by_id: Records, plan: PlanSummary
+) -> Blocks:
+    words = f"{len(records)} of {plan.planned_runs} planned runs are finished."
+    if plan.steps_alone and plan.steps_planned:
+        saved = 1 - plan.steps_planned / plan.steps_alone
+        words += (
+            f" Trained one by one they take {plan.steps_alone:,} steps; with what they share "
+            f"trained once, {plan.steps_planned:,} ({100 * saved:.0f} % less)."
+        )
+    yield Note(words)
+    yield model_note(records)
+    yield settings_table(records)
+    for target in study.targets:
+        yield from ledger_tables(target, by_id)
+    yield runs_table(records)
+
+
+def _time(rows: Sequence[TimeRow], plan: PlanSummary) -> Blocks:
+    if rows:
+        yield time_table(rows)
+
+
+def _again(records: Sequence[Mapping[str, Any]], plan: PlanSummary, rerun_command: str) -> Blocks:
+    yield Note("Finished runs are skipped, so this also continues a sweep that was interrupted.")
+    yield Code(rerun_command)
+    yield versions_table(records, plan)
+    yield from configuration(records)

@@ -1,0 +1,1 @@
+"""Tables of a study, of its runs and of tasks."""

@@ -1,0 +1,247 @@
+"""Tables of what a study found: losses, the reference law, minima, controls, boundaries."""
+
+from replay_jax.analysis.statistics.efficiency import LAW_TITLES
+from replay_jax.analysis.study.selection import (
+    best_replay,
+    other_settings,
+    recipe_words,
+    rows_of_replay,
+    shown_fits,
+    shown_rows,
+)
+from replay_jax.analysis.study.study import CellResult, TargetStudy
+from replay_jax.report.elements.blocks import Column, Line, Table
+from replay_jax.report.elements.words import NONE, between, number, share, signed, times
+
+RIGHT = "right"
+
+
+def losses_table(study: TargetStudy) -> Table:
+    """Target and generic loss, and the multiplier, for every budget and replay fraction."""
+    rows = []
+    for best, cells in shown_rows(study):
+        rows += [_losses_row(cell, strong=cell is best) for cell in cells]
+    more = any(line.cells[-1] for line in rows)
+    return Table(
+        title="Held-out losses at every budget and replay fraction",
+        columns=(
+            Column("target tokens", RIGHT),
+            Column("ρ", RIGHT),
+            Column("α", RIGHT),
+            Column("epochs", RIGHT),
+            Column("target loss", RIGHT),
+            Column("generic loss", RIGHT),
+            Column("worth", RIGHT),
+            Column("seeds", RIGHT),
+            *((Column("also"),) if more else ()),
+        ),
+        rows=tuple(rows if more else (Line(row.cells[:-1], row.strong) for row in rows)),
+        words=(
+            f"Nats per token, with {_level(study)} intervals, at the best setting for each replay "
+            "fraction. Worth: how many times the target data, against the baseline without replay "
+            "at the same budget; † rests on the law outside the measured budgets. Bold: the lowest "
+            "target loss of each budget."
+        ),
+        target=study.target,
+    )
+
+
+def _losses_row(cell: CellResult, *, strong: bool) -> Line:
+    worth = "baseline" if cell.is_baseline else times(cell.multiplier)
+    return Line(
+        (
+            f"{cell.key.target_tokens:,}",
+            f"{cell.key.replay_fraction:g}",
+            f"{cell.key.allocation:g}",
+            f"{cell.chosen.target_epochs:g}",
+            between(cell.target_loss, ".3f"),
+            between(cell.generic_loss, ".3f"),
+            worth,
+            str(len(cell.chosen.run_ids)),
+            other_settings(cell),
+        ),
+        strong=strong,
+    )
+
+
+def reference_table(study: TargetStudy) -> Table | None:
+    """The reference curve: what was measured at every budget, and what the law says there."""
+    cells = study.reference_cells
+    if not cells:
+        return None
+    laws: list[float | bool | None] = [None] * len(cells)
+    if study.curve is not None:
+        laws = [row["loss"] for row in study.band([float(c.key.target_tokens) for c in cells])]
+    return Table(
+        title="Reference curve",
+        columns=(
+            Column("target tokens", RIGHT),
+            Column("target loss", RIGHT),
+            Column("law", RIGHT),
+            Column("epochs", RIGHT),
+            Column("seeds", RIGHT),
+            Column("recipe"),
+        ),
+        rows=tuple(
+            Line(
+                (
+                    f"{cell.key.target_tokens:,}",
+                    between(cell.target_loss, ".3f"),
+                    number(law, ".3f"),
+                    f"{cell.chosen.target_epochs:g}",
+                    str(len(cell.chosen.run_ids)),
+                    recipe_words(cell),
+                )
+            )
+            for cell, law in zip(cells, laws, strict=True)
+        ),
+        words=f"Nats per token with their {_level(study)} interval.",
+        target=study.target,
+    )
+
+
+def laws_table(study: TargetStudy) -> Table | None:
+    """Every law that was tried on the reference curve, and how it was judged."""
+    curve = study.curve
+    if curve is None:
+        return None
+    shares = curve.name_shares
+    return Table(
+        title="Laws tried on the reference curve",
+        columns=(
+            Column("law"),
+            Column("residual", RIGHT),
+            Column("leave-one-out error", RIGHT),
+            Column("AICc", RIGHT),
+            Column("chosen in resamples", RIGHT),
+        ),
+        rows=tuple(
+            Line(
+                (
+                    LAW_TITLES[score.name],
+                    number(score.residual, ".4f"),
+                    number(score.leave_one_out, ".4f"),
+                    number(score.aicc, ".1f"),
+                    share(shares[score.name]) if score.name in shares else NONE,
+                ),
+                strong=score.name == curve.name,
+            )
+            for score in curve.scores
+        ),
+        words=(
+            "Errors in nats per token. The law in bold has the least leave-one-out error; the "
+            "choice is made anew in every resample, so doubt about the law is in every interval. "
+            f"Its coefficients: {curve.why}."
+        ),
+        target=study.target,
+        folded=True,
+    )
+
+
+def minima_table(study: TargetStudy) -> Table | None:
+    """The minimum of the quadratic fit in −ln(1 − ρ), for every shown row."""
+    fits = shown_fits(study)
+    if not fits:
+        return None
+    return Table(
+        title="Minimum of the quadratic fit",
+        columns=(Column("target tokens"), Column("best ρ", RIGHT), Column("remark", "left wrap")),
+        rows=tuple(
+            Line((label, between(fit.minimum, ".2f"), fit.note or NONE))
+            for label, fit in fits.items()
+        ),
+        words=f"With {_level(study)} intervals.",
+        target=study.target,
+    )
+
+
+def controls_table(study: TargetStudy) -> Table | None:
+    """Schedules against the constant mixture with the same target rows; None if there is none."""
+    best = {id(best_replay(study, tokens)) for tokens in study.budgets}
+    rows = []
+    for control in study.controls:
+        cell = study.cells[control.cell]
+        rows.append(
+            Line(
+                (
+                    f"{cell.key.target_tokens:,}",
+                    f"{cell.key.replay_fraction:g}",
+                    f"{cell.key.allocation:g}",
+                    f"{control.target_epochs:g}",
+                    signed(control.difference),
+                ),
+                strong=id(cell) in best,
+            )
+        )
+    if not rows:
+        return None
+    return Table(
+        title="Against a constant mixture with the same target rows",
+        columns=(
+            Column("target tokens", RIGHT),
+            Column("ρ", RIGHT),
+            Column("α", RIGHT),
+            Column("epochs", RIGHT),
+            Column("difference in target loss", RIGHT),
+        ),
+        rows=tuple(rows),
+        words=(
+            "Nats per token, schedule less constant mixture, with its "
+            f"{_level(study)} interval. Below zero: the order of the data helped, not only its "
+            "amount. Bold: the best schedule that replays, at its budget."
+        ),
+        target=study.target,
+        folded=len(rows) > 8,
+    )
+
+
+def boundary_table(study: TargetStudy) -> Table | None:
+    """What happened at the stage boundary and how far training loss fell below held-out loss."""
+    cells = [
+        cell
+        for cells in rows_of_replay(study).values()
+        for cell in cells
+        if cell.boundary.step is not None or cell.boundary.gap is not None
+    ]
+    if not cells:
+        return None
+    return Table(
+        title="Boundary and over-fitting, mean over seeds",
+        columns=(
+            Column("target tokens", RIGHT),
+            Column("ρ", RIGHT),
+            Column("stage 2 from step", RIGHT),
+            Column("generic jump", RIGHT),
+            Column("target jump", RIGHT),
+            Column("gradient cosine", RIGHT),
+            Column("held out − training", RIGHT),
+        ),
+        rows=tuple(
+            Line(
+                (
+                    f"{cell.key.target_tokens:,}",
+                    f"{cell.key.replay_fraction:g}",
+                    number(cell.boundary.step, ",.0f"),
+                    _change(cell.boundary.generic_spike),
+                    _change(cell.boundary.target_spike),
+                    _change(cell.boundary.gradient_cosine, "+.2f"),
+                    _change(cell.boundary.gap),
+                )
+            )
+            for cell in cells
+        ),
+        words=(
+            "Jumps: held-out loss a few updates into stage 2 less the loss where it begins, nats "
+            "per token. Last column: final held-out less training loss on target rows."
+        ),
+        target=study.target,
+        folded=True,
+    )
+
+
+def _change(value: float | None, form: str = "+.3f") -> str:
+    return number(value, form).replace("-", "−")
+
+
+def _level(study: TargetStudy) -> str:
+    return f"{100 * study.level:g} %"

@@ -1,0 +1,1 @@
+"""Which source every sequence of a run comes from, in exact integers: pure arithmetic."""

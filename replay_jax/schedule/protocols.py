@@ -1,0 +1,276 @@
+"""Configured schedules: what a config file may ask for, turned into an exact `Schedule`."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from replay_jax.errors import UserError
+from replay_jax.schedule.learning_rate import LearningRate
+from replay_jax.schedule.stages import (
+    Realised,
+    Requested,
+    Schedule,
+    Stage,
+    apportion,
+    nearest,
+)
+from replay_jax.schedule.two_stage import continual, fine_tuning, two_stage, uniform
+
+__all__ = [
+    "Realised",
+    "Requested",
+    "Schedule",
+    "ScheduleConfig",
+    "Stage",
+    "StageConfig",
+    "build_schedule",
+    "continual",
+    "fine_tuning",
+    "from_stages",
+    "two_stage",
+    "uniform",
+]
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of a freely written schedule, in shares.
+
+    Attributes:
+        steps: length in steps; may be fractional where the next stage does not need a whole step.
+        shares: (source, share at the start, share at the end) for each source; equal shares are
+            constant, others ramp linearly. Starts and ends each sum to 1.
+        learning_rate: the schedule that starts here, or None if the previous one goes on.
+        optimizer_start: "continue" or "reset".
+    """
+
+    steps: float
+    shares: tuple[tuple[str, float, float], ...]
+    learning_rate: LearningRate | None
+    optimizer_start: str
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """What a config file sets about the schedule; see `build_schedule` for what goes together.
+
+    Attributes:
+        protocol: "two_stage", "fine_tuning", "uniform", "continual" or "stages".
+        total_steps: optimizer updates of the whole run; None with protocol "continual", in which
+            they follow from the target sequences and the replay fraction.
+        target_sequences: unique target sequences (the budget); None for all of the source, with
+            protocol "stages" only.
+        target_epochs: how often each is seen; None with protocol "stages", which gives shares.
+        replay_fraction: rho, generic share of stage 2 (of the whole run with "continual"), in
+            [0, 1).
+        stage2_steps: length of stage 2 in steps.
+        stage2_allocation: alpha, share of the target sequences in stage 2.
+        placement: "paper" or "aligned" (see `two_stage`).
+        aligned_replay_fraction: the largest rho of an aligned group.
+        learning_rate: schedule of the first (or only) span.
+        stage2_learning_rate: schedule of stage 2, or None if the first goes on.
+        stage2_optimizer: "continue" or "reset".
+        stages: the stages of protocol "stages"; empty for the others.
+    """
+
+    protocol: str
+    total_steps: int | None
+    target_sequences: int | None
+    target_epochs: float | None
+    replay_fraction: float | None
+    stage2_steps: float | None
+    stage2_allocation: float | None
+    placement: str
+    aligned_replay_fraction: float | None
+    learning_rate: LearningRate
+    stage2_learning_rate: LearningRate | None
+    stage2_optimizer: str
+    stages: tuple[StageConfig, ...]
+
+
+def from_stages(
+    stages: tuple[StageConfig, ...],
+    *,
+    batch_size: int,
+    generic: str = "generic",
+    target: str = "target",
+    target_sequences: int | None = None,
+) -> Schedule:
+    """Returns a schedule of any number of stages and sources.
+
+    Lengths are rounded to the nearest sequence at the cumulative boundaries, so they never drift;
+    the counts of a stage are its shares' means by largest remainder. `target_sequences` is the
+    target budget, for the realised epochs. Raises UserError if a stage is empty, its shares do
+    not sum to 1, or the stages do not fill whole steps.
+    """
+    built: list[Stage] = []
+    steps, start = 0.0, 0
+    for number, stage in enumerate(stages, 1):
+        if not stage.steps > 0:
+            raise UserError(f"stage {number} has {stage.steps} steps; it needs more than none")
+        if not stage.shares:
+            raise UserError(f"stage {number} has no sources")
+        steps += stage.steps
+        end = nearest(steps * batch_size)
+        for which, shares in (
+            ("starts", [share for _, share, _ in stage.shares]),
+            ("ends", [share for _, _, share in stage.shares]),
+        ):
+            if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+                raise UserError(f"stage {number} {which} with shares {shares}, which are not 1")
+        counts = apportion(end - start, [(first + last) / 2 for _, first, last in stage.shares])
+        ramps = any(first != last for _, first, last in stage.shares)
+        names = [name for name, _, _ in stage.shares]
+        built.append(
+            Stage(
+                sequences=end - start,
+                counts=tuple(zip(names, counts, strict=True)),
+                learning_rate=stage.learning_rate,
+                optimizer_start=stage.optimizer_start,
+                ramp=stage.shares if ramps else (),
+                name=f"stage {number}",
+            )
+        )
+        start = end
+    return Schedule(
+        batch_size=batch_size,
+        stages=tuple(built),
+        requested=Requested("stages", target_sequences=target_sequences),
+        generic=generic,
+        target=target,
+    )
+
+
+def build_schedule(
+    config: ScheduleConfig, *, batch_size: int, generic: str, target: str
+) -> Schedule:
+    """Returns the schedule that a configuration asks for.
+
+    "two_stage" uses every field but `stages`. "fine_tuning" uses `replay_fraction` and
+    `stage2_learning_rate`, with `stage2_optimizer` "reset" and all target data in stage 2.
+    "uniform" uses none of the stage-2 fields, "continual" only `replay_fraction`, and its steps
+    follow from the rest. "stages" uses `stages`, whose steps sum to
+    `total_steps` and whose first learning rate is `learning_rate`. Raises UserError if a field is
+    set that the protocol does not use, or one that it needs is not.
+    """
+    if config.protocol not in _UNUSED_FIELDS:
+        raise UserError(f"protocol {config.protocol!r} is not one of {', '.join(_UNUSED_FIELDS)}")
+    for name in _UNUSED_FIELDS[config.protocol]:
+        value, unset = getattr(config, name), _UNSET.get(name)
+        if value != unset:
+            raise UserError(
+                f"protocol {config.protocol!r} does not use {name}; leave it at {unset!r} "
+                f"instead of {value!r}"
+            )
+    if config.protocol == "stages":
+        return _configured_stages(config, batch_size, generic, target)
+    if config.target_sequences is None or config.target_epochs is None:
+        raise UserError(f"protocol {config.protocol!r} needs target_sequences and target_epochs")
+    sizes: dict[str, Any] = {
+        "batch_size": batch_size,
+        "target_sequences": config.target_sequences,
+        "target_epochs": config.target_epochs,
+        "learning_rate": config.learning_rate,
+        "generic": generic,
+        "target": target,
+    }
+    if config.protocol == "continual":
+        return _configured_continual(config, sizes)
+    sizes["total_steps"] = _total_steps(config)
+    if config.protocol == "uniform":
+        return uniform(**sizes)
+    if config.protocol == "fine_tuning":
+        return _configured_fine_tuning(config, sizes)
+    return two_stage(
+        replay_fraction=config.replay_fraction,
+        stage2_steps=config.stage2_steps,
+        stage2_allocation=config.stage2_allocation,
+        stage2_learning_rate=config.stage2_learning_rate,
+        stage2_optimizer=config.stage2_optimizer,
+        placement=config.placement,
+        aligned_replay_fraction=config.aligned_replay_fraction,
+        **sizes,
+    )
+
+
+_STAGE2_FIELDS = (
+    "replay_fraction",
+    "stage2_steps",
+    "stage2_allocation",
+    "placement",
+    "aligned_replay_fraction",
+    "stage2_learning_rate",
+    "stage2_optimizer",
+)
+# Per protocol, the fields that must be left alone, and what "left alone" is if it is not None.
+_UNUSED_FIELDS = {
+    "two_stage": ("stages",),
+    "fine_tuning": ("stages", "stage2_steps", "placement", "aligned_replay_fraction"),
+    "uniform": ("stages", *_STAGE2_FIELDS),
+    "continual": (
+        "total_steps",
+        "stages",
+        *(name for name in _STAGE2_FIELDS if name not in ("replay_fraction", "stage2_allocation")),
+    ),
+    "stages": ("target_epochs", *_STAGE2_FIELDS),
+}
+_UNSET = {"placement": "paper", "stage2_optimizer": "continue", "stages": ()}
+
+
+def _total_steps(config: ScheduleConfig) -> int:
+    if config.total_steps is None:
+        raise UserError(f"protocol {config.protocol!r} needs total_steps")
+    return config.total_steps
+
+
+def _configured_continual(config: ScheduleConfig, sizes: dict[str, Any]) -> Schedule:
+    if config.stage2_allocation not in (None, 1):
+        raise UserError(
+            "continual training has one stage, so stage2_allocation cannot be "
+            f"{config.stage2_allocation}; leave it out or use two_stage"
+        )
+    if config.replay_fraction is None:
+        raise UserError("continual training needs replay_fraction; 0 trains on target data alone")
+    return continual(replay_fraction=config.replay_fraction, **sizes)
+
+
+def _configured_fine_tuning(config: ScheduleConfig, sizes: dict[str, Any]) -> Schedule:
+    if config.stage2_allocation not in (None, 1):
+        raise UserError(
+            "fine_tuning puts all target data in stage 2, so stage2_allocation cannot be "
+            f"{config.stage2_allocation}; leave it out or use two_stage"
+        )
+    if config.replay_fraction is None or config.stage2_learning_rate is None:
+        raise UserError("fine_tuning needs replay_fraction and stage2_learning_rate")
+    if config.stage2_optimizer != "reset":
+        raise UserError(
+            "fine_tuning starts stage 2 with a fresh optimizer, so stage2_optimizer cannot be "
+            f"{config.stage2_optimizer!r}; set it to 'reset' or use two_stage"
+        )
+    return fine_tuning(
+        replay_fraction=config.replay_fraction,
+        stage2_learning_rate=config.stage2_learning_rate,
+        **sizes,
+    )
+
+
+def _configured_stages(
+    config: ScheduleConfig, batch_size: int, generic: str, target: str
+) -> Schedule:
+    if not config.stages:
+        raise UserError("protocol 'stages' needs at least one stage")
+    steps, total = sum(stage.steps for stage in config.stages), _total_steps(config)
+    if abs(steps - total) * batch_size >= 0.5:
+        raise UserError(f"the stages have {steps:g} steps together but total_steps is {total}")
+    first, *others = config.stages
+    if first.learning_rate is not None:
+        raise UserError(
+            "the first stage's learning rate is the schedule's learning_rate; leave its own out"
+        )
+    return from_stages(
+        (dataclasses.replace(first, learning_rate=config.learning_rate), *others),
+        batch_size=batch_size,
+        generic=generic,
+        target=target,
+        target_sequences=config.target_sequences,
+    )

@@ -1,0 +1,243 @@
+"""The loop of a sweep: begin what is ready, record what has ended, drop what is no longer needed.
+
+Only the coordinator decides; workers train. All that it knows is on disk, so it can die at any
+moment and be started again.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.errors import UserError
+from replay_jax.sweep.drive.live import SweepView
+from replay_jax.sweep.drive.progress import ProgressBoard
+from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.scheduler import Scheduler
+from replay_jax.sweep.plan.work import Task
+from replay_jax.sweep.store.results import LedgerMismatch, build_result, is_ready, write_results
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.sweep.train.job import EdgeJob, make_job
+from replay_jax.sweep.train.messages import (
+    Advanced,
+    Ended,
+    Failed,
+    Interrupted,
+    Lost,
+    Message,
+    Started,
+)
+from replay_jax.training.loop import Profile
+
+# A job whose process is lost this often without coming further is given up.
+_MOST_LOSSES = 3
+_POLL_SECONDS = 0.2
+# results.jsonl holds every record, so it is not written again for each one.
+_RESULTS_SECONDS = 5.0
+
+
+class Executor(Protocol):
+    """Whatever trains jobs: worker processes of this machine, or a Ray cluster."""
+
+    slots: int  # jobs that may be submitted at once
+    workers: int  # processes or machines that train side by side
+    lanes: int  # jobs that each of them trains at once
+
+    def submit(
+        self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None
+    ) -> None:
+        """Begin a job; `after` is the edge that it goes on from, if that was trained just now."""
+
+    def poll(self, seconds: float) -> list[Message]:
+        """What has happened, waiting at most `seconds` for something to."""
+
+    def stop(self) -> None:
+        """Ask all running jobs to save their states and end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended.
+
+    Attributes:
+        results: number of finished runs.
+        failures: a line for every run that failed.
+        workers: how many processes or machines could train side by side.
+    """
+
+    results: int
+    failures: tuple[str, ...]
+    workers: int
+
+
+class Coordinator:
+    """The coordinator's loop and what it remembers between messages."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: WorkStore,
+        stores: Mapping[str, TokenStore],
+        executor: Executor,
+        view: SweepView,
+        profile: Profile | None,
+    ) -> None:
+        self._plan, self._store, self._stores = plan, store, stores
+        self._executor, self._view, self._profile = executor, view, profile
+        self._scheduler = Scheduler(plan.tasks, workers=executor.workers * executor.lanes)
+        self._board = ProgressBoard(plan)
+        self._losses: dict[int, int] = {}
+        self._failures: dict[int, str] = {}
+        saved = store.saved_states().items()
+        self._kept = {digest for digest, step in saved if plan.passes(digest, step)}
+        self._results_at = 0.0
+        self.interrupted = False
+
+    def run(self) -> None:
+        """Until nothing runs and nothing can begin.
+
+        Raises:
+            UserError: the first job cannot be done as it was asked for.
+        """
+        self._write_results(now=True)
+        self._drop_states()
+        while not self._scheduler.is_over():
+            self._begin_jobs()
+            if self.interrupted and not self._scheduler.running:
+                break
+            for message in self._executor.poll(_POLL_SECONDS):
+                self._handle(message)
+            self._show()
+        self._write_results(now=True)
+        self._store.write_progress(self._board.fact(over=True))
+
+    def interrupt(self) -> None:
+        """Ask all jobs to save and end; the second time, end without."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self._executor.stop()
+        self._view.say("interrupted: saving the states of the edges under way")
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        ids = [run.id for run in self._plan.runs]
+        finished = sum(self._store.result(id) is not None for id in ids)
+        lines = [
+            f"{self._plan.runs[number].name} ({self._plan.runs[number].id}): {reason}"
+            for number, reason in sorted(self._failures.items())
+        ]
+        return Outcome(finished, tuple(lines), self._executor.workers)
+
+    def _begin_jobs(self) -> None:
+        while not self.interrupted and len(self._scheduler.running) < self._executor.slots:
+            task = self._scheduler.take()
+            if task is None:
+                return
+            self._store.clear_failure(task.stop.digest)
+            job = make_job(self._plan, task, store=self._store, stores=self._stores)
+            self._executor.submit(task.edge, job, after=task.parent, profile=self._profile)
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Started(edge, where):
+                self._board.start(edge, where)
+            case Advanced(edge, progress):
+                if self._board.advance(edge, progress):
+                    self._losses[edge] = 0
+            case Ended(edge, step, finished):
+                self._board.end(edge, step)
+                self._finish(edge) if finished else self._scheduler.put_back(edge)
+            case Failed(edge, reason, _, mistake) if mistake and not self._board.steps_done:
+                # Nothing is trained yet, and most of the runs will have the same fault.
+                run = self._plan.runs[self._plan.edges[edge].runs[0]]
+                raise UserError(f"run '{run.name}': {reason}")
+            case Failed(edge, reason, details):
+                self._board.end(edge, None)
+                self._fail(edge, reason, details)
+            case Lost(edge, reason):
+                self._board.end(edge, None)
+                self._losses[edge] = self._losses.get(edge, 0) + 1
+                if self._losses[edge] < _MOST_LOSSES:
+                    self._view.say(f"{reason}; trying again from the last checkpoint")
+                    self._scheduler.put_back(edge)
+                else:
+                    self._fail(edge, f"{reason}, {_MOST_LOSSES} times", "")
+            case Interrupted() if not self.interrupted:
+                self.interrupt()
+
+    def _finish(self, edge: int) -> None:
+        task = self._scheduler.finish(edge)
+        if task.save:
+            self._kept.add(task.stop.digest)
+        self._kept |= self._saved_inside(task)
+        for number in task.ending:
+            reason = settle(self._plan, number, self._store)
+            if reason is not None:
+                self._failures[number] = reason
+                self._record_failure(task, reason, "")
+            self._view.run_ended(number, reason)
+        self._drop_states()
+        self._write_results(now=False)
+
+    def _fail(self, edge: int, reason: str, details: str) -> None:
+        lost = self._scheduler.fail(edge, reason)
+        self._record_failure(lost[0], reason, details)
+        for number in sorted({number for task in lost for number in task.ending}):
+            self._failures[number] = reason
+            self._view.run_ended(number, reason)
+
+    def _record_failure(self, task: Task, reason: str, details: str) -> None:
+        fact: dict[str, Any] = {
+            "runs": [self._plan.runs[number].id for number in task.runs],
+            "start_step": task.start.step,
+            "stop_step": task.stop.step,
+            "reason": reason,
+            "details": details,
+        }
+        self._store.write_failure(task.stop.digest, fact)
+
+    def _drop_states(self) -> None:
+        """Delete the plan's saved states that no unfinished task begins from.
+
+        With `keep_states`, only those that were saved against interruptions.
+        """
+        keep = self._plan.runs[0].config.execution.keep_states
+        for digest in self._kept - self._scheduler.states_needed():
+            if not keep or self._store.is_checkpoint(digest):
+                self._store.drop_state(digest)
+                self._kept.remove(digest)
+
+    def _saved_inside(self, task: Task) -> set[str]:
+        """Saved states between the ends of a task, left by processes that were lost."""
+        chain = self._plan.runs[task.runs[0]].chain
+        inside = {
+            chain[step].tobytes().hex() for step in range(task.start.step + 1, task.stop.step)
+        }
+        return inside & self._store.state_names()
+
+    def _write_results(self, *, now: bool) -> None:
+        if now or time.monotonic() - self._results_at > _RESULTS_SECONDS:
+            write_results(self._store, [run.id for run in self._plan.runs])
+            self._results_at = time.monotonic()
+
+    def _show(self) -> None:
+        self._view.show(self._board, waiting=self._scheduler.waiting)
+        fact = self._board.due_fact()
+        if fact is not None:
+            self._store.write_progress(fact)
+
+
+def settle(plan: Plan, number: int, store: WorkStore) -> str | None:
+    """Write the result of a run whose facts are complete; returns why that is impossible."""
+    run = plan.runs[number]
+    if store.result(run.id) is not None:
+        return None
+    if not is_ready(store, run):
+        return "its last step was not evaluated"
+    try:
+        store.write_result(run.id, build_result(plan, number, store=store))
+    except LedgerMismatch as error:
+        return str(error)
+    return None

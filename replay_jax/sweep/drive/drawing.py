@@ -1,0 +1,126 @@
+"""The tree of a sweep for a terminal: shared prefixes, what parts where, and how far it is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.tree import Edge
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print what a sweep will do: the tree, the steps and the saving, and the states on disk."""
+    console.print(plan_tree(plan))
+    for line in plan_lines(plan):
+        console.print(line, highlight=False)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The totals of a plan in words."""
+    values = plan.to_json()
+    totals, states = values["totals"], values["states"]
+    left = plan.steps_remaining
+    done = "" if left == plan.steps_planned else f", {left:,} of them left to do"
+    return [
+        f"{totals['runs']} runs of {totals['tokens']:,} tokens in all: {plan.steps_naive:,} steps "
+        f"alone, {plan.steps_planned:,} with shared prefixes trained once "
+        f"({plan.steps_naive / plan.steps_planned:.2f}× fewer){done}",
+        f"{totals['flops_remaining']:.3g} model FLOPs to do; at most {states['saved_at_once']} "
+        f"states of {_bytes(states['bytes_each'])} wait on disk at once "
+        f"({_bytes(states['disk_bytes'])})",
+    ]
+
+
+def plan_tree(plan: Plan, *, progress: Mapping[int, float] | None = None) -> Tree:
+    """The tree of shared spans; subtrees of one shape are drawn once, with their number.
+
+    Args:
+        plan: the sweep.
+        progress: share done of every edge that has begun, by its position; None draws no progress.
+    """
+    root = Tree(f"[bold]{len(plan.runs)} runs[/bold]")
+    tops = [number for number, edge in enumerate(plan.edges) if edge.parent is None]
+    _add(root, tops, plan, progress, common={})
+    return root
+
+
+def _add(
+    node: Tree,
+    siblings: Sequence[int],
+    plan: Plan,
+    progress: Mapping[int, float] | None,
+    *,
+    common: Mapping[str, Any],
+) -> None:
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number in siblings:
+        groups.setdefault(_shape(plan.edges, number), []).append(number)
+    for group in groups.values():
+        first = plan.edges[group[0]]
+        label = f"{first.start.step:,} → {first.stop.step:,}"
+        runs = sum(len(plan.edges[number].runs) for number in group)
+        if len(group) > 1:
+            label += f"  {len(group)} ×"
+        label += f"  [dim]{runs} run{'s' if runs > 1 else ''}[/dim]"
+        words = _distinguishing(plan, group, common)
+        if words:
+            label += f"  {escape(words)}"
+        if progress is not None:
+            label += f"  {_mark(plan, group, progress)}"
+        below = node.add(label)
+        fixed = _fixed(plan, first)
+        _add(below, first.children, plan, progress, common=fixed)
+
+
+def _shape(edges: Sequence[Edge], number: int) -> tuple[Any, ...]:
+    """What a subtree looks like, apart from who its runs are."""
+    edge = edges[number]
+    below = tuple(_shape(edges, child) for child in edge.children)
+    return (edge.start.step, edge.stop.step, len(edge.ending), below)
+
+
+def _fixed(plan: Plan, edge: Edge) -> dict[str, Any]:
+    """The overrides on which all runs through an edge agree."""
+    first, *others = [plan.runs[run].overrides for run in edge.runs]
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in others)
+    }
+
+
+def _distinguishing(plan: Plan, group: Sequence[int], common: Mapping[str, Any]) -> str:
+    """What the runs of each edge of a group agree on, beyond those above; a range for several."""
+    fixed = [_fixed(plan, plan.edges[number]) for number in group]
+    words = []
+    for key in fixed[0]:
+        if key in common or not all(key in each for each in fixed):
+            continue
+        values = list(dict.fromkeys(_value(each[key]) for each in fixed))
+        words.append(f"{key.rsplit('.', 1)[-1]}={'|'.join(values)}")
+    return " ".join(words)
+
+
+def _mark(plan: Plan, group: Sequence[int], progress: Mapping[int, float]) -> str:
+    """How far the edges of a group are, subtrees not included."""
+    shares = [progress[number] if number in progress else 0.0 for number in group]
+    if all(share >= 1 for share in shares):
+        return "[green]✓[/green]"
+    if not any(shares):
+        return "[dim]·[/dim]"
+    return f"[yellow]{sum(shares) / len(shares):.0%}[/yellow]"
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"

@@ -1,0 +1,183 @@
+"""Carry a plan out in a working directory, with the executor that its configuration names.
+
+The public way in, after `plan.plan_sweep`:
+
+    outcome = run_sweep(plan, workdir, stores=stores, ray_address=None, profile_steps=None,
+                        console=console)
+"""
+
+import contextlib
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.errors import UserError
+from replay_jax.model.architecture import parameter_counts
+from replay_jax.sweep.drive.coordinator import Coordinator, Outcome, settle
+from replay_jax.sweep.drive.live import SweepView
+from replay_jax.sweep.executors.hosts.others import Hosts
+from replay_jax.sweep.executors.local.population_choice import choose_population, measure_apart
+from replay_jax.sweep.executors.local.workers import (
+    LocalWorkers,
+    WorkerChoice,
+    choose_workers,
+    local_platform,
+    machine_memory,
+    ray_choice,
+    usable_cores,
+)
+from replay_jax.sweep.plan.plan import Plan, refresh
+from replay_jax.sweep.store.lock import WorkdirLock
+from replay_jax.sweep.store.stored_run import run_fact
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.training.loop import Profile
+
+
+def run_sweep(
+    plan: Plan,
+    workdir: epath.PathLike,
+    *,
+    stores: Mapping[str, TokenStore],
+    ray_address: str | None,
+    profile_steps: tuple[int, int] | None,
+    console: Console,
+    hosts: Hosts | None = None,
+) -> Outcome:
+    """Train what is missing of a plan, in this working directory, and write results.jsonl.
+
+    `hosts` are those of executor "hosts", for which this is process 0.
+
+    Raises:
+        UserError: the directory is in use, belongs to other data or another version, or cannot be
+            written; nothing has been trained then.
+        KeyboardInterrupt: it was interrupted (Ctrl-C or SIGTERM); all states are saved.
+        LostHost: one of the hosts is gone.
+    """
+    with contextlib.ExitStack() as stack:
+        lock_fd = -1
+        if "://" not in str(workdir):
+            lock_fd = stack.enter_context(WorkdirLock(Path(workdir))).fd
+        store = WorkStore(workdir)
+        choice = _choose(plan, store, console)
+        lanes = _choose_lanes(plan, store, choice, console)
+        store.create(_common(plan, choice, lanes))
+        store.drop_unfinished_states()
+        store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))])
+        for number in range(len(plan.runs)):
+            settle(plan, number, store)
+        plan = refresh(plan, store)
+        executor = _executor(plan, store, choice, lanes, lock_fd, ray_address, hosts)
+        view = stack.enter_context(SweepView(plan, console))
+        stack.enter_context(executor)
+        sweep = Coordinator(plan, store, stores, executor, view, _profile(store, profile_steps))
+        with _signals(sweep.interrupt):
+            sweep.run()
+    if sweep.interrupted:
+        raise KeyboardInterrupt
+    return sweep.outcome()
+
+
+def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:
+    """How edges are spread; the threads of a working directory stay what they were."""
+    execution = plan.runs[0].config.execution
+    known = store.common()
+    if not execution.threads and "threads" in known:
+        execution = dataclasses.replace(execution, threads=known["threads"])
+    if execution.executor == "ray":
+        return ray_choice(execution)
+    if execution.executor == "hosts":
+        return WorkerChoice(1, execution.threads, "all hosts train every edge together")
+    choice = choose_workers(
+        execution,
+        platform=local_platform(),
+        parameters=max(parameter_counts(run.config.model).total for run in plan.runs),
+        cores=usable_cores(),
+        memory_bytes=machine_memory(),
+    )
+    count = f"{choice.workers} worker process{'es' if choice.workers > 1 else ''}"
+    threads = f" with {choice.threads} thread{'s' if choice.threads > 1 else ''} each"
+    console.print(f"{count}{threads if choice.threads else ''}: {choice.reason}", highlight=False)
+    return choice
+
+
+def _choose_lanes(plan: Plan, store: WorkStore, choice: WorkerChoice, console: Console) -> int:
+    """How many edges a process trains side by side; a working directory keeps what it was."""
+    lanes, reason = choose_population(
+        plan,
+        known=store.common(),
+        # Only the workers of accelerators have no number of threads.
+        on_accelerator=not choice.threads,
+        measure=measure_apart(store.root),
+    )
+    if lanes > 1:
+        console.print(f"{lanes} edges side by side as one program: {reason}", highlight=False)
+    return lanes
+
+
+def _common(plan: Plan, choice: WorkerChoice, lanes: int) -> dict[str, Any]:
+    """What all results of a working directory must have in common."""
+    common: dict[str, Any] = {"population": lanes}
+    if choice.threads:
+        common["threads"] = choice.threads
+    for run in plan.runs:
+        for name, view in run.views.items():
+            common[f"data of '{name}'"] = view.fingerprint
+    return common
+
+
+def _executor(
+    plan: Plan,
+    store: WorkStore,
+    choice: WorkerChoice,
+    lanes: int,
+    lock_fd: int,
+    ray_address: str | None,
+    hosts: Hosts | None,
+) -> Any:
+    execution = plan.runs[0].config.execution
+    if execution.executor == "local":
+        if lock_fd < 0:
+            raise UserError(
+                f"{store.root} is not on this machine: use --executor=hosts or ray, "
+                "or a local --workdir"
+            )
+        return LocalWorkers(Path(store.root), choice, lanes=lanes, lock_fd=lock_fd)
+    # What trains in this process, or on Ray, is slow to import.
+    if execution.executor == "hosts":
+        assert hosts is not None
+        from replay_jax.sweep.executors.hosts.edges import HostEdges
+
+        return HostEdges(store.root, hosts, threads=choice.threads)
+    from replay_jax.sweep.executors.ray.driver import RayTasks
+
+    return RayTasks(store.root, execution, threads=choice.threads, address=ray_address)
+
+
+def _profile(store: WorkStore, steps: tuple[int, int] | None) -> Profile | None:
+    if steps is None:
+        return None
+    if "://" in str(store.root):
+        raise UserError(f"--profile_steps writes to a disk, not to {store.root}: leave it out")
+    return Profile(*steps, Path(store.root) / "profile")
+
+
+@contextlib.contextmanager
+def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Call `interrupt` on Ctrl-C and SIGTERM; only the main thread can listen to signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: interrupt()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

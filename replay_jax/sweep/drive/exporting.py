@@ -1,0 +1,72 @@
+"""The end state of a run, out of its working directory and into a model folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from replay_jax.data.tokens.prepare import find_tokenizer
+from replay_jax.errors import UserError
+from replay_jax.hub.export import write_model_folder
+from replay_jax.sweep.store.stored_run import restore_run
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.training.checkpoint import restore_params
+from replay_jax.training.config import MeshConfig
+from replay_jax.training.sharding import make_mesh
+from replay_jax.training.step import abstract_state
+
+
+def export_run(workdir: epath.PathLike, run: str, folder: Path, *, dtype: str) -> list[str]:
+    """Write a finished run's parameters as a model folder of the Hugging Face hub.
+
+    They are read onto this process's first device, whatever mesh trained them.
+
+    Args:
+        workdir: where the run was trained, with `execution.keep_states`.
+        run: its id, the beginning of its id, or its name, as `status` prints them.
+        folder: must not exist yet.
+        dtype: "bfloat16" or "float32".
+
+    Returns:
+        the names of the files written.
+
+    Raises:
+        UserError: no such run, it is not finished, its state was not kept or is damaged, its
+            tokenizer is not on this machine, or the folder cannot be written.
+    """
+    store = WorkStore(workdir)
+    fact = _find(store, run)
+    record = store.result(fact["id"])
+    if record is None:
+        raise UserError(f"run '{fact['name']}' ({fact['id']}) is not finished: train it first")
+    digest = fact["path"][-1]["digest"]
+    if store.saved_step(digest) is None:
+        raise UserError(
+            f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "
+            "another --workdir with --config.execution.keep_states=True"
+        )
+    config = restore_run(fact).config
+    tokenizer = find_tokenizer(config.data)
+    mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    like = abstract_state(config.model, mesh).params
+    params = restore_params(store.state_path(digest), like)
+    return write_model_folder(
+        folder, params, config.model, tokenizer, dtype=dtype, facts={"run": record}
+    )
+
+
+def _find(store: WorkStore, run: str) -> Mapping[str, Any]:
+    facts = store.runs()
+    named = [fact for fact in facts if run in (fact["id"], fact["name"])]
+    found = named or [fact for fact in facts if run and fact["id"].startswith(run)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(fact["id"] for fact in found)
+        raise UserError(f"'{run}' means {len(found)} runs of {store.root}: give one of {ids}")
+    known = ", ".join(f"{fact['id']} ({fact['name']})" for fact in facts[:5])
+    raise UserError(
+        f"no run '{run}' in {store.root}: give an id or a name that status prints, such as {known}"
+    )

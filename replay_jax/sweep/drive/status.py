@@ -1,0 +1,122 @@
+"""Where every run of a working directory stands, from the facts on disk alone."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from replay_jax.sweep.drive.live import duration
+from replay_jax.sweep.store.facts import fact_names
+from replay_jax.sweep.store.lock import lock_holder
+from replay_jax.sweep.store.workdir import WorkStore
+
+
+def sweep_status(workdir: epath.PathLike) -> dict[str, Any]:
+    """What `status --json` prints: per run its state, steps, last loss, and why it failed.
+
+    A run's `state` is "done", "failed", "running" or "planned"; "running" needs a coordinator that
+    is alive. `steps` are those whose outcome is on disk or under way, `loss` the last held-out
+    target loss of a done run, or the last training loss, in nats per token.
+
+    Raises:
+        UserError: no sweep was started in the directory.
+    """
+    store = WorkStore(workdir)
+    facts = store.runs()
+    holder = None if "://" in os.fspath(workdir) else lock_holder(Path(workdir))
+    progress = store.progress() if holder is not None else None
+    running = {edge["stop"]: edge for edge in progress["edges"]} if progress else {}
+    failures = store.failures()
+    reached = _reached(store)
+    runs = [_run_status(fact, store, running, failures, reached) for fact in facts]
+    states = [run["state"] for run in runs]
+    return {
+        "workdir": str(workdir),
+        "coordinator": holder,
+        "counts": {s: states.count(s) for s in ("done", "running", "failed", "planned")},
+        "steps_done": progress["steps_done"] if progress else None,
+        "steps_total": progress["steps_total"] if progress else None,
+        "seconds_left": progress["seconds_left"] if progress else None,
+        "runs": runs,
+    }
+
+
+def render_status(found: Mapping[str, Any]) -> Group:
+    """What `sweep_status` found, as a table and a line for a terminal."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "id", "state", "steps", "loss", "why"):
+        table.add_column(column, justify="right" if column in ("steps", "loss") else "left")
+    for run in found["runs"]:
+        table.add_row(
+            Text(run["name"]),
+            run["id"],
+            Text(run["state"], style=_STYLES[run["state"]]),
+            f"{run['steps']:,} / {run['total_steps']:,}",
+            "" if run["loss"] is None else f"{run['loss']:.4f}",
+            Text(run["reason"] or ""),
+        )
+    counts = ", ".join(f"{number} {state}" for state, number in found["counts"].items() if number)
+    line = counts
+    if found["coordinator"] is not None:
+        line += f"; {found['coordinator']} is at work"
+    if found["seconds_left"] is not None:
+        line += f", {duration(found['seconds_left'])} left"
+    return Group(table, Text(line))
+
+
+_STYLES = {"done": "green", "running": "yellow", "failed": "red", "planned": "dim"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reach:
+    """How far an edge has been trained for good: updates, and the last training loss."""
+
+    step: int
+    loss: float
+
+
+def _reached(store: WorkStore) -> dict[str, _Reach]:
+    """The furthest recorded span of every edge, by the digest at the edge's end."""
+    found: dict[str, _Reach] = {}
+    for digest in fact_names(store.root / "segments"):
+        segment = store.segment(digest)
+        if segment is None or not segment.windows:
+            continue
+        if segment.edge not in found or found[segment.edge].step < segment.stop.step:
+            last = segment.windows[-1]
+            loss = sum(last["nats"].values()) / sum(last["weights"].values())
+            found[segment.edge] = _Reach(segment.stop.step, loss)
+    return found
+
+
+def _run_status(
+    fact: Mapping[str, Any],
+    store: WorkStore,
+    running: Mapping[str, Mapping[str, Any]],
+    failures: Mapping[str, Mapping[str, Any]],
+    reached: Mapping[str, _Reach],
+) -> dict[str, Any]:
+    path = [node["digest"] for node in fact["path"]]
+    known = {"id": fact["id"], "name": fact["name"], "total_steps": fact["steps"], "reason": None}
+    result = store.result(fact["id"])
+    if result is not None:
+        loss = result["losses"]["target"]
+        return {**known, "state": "done", "steps": fact["steps"], "loss": loss}
+    spans = [reached[digest] for digest in path if digest in reached]
+    step, last = (spans[-1].step, spans[-1].loss) if spans else (0, None)
+    for digest in path:
+        if digest in running:
+            edge = running[digest]
+            loss = last if edge["loss"] is None else edge["loss"]
+            return {**known, "state": "running", "steps": edge["step"], "loss": loss}
+    for digest in path:
+        if digest in failures:
+            reason = failures[digest]["reason"]
+            return {**known, "state": "failed", "steps": step, "loss": last, "reason": reason}
+    return {**known, "state": "planned", "steps": step, "loss": last}

@@ -1,0 +1,1 @@
+"""Where edges are trained: processes of this machine, hosts, or a Ray cluster."""

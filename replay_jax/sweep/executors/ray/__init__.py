@@ -1,0 +1,1 @@
+"""Edges as tasks of a Ray cluster."""

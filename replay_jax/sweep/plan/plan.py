@@ -1,0 +1,196 @@
+"""A sweep before it is trained: its runs, the tree of what they share, and what is left to do.
+
+The public way in (with `drive.engine`, which carries a plan out):
+
+    plan = plan_sweep([(config, overrides), …], found=…, workdir=…)
+    plan.to_json(); plan.steps_planned; drawing.plan_tree(plan)
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from replay_jax.config.experiment import ExperimentConfig
+from replay_jax.errors import UserError
+from replay_jax.model.architecture import parameter_counts
+from replay_jax.sweep.plan.found import Found
+from replay_jax.sweep.plan.run import Run, describe_run
+from replay_jax.sweep.plan.tree import Edge, build_edges
+from replay_jax.sweep.plan.work import Task, peak_saved_states, remaining_tasks
+from replay_jax.sweep.store.workdir import WorkStore
+
+# Parameters and Adam's two moments, all float32.
+_STATE_BYTES_PER_PARAMETER = 12
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Runs, the edges of their trie (depth first), and the tasks that remain.
+
+    Attributes:
+        runs: in the order of the sweep.
+        edges: `tree.build_edges` of the runs' chains.
+        tasks: what is left to do, given what the working directory holds.
+        finished: positions of the runs that have a result already.
+    """
+
+    runs: tuple[Run, ...]
+    edges: tuple[Edge, ...]
+    tasks: tuple[Task, ...]
+    finished: frozenset[int]
+
+    @property
+    def steps_naive(self) -> int:
+        """Updates if every run were trained alone."""
+        return sum(run.steps for run in self.runs)
+
+    @property
+    def steps_planned(self) -> int:
+        """Updates with every shared prefix trained once, from an empty working directory."""
+        return sum(edge.steps for edge in self.edges)
+
+    @property
+    def steps_remaining(self) -> int:
+        """Updates that are left, given what the working directory holds."""
+        return sum(task.steps for task in self.tasks)
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of the largest run's training state: parameters and both moments in float32."""
+        largest = max(parameter_counts(run.config.model).total for run in self.runs)
+        return _STATE_BYTES_PER_PARAMETER * largest
+
+    def passes(self, digest: str, step: int) -> bool:
+        """Whether some run passes through a state."""
+        chains = (run.chain for run in self.runs)
+        return any(step < len(chain) and chain[step].tobytes().hex() == digest for chain in chains)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `plan --json` prints; `docs/sweeps.md` says what each field means."""
+        peak = peak_saved_states(self.tasks)
+        return {
+            "runs": [_run_json(run) for run in self.runs],
+            "totals": {
+                "runs": len(self.runs),
+                "finished": len(self.finished),
+                "steps": self.steps_naive,
+                "tokens": sum(run.tokens for run in self.runs),
+                "flops": sum(run.flops for run in self.runs),
+                "flops_planned": self._flops(self.edges),
+                "flops_remaining": self._flops(self.tasks, edges=self.edges),
+            },
+            "steps_naive": self.steps_naive,
+            "steps_planned": self.steps_planned,
+            "steps_remaining": self.steps_remaining,
+            "saving": self.steps_naive / self.steps_planned,
+            "edges": [self._edge_json(edge) for edge in self.edges],
+            "states": {
+                "bytes_each": self.state_bytes,
+                "saved_at_once": peak,
+                "disk_bytes": peak * self.state_bytes,
+            },
+        }
+
+    def _flops(
+        self, spans: Sequence[Edge] | Sequence[Task], *, edges: Sequence[Edge] | None = None
+    ) -> float:
+        """Model FLOPs of edges, or of tasks on edges."""
+        total = 0.0
+        for span in spans:
+            runs = edges[span.edge].runs if edges and isinstance(span, Task) else span.runs
+            owner = self.runs[runs[0]]
+            total += owner.flops / owner.steps * span.steps
+        return total
+
+    def _edge_json(self, edge: Edge) -> dict[str, Any]:
+        return {
+            "start": edge.start.digest,
+            "stop": edge.stop.digest,
+            "start_step": edge.start.step,
+            "stop_step": edge.stop.step,
+            "steps": edge.steps,
+            "parent": edge.parent,
+            "runs": [self.runs[run].id for run in edge.runs],
+            "ending": [self.runs[run].id for run in edge.ending],
+        }
+
+
+def plan_sweep(
+    experiments: Sequence[tuple[ExperimentConfig, Mapping[str, Any]]],
+    *,
+    found: Found,
+    workdir: epath.PathLike | None,
+) -> Plan:
+    """Plan a sweep; nothing is trained and nothing is written.
+
+    Args:
+        experiments: configuration and overrides of every run.
+        found: what there is on this machine of all that the runs read; what is not there can be
+            planned with, but not trained.
+        workdir: what is done there is not planned again; None to plan from nothing.
+
+    Raises:
+        UserError: no run, a duplicate run, or a run that cannot be; names it and its values.
+    """
+    if not experiments:
+        raise UserError("the sweep has no runs")
+    runs = tuple(describe_run(config, overrides, found=found) for config, overrides in experiments)
+    _refuse_mixed_execution(runs)
+    _refuse_duplicates(runs)
+    plan = Plan(runs, build_edges([run.chain for run in runs]), (), frozenset())
+    return refresh(plan, None if workdir is None else WorkStore(workdir))
+
+
+def refresh(plan: Plan, store: WorkStore | None) -> Plan:
+    """The same plan with the tasks that remain, given what a working directory holds."""
+    done = frozenset[int]()
+    if store is not None:
+        results = store.finished_runs()
+        done = frozenset(n for n, run in enumerate(plan.runs) if run.id in results)
+    tasks = remaining_tasks(
+        plan.edges,
+        chains=[run.chain for run in plan.runs],
+        done=done,
+        saved={} if store is None else store.saved_states(),
+        keep_states=plan.runs[0].config.execution.keep_states,
+    )
+    return dataclasses.replace(plan, tasks=tasks, finished=done)
+
+
+def _run_json(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "name": run.name,
+        "steps": run.steps,
+        "tokens": run.tokens,
+        "flops": run.flops,
+        "overrides": dict(run.overrides),
+        "ledger": run.ledger.to_json(),
+    }
+
+
+def _refuse_duplicates(runs: Sequence[Run]) -> None:
+    seen: dict[str, Run] = {}
+    for run in runs:
+        if run.id in seen:
+            why = ""
+            if run.config.seed != seen[run.id].config.seed:
+                why = ", as seed does nothing from initial_weights: vary data_seed with it, or"
+            raise UserError(
+                f"runs '{seen[run.id].name}' and '{run.name}' are the same run (id {run.id})"
+                f"{why or ':'} remove one from the sweep"
+            )
+        seen[run.id] = run
+
+
+def _refuse_mixed_execution(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for run in runs:
+        for part in ("execution", "mesh"):
+            if getattr(run.config, part) != getattr(first.config, part):
+                raise UserError(
+                    f"run '{run.name}' has another {part} than run '{first.name}': "
+                    f"a sweep is carried out in one way, so do not vary it"
+                )

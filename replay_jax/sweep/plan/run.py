@@ -1,0 +1,239 @@
+"""One run of a sweep as the planner sees it: its identity, what it draws, and its digest chain."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from replay_jax.config.experiment import ExperimentConfig, result_identity
+from replay_jax.data.judging.tasks import Task
+from replay_jax.data.ledger.planned import Ledger, plan_ledger
+from replay_jax.data.reading.views import SourceView
+from replay_jax.errors import UserError
+from replay_jax.hub.folder import Pretrained, check_pretrained
+from replay_jax.model.flops import flops_per_token
+from replay_jax.schedule.mixture import step_draws
+from replay_jax.schedule.protocols import Schedule, build_schedule
+from replay_jax.strict import to_plain
+from replay_jax.sweep.plan.digest import canonical_digest, describe_start, source_key, state_chain
+from replay_jax.sweep.plan.found import Found, Stores
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One training with one result.
+
+    Attributes:
+        id: 16 hex digits of all that changes the result (`experiment.result_identity`).
+        name: its overrides in words; decoration only.
+        overrides: what distinguishes it in its sweep, dotted key to value.
+        config: the complete configuration.
+        schedule: what is drawn when.
+        views: which rows each source gives.
+        pretrained: the model that training starts from, None for parameters of the seed.
+        tasks: what it is scored on besides its held-out losses.
+        ledger: planned sequences and tokens.
+        chain: `digest.state_chain`.
+    """
+
+    id: str
+    name: str
+    overrides: Mapping[str, Any]
+    config: ExperimentConfig
+    schedule: Schedule
+    views: Mapping[str, SourceView]
+    pretrained: Pretrained | None
+    tasks: tuple[Task, ...]
+    ledger: Ledger
+    chain: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        """Optimizer updates of the whole run."""
+        return self.schedule.total_steps
+
+    @property
+    def tokens(self) -> int:
+        """Labels of the whole run."""
+        return self.schedule.total_sequences * self.config.training.seq_len
+
+    @property
+    def flops(self) -> float:
+        """Model FLOPs of training alone, attention counted in full."""
+        training = self.config.training
+        each = flops_per_token(self.config.model, training.seq_len, causal_half=False)
+        return each.total * self.tokens
+
+
+def describe_run(config: ExperimentConfig, overrides: Mapping[str, Any], *, found: Found) -> Run:
+    """Build everything that is known about a run before any of it is trained.
+
+    Args:
+        config: the complete configuration.
+        overrides: what the sweep set for this run.
+        found: what there is on this machine of all that the run reads.
+
+    Raises:
+        UserError: the run cannot fit its steps, its data or its evaluation set; names the run.
+    """
+    name = run_name(config, overrides)
+    try:
+        schedule = build_schedule(
+            config.schedule,
+            batch_size=config.training.batch_size,
+            generic=config.data.generic,
+            target=config.data.target,
+        )
+        views = source_views(config, schedule, stores=found.stores)
+        ledger = plan_ledger(schedule, views)
+        if found.stores is not None:
+            _check_stores(config, schedule, found.stores)
+        pretrained = _initial_weights(config, found.weights)
+        tasks = tuple(_task(config, name, path, found.tasks) for name, path in config.tasks)
+    except UserError as error:
+        raise UserError(f"run '{name}': {error}") from error
+    start = None if pretrained is None else pretrained.fingerprint
+    fingerprints = {source: view.fingerprint for source, view in views.items()}
+    return Run(
+        id=result_identity(
+            config, fingerprints, weights=start, tasks={task.name: task.digest for task in tasks}
+        ),
+        name=name,
+        overrides=dict(overrides),
+        config=config,
+        schedule=schedule,
+        views=views,
+        pretrained=pretrained,
+        tasks=tasks,
+        ledger=ledger,
+        chain=run_chain(config, schedule, views, weights=start),
+    )
+
+
+def run_name(config: ExperimentConfig, overrides: Mapping[str, Any]) -> str:
+    """A short name for people: the last part of every overridden key and its value."""
+    parts = [f"{key.rsplit('.', 1)[-1]}={_short(value)}" for key, value in overrides.items()]
+    return " ".join(parts) or config.name
+
+
+def source_views(
+    config: ExperimentConfig, schedule: Schedule, *, stores: Stores | None
+) -> dict[str, SourceView]:
+    """The view of every source of a schedule: target budget and order from the data seed.
+
+    The target repeats, as its epochs ask; any other source only if `data.repeat_generic`.
+    """
+    declared = dict(config.data.sources)
+    views = {}
+    for name in schedule.source_names:
+        if name not in declared:
+            raise UserError(f"the schedule draws from '{name}', not among {', '.join(declared)}")
+        store = None if stores is None else stores[name]
+        is_target = name == schedule.target
+        views[name] = SourceView(
+            source=name,
+            fingerprint=_declared_fingerprint(config, name) if store is None else store.fingerprint,
+            seq_len=config.training.seq_len,
+            pool_rows=None if store is None else store.row_count("train", config.training.seq_len),
+            budget_rows=schedule.requested.target_sequences if is_target else None,
+            seed=config.data_seed,
+            repeat=is_target or config.data.repeat_generic,
+            budget_seed=config.data_seed,
+        )
+    return views
+
+
+def run_chain(
+    config: ExperimentConfig,
+    schedule: Schedule,
+    views: Mapping[str, SourceView],
+    *,
+    weights: str | None,
+) -> np.ndarray:
+    """The digest chain of a run, uint8 [steps + 1, DIGEST_BYTES].
+
+    `weights` is the fingerprint of the model that it starts from, None for one of the seed.
+    """
+    loss_weights = dict(config.training.loss_weights)
+    keys = [
+        source_key(
+            name=name,
+            view_digest=views[name].digest(),
+            loss_weight=loss_weights[name] if name in loss_weights else 1.0,
+        )
+        for name in schedule.source_names
+    ]
+    constant = {
+        "optimizer": to_plain(config.optimizer),
+        "batch_size": config.training.batch_size,
+        "accumulation": config.training.accumulation,
+        "document_mask": config.training.document_mask,
+    }
+    return state_chain(
+        initial=describe_start(model=to_plain(config.model), seed=config.seed, weights=weights),
+        constant=canonical_digest(constant),
+        draws=step_draws(schedule),
+        keys=keys,
+        learning_rates=schedule.learning_rates(),
+        resets=schedule.resets(),
+    )
+
+
+def _check_stores(config: ExperimentConfig, schedule: Schedule, stores: Stores) -> None:
+    """Raise UserError if a prepared store does not fit the model or the evaluation set."""
+    for name in schedule.source_names:
+        store = stores[name]
+        if store is None:
+            continue
+        if store.vocab_size > config.model.vocab_size:
+            raise UserError(
+                f"source '{name}' has {store.vocab_size} token ids and model.vocab_size is "
+                f"{config.model.vocab_size}: raise it to at least {store.vocab_size}"
+            )
+        held_out = store.row_count("validation", config.training.seq_len)
+        if config.evaluation.sequences > held_out:
+            raise UserError(
+                f"evaluation.sequences is {config.evaluation.sequences}, but the held-out part of "
+                f"'{name}' has {held_out} sequences: lower it or hold out more"
+            )
+
+
+def _initial_weights(
+    config: ExperimentConfig, weights: Mapping[str, Pretrained]
+) -> Pretrained | None:
+    """The model that a run starts from; one that is not on this machine is known by its name."""
+    name = config.initial_weights
+    if not name:
+        return None
+    if name not in weights:
+        return Pretrained(name, "", f"declared-{canonical_digest(name).hex()}")
+    check_pretrained(config.model, weights[name])
+    return weights[name]
+
+
+def _task(config: ExperimentConfig, name: str, path: str, tasks: Mapping[str, Task]) -> Task:
+    """A task that a run is scored on; one that is not on this machine is known by its path."""
+    if name not in tasks:
+        return Task(name, path, f"declared-{canonical_digest(path).hex()}", 0, None)
+    task = tasks[name]
+    if task.length is not None and task.length > config.model.max_seq_len:
+        raise UserError(
+            f"task '{name}' has rows of {task.length} tokens and model.max_seq_len is "
+            f"{config.model.max_seq_len}: raise it, or shorten the task's contexts"
+        )
+    return task
+
+
+def _declared_fingerprint(config: ExperimentConfig, name: str) -> str:
+    """Stands for the tokens of a source that is not prepared."""
+    source = dict(config.data.sources)[name]
+    facts = {"source": to_plain(source), "tokenizer": to_plain(config.data.tokenizer)}
+    return f"declared-{canonical_digest(facts).hex()}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"

@@ -1,0 +1,120 @@
+"""What is left to do: the edges of a plan less what earlier processes have finished.
+
+Pure: facts in, tasks out. A task trains one edge from the deepest state that exists on its way, or
+only evaluates the state at its end where that is all that is missing.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from replay_jax.sweep.plan.tree import Edge, Node
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One edge as it remains to be done.
+
+    Attributes:
+        edge: position of the edge.
+        start: state to begin from: a saved one, the parent's, or the initial state (step 0).
+        stop: the edge's end.
+        parent: position of the edge whose task must be done first, or None.
+        save: whether the state at `stop` must be saved (others begin from it, or it is asked for).
+        runs: the unfinished runs through the edge.
+        ending: the unfinished runs that end at `stop`.
+    """
+
+    edge: int
+    start: Node
+    stop: Node
+    parent: int | None
+    save: bool
+    runs: tuple[int, ...]
+    ending: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        """Updates that the task trains."""
+        return self.stop.step - self.start.step
+
+
+def remaining_tasks(
+    edges: Sequence[Edge],
+    *,
+    chains: Sequence[np.ndarray],
+    done: Collection[int],
+    saved: Mapping[str, int],
+    keep_states: bool,
+) -> tuple[Task, ...]:
+    """Tasks in the order of the edges; a task's parent stands before it.
+
+    Args:
+        edges: `tree.build_edges`.
+        chains: digest chains of all runs.
+        done: positions of runs whose result exists.
+        saved: digest and step of every usable saved state.
+        keep_states: whether states at the ends of edges are kept after their last use.
+    """
+    resume = [_deepest(edge, chains[edge.runs[0]], saved) for edge in edges]
+    begins_here: set[int] = set()
+    tasks: list[Task] = []
+    # From the leaves up: an edge is needed for the runs that end at it and the tasks below it.
+    for position in range(len(edges) - 1, -1, -1):
+        edge, start = edges[position], resume[position]
+        ending = tuple(run for run in edge.ending if run not in done)
+        needed_below = position in begins_here
+        if start == edge.stop and not ending:
+            continue
+        if not needed_below and not ending:
+            continue
+        from_parent = start == edge.start and start.step > 0 and start.digest not in saved
+        if from_parent:
+            assert edge.parent is not None
+            begins_here.add(edge.parent)
+        tasks.append(
+            Task(
+                edge=position,
+                start=start,
+                stop=edge.stop,
+                parent=edge.parent if from_parent else None,
+                save=start != edge.stop and (needed_below or keep_states),
+                runs=tuple(run for run in edge.runs if run not in done),
+                ending=ending,
+            )
+        )
+    return tuple(reversed(tasks))
+
+
+def states_in_use(tasks: Sequence[Task], *, finished: Collection[int]) -> set[str]:
+    """Digests of the states that unfinished tasks begin from.
+
+    Args:
+        finished: positions of edges whose tasks are done; failed ones may be tried again.
+    """
+    return {task.start.digest for task in tasks if task.edge not in finished and task.start.step}
+
+
+def peak_saved_states(tasks: Sequence[Task]) -> int:
+    """Largest number of states on disk at once when the tasks are done in order."""
+    last_use = {task.start.digest: number for number, task in enumerate(tasks)}
+    live: set[str] = set()
+    peak = 0
+    for number, task in enumerate(tasks):
+        if task.start.step:
+            live.add(task.start.digest)
+        if task.save:
+            live.add(task.stop.digest)
+        peak = max(peak, len(live))
+        live = {digest for digest in live if last_use.get(digest, -1) > number}
+    return peak
+
+
+def _deepest(edge: Edge, chain: np.ndarray, saved: Mapping[str, int]) -> Node:
+    """The last saved state on the way along an edge, or the edge's start."""
+    found = edge.start
+    for digest, step in saved.items():
+        if found.step < step <= edge.stop.step and chain[step].tobytes().hex() == digest:
+            found = Node(digest, step)
+    return found

@@ -1,0 +1,1 @@
+"""What is known to be done: facts on disk, results, and their verification."""

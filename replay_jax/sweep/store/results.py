@@ -1,0 +1,264 @@
+"""From facts about states to the record of a run, and from records to results.jsonl."""
+
+import importlib.metadata
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from replay_jax.data.ledger.compared import realised_ledger
+from replay_jax.data.ledger.counted import Span
+from replay_jax.data.ledger.planned import Ledger, compare
+from replay_jax.model.architecture import parameter_counts
+from replay_jax.strict import to_plain
+from replay_jax.sweep.plan.digest import canonical_digest
+from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.run import Run
+from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.store.facts import write_text
+from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.train.job import (
+    BOUNDARY_STEPS,
+    boundary_step,
+    evaluation_steps,
+    run_cosine,
+    run_sets,
+    run_tasks,
+)
+from replay_jax.sweep.train.measuring import HeldOutSet, TaskSet
+from replay_jax.training.metrics import TIME_KINDS
+
+_PACKAGES = ("replay-jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+Record = dict[str, Any]
+
+
+class LedgerMismatch(Exception):
+    """What a run consumed is not what was planned, so its losses are not those of the run."""
+
+
+def is_ready(store: WorkStore, run: Run) -> bool:
+    """Whether all that a run's result needs is known: final held-out losses, and its history.
+
+    A run whose training has ended without an evaluation at its last step is not ready.
+    """
+    final = _node(run, run.steps)
+    keys = [held_out.key(final.digest) for held_out in run_sets(run)]
+    keys += [task.key(final.digest) for task in run_tasks(run)]
+    measured = all(store.evaluation(key) is not None for key in keys)
+    return measured and store.history(final) is not None
+
+
+def build_result(plan: Plan, number: int, *, store: WorkStore) -> Record:
+    """The record of a run that is ready; what it holds is listed in docs/sweeps.md.
+
+    Raises:
+        LedgerMismatch: the rows consumed are not those planned.
+    """
+    run = plan.runs[number]
+    final = _node(run, run.steps)
+    history = store.history(final)
+    target_set, generic_set = run_sets(run)
+    target = store.evaluation(target_set.key(final.digest))
+    generic = store.evaluation(generic_set.key(final.digest))
+    assert history is not None and target is not None and generic is not None
+    ledger = _counted_ledger(run, history)
+    seconds = _own_seconds(plan, number, history)
+    facts = {"target": target, "generic": generic}
+    return {
+        "id": run.id,
+        "name": run.name,
+        "overrides": dict(run.overrides),
+        **_description(run, ledger),
+        "losses": {role: fact["nats"] / fact["tokens"] for role, fact in facts.items()},
+        "bits_per_byte": {role: _bits_per_byte(fact) for role, fact in facts.items()},
+        "loss_tokens": {role: fact["tokens"] for role, fact in facts.items()},
+        "evaluation": evaluation_identity(target_set, generic_set),
+        "tasks": {wanted.task.name: _task_scores(run, wanted, store) for wanted in run_tasks(run)},
+        "curve": _curve(run, history, store),
+        "boundary": _boundary(run, store),
+        "ledger": ledger.to_json(),
+        "seconds": sum(seconds.values()),
+        "time": seconds,
+        "versions": versions(),
+        "machine": store.common(),
+        "config": to_plain(run.config),
+    }
+
+
+def write_results(store: WorkStore, ids: Sequence[str]) -> int:
+    """Write results.jsonl, one line per finished run in the order given; returns their number."""
+    records = [record for id in ids if (record := store.result(id)) is not None]
+    lines = [json.dumps(record, allow_nan=False) for record in records]
+    write_text(store.root / "results.jsonl", "".join(line + "\n" for line in lines))
+    return len(lines)
+
+
+def evaluation_identity(target: HeldOutSet, generic: HeldOutSet) -> str:
+    """16 hex digits of the held-out rows that a run is judged by."""
+    return canonical_digest([target.identity, generic.identity]).hex()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {**found, "python": platform.python_version()}
+
+
+def counted_spans(history: Sequence[Segment]) -> list[Span]:
+    """What the spans of a run's history consumed, on every host."""
+    return [Span.from_json(span) for segment in history for span in segment.realised]
+
+
+def _counted_ledger(run: Run, history: Sequence[Segment]) -> Ledger:
+    counted = realised_ledger(counted_spans(history), run.schedule, run.views)
+    differences = compare(run.ledger, counted)
+    if differences:
+        raise LedgerMismatch(f"run '{run.name}' did not consume what was planned: {differences[0]}")
+    return counted
+
+
+def _description(run: Run, ledger: Ledger) -> Record:
+    config, schedule = run.config, run.schedule
+    requested, realised = schedule.requested, schedule.realised()
+    budget = run.views[schedule.target].rows
+    assert budget is not None
+    # Spans of an earlier sweep were not counted apart at this run's stages, but their sum agrees.
+    counted = ledger.realised or realised
+    # Not asked for in freely written stages, which may draw no target at all.
+    epochs = requested.target_epochs
+    seen = schedule.sequences(schedule.target) / budget
+    counts = parameter_counts(config.model)
+    return {
+        "seed": config.seed,
+        "initial_weights": run.pretrained
+        and {"name": run.pretrained.name, "fingerprint": run.pretrained.fingerprint},
+        "protocol": requested.protocol,
+        "replay_fraction": {
+            "requested": requested.replay_fraction,
+            "realised": counted.replay_fraction,
+        },
+        "allocation": {
+            "requested": requested.stage2_allocation,
+            "realised": counted.stage2_allocation,
+        },
+        "target_tokens": budget * config.training.seq_len,
+        "target_epochs": seen if epochs is None else epochs,
+        "total_steps": run.steps,
+        "learning_rate": config.schedule.learning_rate.peak,
+        "weight_decay": config.optimizer.weight_decay,
+        "target": schedule.target,
+        "generic": schedule.generic,
+        "model": {
+            "name": f"{config.model.num_layers} layers × {config.model.embed_dim}",
+            "body": counts.body,
+            "embedding": counts.embedding,
+            "head": counts.head,
+            "total": counts.total,
+        },
+    }
+
+
+def _task_scores(run: Run, wanted: TaskSet, store: WorkStore) -> Record:
+    """What a run makes of a task at its end, and on the way where that was measured."""
+    curve = []
+    for step in evaluation_steps(run):
+        fact = store.evaluation(wanted.key(_node(run, step).digest))
+        if fact is not None:
+            curve.append({"step": step, **_task_summary(fact)})
+    final = store.evaluation(wanted.key(_node(run, run.steps).digest))
+    assert final is not None
+    return {
+        "digest": wanted.task.digest,
+        "items": len(final["correct"]),
+        **_task_summary(final),
+        "correct": final["correct"],
+        "correct_by_length": final["correct_by_length"],
+        "curve": curve,
+    }
+
+
+def _task_summary(fact: Mapping[str, Any]) -> dict[str, float]:
+    """Accuracies, and the mean loss among an item's choices in nats."""
+    items = len(fact["correct"])
+    return {
+        "accuracy": fact["correct"].count("1") / items,
+        "accuracy_by_length": fact["correct_by_length"].count("1") / items,
+        "choice_loss": fact["choice_nats"] / items,
+    }
+
+
+def _own_seconds(plan: Plan, number: int, history: Sequence[Segment]) -> dict[str, float]:
+    """A run's share of the time of its history: a shared edge counts divided by its runs."""
+    path = [edge for edge in plan.edges if number in edge.runs]
+    seconds = dict.fromkeys(TIME_KINDS, 0.0)
+    for segment in history:
+        edge = next(edge for edge in path if segment.stop.step <= edge.stop.step)
+        for kind in seconds:
+            seconds[kind] += segment.seconds[kind] / len(edge.runs)
+    return seconds
+
+
+def _curve(run: Run, history: Sequence[Segment], store: WorkStore) -> list[Record]:
+    """Held-out and training loss at every point where both held-out sets were measured.
+
+    Training losses are means over the steps since the point before; None where the source gave no
+    rows. A point that an earlier sweep passed without measuring this run's sets is left out.
+    """
+    windows = [window for segment in history for window in segment.windows]
+    roles = {"target": run.schedule.target, "generic": run.schedule.generic}
+    points, before = [], 0
+    for step in evaluation_steps(run):
+        losses = _losses(run, step, store)
+        if losses is None:
+            continue
+        inside = [window for window in windows if before < window["stop"] <= step]
+        train = {f"train_{role}": _mean(inside, source) for role, source in roles.items()}
+        points.append({"step": step, **losses, **train})
+        before = step
+    return points
+
+
+def _boundary(run: Run, store: WorkStore) -> Record | None:
+    """Held-out losses around the start of the last stage; None for one stage, or unmeasured."""
+    step = boundary_step(run)
+    if step is None:
+        return None
+    before = _losses(run, step, store)
+    after = _losses(run, min(step + BOUNDARY_STEPS, run.steps), store)
+    if before is None or after is None:
+        return None
+    cosine = store.evaluation(run_cosine(run).key(_node(run, step).digest))
+    return {
+        "step": step,
+        "before": before,
+        "after": after,
+        "gradient_cosine": None if cosine is None else cosine["cosine"],
+    }
+
+
+def _losses(run: Run, step: int, store: WorkStore) -> dict[str, float] | None:
+    """Held-out nats per token of both roles at a state, or None if one is not known."""
+    state = _node(run, step).digest
+    found = {}
+    for role, held_out in zip(("target", "generic"), run_sets(run), strict=True):
+        fact = store.evaluation(held_out.key(state))
+        if fact is None:
+            return None
+        found[role] = fact["nats"] / fact["tokens"]
+    return found
+
+
+def _mean(windows: Sequence[Mapping[str, Any]], source: str) -> float | None:
+    # A shared edge may not know the target of this run, whose rows it does not contain.
+    nats = sum(window["nats"][source] for window in windows if source in window["nats"])
+    weights = sum(window["weights"][source] for window in windows if source in window["weights"])
+    return nats / weights if weights else None
+
+
+def _bits_per_byte(fact: Mapping[str, Any]) -> float | None:
+    return fact["nats"] / math.log(2) / fact["bytes"] if fact["bytes"] else None
+
+
+def _node(run: Run, step: int) -> Node:
+    return Node(run.chain[step].tobytes().hex(), step)

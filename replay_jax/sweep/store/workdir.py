@@ -1,0 +1,239 @@
+"""What is known to be done: a folder of small facts, each addressed by what it is about.
+
+    workdir.json              format of the folder, and what all its results have in common
+    sweep.json                ids of the last sweep's runs, in order
+    runs/<run>.json           a run: name, overrides, configuration, planned ledger, its nodes
+    states/<digest>/          a saved training state (`training.checkpoint`)
+    segments/<digest>.json    a trained span, by the state that it ends with
+    evaluations/<key>.json    one source's held-out loss at one state
+    failures/<digest>.json    why the edge that ends with this state could not be finished
+    results/<run>.json        the result record of a finished run
+    results.jsonl             those of the last sweep, one a line
+    progress.json             what the coordinator is doing now
+
+Facts about a state are addressed by its digest, so every sweep in the folder can use them. Only the
+holder of the folder's lock and its workers write; anyone may read at any time.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from replay_jax.errors import UserError
+from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
+from replay_jax.training.checkpoint import delete, is_complete, read_meta, remove_unfinished
+
+FORMAT = 2
+_FOLDERS = ("runs", "states", "segments", "evaluations", "failures", "results")
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A span of training whose updates are known, from one saved or initial state to another.
+
+    Attributes:
+        start: state that it began from.
+        stop: state that it ended with.
+        edge: digest at the end of the edge that it is part of.
+        seconds: wall time by what it was spent on (`metrics.TIME_KINDS`).
+        windows: training sums over consecutive steps: "stop" (completed updates), and "nats" and
+            "weights" by source name.
+        realised: what was consumed, counted from the batches (`counted.Span`, one per host).
+    """
+
+    start: Node
+    stop: Node
+    edge: str
+    seconds: Mapping[str, float]
+    windows: Sequence[Mapping[str, Any]]
+    realised: Sequence[Mapping[str, Any]]
+
+
+class WorkStore:
+    """The facts of one working directory; see the module for what is where."""
+
+    def __init__(self, root: epath.PathLike) -> None:
+        # Orbax takes absolute paths only, and workers may stand elsewhere.
+        place = os.fspath(root)
+        self.root = epath.Path(place if "://" in place else os.path.abspath(place))
+
+    def create(self, common: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the folder, or check that it is one of ours; returns what its results share.
+
+        Args:
+            common: what all results of one folder must have in common (platform, threads, data
+                fingerprints); names that the folder does not know yet are added.
+
+        Raises:
+            UserError: the folder has another format, or a common value differs; names both.
+        """
+        known = self._known()
+        for name, value in common.items():
+            if known["common"].setdefault(name, value) != value:
+                raise UserError(
+                    f"{self.root} holds results with {name} = {known['common'][name]}, "
+                    f"not {value}: choose another --workdir"
+                )
+        write_fact(self.root / "workdir.json", known)
+        for folder in _FOLDERS:
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.root / folder)
+        remove_leftovers(self.root)
+        common = known["common"]
+        assert isinstance(common, dict)
+        return common
+
+    def common(self) -> dict[str, Any]:
+        """What all results of the folder have in common; empty for a new folder."""
+        return dict(self._known()["common"])
+
+    def _known(self) -> dict[str, Any]:
+        known = read_fact(self.root / "workdir.json")
+        if known is None:
+            return {"format": FORMAT, "common": {}}
+        if known.get("format") != FORMAT:
+            raise UserError(
+                f"{self.root} has format {known.get('format')} and this version knows format "
+                f"{FORMAT}: choose another --workdir, or use the version that wrote it"
+            )
+        return known
+
+    # Saved states.
+
+    def state_path(self, digest: str) -> epath.Path:
+        """Folder of a saved state."""
+        return self.root / "states" / digest
+
+    def saved_states(self) -> dict[str, int]:
+        """Digest and step of every complete state whose history is known as well."""
+        steps = {name: self.saved_step(name) for name in self.state_names()}
+        return {name: step for name, step in steps.items() if step is not None}
+
+    def state_names(self) -> set[str]:
+        """Digests of all states that were ever begun to be saved and not dropped since."""
+        folder = self.root / "states"
+        return {item.name for item in folder.iterdir()} if folder.exists() else set()
+
+    def saved_step(self, digest: str) -> int | None:
+        """Step of a saved state, or None unless it is complete and its history is known."""
+        segment = self.segment(digest) if is_complete(self.state_path(digest)) else None
+        if segment is None or self.history(segment.stop) is None:
+            return None
+        return segment.stop.step
+
+    def is_checkpoint(self, digest: str) -> bool:
+        """Whether a saved state only guards the middle of an edge against interruptions."""
+        return bool(read_meta(self.state_path(digest))["checkpoint"])
+
+    def drop_state(self, digest: str) -> None:
+        """Delete a saved state; it is unusable from the first moment on."""
+        delete(self.state_path(digest))
+
+    def drop_unfinished_states(self) -> None:
+        """Delete what interrupted saves and deletions left; only for the holder of the lock."""
+        remove_unfinished(self.root / "states")
+
+    # Trained spans.
+
+    def write_segment(self, segment: Segment) -> None:
+        """Record a trained span."""
+        fact = dataclasses.asdict(segment)
+        write_fact(self.root / "segments" / f"{segment.stop.digest}.json", fact)
+
+    def segment(self, digest: str) -> Segment | None:
+        """The span that ends with a state, or None."""
+        fact = read_fact(self.root / "segments" / f"{digest}.json")
+        if fact is None:
+            return None
+        nodes = {"start": Node(**fact["start"]), "stop": Node(**fact["stop"])}
+        return Segment(**{**fact, **nodes})
+
+    def history(self, node: Node) -> list[Segment] | None:
+        """All spans from the initial state to a state, in order; None if one is missing."""
+        found: list[Segment] = []
+        while node.step:
+            segment = self.segment(node.digest)
+            if segment is None:
+                return None
+            found.append(segment)
+            node = segment.start
+        return found[::-1]
+
+    # Held-out losses.
+
+    def write_evaluation(self, key: str, fact: Mapping[str, Any]) -> None:
+        """Record one source's held-out sums at one state."""
+        write_fact(self.root / "evaluations" / f"{key}.json", fact)
+
+    def evaluation(self, key: str) -> dict[str, Any] | None:
+        """One source's held-out sums at one state, or None."""
+        fact = read_fact(self.root / "evaluations" / f"{key}.json")
+        return fact if fact is None else dict(fact)
+
+    # Runs and their results.
+
+    def write_runs(self, runs: Iterable[Mapping[str, Any]]) -> None:
+        """Record the runs of the sweep that begins; unchanged facts are not written again."""
+        ids = []
+        for run in runs:
+            ids.append(run["id"])
+            path = self.root / "runs" / f"{run['id']}.json"
+            if read_fact(path) != run:
+                write_fact(path, run)
+        write_fact(self.root / "sweep.json", {"runs": ids})
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs of the last sweep, in its order.
+
+        Raises:
+            UserError: no sweep was started in this folder.
+        """
+        sweep = read_fact(self.root / "sweep.json")
+        if sweep is None:
+            raise UserError(f"{self.root} holds no sweep: give the folder that `run` printed")
+        return [fact for id in sweep["runs"] if (fact := read_fact(self._run_path(id)))]
+
+    def write_result(self, id: str, record: Mapping[str, Any]) -> None:
+        """Record the result of a finished run."""
+        write_fact(self.root / "results" / f"{id}.json", record)
+
+    def result(self, id: str) -> dict[str, Any] | None:
+        """The result of a run, or None if it is not finished."""
+        fact = read_fact(self.root / "results" / f"{id}.json")
+        return fact if fact is None else dict(fact)
+
+    def finished_runs(self) -> set[str]:
+        """Ids of all runs that have a result, of any sweep."""
+        return set(fact_names(self.root / "results"))
+
+    # Failures and progress.
+
+    def write_failure(self, edge: str, fact: Mapping[str, Any]) -> None:
+        """Record why the edge that ends with a state could not be finished."""
+        write_fact(self.root / "failures" / f"{edge}.json", fact)
+
+    def clear_failure(self, edge: str) -> None:
+        """Forget a failure, because the edge is tried again."""
+        (self.root / "failures" / f"{edge}.json").unlink(missing_ok=True)
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """All failures, by the digest at the end of their edge."""
+        names = fact_names(self.root / "failures")
+        facts = {name: read_fact(self.root / "failures" / f"{name}.json") for name in names}
+        return {name: fact for name, fact in facts.items() if fact is not None}
+
+    def write_progress(self, fact: Mapping[str, Any]) -> None:
+        """Say what is being done now."""
+        write_fact(self.root / "progress.json", fact)
+
+    def progress(self) -> dict[str, Any] | None:
+        """What the last coordinator said it was doing, or None."""
+        fact = read_fact(self.root / "progress.json")
+        return fact if fact is None else dict(fact)
+
+    def _run_path(self, id: str) -> epath.Path:
+        return self.root / "runs" / f"{id}.json"

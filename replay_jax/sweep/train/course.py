@@ -1,0 +1,239 @@
+"""One job under way: what it counts, measures, saves and tells."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from replay_jax.data.ledger.counted import RealisedCounter
+from replay_jax.sweep.plan.run import Run
+from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.train.job import EdgeJob
+from replay_jax.sweep.train.measuring import Measuring, Place
+from replay_jax.sweep.train.meter import by_the_wall, make_meter, metric_values
+from replay_jax.training.checkpoint import Checkpointer
+from replay_jax.training.gradient import StepShape
+from replay_jax.training.loop import Span
+from replay_jax.training.metrics import MetricsWriter, Progress, StepRecord, TimeSplit
+from replay_jax.training.sharding import mesh_host_part
+from replay_jax.training.step import TrainState
+
+
+class Course:
+    """One job under way: counts, windows, metrics, measurements and saves, up to `reached`.
+
+    `sharing` says how many jobs share the seconds of the clock at the moment.
+    """
+
+    def __init__(
+        self,
+        job: EdgeJob,
+        store: WorkStore,
+        measuring: Measuring,
+        mesh: Mesh,
+        clock: TimeSplit,
+        checkpointer: Checkpointer,
+        on_progress: Callable[[Progress], None],
+        sharing: Callable[[], int] = lambda: 1,
+    ) -> None:
+        self.reached = job.start
+        self._job, self._store, self._measuring = job, store, measuring
+        self._mesh, self._clock, self._checkpointer = mesh, clock, checkpointer
+        self._on_progress, self._sharing = on_progress, sharing
+        self._due = {item.node.step: item for item in job.measurements}
+        every = job.config.checkpoint.every
+        inside = range(job.start.step + 1, job.stop.step)
+        self._saves = {step for step in inside if every and step % every == 0}
+        self._checkpoints: list[Node] = []
+        self._names = job.schedule.source_names
+        self._meter = make_meter(job, clock)
+        self._metrics: MetricsWriter | None = None
+        self._spent = dict.fromkeys(clock.seconds, 0.0)
+        self._open_segment()
+
+    def __enter__(self) -> "Course":
+        root = self._store.root
+        if jax.process_index() == 0 and "://" not in str(root):
+            self._metrics = MetricsWriter(
+                Path(root) / "metrics" / self._job.stop.digest[:16],
+                self._job.config.logging,
+                run_id=self._job.stop.digest[:16],
+                start_step=self._job.start.step,
+            )
+            self._metrics.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._metrics is not None:
+            self._metrics.__exit__(*error)
+
+    def span(self) -> Span:
+        """What the loop is to do, with the points at which it must call back."""
+        job = self._job
+        return Span(
+            start=job.start.step,
+            stop=job.stop.step,
+            learning_rates=job.schedule.learning_rates(),
+            resets=job.schedule.resets(),
+            optimizer=job.config.optimizer,
+            source_names=self._names,
+            points=frozenset(self._due) | frozenset(self._saves),
+        )
+
+    def on_step(self, record: StepRecord) -> None:
+        """Count what an update consumed and gave."""
+        self._counter.add(record.index, source=record.source, row=record.row)
+        self._nats += record.nats
+        self._weights += record.weights
+        if record.index + 1 in self._job.marks:
+            self._close_window(record.index + 1)
+        progress = self._meter.add(record)
+        if progress is not None:
+            progress = by_the_wall(progress, self._sharing())
+            self._on_progress(progress)
+            if self._metrics is not None:
+                self._metrics.write(progress.step, metric_values(progress, self._names))
+
+    def on_point(self, step: int, state: TrainState) -> None:
+        """Measure and save where that is due."""
+        self.measure(step, state)
+        if step in self._saves:
+            self.save(step, state, checkpoint=True)
+
+    def measure(self, step: int, state: TrainState) -> None:
+        """Measure what is due at a state."""
+        if step not in self._due:
+            return
+        due = self._due[step]
+        place = Place(self._job.stores, step_shape(self._job), self._mesh, self._clock)
+        for held_out in due.sets:
+            self._measuring.losses(due.node, state.params, held_out, place=place)
+        for wanted in due.tasks:
+            self._measuring.scores(due.node, state.params, wanted, place=place)
+        for pair in due.cosines:
+            self._measuring.cosine(due.node, state.params, pair, place=place)
+
+    def save(self, step: int, state: TrainState, *, checkpoint: bool) -> None:
+        """Record the span up to here and start saving the state; older checkpoints go."""
+        node = self._job.node(step)
+        self._record_segment(node)
+        with self._clock.measure("save"):
+            # Waits for the save before, so that checkpoint is complete and its own can go.
+            self._checkpointer.wait()
+            self._drop_checkpoints(keep=self._job.config.checkpoint.keep)
+            path = self._store.state_path(node.digest)
+            self._checkpointer.save(path, state, {"step": step, "checkpoint": checkpoint})
+        if checkpoint:
+            self._checkpoints.append(node)
+
+    def finish(self, state: TrainState) -> None:
+        """Record the end of the edge, with its state if others go on from it."""
+        if self._job.save:
+            self.save(self._job.stop.step, state, checkpoint=False)
+            self._wait()
+        else:
+            self._wait()
+            self._record_segment(self._job.stop)
+        self._drop_checkpoints(keep=0)
+
+    def pause(self, step: int, state: TrainState) -> None:
+        """Save where an interrupted job stands."""
+        if step > self.reached.step:
+            self.save(step, state, checkpoint=True)
+        self._wait()
+        self._drop_checkpoints(keep=1)
+
+    def _wait(self) -> None:
+        with self._clock.measure("save"):
+            self._checkpointer.wait()
+
+    def _drop_checkpoints(self, *, keep: int) -> None:
+        """Delete all but the last of this job's own checkpoints."""
+        stale = self._checkpoints[: max(0, len(self._checkpoints) - keep)]
+        self._checkpoints = self._checkpoints[len(stale) :]
+        for node in stale:
+            self._drop(node)
+
+    def _drop(self, node: Node) -> None:
+        if jax.process_index() == 0:
+            self._store.drop_state(node.digest)
+
+    def _record_segment(self, node: Node) -> None:
+        self._close_window(node.step)
+        seconds = self._clock.seconds
+        segment = Segment(
+            start=self.reached,
+            stop=node,
+            edge=self._job.stop.digest,
+            seconds={kind: value - self._spent[kind] for kind, value in seconds.items()},
+            windows=self._windows,
+            realised=_of_all_hosts(self._counter.span().to_json()),
+        )
+        if jax.process_index() == 0:
+            self._store.write_segment(segment)
+        self.reached, self._spent = node, seconds
+        self._open_segment()
+
+    def _open_segment(self) -> None:
+        part, parts = mesh_host_part(self._mesh)
+        self._counter = RealisedCounter(
+            source_names=self._names,
+            views=self._job.views,
+            batch_size=self._job.schedule.batch_size,
+            start_step=self.reached.step,
+            cuts=self._job.cuts,
+            host_index=part,
+            host_count=parts,
+        )
+        self._windows: list[dict[str, Any]] = []
+        self._clear_window()
+
+    def _clear_window(self) -> None:
+        self._nats = np.zeros(len(self._names), np.float64)
+        self._weights = np.zeros(len(self._names), np.float64)
+
+    def _close_window(self, step: int) -> None:
+        if self._weights.any():
+            nats, weights = self._nats.tolist(), self._weights.tolist()
+            self._windows.append(
+                {
+                    "stop": step,
+                    "nats": dict(zip(self._names, nats, strict=True)),
+                    "weights": dict(zip(self._names, weights, strict=True)),
+                }
+            )
+        self._clear_window()
+
+
+def step_shape(job: EdgeJob | Run) -> StepShape:
+    """What the train step of a job or run is compiled for."""
+    training = job.config.training
+    return StepShape(
+        model=job.config.model,
+        batch_size=training.batch_size,
+        seq_len=training.seq_len,
+        sources=len(job.schedule.source_names),
+        accumulation=training.accumulation,
+        document_mask=training.document_mask,
+    )
+
+
+def _of_all_hosts(span: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What was counted of every part of the batches, the same list on each host."""
+    if jax.process_count() == 1:
+        return [span]
+    text = np.frombuffer(json.dumps(span).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int64(len(text)))
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(text)] = text
+    rows = multihost_utils.process_allgather(padded)
+    spans = [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths.tolist(), strict=True)]
+    # Hosts over which the tensor axis goes read the same rows, and count them all.
+    by_part = {span["host_index"]: span for span in spans}
+    return [by_part[part] for part in sorted(by_part)]

@@ -1,0 +1,174 @@
+"""Train one edge: from a saved or initial state to its end, measuring and saving on the way.
+
+What is known is written in an order that an interruption at any instant leaves whole: a held-out
+loss when it is measured, then what a span consumed, then the state at its end. A state counts only
+together with the spans that lead to it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from replay_jax.data.reading.pipeline import Batch, train_batches
+from replay_jax.hub.weights import load_params
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.sweep.train.course import Course, step_shape
+from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at
+from replay_jax.sweep.train.measuring import Measuring
+from replay_jax.sweep.train.programs import ProgramCache
+from replay_jax.training.checkpoint import Checkpointer, restore_state
+from replay_jax.training.loop import Hooks, Profile, train_span
+from replay_jax.training.metrics import Progress, TimeSplit
+from replay_jax.training.sharding import mesh_host_part
+from replay_jax.training.step import TrainState, check_shape
+
+# One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
+_READ_THREADS = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class EdgeEnd:
+    """How far a job came: the number of completed updates, and whether that is its end."""
+
+    step: int
+    finished: bool
+
+
+class EdgeTrainer:
+    """Trains jobs one after another in this process, keeping programs and held-out sets.
+
+    The last saved end state stays in memory, because the job that goes on from it is often next.
+    """
+
+    def __init__(self, store: WorkStore) -> None:
+        self._store = store
+        self._programs = ProgramCache()
+        self._measuring = Measuring(store, self._programs)
+        self._last: tuple[str, TrainState] | None = None
+
+    def train(
+        self,
+        job: EdgeJob,
+        *,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        profile: Profile | None = None,
+    ) -> EdgeEnd:
+        """Do a job, or as much of it as there is time for.
+
+        Args:
+            job: what to do.
+            on_progress: is told of the last steps, every `training.log_every`.
+            should_stop: asked before every step; after a yes the state is saved where it is. All
+                hosts must answer alike.
+            profile: updates to trace.
+
+        Raises:
+            FloatingPointError: a loss that is not a number; names the step and its rows.
+            UserError: a state cannot be saved (full disk) or restored; a shape does not divide over
+                the devices.
+        """
+        job = self._resumed(job)
+        clock = TimeSplit()
+        mesh = self._programs.mesh(job.config.mesh, job.config.model)
+        _check_shapes(job, mesh)
+        state = self._begin(job, mesh, clock)
+        with Checkpointer() as checkpointer:
+            course = Course(
+                job, self._store, self._measuring, mesh, clock, checkpointer, on_progress
+            )
+            course.measure(job.start.step, state)
+            if job.start == job.stop:
+                self._last = (job.stop.digest, state)
+                return EdgeEnd(job.stop.step, True)
+            programs = self._programs.train(step_shape(job), mesh, clock=clock)
+            with course:
+                end = train_span(
+                    state,
+                    span=course.span(),
+                    programs=programs,
+                    batches=edge_batches(job, part=mesh_host_part(mesh)),
+                    hooks=Hooks(course.on_step, course.on_point, lambda _: should_stop()),
+                    clock=clock,
+                    profile=profile,
+                )
+            if end.stopped:
+                course.pause(end.step, end.state)
+            else:
+                course.finish(end.state)
+        if job.save and not end.stopped:
+            self._last = (job.stop.digest, end.state)
+        return EdgeEnd(end.step, not end.stopped)
+
+    def _resumed(self, job: EdgeJob) -> EdgeJob:
+        # A shared file system may not show all hosts the same: the first one looks.
+        step = resume_step(job, self._store) if jax.process_index() == 0 else 0
+        return start_at(job, int(multihost_utils.broadcast_one_to_all(np.int64(step))))
+
+    def _begin(self, job: EdgeJob, mesh: Mesh, clock: TimeSplit) -> TrainState:
+        last, self._last = self._last, None
+        if last is not None and last[0] == job.start.digest:
+            return last[1]
+        return first_state(job, self._store, self._programs, mesh, clock)
+
+
+def first_state(
+    job: EdgeJob, store: WorkStore, programs: ProgramCache, mesh: Mesh, clock: TimeSplit
+) -> TrainState:
+    """The state that a job begins from: of the seed or pre-trained at step 0, else read from disk.
+
+    Raises:
+        UserError: the saved state, or the pre-trained model, cannot be read.
+    """
+    model = job.config.model
+    if job.start.step == 0 and job.pretrained is not None:
+        begin = programs.begin(model, mesh, clock=clock)
+        with clock.measure("save"):
+            like = programs.abstract_state(model, mesh).params
+            params = load_params(job.pretrained, like, num_layers=model.num_layers)
+        begun: TrainState = begin(params)
+        return begun
+    if job.start.step == 0:
+        state: TrainState = programs.init(model, mesh, clock=clock)(job.config.seed)
+        return state
+    with clock.measure("save"):
+        like = programs.abstract_state(model, mesh)
+        restored, _ = restore_state(store.state_path(job.start.digest), like)
+    assert int(restored.step) == job.start.step
+    return restored
+
+
+def _check_shapes(job: EdgeJob, mesh: Mesh) -> None:
+    """Refuse before anything is built what the first update or evaluation would stumble over."""
+    shape = step_shape(job)
+    check_shape(shape, mesh)
+    evaluated = dataclasses.replace(
+        shape, batch_size=job.config.evaluation.batch_size, accumulation=1
+    )
+    check_shape(evaluated, mesh, batch_name="evaluation.batch_size")
+
+
+def edge_batches(job: EdgeJob, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+    """The batches of a job, or this host's part of them (index, count).
+
+    Weights of sources that its schedule has not are left out.
+    """
+    weights = dict(job.config.training.loss_weights)
+    return train_batches(
+        stores=job.stores,
+        views=job.views,
+        schedule=job.schedule,
+        document_mask=job.config.training.document_mask,
+        loss_weight_by_source={
+            name: weights[name] for name in job.schedule.source_names if name in weights
+        },
+        start_step=job.start.step,
+        stop_step=job.stop.step,
+        read_threads=_READ_THREADS,
+        host_index=part[0],
+        host_count=part[1],
+    )

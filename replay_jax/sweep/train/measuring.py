@@ -1,0 +1,253 @@
+"""Held-out losses and task scores as facts: measured once at a state, for all runs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from replay_jax.config.experiment import ExperimentConfig
+from replay_jax.data.judging.tasks import (
+    Task,
+    TaskRows,
+    load_task,
+    score_rows,
+    task_batches,
+    task_rows,
+)
+from replay_jax.data.reading.pipeline import evaluation_batches
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.sweep.plan.digest import canonical_digest
+from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.sweep.train.programs import ProgramCache
+from replay_jax.training.evaluate import HeldOut, evaluate, place_held_out, row_losses
+from replay_jax.training.gradient import DeviceBatch, StepShape
+from replay_jax.training.metrics import TimeSplit
+from replay_jax.training.sharding import mesh_host_part
+from replay_jax.training.step import place_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutSet:
+    """A fixed set of held-out rows of one source, and how many are evaluated at a time."""
+
+    source: str
+    fingerprint: str
+    seq_len: int
+    sequences: int
+    document_mask: bool
+    batch_size: int
+
+    @property
+    def identity(self) -> str:
+        """Hex digest of which rows are measured, and how (not of the batch size)."""
+        facts = dataclasses.asdict(self)
+        del facts["batch_size"], facts["source"]
+        return canonical_digest(facts).hex()
+
+    def key(self, state: str) -> str:
+        """Name of the fact that says what this set gave at a state."""
+        return canonical_digest({"state": state, **dataclasses.asdict(self)}).hex()
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSet:
+    """A task as a run measures it; known by the content of its file."""
+
+    task: Task
+    document_mask: bool
+    batch_size: int
+
+    def key(self, state: str) -> str:
+        """Name of the fact that holds the scores at a state."""
+        facts = {"task": self.task.digest, "name": self.task.name, "batch_size": self.batch_size}
+        return canonical_digest({"state": state, **facts, "mask": self.document_mask}).hex()
+
+
+@dataclasses.dataclass(frozen=True)
+class CosinePair:
+    """A generic and a target microbatch whose gradients are compared at a stage boundary."""
+
+    generic: HeldOutSet
+    target: HeldOutSet
+
+    def key(self, state: str) -> str:
+        """Name of the fact that holds the cosine at a state."""
+        facts = {"cosine": [self.generic.identity, self.target.identity]}
+        return canonical_digest({"state": state, **facts}).hex()
+
+
+def held_out_set(config: ExperimentConfig, source: str, fingerprint: str) -> HeldOutSet:
+    """The set on which a run measures one of its sources."""
+    return HeldOutSet(
+        source=source,
+        fingerprint=fingerprint,
+        seq_len=config.training.seq_len,
+        sequences=config.evaluation.sequences,
+        document_mask=config.training.document_mask,
+        batch_size=config.evaluation.batch_size,
+    )
+
+
+def cosine_pair(config: ExperimentConfig, fingerprints: Mapping[str, str]) -> CosinePair:
+    """The batches whose gradients a run compares: held-out rows, as many as train at once.
+
+    Args:
+        config: the run.
+        fingerprints: of the generic and the target source, by name.
+    """
+    rows = config.training.batch_size // config.training.accumulation
+
+    def microbatch(source: str) -> HeldOutSet:
+        whole = held_out_set(config, source, fingerprints[source])
+        return dataclasses.replace(whole, sequences=min(rows, whole.sequences), batch_size=rows)
+
+    return CosinePair(microbatch(config.data.generic), microbatch(config.data.target))
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a state is measured: data by source, the training shape, the mesh, the clock."""
+
+    stores: Mapping[str, TokenStore]
+    shape: StepShape
+    mesh: Mesh
+    clock: TimeSplit
+
+
+class Measuring:
+    """Measures states on held-out sets and records what it finds; sets are placed once.
+
+    On several hosts every one must make the same calls; the first one writes.
+    """
+
+    def __init__(self, store: WorkStore, programs: ProgramCache) -> None:
+        self._store = store
+        self._programs = programs
+        self._placed: dict[tuple[HeldOutSet, Mesh], HeldOut] = {}
+        self._tasks: dict[tuple[TaskSet, Mesh], tuple[TaskRows, list[DeviceBatch]]] = {}
+
+    def losses(
+        self,
+        node: Node,
+        params: Any,
+        held_out: HeldOutSet,
+        *,
+        place: Place,
+    ) -> None:
+        """Measure one set at a state.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        shape = _shape(place.shape, held_out)
+        program = self._programs.evaluation(shape, place.mesh, clock=place.clock)
+        with place.clock.measure("evaluate"):
+            found = evaluate(program, params, self._on_devices(held_out, place))
+            fact = {
+                "state": node.digest,
+                "step": node.step,
+                "source": held_out.source,
+                "nats": found.nats,
+                "tokens": found.tokens,
+                "bytes": found.label_bytes,
+            }
+            self._record(held_out.key(node.digest), fact)
+
+    def scores(self, node: Node, params: Any, wanted: TaskSet, *, place: Place) -> None:
+        """Measure one task at a state.
+
+        Raises:
+            FloatingPointError: a loss is not finite.
+            UserError: the task's file has changed.
+        """
+        with place.clock.measure("evaluate"):
+            rows, batches = self._task_on_devices(wanted, place)
+        shape = dataclasses.replace(
+            place.shape,
+            batch_size=wanted.batch_size,
+            seq_len=rows.counted.shape[1],
+            sources=1,
+            accumulation=1,
+            document_mask=False,
+        )
+        program = self._programs.evaluation(shape, place.mesh, clock=place.clock)
+        with place.clock.measure("evaluate"):
+            nats = row_losses(program, params, batches, rows=len(rows.tokens))
+            score = score_rows(rows, nats)
+            fact = {
+                "state": node.digest,
+                "step": node.step,
+                "task": wanted.task.name,
+                "correct": _bits(score.correct),
+                "correct_by_length": _bits(score.correct_by_length),
+                "choice_nats": float(score.choice_nats.sum()),
+            }
+            self._record(wanted.key(node.digest), fact)
+
+    def cosine(
+        self,
+        node: Node,
+        params: Any,
+        pair: CosinePair,
+        *,
+        place: Place,
+    ) -> None:
+        """Measure the cosine of the two microbatches' gradients at a state."""
+        shape = _shape(place.shape, pair.generic)
+        program = self._programs.cosine(shape, place.mesh, clock=place.clock)
+        with place.clock.measure("evaluate"):
+            batches = [
+                self._on_devices(held_out, place).batches[0]
+                for held_out in (pair.generic, pair.target)
+            ]
+            cosine = float(program(params, *batches))
+            fact = {"state": node.digest, "step": node.step, "cosine": cosine}
+            self._record(pair.key(node.digest), fact)
+
+    def _record(self, key: str, fact: Mapping[str, Any]) -> None:
+        if jax.process_index() == 0:
+            self._store.write_evaluation(key, fact)
+
+    def _task_on_devices(self, wanted: TaskSet, place: Place) -> tuple[TaskRows, list[DeviceBatch]]:
+        key = (wanted, place.mesh)
+        if key not in self._tasks:
+            part, parts = mesh_host_part(place.mesh)
+            # All sources share one tokenizer.
+            tokenizer = next(iter(place.stores.values())).tokenizer
+            items = load_task(wanted.task)
+            rows = task_rows(items, tokenizer, document_mask=wanted.document_mask)
+            batches = task_batches(
+                rows, batch_size=wanted.batch_size, host_index=part, host_count=parts
+            )
+            self._tasks[key] = rows, [place_batch(batch, place.mesh) for batch in batches]
+        return self._tasks[key]
+
+    def _on_devices(self, held_out: HeldOutSet, place: Place) -> HeldOut:
+        key = (held_out, place.mesh)
+        if key not in self._placed:
+            part, parts = mesh_host_part(place.mesh)
+            batches = evaluation_batches(
+                place.stores[held_out.source],
+                seq_len=held_out.seq_len,
+                sequences=held_out.sequences,
+                batch_size=held_out.batch_size,
+                document_mask=held_out.document_mask,
+                host_index=part,
+                host_count=parts,
+            )
+            self._placed[key] = place_held_out(batches, place.mesh)
+        return self._placed[key]
+
+
+def _shape(shape: StepShape, held_out: HeldOutSet) -> StepShape:
+    """The shape of an evaluation: its own batch, and nothing that only training has."""
+    return dataclasses.replace(shape, batch_size=held_out.batch_size, sources=1, accumulation=1)
+
+
+def _bits(flags: np.ndarray) -> str:
+    """One character per item, "1" for right."""
+    return "".join("1" if flag else "0" for flag in flags)
