@@ -4,7 +4,7 @@ Controls at 150M on FineMath, each an axis of the sweep: epochs, peak learning r
 length, weight decay up to 3.2, the learning-rate phase moved against the data phase, a fresh
 optimizer or a new warmup at the boundary, and a constant mixture of the same rows (matched
 exposure). The tied point rho = 1 - gamma with alpha = delta is the constant mixture itself
-(tests/test_schedule.py).
+(tests/schedule/test_schedule.py).
 """
 
 from ml_collections import ConfigDict

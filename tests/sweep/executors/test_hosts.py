@@ -9,10 +9,9 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from pprint import pformat
 
 import pytest
-from tiny_sweep import make_study, results_of
+from tiny_sweep import results_of, write_recipe
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.executors.hosts import edges as host_edges
@@ -25,32 +24,8 @@ from replay_jax.sweep.train.messages import Ended, Failed, Interrupted, Started
 from replay_jax.training.hosts import Cluster, Roll
 from replay_jax.training.link import Link
 
-RECIPE = '''"""Does it matter where it is trained?"""
-from ml_collections import ConfigDict
-
-PLAIN = {plain}
-
-
-def get_config():
-    return ConfigDict(PLAIN)
-
-
-def sweep():
-    return [{{"schedule.replay_fraction": rho}} for rho in (0.0, 0.5)]
-'''
-
 # A run on one host, which needs no address.
 ONE = ("--executor=hosts", "--num_processes=1")
-
-
-def write_recipe(folder: Path) -> None:
-    """The tiny study as a config file of 24 steps, with a save every 4."""
-    plain = make_study(folder).config.to_dict()
-    plain["schedule"].update(total_steps=24, target_epochs=4.0)
-    plain["model"]["vocab_size"] = 258
-    plain["checkpoint"]["every"] = 4
-    plain["mesh"] = {"replica": 0, "fsdp": 0, "tensor": 1}
-    (folder / "study.py").write_text(RECIPE.format(plain=pformat(plain)))
 
 
 def start(folder: Path, workdir: str, *options: str, devices: int = 1) -> subprocess.Popen[str]:

@@ -6,12 +6,12 @@ import math
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from places import ROOT
 from tiny_sweep import SEQ_LEN, results_of
 from tiny_training import MODEL, mesh_of
 
@@ -37,7 +37,7 @@ from replay_jax.training.gradient import StepShape
 from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import compile_init, place_batch
 
-TOOLS = Path(__file__).parents[1] / "tools"
+TOOLS = ROOT / "tools"
 BYTES = byte_tokenizer()
 EOS = BYTES.eos_id
 ITEMS = [Item("ab ", ("c", "def"), 1), Item("xyz", ("!", "?", "??"), 0)]

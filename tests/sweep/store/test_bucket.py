@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from etils.epath import backend, gpath
-from test_hosts import write_recipe
+from tiny_sweep import write_recipe
 
 from replay_jax.commands.main import main
 from replay_jax.commands.sweep import place

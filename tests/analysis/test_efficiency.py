@@ -1,12 +1,12 @@
 """Laws: recovery, inversion, limits, the authors' recipe, choice, refusal."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 
 from replay_jax.analysis.statistics import laws
 from replay_jax.analysis.statistics.authors import fit_authors_recipe
@@ -24,7 +24,7 @@ from replay_jax.analysis.statistics.efficiency import (
 from replay_jax.errors import UserError
 
 X = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
-PUBLISHED = Path(__file__).parents[1] / "experiments" / "published_points"
+PUBLISHED = ROOT / "experiments" / "published_points"
 
 
 def points(loss: np.ndarray, x: np.ndarray = X) -> ReferencePoints:

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-TOOL = Path(__file__).parents[1] / "tools" / "tpu_vm.py"
+TOOL = ROOT / "tools" / "tpu_vm.py"
 
 # Answers as gcloud would; `story` lists what happens to the machine at each look at the log.
 GCLOUD = """#!{python}

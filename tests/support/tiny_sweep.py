@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from pprint import pformat
 
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -127,3 +128,28 @@ def results_of(workdir: Path) -> dict[str, dict]:
         assert record["name"] not in records
         records[record["name"]] = record
     return records
+
+
+RECIPE = '''"""Does it matter where it is trained?"""
+from ml_collections import ConfigDict
+
+PLAIN = {plain}
+
+
+def get_config():
+    return ConfigDict(PLAIN)
+
+
+def sweep():
+    return [{{"schedule.replay_fraction": rho}} for rho in (0.0, 0.5)]
+'''
+
+
+def write_recipe(folder: Path) -> None:
+    """The tiny study as a config file of 24 steps, with a save every 4."""
+    plain = make_study(folder).config.to_dict()
+    plain["schedule"].update(total_steps=24, target_epochs=4.0)
+    plain["model"]["vocab_size"] = 258
+    plain["checkpoint"]["every"] = 4
+    plain["mesh"] = {"replica": 0, "fsdp": 0, "tensor": 1}
+    (folder / "study.py").write_text(RECIPE.format(plain=pformat(plain)))

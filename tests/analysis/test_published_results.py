@@ -1,9 +1,9 @@
 """What experiments/ claims follows from the records that lie beside the claim."""
 
 import re
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.study.analyse import analyse
@@ -11,7 +11,7 @@ from replay_jax.analysis.study.records import AnalysisConfig, load_records
 from replay_jax.report.tables.task_tables import task_tables
 from replay_jax.strict import from_plain
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 FOLDER = EXPERIMENTS / "quickstart"
 
 

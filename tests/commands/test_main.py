@@ -1,13 +1,12 @@
 """The command line: every command explains itself, mistakes cost one sentence and exit code 2."""
 
 import json
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from replay_jax.commands.main import main
 
-ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "run", "plan", "prepare", "compile", "status", "report", "recommend", "verify", "fit", "bench",
 )  # fmt: skip

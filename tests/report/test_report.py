@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 from fake_records import BASQUE, GSM8K, FakeStudy, FakeTarget, fake_records
+from fake_report import COMMAND, CONFIG, PLAN, TIME
 from rich.console import Console
 
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.report.answer import advise, answers
 from replay_jax.report.elements.blocks import Figure, Section
-from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.elements.words import between, number, seconds, signed, times
 from replay_jax.report.figures.run_charts import seeds_chart
 from replay_jax.report.html import render_page, write_whole
@@ -24,22 +23,7 @@ from replay_jax.report.tables.study_tables import losses_table
 from replay_jax.report.terminal import terminal_table
 from replay_jax.report.write import write_report
 
-CONFIG = AnalysisConfig(
-    reference={"protocol": "uniform"}, tuned=("schedule.target_epochs",), level=0.9
-)
 SMALL = FakeStudy(targets=(GSM8K,), seeds=(0, 1), allocations=(1.0, 0.5))
-PLAN = PlanSummary(
-    name="quickstart",
-    question="How much target data is replay worth?",
-    planned_runs=74,
-    missing_runs=("replay_fraction=0.5 seed=1: loss is not finite at step 310",),
-    steps_alone=40_000,
-    steps_planned=10_000,
-    fingerprints={"wiki": "a3f4b2c1d0e9f8a7"},
-    machine={"processor": "a processor"},
-)
-TIME = (TimeRow("train steps", 300.0, False), TimeRow("compile", 100.0, True))
-COMMAND = "replay-jax run configs/quickstart.py --workdir=runs/quickstart"
 
 
 def page_of(study, *, records=None, plan=PLAN):

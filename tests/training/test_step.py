@@ -4,12 +4,12 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from places import SUPPORT
 from tiny_training import (
     LENGTH,
     MODEL,
@@ -219,7 +219,7 @@ def test_interrupted_training_is_bit_identical_in_a_new_process(single, tmp_path
     save_state(tmp_path / "state", state, {"step": 2})
     code = f"""
         import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(SUPPORT)!r})
         import conftest
         from tiny_training import MODEL, SHAPE, digest, mesh_of, one_device, run
         from replay_jax.training.checkpoint import restore_state

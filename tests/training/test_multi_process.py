@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import SUPPORT
 from process_of_a_run import STEPS, train
-from test_token_store import make_store
+from tiny_store import make_store
 from tiny_training import MODEL, mesh_of
 
 from replay_jax.errors import UserError
 from replay_jax.training.checkpoint import saved_steps
 from replay_jax.training.hosts import Cluster, call_roll, join
 
-PROGRAM = Path(__file__).parent / "process_of_a_run.py"
+PROGRAM = SUPPORT / "process_of_a_run.py"
 
 
 def free_address() -> str:

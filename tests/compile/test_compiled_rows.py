@@ -6,11 +6,10 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = "docs/performance_tpu.md"
 # Share by which a number may differ from the page, and whether less of it is better.
 HELD = {

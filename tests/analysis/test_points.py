@@ -1,16 +1,16 @@
 """`fit`: published numbers, seeds, pairing, coverage, and every kind of bad input."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from replay_jax.analysis.statistics.points import fit_points
 from replay_jax.errors import UserError
 
-PUBLISHED = Path(__file__).parents[1] / "experiments" / "published_points"
+PUBLISHED = ROOT / "experiments" / "published_points"
 X = [1.0, 2.0, 4.0, 8.0, 16.0]
 
 

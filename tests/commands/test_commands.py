@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from places import ROOT
 
 
 def replay_jax(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,7 @@
 import pytest
 from browser import chromium, missing_browser
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
-from test_report import COMMAND, CONFIG, PLAN, TIME
+from fake_report import COMMAND, CONFIG, PLAN, TIME
 
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.report.answer import advise
