@@ -15,6 +15,7 @@ from replay_jax.config.grid import grid
 from replay_jax.config.recipe import override
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.plan import plan_sweep
+from replay_jax.sweep.plan.work import Done
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
         for key, value in item.items():
             plain = override(plain, key, value)
         experiments.append((resolve(plain), item))
-    plan = plan_sweep(experiments, found=Found(None), workdir=None)
+    plan = plan_sweep(experiments, found=Found(None), done=Done())
     size = len(json.dumps(plan.to_json()))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -14,7 +14,7 @@ import random
 import sys
 from pathlib import Path
 
-from replay_jax.commands.sweep import experiments_of
+from replay_jax.config.experiments import experiments_of
 from replay_jax.config.recipe import load_recipe
 from replay_jax.data.sources.documents import split_documents
 from replay_jax.errors import UserError

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jax
 
-from replay_jax.commands.sweep import existing
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.exporting import export_run
+from replay_jax.sweep.store.places import existing
 
 
 def export(arguments: argparse.Namespace, _: Sequence[str]) -> int:

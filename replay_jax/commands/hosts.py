@@ -6,7 +6,8 @@ import signal
 import sys
 from collections.abc import Mapping
 
-from replay_jax.commands.sweep import Experiments, configs_of, run_here
+from replay_jax.commands.running import run_here
+from replay_jax.config.experiments import Experiments, configs_of
 from replay_jax.config.recipe import Recipe
 from replay_jax.errors import UserError
 from replay_jax.sweep.executors.hosts.member import HostMember

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from replay_jax.commands.preparing import Prepared, preparation_shown, prepare_all
-from replay_jax.commands.sweep import configs_of, experiments_of
 from replay_jax.config.experiment import ExperimentConfig
+from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, parse_overrides
 from replay_jax.data.judging.overlap import (
     Judged,
@@ -29,6 +29,7 @@ from replay_jax.data.judging.tasks import load_task, task_rows
 from replay_jax.data.reading.views import SourceView, view_rows
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.plan import Plan, plan_sweep
+from replay_jax.sweep.plan.work import Done
 
 # Of the longest passage, as an example.
 _SHOWN_CHARACTERS = 160
@@ -56,7 +57,7 @@ def overlap(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     console = Console(stderr=arguments.json)
     with preparation_shown(console) as progress:
         prepared = prepare_all(configs_of(experiments), progress)
-    plan = plan_sweep(experiments, found=prepared, workdir=None)
+    plan = plan_sweep(experiments, found=prepared, done=Done())
     found = list(_compare(plan, prepared, arguments.bytes))
     if arguments.json:
         print(json.dumps([each.to_json() for each in found]))

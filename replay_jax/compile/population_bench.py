@@ -12,8 +12,7 @@ from jax.sharding import Mesh
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.training.config import MeshConfig, OptimizerConfig
-from replay_jax.training.gradient import StepShape
+from replay_jax.training.config import MeshConfig, OptimizerConfig, StepShape
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.population import HostBatch, compile_population
 from replay_jax.training.sharding import make_mesh

@@ -7,8 +7,7 @@ from replay_jax.compile import ahead as aot
 from replay_jax.compile.topology import Target
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import REMAT_POLICIES
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.gradient import StepShape
+from replay_jax.training.config import MeshConfig, StepShape
 
 
 def search(shape: StepShape, mesh: MeshConfig, *, topology: str | None) -> list[aot.CompileReport]:

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from replay_jax.errors import UserError
+from replay_jax.model.architecture import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -136,3 +138,27 @@ def nearest_divisor(number: int, wanted: int) -> int:
     """The divisor of `number` that is nearest to `wanted` (the smaller one of two as near)."""
     divisors = (d for d in range(1, number + 1) if number % d == 0)
     return min(divisors, key=lambda d: (abs(d - wanted), d))
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """All that a compiled step depends on besides its mesh; equal shapes share one program.
+
+    `batch_size` counts sequences over all hosts, `sources` is the number of data sources.
+    """
+
+    model: ModelConfig
+    batch_size: int
+    seq_len: int
+    sources: int
+    accumulation: int = 1
+    document_mask: bool = False
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Trace the updates `first` to `last - 1` into a directory, for xprof."""
+
+    first: int
+    last: int
+    directory: Path

@@ -19,13 +19,8 @@ from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.loss import token_losses
 from replay_jax.model.placement import Placement
-from replay_jax.training.gradient import (
-    DeviceBatch,
-    StepShape,
-    batch_gradient,
-    hidden_states,
-    loss_chunk,
-)
+from replay_jax.training.config import StepShape
+from replay_jax.training.gradient import DeviceBatch, batch_gradient, hidden_states, loss_chunk
 from replay_jax.training.sharding import mesh_host_part, placement, replicated
 from replay_jax.training.step import (
     abstract_batch,

@@ -4,7 +4,6 @@ Shape letters: B batch, L length, D embed, A microbatches, M rows of one microba
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,24 +14,10 @@ from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import Transformer, build_transformer, head_kernel
 from replay_jax.model.loss import chunk_positions, weighted_loss
 from replay_jax.model.placement import Placement
+from replay_jax.training.config import StepShape
 from replay_jax.training.sharding import BATCH_AXES
 
 DeviceBatch = dict[str, jax.Array]
-
-
-@dataclass(frozen=True)
-class StepShape:
-    """All that a compiled step depends on besides its mesh; equal shapes share one program.
-
-    `batch_size` counts sequences over all hosts, `sources` is the number of data sources.
-    """
-
-    model: ModelConfig
-    batch_size: int
-    seq_len: int
-    sources: int
-    accumulation: int = 1
-    document_mask: bool = False
 
 
 def batch_gradient(

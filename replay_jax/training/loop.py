@@ -7,14 +7,12 @@ the state.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from replay_jax.errors import UserError
-from replay_jax.training.config import OptimizerConfig
+from replay_jax.training.config import OptimizerConfig, Profile
 from replay_jax.training.gradient import DeviceBatch
 from replay_jax.training.metrics import StepRecord, TimeSplit
 from replay_jax.training.optimizer import hyperparameters
@@ -72,15 +70,6 @@ class Programs:
     mesh: Mesh
     step: StepProgram
     reset: Callable[[TrainState], TrainState]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Trace the updates `first` to `last - 1` into a directory, for xprof."""
-
-    first: int
-    last: int
-    directory: Path
 
 
 @dataclass(frozen=True)
@@ -153,14 +142,6 @@ def train_span(
         flight.land_all()
         tracer.before(step, state)
     return SpanEnd(state, step, stopped)
-
-
-def parse_profile(steps: str, directory: Path) -> Profile:
-    """Read "a:b": trace updates a to b - 1. Raises UserError for anything else."""
-    first, _, last = steps.partition(":")
-    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise UserError(f"--profile_steps takes two step numbers such as 10:13, not {steps!r}.")
-    return Profile(int(first), int(last), directory)
 
 
 @dataclass(frozen=True)

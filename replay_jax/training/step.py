@@ -21,8 +21,8 @@ from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import build_transformer
 from replay_jax.model.placement import Placement
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.gradient import DeviceBatch, StepShape, batch_gradient
+from replay_jax.training.config import MeshConfig, StepShape
+from replay_jax.training.gradient import DeviceBatch, batch_gradient
 from replay_jax.training.optimizer import HYPER_NAMES, Hyper, apply_gradients, init_optimizer
 from replay_jax.training.sharding import (
     LOGICAL_AXIS_RULES,

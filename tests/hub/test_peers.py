@@ -17,8 +17,8 @@ from replay_jax.hub.folder import find_pretrained, pretrained_config
 from replay_jax.hub.weights import load_params
 from replay_jax.model.architecture import ModelConfig, RopeConfig
 from replay_jax.model.decoder import build_transformer, head_kernel
+from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import compile_evaluation, row_losses
-from replay_jax.training.gradient import StepShape
 from replay_jax.training.step import abstract_state, init_state, place_batch
 
 torch = pytest.importorskip("torch", reason="needs pip install 'replay-jax[bench]'")

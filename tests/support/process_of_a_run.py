@@ -20,12 +20,12 @@ from replay_jax.data.reading.views import SourceView
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.schedule.learning_rate import LearningRate
 from replay_jax.schedule.protocols import Schedule, two_stage
-from replay_jax.training.checkpoint import Checkpointer, latest_step, restore_state, step_path
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.gradient import StepShape
+from replay_jax.training.checkpoint import Checkpointer, restore_state
+from replay_jax.training.config import MeshConfig, StepShape
 from replay_jax.training.hosts import initialize
 from replay_jax.training.loop import Hooks, Programs, Span, train_span
 from replay_jax.training.metrics import TimeSplit
+from replay_jax.training.saved import is_complete
 from replay_jax.training.sharding import make_mesh, mesh_host_part
 from replay_jax.training.step import (
     abstract_state,
@@ -35,6 +35,12 @@ from replay_jax.training.step import (
 )
 
 STEPS, BATCH, LENGTH, SAVE_EVERY = 12, 8, 8, 4
+
+
+def saved_steps(checkpoints: Path) -> tuple[int, ...]:
+    """Steps of all complete checkpoints, ascending."""
+    folders = checkpoints.iterdir() if checkpoints.exists() else ()
+    return tuple(sorted(int(path.name) for path in folders if is_complete(path)))
 
 
 def schedule() -> Schedule:
@@ -68,9 +74,9 @@ def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
         for name, store in stores.items()
     }
     checkpoints = root / "checkpoints"
-    begin = latest_step(checkpoints) or 0
+    begin = max(saved_steps(checkpoints), default=0)
     if begin:
-        state, _ = restore_state(step_path(checkpoints, begin), abstract_state(MODEL, mesh))
+        state, _ = restore_state(checkpoints / str(begin), abstract_state(MODEL, mesh))
     else:
         state = compile_init(MODEL, mesh)(7)
     part, parts = mesh_host_part(mesh)
@@ -83,7 +89,7 @@ def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
             lines.flush()
 
         def on_point(step, state):
-            checkpointer.save(step_path(checkpoints, step), state, {"step": step})
+            checkpointer.save(checkpoints / str(step), state, {"step": step})
             checkpointer.wait()
 
         train_span(

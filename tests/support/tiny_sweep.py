@@ -28,6 +28,8 @@ from replay_jax.hub.folder import find_pretrained
 from replay_jax.sweep.drive.engine import run_sweep
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.plan import plan_sweep
+from replay_jax.sweep.plan.work import Done
+from replay_jax.sweep.store.workdir import WorkStore
 
 BATCH, SEQ_LEN, STEPS = 8, 16, 12
 
@@ -61,7 +63,8 @@ class TinyStudy:
             name: find_task(name, path, tokenizer, document_mask=first.training.document_mask)
             for name, path in first.tasks
         }
-        return plan_sweep(experiments, found=Found(self.stores, weights, tasks), workdir=workdir)
+        done = Done() if workdir is None else WorkStore(workdir).done()
+        return plan_sweep(experiments, found=Found(self.stores, weights, tasks), done=done)
 
     def train(self, sweep, workdir, **changes):
         """Plan and carry out a sweep in worker processes; returns its outcome."""

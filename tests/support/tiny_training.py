@@ -7,8 +7,7 @@ import jax
 import numpy as np
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.training.config import MeshConfig, OptimizerConfig
-from replay_jax.training.gradient import StepShape
+from replay_jax.training.config import MeshConfig, OptimizerConfig, StepShape
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (

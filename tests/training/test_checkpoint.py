@@ -13,20 +13,18 @@ from tiny_training import MODEL, mesh_of
 from replay_jax.errors import UserError
 from replay_jax.training.checkpoint import (
     Checkpointer,
-    DamagedCheckpoint,
-    delete,
-    is_complete,
-    keep_latest,
-    latest_step,
-    read_meta,
-    remove_unfinished,
     restore_state,
     save_state,
-    saved_steps,
-    step_path,
 )
 from replay_jax.training.config import CheckpointConfig
 from replay_jax.training.optimizer import init_optimizer
+from replay_jax.training.saved import (
+    DamagedCheckpoint,
+    delete,
+    is_complete,
+    read_meta,
+    remove_unfinished,
+)
 from replay_jax.training.step import TrainState, abstract_state
 
 META = {"step": 3, "identity": "0123abcd", "nested": {"x": [1, 2.5, None]}}
@@ -89,36 +87,25 @@ SMALL = {"x": jnp.arange(8.0), "y": init_optimizer({"z": jnp.ones((2, 2))})}
 
 
 def test_what_an_interrupted_save_leaves_is_not_a_checkpoint(tmp_path):
-    for step in (5, 10, 15):
-        save_state(step_path(tmp_path, step), SMALL, {"step": step})
+    for name in ("5", "10", "15"):
+        save_state(tmp_path / name, SMALL, {"step": int(name)})
     # A killed save: Orbax's temporary directory; on an object store, no commit file.
-    step_path(tmp_path, 15).rename(tmp_path / "00000015.orbax-checkpoint-tmp-1")
-    (step_path(tmp_path, 10) / "commit_success.txt").unlink()
-    assert saved_steps(tmp_path) == (5,)
-    assert latest_step(tmp_path) == 5
-    with pytest.raises(DamagedCheckpoint, match="no complete checkpoint at .*00000010'"):
-        restore_state(step_path(tmp_path, 10), abstract(SMALL))
+    (tmp_path / "15").rename(tmp_path / "15.orbax-checkpoint-tmp-1")
+    (tmp_path / "10" / "commit_success.txt").unlink()
+    assert {path.name for path in tmp_path.iterdir() if is_complete(path)} == {"5"}
+    with pytest.raises(DamagedCheckpoint, match="no complete checkpoint at .*/10'"):
+        restore_state(tmp_path / "10", abstract(SMALL))
     # The same step can be saved again, and the rest be swept away.
-    save_state(step_path(tmp_path, 10), SMALL, {"step": 10, "again": True})
-    assert read_meta(step_path(tmp_path, 10)) == {"step": 10, "again": True}
+    save_state(tmp_path / "10", SMALL, {"step": 10, "again": True})
+    assert read_meta(tmp_path / "10") == {"step": 10, "again": True}
     # Nor does a killed save of the same path stand in the way.
-    (tmp_path / "00000020.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
-    save_state(step_path(tmp_path, 20), SMALL, {})
-    assert latest_step(tmp_path) == 20
-    delete(step_path(tmp_path, 20))
-    assert remove_unfinished(tmp_path) == ("00000015.orbax-checkpoint-tmp-1",)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000005", "00000010"]
-
-
-def test_periodic_checkpoints_are_kept_by_number(tmp_path):
-    assert latest_step(tmp_path / "nothing") is None
-    for step in (1, 20, 300):
-        save_state(step_path(tmp_path, step), SMALL, {})
-    keep_latest(tmp_path, 2)
-    assert saved_steps(tmp_path) == (20, 300)
-    delete(step_path(tmp_path, 20))
-    delete(step_path(tmp_path, 20))
-    assert saved_steps(tmp_path) == (300,)
+    (tmp_path / "20.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    save_state(tmp_path / "20", SMALL, {})
+    assert is_complete(tmp_path / "20")
+    delete(tmp_path / "20")
+    delete(tmp_path / "20")
+    assert remove_unfinished(tmp_path) == ("15.orbax-checkpoint-tmp-1",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "5"]
 
 
 def test_a_complete_checkpoint_is_not_overwritten(tmp_path):

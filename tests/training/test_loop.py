@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 from tiny_training import MODEL, OPTIMIZER, batch, digest, mesh_of, one_device, run
 
-from replay_jax.errors import UserError
-from replay_jax.training.loop import (
-    Hooks,
-    NonFiniteLoss,
-    Profile,
-    Programs,
-    Span,
-    parse_profile,
-    train_span,
-)
+from replay_jax.training.config import Profile
+from replay_jax.training.loop import Hooks, NonFiniteLoss, Programs, Span, train_span
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.step import (
     StepMetrics,
@@ -221,13 +213,6 @@ def test_profiles_cover_the_steps_asked_for(tmp_path, monkeypatch):
     events = Events(stop_at=2)
     events.train(0, 5, profile=Profile(1, 9, tmp_path))
     assert events.log[-1] == "off" and events.log.count("off") == 1
-
-
-def test_profile_steps_are_read_strictly(tmp_path):
-    assert parse_profile("10:13", tmp_path) == Profile(10, 13, tmp_path)
-    for wrong in ("10", "13:10", "a:b", "", "3:3", "-1:3"):
-        with pytest.raises(UserError, match="two step numbers such as 10:13"):
-            parse_profile(wrong, tmp_path)
 
 
 def test_the_real_programs_give_what_plain_steps_give():

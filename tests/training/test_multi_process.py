@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import SUPPORT
-from process_of_a_run import STEPS, train
+from process_of_a_run import STEPS, saved_steps, train
 from tiny_store import make_store
 from tiny_training import MODEL, mesh_of
 
 from replay_jax.errors import UserError
-from replay_jax.training.checkpoint import saved_steps
 from replay_jax.training.hosts import Cluster, call_roll, join
 
 PROGRAM = SUPPORT / "process_of_a_run.py"

@@ -22,8 +22,7 @@ from replay_jax.sweep.executors.local.population_choice import (
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.plan.work import Task
 from replay_jax.sweep.train.shared_time import SharedTime
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.gradient import StepShape
+from replay_jax.training.config import MeshConfig, StepShape
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.population import abstract_arguments, compile_population, population_step

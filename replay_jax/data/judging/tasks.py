@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.data.sources.durable import file_sha256
 from replay_jax.data.sources.files import open_binary
-from replay_jax.data.tokens.manifest import file_sha256
 from replay_jax.data.tokens.tokenizer import Tokenizer, token_ids
 from replay_jax.errors import UserError
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from replay_jax.data.sources.durable import file_sha256, write_durably
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
 from replay_jax.data.sources.source import SourceConfig, input_files, validation_source
-from replay_jax.data.tokens.manifest import file_sha256, write_durably
 from replay_jax.errors import UserError
 
 _CACHE_NAME = "inputs.json"

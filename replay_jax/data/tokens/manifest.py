@@ -1,12 +1,10 @@
 """What a token store says about itself: one JSON file, written last and read first."""
 
-import hashlib
 import json
-import os
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from replay_jax.data.sources.durable import file_sha256, write_durably
 from replay_jax.errors import UserError
 
 # Raise it when the layout of a store changes; older stores are then prepared again.
@@ -120,25 +118,6 @@ def check_files(directory: Path, manifest: Manifest, *, verify: bool) -> None:
                 f"{path} was altered: its SHA-256 is {found[:12]}… where its manifest says "
                 f"{record.sha256[:12]}…; {_again(directory)}"
             )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Replace a small text file in one step: a reader sees the old or the new, never half."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _again(directory: Path) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from replay_jax.data.sources.documents import split_documents
+from replay_jax.data.sources.durable import write_durably
 from replay_jax.data.sources.fingerprints import Inputs, source_inputs, source_key
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
 from replay_jax.data.tokens.encode import CHECKPOINT_BYTES, tokenize
 from replay_jax.data.tokens.folder import disk_errors, exclusively
-from replay_jax.data.tokens.manifest import MANIFEST_NAME, SPLITS, STORE_FORMAT, write_durably
+from replay_jax.data.tokens.manifest import MANIFEST_NAME, SPLITS, STORE_FORMAT
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import (
     Tokenizer,

@@ -16,14 +16,13 @@ from typing import IO
 import numpy as np
 
 from replay_jax.data.sources.documents import Document
+from replay_jax.data.sources.durable import file_sha256, write_durably
 from replay_jax.data.tokens.manifest import (
     SPLITS,
     STORE_FORMAT,
     FileRecord,
     Manifest,
     SplitCounts,
-    file_sha256,
-    write_durably,
     write_manifest,
 )
 from replay_jax.data.tokens.store import BYTE_LENGTHS_NAME, TOKENIZER_NAME

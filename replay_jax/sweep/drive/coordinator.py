@@ -28,7 +28,7 @@ from replay_jax.sweep.train.messages import (
     Message,
     Started,
 )
-from replay_jax.training.loop import Profile
+from replay_jax.training.config import Profile
 
 # A job whose process is lost this often without coming further is given up.
 _MOST_LOSSES = 3

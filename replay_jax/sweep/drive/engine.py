@@ -37,7 +37,7 @@ from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.stored_run import run_fact
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.training.loop import Profile
+from replay_jax.training.config import Profile
 
 
 def run_sweep(
@@ -72,7 +72,7 @@ def run_sweep(
         store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))])
         for number in range(len(plan.runs)):
             settle(plan, number, store)
-        plan = refresh(plan, store)
+        plan = refresh(plan, store.done())
         executor = _executor(plan, store, choice, lanes, lock_fd, ray_address, hosts)
         view = stack.enter_context(SweepView(plan, console))
         stack.enter_context(executor)

@@ -12,7 +12,6 @@ from rich.tree import Tree
 from replay_jax.sweep.drive.drawing import plan_tree
 from replay_jax.sweep.drive.progress import ProgressBoard
 from replay_jax.sweep.plan.plan import Plan
-from replay_jax.sweep.train.job import edge_name
 
 # Seconds between plain lines about edges under way.
 _LINE_SECONDS = 30.0
@@ -73,7 +72,7 @@ class SweepView:
         for number, edge in sorted(board.running.items()):
             last = edge.last
             table.add_row(
-                Text(edge_name(self._plan, number)),
+                Text(self._plan.edge_name(number)),
                 f"{edge.step:,}",
                 f"{last.loss:.3f}" if last else "",
                 f"{last.tokens_per_second:,.0f}" if last else "compiling",

@@ -2,7 +2,7 @@
 
 The public way in (with `drive.engine`, which carries a plan out):
 
-    plan = plan_sweep([(config, overrides), …], found=…, workdir=…)
+    plan = plan_sweep([(config, overrides), …], found=…, done=store.done())
     plan.to_json(); plan.steps_planned; drawing.plan_tree(plan)
 """
 
@@ -10,16 +10,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.run import Run, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
-from replay_jax.sweep.plan.work import Task, peak_saved_states, remaining_tasks
-from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_tasks
 
 # Parameters and Adam's two moments, all float32.
 _STATE_BYTES_PER_PARAMETER = 12
@@ -66,6 +63,13 @@ class Plan:
         """Whether some run passes through a state."""
         chains = (run.chain for run in self.runs)
         return any(step < len(chain) and chain[step].tobytes().hex() == digest for chain in chains)
+
+    def edge_name(self, number: int) -> str:
+        """An edge in words: its steps, and the run or the number of runs that pass through it."""
+        edge = self.edges[number]
+        first = self.runs[edge.runs[0]].name
+        who = first if len(edge.runs) == 1 else f"{len(edge.runs)} runs"
+        return f"{edge.start.step}–{edge.stop.step} {who}"
 
     def to_json(self) -> dict[str, Any]:
         """What `plan --json` prints; `docs/sweeps.md` says what each field means."""
@@ -121,7 +125,7 @@ def plan_sweep(
     experiments: Sequence[tuple[ExperimentConfig, Mapping[str, Any]]],
     *,
     found: Found,
-    workdir: epath.PathLike | None,
+    done: Done,
 ) -> Plan:
     """Plan a sweep; nothing is trained and nothing is written.
 
@@ -129,7 +133,7 @@ def plan_sweep(
         experiments: configuration and overrides of every run.
         found: what there is on this machine of all that the runs read; what is not there can be
             planned with, but not trained.
-        workdir: what is done there is not planned again; None to plan from nothing.
+        done: what is done is not planned again; `Done()` to plan from nothing.
 
     Raises:
         UserError: no run, a duplicate run, or a run that cannot be; names it and its values.
@@ -140,23 +144,20 @@ def plan_sweep(
     _refuse_mixed_execution(runs)
     _refuse_duplicates(runs)
     plan = Plan(runs, build_edges([run.chain for run in runs]), (), frozenset())
-    return refresh(plan, None if workdir is None else WorkStore(workdir))
+    return refresh(plan, done)
 
 
-def refresh(plan: Plan, store: WorkStore | None) -> Plan:
-    """The same plan with the tasks that remain, given what a working directory holds."""
-    done = frozenset[int]()
-    if store is not None:
-        results = store.finished_runs()
-        done = frozenset(n for n, run in enumerate(plan.runs) if run.id in results)
+def refresh(plan: Plan, done: Done) -> Plan:
+    """The same plan with the tasks that remain, given what is done."""
+    finished = frozenset(n for n, run in enumerate(plan.runs) if run.id in done.results)
     tasks = remaining_tasks(
         plan.edges,
         chains=[run.chain for run in plan.runs],
-        done=done,
-        saved={} if store is None else store.saved_states(),
+        done=finished,
+        saved=done.saved,
         keep_states=plan.runs[0].config.execution.keep_states,
     )
-    return dataclasses.replace(plan, tasks=tasks, finished=done)
+    return dataclasses.replace(plan, tasks=tasks, finished=finished)
 
 
 def _run_json(run: Run) -> dict[str, Any]:

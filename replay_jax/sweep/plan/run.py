@@ -18,6 +18,7 @@ from replay_jax.schedule.protocols import Schedule, build_schedule
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.digest import canonical_digest, describe_start, source_key, state_chain
 from replay_jax.sweep.plan.found import Found, Stores
+from replay_jax.sweep.plan.tree import Node
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +53,10 @@ class Run:
     def steps(self) -> int:
         """Optimizer updates of the whole run."""
         return self.schedule.total_steps
+
+    def node(self, step: int) -> Node:
+        """The state after `step` updates."""
+        return Node(self.chain[step].tobytes().hex(), step)
 
     @property
     def tokens(self) -> int:

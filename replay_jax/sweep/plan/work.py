@@ -13,6 +13,19 @@ from replay_jax.sweep.plan.tree import Edge, Node
 
 
 @dataclasses.dataclass(frozen=True)
+class Done:
+    """What a working directory holds: ids of runs with a result, and usable saved states.
+
+    Attributes:
+        results: ids of the runs, of any sweep.
+        saved: step of every saved state, by digest.
+    """
+
+    results: frozenset[str] = frozenset()
+    saved: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """One edge as it remains to be done.
 

@@ -13,20 +13,20 @@ from replay_jax.data.ledger.planned import Ledger, compare
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.digest import canonical_digest
-from replay_jax.sweep.plan.plan import Plan
-from replay_jax.sweep.plan.run import Run
-from replay_jax.sweep.plan.tree import Node
-from replay_jax.sweep.store.facts import write_text
-from replay_jax.sweep.store.workdir import Segment, WorkStore
-from replay_jax.sweep.train.job import (
+from replay_jax.sweep.plan.measured import (
     BOUNDARY_STEPS,
+    HeldOutSet,
+    TaskSet,
     boundary_step,
     evaluation_steps,
     run_cosine,
     run_sets,
     run_tasks,
 )
-from replay_jax.sweep.train.measuring import HeldOutSet, TaskSet
+from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.run import Run
+from replay_jax.sweep.store.facts import write_text
+from replay_jax.sweep.store.workdir import Segment, WorkStore
 from replay_jax.training.metrics import TIME_KINDS
 
 _PACKAGES = ("replay-jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -42,7 +42,7 @@ def is_ready(store: WorkStore, run: Run) -> bool:
 
     A run whose training has ended without an evaluation at its last step is not ready.
     """
-    final = _node(run, run.steps)
+    final = run.node(run.steps)
     keys = [held_out.key(final.digest) for held_out in run_sets(run)]
     keys += [task.key(final.digest) for task in run_tasks(run)]
     measured = all(store.evaluation(key) is not None for key in keys)
@@ -56,7 +56,7 @@ def build_result(plan: Plan, number: int, *, store: WorkStore) -> Record:
         LedgerMismatch: the rows consumed are not those planned.
     """
     run = plan.runs[number]
-    final = _node(run, run.steps)
+    final = run.node(run.steps)
     history = store.history(final)
     target_set, generic_set = run_sets(run)
     target = store.evaluation(target_set.key(final.digest))
@@ -163,10 +163,10 @@ def _task_scores(run: Run, wanted: TaskSet, store: WorkStore) -> Record:
     """What a run makes of a task at its end, and on the way where that was measured."""
     curve = []
     for step in evaluation_steps(run):
-        fact = store.evaluation(wanted.key(_node(run, step).digest))
+        fact = store.evaluation(wanted.key(run.node(step).digest))
         if fact is not None:
             curve.append({"step": step, **_task_summary(fact)})
-    final = store.evaluation(wanted.key(_node(run, run.steps).digest))
+    final = store.evaluation(wanted.key(run.node(run.steps).digest))
     assert final is not None
     return {
         "digest": wanted.task.digest,
@@ -228,7 +228,7 @@ def _boundary(run: Run, store: WorkStore) -> Record | None:
     after = _losses(run, min(step + BOUNDARY_STEPS, run.steps), store)
     if before is None or after is None:
         return None
-    cosine = store.evaluation(run_cosine(run).key(_node(run, step).digest))
+    cosine = store.evaluation(run_cosine(run).key(run.node(step).digest))
     return {
         "step": step,
         "before": before,
@@ -239,7 +239,7 @@ def _boundary(run: Run, store: WorkStore) -> Record | None:
 
 def _losses(run: Run, step: int, store: WorkStore) -> dict[str, float] | None:
     """Held-out nats per token of both roles at a state, or None if one is not known."""
-    state = _node(run, step).digest
+    state = run.node(step).digest
     found = {}
     for role, held_out in zip(("target", "generic"), run_sets(run), strict=True):
         fact = store.evaluation(held_out.key(state))
@@ -258,7 +258,3 @@ def _mean(windows: Sequence[Mapping[str, Any]], source: str) -> float | None:
 
 def _bits_per_byte(fact: Mapping[str, Any]) -> float | None:
     return fact["nats"] / math.log(2) / fact["bytes"] if fact["bytes"] else None
-
-
-def _node(run: Run, step: int) -> Node:
-    return Node(run.chain[step].tobytes().hex(), step)

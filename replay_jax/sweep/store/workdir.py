@@ -24,8 +24,9 @@ from etils import epath
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.plan.work import Done
 from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
-from replay_jax.training.checkpoint import delete, is_complete, read_meta, remove_unfinished
+from replay_jax.training.saved import delete, is_complete, read_meta, remove_unfinished
 
 FORMAT = 2
 _FOLDERS = ("runs", "states", "segments", "evaluations", "failures", "results")
@@ -209,6 +210,10 @@ class WorkStore:
     def finished_runs(self) -> set[str]:
         """Ids of all runs that have a result, of any sweep."""
         return set(fact_names(self.root / "results"))
+
+    def done(self) -> Done:
+        """What need not be trained again."""
+        return Done(frozenset(self.finished_runs()), self.saved_states())
 
     # Failures and progress.
 

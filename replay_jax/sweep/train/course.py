@@ -11,14 +11,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from replay_jax.data.ledger.counted import RealisedCounter
-from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.workdir import Segment, WorkStore
-from replay_jax.sweep.train.job import EdgeJob
+from replay_jax.sweep.train.job import EdgeJob, step_shape
 from replay_jax.sweep.train.measuring import Measuring, Place
 from replay_jax.sweep.train.meter import by_the_wall, make_meter, metric_values
 from replay_jax.training.checkpoint import Checkpointer
-from replay_jax.training.gradient import StepShape
 from replay_jax.training.loop import Span
 from replay_jax.training.metrics import MetricsWriter, Progress, StepRecord, TimeSplit
 from replay_jax.training.sharding import mesh_host_part
@@ -209,19 +207,6 @@ class Course:
                 }
             )
         self._clear_window()
-
-
-def step_shape(job: EdgeJob | Run) -> StepShape:
-    """What the train step of a job or run is compiled for."""
-    training = job.config.training
-    return StepShape(
-        model=job.config.model,
-        batch_size=training.batch_size,
-        seq_len=training.seq_len,
-        sources=len(job.schedule.source_names),
-        accumulation=training.accumulation,
-        document_mask=training.document_mask,
-    )
 
 
 def _of_all_hosts(span: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -16,12 +16,13 @@ from jax.sharding import Mesh
 from replay_jax.data.reading.pipeline import Batch, train_batches
 from replay_jax.hub.weights import load_params
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.sweep.train.course import Course, step_shape
-from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at
+from replay_jax.sweep.train.course import Course
+from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shape
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.training.checkpoint import Checkpointer, restore_state
-from replay_jax.training.loop import Hooks, Profile, train_span
+from replay_jax.training.config import Profile
+from replay_jax.training.loop import Hooks, train_span
 from replay_jax.training.metrics import Progress, TimeSplit
 from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import TrainState, check_shape

@@ -1,7 +1,7 @@
 """A task made self-contained: everything a worker needs to train one edge, and nothing else."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.data.reading.views import SourceView
@@ -10,32 +10,13 @@ from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained
 from replay_jax.schedule.protocols import Schedule
 from replay_jax.sweep.plan.digest import DIGEST_BYTES
+from replay_jax.sweep.plan.measured import Measurement, evaluation_steps, measurements
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.plan.work import Task
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.sweep.train.measuring import (
-    CosinePair,
-    HeldOutSet,
-    TaskSet,
-    cosine_pair,
-    held_out_set,
-)
-
-# How many updates after a stage boundary the spike is measured (chosen: the loss jumps at once and
-# has mostly gone after a tenth of a stage).
-BOUNDARY_STEPS = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What to measure at one state: held-out sets, tasks and gradient cosines."""
-
-    node: Node
-    sets: tuple[HeldOutSet, ...]
-    tasks: tuple[TaskSet, ...]
-    cosines: tuple[CosinePair, ...]
+from replay_jax.training.config import StepShape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,9 +73,14 @@ def make_job(
     for name in needed:
         if name not in stores:
             raise UserError(f"source '{name}' is not prepared: run `replay-jax prepare` first")
+    wanted = measurements(runs, task.start.step, task.stop.step)
+
+    def known(key: str) -> bool:
+        return store.evaluation(key) is not None
+
     digests = owner.chain[task.start.step : task.stop.step + 1].tobytes()
     return EdgeJob(
-        name=edge_name(plan, task.edge),
+        name=plan.edge_name(task.edge),
         start=task.start,
         stop=task.stop,
         save=task.save,
@@ -105,7 +91,7 @@ def make_job(
         stores={name: stores[name] for name in needed},
         cuts=tuple(sorted({cut for run in runs for cut in run.schedule.stage_starts})),
         marks=frozenset(step for run in runs for step in evaluation_steps(run)),
-        measurements=tuple(_measurements(runs, task, store)),
+        measurements=tuple(left for each in wanted if (left := each.without(known))),
         pretrained=owner.pretrained,
     )
 
@@ -138,85 +124,14 @@ def start_at(job: EdgeJob, step: int) -> EdgeJob:
     )
 
 
-def edge_name(plan: Plan, number: int) -> str:
-    """An edge in words: its steps, and the run or the number of runs that pass through it."""
-    edge = plan.edges[number]
-    first = plan.runs[edge.runs[0]].name
-    who = first if len(edge.runs) == 1 else f"{len(edge.runs)} runs"
-    return f"{edge.start.step}–{edge.stop.step} {who}"
-
-
-def evaluation_steps(run: Run) -> list[int]:
-    """Numbers of completed updates at which a run is evaluated, its end always among them.
-
-    0 is among them where training starts from a pre-trained model.
-    """
-    steps = {run.steps}
-    if run.config.training.evaluate_every:
-        steps.update(range(0, run.steps, run.config.training.evaluate_every))
-    boundary = boundary_step(run)
-    if boundary is not None:
-        steps.update((boundary, min(boundary + BOUNDARY_STEPS, run.steps)))
-    return sorted(steps - {0} if run.pretrained is None else steps | {0})
-
-
-def boundary_step(run: Run) -> int | None:
-    """Updates completed when the last stage has given nothing yet; None for a single stage."""
-    start = run.schedule.stage_starts[-1] // run.config.training.batch_size
-    return start if start else None
-
-
-def run_sets(run: Run) -> tuple[HeldOutSet, HeldOutSet]:
-    """The held-out sets of a run: target, generic."""
-    names = (run.schedule.target, run.schedule.generic)
-    target, generic = (
-        held_out_set(run.config, name, run.views[name].fingerprint) for name in names
+def step_shape(job: EdgeJob | Run) -> StepShape:
+    """What the train step of a job or run is compiled for."""
+    training = job.config.training
+    return StepShape(
+        model=job.config.model,
+        batch_size=training.batch_size,
+        seq_len=training.seq_len,
+        sources=len(job.schedule.source_names),
+        accumulation=training.accumulation,
+        document_mask=training.document_mask,
     )
-    return target, generic
-
-
-def run_tasks(run: Run) -> tuple[TaskSet, ...]:
-    """The tasks of a run as it measures them."""
-    config = run.config
-    mask, rows = config.training.document_mask, config.evaluation.batch_size
-    return tuple(TaskSet(task, mask, rows) for task in run.tasks)
-
-
-def run_cosine(run: Run) -> CosinePair:
-    """The gradients that a run compares at its boundary."""
-    return cosine_pair(run.config, {name: view.fingerprint for name, view in run.views.items()})
-
-
-def _measurements(runs: list[Run], task: Task, store: WorkStore) -> Iterator[Measurement]:
-    wanted: dict[int, _Wanted] = {}
-    for run in runs:
-        for step in evaluation_steps(run):
-            if task.start.step <= step <= task.stop.step:
-                here = wanted.setdefault(step, _Wanted())
-                here.sets.update(dict.fromkeys(run_sets(run)))
-                here.tasks.update(dict.fromkeys(run_tasks(run)))
-                if step == boundary_step(run):
-                    here.cosines[run_cosine(run)] = None
-    for step, here in sorted(wanted.items()):
-        node = Node(runs[0].chain[step].tobytes().hex(), step)
-        missing = Measurement(
-            node=node,
-            sets=tuple(s for s in here.sets if _is_missing(s, node, store)),
-            tasks=tuple(t for t in here.tasks if _is_missing(t, node, store)),
-            cosines=tuple(c for c in here.cosines if _is_missing(c, node, store)),
-        )
-        if missing.sets or missing.tasks or missing.cosines:
-            yield missing
-
-
-@dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """What any of the runs measures at a step, in order and once each."""
-
-    sets: dict[HeldOutSet, None] = dataclasses.field(default_factory=dict)
-    tasks: dict[TaskSet, None] = dataclasses.field(default_factory=dict)
-    cosines: dict[CosinePair, None] = dataclasses.field(default_factory=dict)
-
-
-def _is_missing(what: HeldOutSet | TaskSet | CosinePair, node: Node, store: WorkStore) -> bool:
-    return store.evaluation(what.key(node.digest)) is None

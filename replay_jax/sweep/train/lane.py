@@ -12,7 +12,8 @@ from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.shared_time import SharedTime
 from replay_jax.training.checkpoint import Checkpointer
-from replay_jax.training.loop import Profile, Span, Tracer, step_record
+from replay_jax.training.config import Profile
+from replay_jax.training.loop import Span, Tracer, step_record
 from replay_jax.training.metrics import Progress, TimeSplit
 from replay_jax.training.optimizer import Hyper, hyperparameters
 from replay_jax.training.population import Population

@@ -8,9 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.data.judging.tasks import (
-    Task,
     TaskRows,
     load_task,
     score_rows,
@@ -19,93 +17,16 @@ from replay_jax.data.judging.tasks import (
 )
 from replay_jax.data.reading.pipeline import evaluation_batches
 from replay_jax.data.tokens.store import TokenStore
-from replay_jax.sweep.plan.digest import canonical_digest
+from replay_jax.sweep.plan.measured import CosinePair, HeldOutSet, TaskSet
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.programs import ProgramCache
+from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import HeldOut, evaluate, place_held_out, row_losses
-from replay_jax.training.gradient import DeviceBatch, StepShape
+from replay_jax.training.gradient import DeviceBatch
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import place_batch
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldOutSet:
-    """A fixed set of held-out rows of one source, and how many are evaluated at a time."""
-
-    source: str
-    fingerprint: str
-    seq_len: int
-    sequences: int
-    document_mask: bool
-    batch_size: int
-
-    @property
-    def identity(self) -> str:
-        """Hex digest of which rows are measured, and how (not of the batch size)."""
-        facts = dataclasses.asdict(self)
-        del facts["batch_size"], facts["source"]
-        return canonical_digest(facts).hex()
-
-    def key(self, state: str) -> str:
-        """Name of the fact that says what this set gave at a state."""
-        return canonical_digest({"state": state, **dataclasses.asdict(self)}).hex()
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskSet:
-    """A task as a run measures it; known by the content of its file."""
-
-    task: Task
-    document_mask: bool
-    batch_size: int
-
-    def key(self, state: str) -> str:
-        """Name of the fact that holds the scores at a state."""
-        facts = {"task": self.task.digest, "name": self.task.name, "batch_size": self.batch_size}
-        return canonical_digest({"state": state, **facts, "mask": self.document_mask}).hex()
-
-
-@dataclasses.dataclass(frozen=True)
-class CosinePair:
-    """A generic and a target microbatch whose gradients are compared at a stage boundary."""
-
-    generic: HeldOutSet
-    target: HeldOutSet
-
-    def key(self, state: str) -> str:
-        """Name of the fact that holds the cosine at a state."""
-        facts = {"cosine": [self.generic.identity, self.target.identity]}
-        return canonical_digest({"state": state, **facts}).hex()
-
-
-def held_out_set(config: ExperimentConfig, source: str, fingerprint: str) -> HeldOutSet:
-    """The set on which a run measures one of its sources."""
-    return HeldOutSet(
-        source=source,
-        fingerprint=fingerprint,
-        seq_len=config.training.seq_len,
-        sequences=config.evaluation.sequences,
-        document_mask=config.training.document_mask,
-        batch_size=config.evaluation.batch_size,
-    )
-
-
-def cosine_pair(config: ExperimentConfig, fingerprints: Mapping[str, str]) -> CosinePair:
-    """The batches whose gradients a run compares: held-out rows, as many as train at once.
-
-    Args:
-        config: the run.
-        fingerprints: of the generic and the target source, by name.
-    """
-    rows = config.training.batch_size // config.training.accumulation
-
-    def microbatch(source: str) -> HeldOutSet:
-        whole = held_out_set(config, source, fingerprints[source])
-        return dataclasses.replace(whole, sequences=min(rows, whole.sequences), batch_size=rows)
-
-    return CosinePair(microbatch(config.data.generic), microbatch(config.data.target))
 
 
 @dataclasses.dataclass(frozen=True)

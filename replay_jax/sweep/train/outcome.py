@@ -7,7 +7,7 @@ from replay_jax.errors import UserError
 from replay_jax.sweep.train.edge import EdgeTrainer
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
-from replay_jax.training.loop import Profile
+from replay_jax.training.config import Profile
 
 
 def work(

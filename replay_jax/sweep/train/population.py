@@ -16,17 +16,15 @@ import numpy as np
 
 from replay_jax.data.reading.pipeline import Batch
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.sweep.train.course import step_shape
 from replay_jax.sweep.train.edge import first_state
-from replay_jax.sweep.train.job import EdgeJob, resume_job
+from replay_jax.sweep.train.job import EdgeJob, resume_job, step_shape
 from replay_jax.sweep.train.lane import Lane
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
 from replay_jax.sweep.train.outcome import describe_error
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.sweep.train.shared_time import SharedTime
-from replay_jax.training.gradient import StepShape
-from replay_jax.training.loop import Profile
+from replay_jax.training.config import Profile, StepShape
 from replay_jax.training.optimizer import Hyper
 from replay_jax.training.population import Population
 from replay_jax.training.step import StepMetrics, TrainState

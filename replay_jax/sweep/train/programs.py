@@ -8,14 +8,13 @@ import jax
 from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.training.config import MeshConfig
+from replay_jax.training.config import MeshConfig, StepShape
 from replay_jax.training.evaluate import (
     CosineProgram,
     EvaluationProgram,
     compile_evaluation,
     compile_gradient_cosine,
 )
-from replay_jax.training.gradient import StepShape
 from replay_jax.training.loop import Programs
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.population import Population, compile_population

@@ -32,8 +32,8 @@ from replay_jax.errors import UserError
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import compile_evaluation, row_losses
-from replay_jax.training.gradient import StepShape
 from replay_jax.training.sharding import mesh_host_part
 from replay_jax.training.step import compile_init, place_batch
 

@@ -23,6 +23,7 @@ from replay_jax.report.terminal import terminal_table
 from replay_jax.sweep.drive.exporting import export_run
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.plan import plan_sweep
+from replay_jax.sweep.plan.work import Done
 from replay_jax.sweep.store.verify import verify
 
 RHO, START = "schedule.replay_fraction", "initial_weights"
@@ -125,7 +126,7 @@ def test_a_sweep_can_be_planned_where_the_model_is_not(study, base):
     """As data can: everything but the identity is known."""
     here = study.plan([{START: str(base[2]), RHO: 0.5}], None).runs[0]
     config = dataclasses.replace(here.config, initial_weights="org/model")
-    away = plan_sweep([(config, {})], found=Found(study.stores), workdir=None)
+    away = plan_sweep([(config, {})], found=Found(study.stores), done=Done())
     assert away.runs[0].steps == here.steps
     assert away.runs[0].id != here.id
 

@@ -13,8 +13,8 @@ from etils.epath import backend, gpath
 from tiny_sweep import write_recipe
 
 from replay_jax.commands.main import main
-from replay_jax.commands.sweep import place
 from replay_jax.errors import UserError
+from replay_jax.sweep.store.places import place
 from replay_jax.sweep.store.workdir import WorkStore
 
 

@@ -24,8 +24,7 @@ from replay_jax.sweep.train.messages import Advanced, Ended, Failed
 from replay_jax.sweep.train.population import PopulationTrainer
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.training.checkpoint import restore_state
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.loop import Profile
+from replay_jax.training.config import MeshConfig, Profile
 from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import abstract_state
 
@@ -115,7 +114,7 @@ class Served:
         plan = study.plan(sweep, workdir, execution__keep_states=True)
         self.store = WorkStore(workdir)
         self.store.create({})
-        self.plan = refresh(plan, self.store)
+        self.plan = refresh(plan, self.store.done())
         self.study, self.stopping, self.heard = study, False, []
         self.trainer = PopulationTrainer(
             self.store, PROGRAMS, 8, tell=self.heard.append, should_stop=lambda: self.stopping

@@ -20,7 +20,7 @@ from replay_jax.sweep.train.messages import (
     Message,
     Started,
 )
-from replay_jax.training.loop import Profile
+from replay_jax.training.config import Profile
 
 
 class HostEdges:

@@ -16,8 +16,8 @@ from replay_jax.sweep.train.edge import EdgeTrainer
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
 from replay_jax.sweep.train.outcome import describe_error, work
+from replay_jax.training.config import Profile
 from replay_jax.training.hosts import Cluster, connect
-from replay_jax.training.loop import Profile
 
 Assignment = tuple[int, EdgeJob, Profile | None]
 # All hosts were there a moment ago.

@@ -24,9 +24,8 @@ from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.plan.scheduler import Scheduler
 from replay_jax.sweep.plan.work import Task
-from replay_jax.sweep.train.course import step_shape
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.gradient import StepShape
+from replay_jax.sweep.train.job import step_shape
+from replay_jax.training.config import MeshConfig, StepShape
 
 _MODULE = "replay_jax.sweep.executors.local.population_choice"
 # Numbers of lanes that are tried where the plan has as many edges side by side.

@@ -17,7 +17,7 @@ from replay_jax.config.execution import ExecutionConfig
 from replay_jax.sweep.executors.local.worker import STOP
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Lost, Message, Started
-from replay_jax.training.loop import Profile
+from replay_jax.training.config import Profile
 
 _MODULE = "replay_jax.sweep.executors.local.worker"
 # Models up to this size are trained by one thread each, several at a time: see docs/sweeps.md for

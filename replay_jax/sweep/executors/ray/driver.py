@@ -10,7 +10,7 @@ from replay_jax.errors import UserError
 from replay_jax.sweep.executors.local.workers import jax_settings
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Ended, Failed, Lost, Message
-from replay_jax.training.loop import Profile
+from replay_jax.training.config import Profile
 
 # How often Ray runs an edge again by itself when its process or node is lost; each time it goes on
 # from its last checkpoint.
