@@ -47,6 +47,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
         from replay_jax.commands.export import export
 
         return export
+    if name == "run":
+        from replay_jax.commands.run import run
+
+        return run
     if name == "overlap":
         from replay_jax.commands.overlap import overlap
 
@@ -54,7 +58,6 @@ def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
     from replay_jax.commands import sweep
 
     return {
-        "run": sweep.run,
         "plan": sweep.plan,
         "prepare": sweep.prepare,
         "status": sweep.status,

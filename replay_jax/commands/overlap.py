@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from replay_jax.commands.preparing import Prepared, preparation_shown, prepare_all
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, parse_overrides
@@ -28,6 +27,7 @@ from replay_jax.data.judging.overlap import (
 from replay_jax.data.judging.tasks import load_task, task_rows
 from replay_jax.data.reading.views import SourceView, view_rows
 from replay_jax.errors import UserError
+from replay_jax.library.preparing import Prepared, preparation_shown, prepare_all
 from replay_jax.sweep.plan.plan import Plan, plan_sweep
 from replay_jax.sweep.plan.work import Done
 

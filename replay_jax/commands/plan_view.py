@@ -1,5 +1,9 @@
 """What `plan` prints besides the tree: a ledger line per run, and how long it may take."""
 
+import statistics
+import time
+
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -10,6 +14,7 @@ from replay_jax.sweep.plan.run import Run
 # Share of the matrix-multiply peak that whole sweeps of small and large models reached on CPU
 # (measured in docs/performance.md); only used to say how long a sweep may take.
 ASSUMED_FRACTION_OF_PEAK = 0.3
+_SIDE, _PRODUCTS = 1024, 8
 
 
 def print_ledgers(plan: Plan, console: Console) -> None:
@@ -27,15 +32,30 @@ def print_ledgers(plan: Plan, console: Console) -> None:
     console.print(table)
 
 
-def print_estimate(plan: Plan, peak_flops: float, console: Console) -> None:
-    """Training time of what remains, from this machine's measured matmul peak (FLOP/s)."""
+def print_estimate(plan: Plan, console: Console) -> None:
+    """Training time of what remains on this machine's cores, from NumPy's matrix product.
+
+    NumPy's, because a plan is made without starting JAX; an accelerator is not counted.
+    """
+    peak = _matmul_rate()
     flops = float(plan.to_json()["totals"]["flops_remaining"])
-    seconds = flops / (ASSUMED_FRACTION_OF_PEAK * peak_flops)
+    seconds = flops / (ASSUMED_FRACTION_OF_PEAK * peak)
     console.print(
-        f"about {_duration(seconds)} of training on this machine, at "
-        f"{ASSUMED_FRACTION_OF_PEAK:.0%} of its matmul peak of {peak_flops / 1e9:,.0f} GFLOP/s",
+        f"about {_duration(seconds)} of training on this machine's cores, at "
+        f"{ASSUMED_FRACTION_OF_PEAK:.0%} of NumPy's matrix product of {peak / 1e9:,.0f} GFLOP/s",
         highlight=False,
     )
+
+
+def _matmul_rate() -> float:
+    """FLOP per second of a square product in float32: the median of several, after a first."""
+    left = np.ones((_SIDE, _SIDE), np.float32)
+    seconds = []
+    for _ in range(_PRODUCTS):
+        start = time.perf_counter()
+        left @ left
+        seconds.append(time.perf_counter() - start)
+    return 2 * _SIDE**3 / statistics.median(seconds[1:])
 
 
 def _cells(run: Run) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Commands about a sweep: run, plan, prepare, status, report, recommend, verify."""
+"""Commands about a sweep: plan, prepare, status, report, recommend, verify."""
 
 import argparse
 import json
@@ -7,59 +7,32 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from replay_jax.analysis.advice.recommend import Recommendation
-from replay_jax.commands.running import profile_steps, run_here
 from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, parse_overrides
-from replay_jax.errors import UserError
-from replay_jax.sweep.store.places import existing, place
-
-
-def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Prepare, plan, train what is missing, fit and report: on this host, or on one of several."""
-    given = parse_overrides(overrides)
-    if arguments.executor:
-        given["execution.executor"] = arguments.executor
-    recipe = load_recipe(arguments.recipe, given)
-    experiments = experiments_of(recipe)
-    profile_steps(arguments.profile_steps)
-    if experiments[0][0].execution.executor == "hosts":
-        from replay_jax.commands.hosts import run_on_hosts
-
-        return run_on_hosts(arguments, recipe, experiments)
-    for name in ("coordinator", "num_processes", "process_id"):
-        if getattr(arguments, name) is not None:
-            raise UserError(f"--{name} is for several hosts: add --executor=hosts")
-    return run_here(arguments, recipe, experiments, hosts=None)
+from replay_jax.sweep.store.places import existing
 
 
 def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Show what a sweep would do; data that is prepared is used, and none is touched otherwise."""
     from replay_jax.commands.plan_view import print_estimate, print_ledgers
-    from replay_jax.commands.preparing import find_all
-    from replay_jax.compile.peak import matmul_peak
+    from replay_jax.library.planning import plan as plan_recipe
     from replay_jax.sweep.drive.drawing import print_plan
-    from replay_jax.sweep.plan.plan import plan_sweep
-    from replay_jax.sweep.plan.work import Done
-    from replay_jax.sweep.store.workdir import WorkStore
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
-    experiments = experiments_of(recipe)
-    found = find_all(configs_of(experiments))
-    done = WorkStore(place(arguments.workdir)).done() if arguments.workdir else Done()
-    planned = plan_sweep(experiments, found=found, done=done)
+    planned = plan_recipe(recipe, arguments.workdir)
     if arguments.json:
         print(json.dumps(planned.to_json()))
     else:
         console = Console()
         print_ledgers(planned, console)
         print_plan(planned, console)
-        print_estimate(planned, matmul_peak(), console)
+        print_estimate(planned, console)
     return 0
 
 
 def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Tokenize all sources of a config and fetch its models; what is there is left alone."""
-    from replay_jax.commands.preparing import preparation_shown, prepare_all
+    from replay_jax.library.preparing import preparation_shown, prepare_all
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     console = Console()
@@ -89,7 +62,7 @@ def status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Fit the finished runs of a working directory and write its report."""
-    from replay_jax.commands.reporting import report_on
+    from replay_jax.library.reporting import report_on
 
     report_on(existing(arguments.workdir), Console())
     return 0
@@ -101,7 +74,7 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     With --json one object for a single target, and an object by target name for several; a target
     for which there is nothing to compare has the reason in words in place of its object.
     """
-    from replay_jax.commands.reporting import study_of
+    from replay_jax.library.reporting import study_of
     from replay_jax.report.answer import advise
 
     study, _records = study_of(existing(arguments.workdir))

@@ -10,8 +10,10 @@ import copy
 import dataclasses
 import importlib.util
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -30,6 +32,7 @@ class Recipe:
         name: the file's stem; decoration only, never identity.
         path: the file.
         question: the file's docstring.
+        overrides: what was changed from outside, dotted key to value; applied in `base` already.
         base: the complete configuration as plain nested dicts.
         sweep: one mapping of overrides per run.
     """
@@ -37,12 +40,20 @@ class Recipe:
     name: str
     path: Path
     question: str
+    overrides: Overrides
     base: Mapping[str, Any]
     sweep: tuple[Overrides, ...]
 
 
-def load_recipe(path: str | Path, overrides: Overrides) -> Recipe:
-    """Read a config file and apply command-line overrides to its base.
+def load_recipe(path: str | Path, overrides: Overrides = MappingProxyType({})) -> Recipe:
+    """Read a config file and apply overrides to its base.
+
+    Example:
+        >>> replay_jax.load_recipe("configs/smoke.py", {"model.num_layers": 4})  # doctest: +SKIP
+
+    Args:
+        path: of a Python file with `get_config()` and `sweep()`.
+        overrides: dotted keys and their values, as `--config.key=value` gives them.
 
     Raises:
         UserError: no such file, no `get_config`/`sweep` in it, a key that does not exist, or an
@@ -69,7 +80,8 @@ def load_recipe(path: str | Path, overrides: Overrides) -> Recipe:
     for item in sweep:
         for key, value in item.items():
             override(base, key, value)
-    return Recipe(path.stem, path, (module.__doc__ or "").strip(), base, sweep)
+    question = (module.__doc__ or "").strip()
+    return Recipe(path.stem, path, question, dict(overrides), base, sweep)
 
 
 def override(plain: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -108,11 +120,22 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def _written(value: Any) -> str:
+    """The text that `_literal` reads as this value."""
+    return value if isinstance(value, str) and _literal(value) == value else repr(value)
+
+
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def command_line(command: str, recipe: Recipe) -> str:
+    """The command that does this with a recipe, for a shell."""
+    changes = (f"--config.{key}={_written(value)}" for key, value in recipe.overrides.items())
+    return shlex.join(["replay-jax", command, str(recipe.path), *changes])
 
 
 def config_module(path: Path) -> Any:

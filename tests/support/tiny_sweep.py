@@ -29,6 +29,7 @@ from replay_jax.sweep.drive.engine import run_sweep
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.plan import plan_sweep
 from replay_jax.sweep.plan.work import Done
+from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.workdir import WorkStore
 
 BATCH, SEQ_LEN, STEPS = 8, 16, 12
@@ -68,14 +69,16 @@ class TinyStudy:
 
     def train(self, sweep, workdir, **changes):
         """Plan and carry out a sweep in worker processes; returns its outcome."""
-        return run_sweep(
-            self.plan(sweep, workdir, **changes),
-            workdir,
-            stores=self.stores,
-            ray_address=None,
-            profile_steps=None,
-            console=Console(quiet=True),
-        )
+        with WorkdirLock(workdir) as lock:
+            return run_sweep(
+                self.plan(sweep, workdir, **changes),
+                lock,
+                stores=self.stores,
+                about={},
+                ray_address=None,
+                profile_steps=None,
+                console=Console(quiet=True),
+            )
 
 
 def make_study(folder: Path) -> TinyStudy:

@@ -2,8 +2,9 @@
 
 The public way in, after `plan.plan_sweep`:
 
-    outcome = run_sweep(plan, workdir, stores=stores, ray_address=None, profile_steps=None,
-                        console=console)
+    with WorkdirLock(workdir) as lock:
+        outcome = run_sweep(plan, lock, stores=stores, about={}, ray_address=None,
+                            profile_steps=None, console=console)
 """
 
 import contextlib
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from etils import epath
 from rich.console import Console
 
 from replay_jax.data.tokens.store import TokenStore
@@ -42,38 +42,37 @@ from replay_jax.training.config import Profile
 
 def run_sweep(
     plan: Plan,
-    workdir: epath.PathLike,
+    lock: WorkdirLock,
     *,
     stores: Mapping[str, TokenStore],
+    about: Mapping[str, Any],
     ray_address: str | None,
     profile_steps: tuple[int, int] | None,
     console: Console,
     hosts: Hosts | None = None,
 ) -> Outcome:
-    """Train what is missing of a plan, in this working directory, and write results.jsonl.
+    """Train what is missing of a plan, in the directory of a held lock, and write results.jsonl.
 
-    `hosts` are those of executor "hosts", for which this is process 0.
+    `about` is kept beside the sweep's runs: what was asked, in words. `hosts` are those of executor
+    "hosts", for which this is process 0.
 
     Raises:
-        UserError: the directory is in use, belongs to other data or another version, or cannot be
-            written; nothing has been trained then.
+        UserError: the directory belongs to other data or another version, or cannot be written;
+            nothing has been trained then, and an earlier sweep's facts are as they were.
         KeyboardInterrupt: it was interrupted (Ctrl-C or SIGTERM); all states are saved.
         LostHost: one of the hosts is gone.
     """
     with contextlib.ExitStack() as stack:
-        lock_fd = -1
-        if "://" not in str(workdir):
-            lock_fd = stack.enter_context(WorkdirLock(Path(workdir))).fd
-        store = WorkStore(workdir)
+        store = WorkStore(lock.workdir)
         choice = _choose(plan, store, console)
         lanes = _choose_lanes(plan, store, choice, console)
         store.create(_common(plan, choice, lanes))
         store.drop_unfinished_states()
-        store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))])
+        store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))], about)
         for number in range(len(plan.runs)):
             settle(plan, number, store)
         plan = refresh(plan, store.done())
-        executor = _executor(plan, store, choice, lanes, lock_fd, ray_address, hosts)
+        executor = _executor(plan, store, choice, lanes, lock.fd, ray_address, hosts)
         view = stack.enter_context(SweepView(plan, console))
         stack.enter_context(executor)
         sweep = Coordinator(plan, store, stores, executor, view, _profile(store, profile_steps))

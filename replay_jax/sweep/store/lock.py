@@ -1,4 +1,4 @@
-"""One coordinator per working directory, held by the operating system and so never stale.
+"""One `run` per working directory, held by the operating system and so never stale.
 
 The lock is an flock on one open file. Worker processes inherit that open file, so the lock is free
 only when the coordinator and all its workers are gone: a new coordinator can never meet a worker
@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from etils import epath
+
 from replay_jax.errors import UserError
 
 _NAME = "lock"
@@ -24,11 +26,14 @@ class WorkdirLock:
     """Exclusive use of a working directory, as a context manager.
 
     Attributes:
-        fd: the open file that holds the lock; give it to worker processes.
+        workdir: the directory.
+        fd: the open file that holds the lock; give it to worker processes. -1 in a bucket, which
+            has no locks.
     """
 
-    def __init__(self, workdir: Path, *, patience: float = _PATIENCE_SECONDS) -> None:
-        self._path = workdir / _NAME
+    def __init__(self, workdir: epath.PathLike, *, patience: float = _PATIENCE_SECONDS) -> None:
+        self.workdir = epath.Path(workdir)
+        self._path = Path(workdir) / _NAME
         self._patience = patience
         self.fd = -1
 
@@ -38,6 +43,8 @@ class WorkdirLock:
         Raises:
             UserError: another process holds it; says which.
         """
+        if "://" in os.fspath(self.workdir):
+            return self
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self.fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -67,7 +74,8 @@ class WorkdirLock:
         trace: TracebackType | None,
     ) -> None:
         # Closing, not unlocking: the lock stays with workers that are still ending.
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
 
     def _try(self) -> bool:
         try:

@@ -2,6 +2,7 @@
 
     workdir.json              format of the folder, and what all its results have in common
     sweep.json                ids of the last sweep's runs, in order
+    recipe.json               what the last sweep asks, in words
     runs/<run>.json           a run: name, overrides, configuration, planned ledger, its nodes
     states/<digest>/          a saved training state (`training.checkpoint`)
     segments/<digest>.json    a trained span, by the state that it ends with
@@ -177,8 +178,11 @@ class WorkStore:
 
     # Runs and their results.
 
-    def write_runs(self, runs: Iterable[Mapping[str, Any]]) -> None:
-        """Record the runs of the sweep that begins; unchanged facts are not written again."""
+    def write_runs(self, runs: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+        """Record the runs of the sweep that begins, and what it asks in words.
+
+        Unchanged facts are not written again.
+        """
         ids = []
         for run in runs:
             ids.append(run["id"])
@@ -186,6 +190,7 @@ class WorkStore:
             if read_fact(path) != run:
                 write_fact(path, run)
         write_fact(self.root / "sweep.json", {"runs": ids})
+        write_fact(self.root / "recipe.json", about)
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs of the last sweep, in its order.
@@ -197,6 +202,11 @@ class WorkStore:
         if sweep is None:
             raise UserError(f"{self.root} holds no sweep: give the folder that `run` printed")
         return [fact for id in sweep["runs"] if (fact := read_fact(self._run_path(id)))]
+
+    def about(self) -> dict[str, Any]:
+        """What the last sweep asks, in words; empty if nothing was said."""
+        about = read_fact(self.root / "recipe.json")
+        return {} if about is None else dict(about)
 
     def write_result(self, id: str, record: Mapping[str, Any]) -> None:
         """Record the result of a finished run."""

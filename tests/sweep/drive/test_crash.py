@@ -13,6 +13,7 @@ from tiny_sweep import results_of
 
 from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
+from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 
@@ -26,14 +27,16 @@ OFTEN = {**LONG, "checkpoint__every": 2}
 def coordinate(plan, stores, workdir):
     """A coordinator in a process of its own, as `replay-jax run` is."""
     os.setpgrp()
-    run_sweep(
-        plan,
-        workdir,
-        stores=stores,
-        ray_address=None,
-        profile_steps=None,
-        console=Console(quiet=True),
-    )
+    with WorkdirLock(workdir) as lock:
+        run_sweep(
+            plan,
+            lock,
+            stores=stores,
+            about={},
+            ray_address=None,
+            profile_steps=None,
+            console=Console(quiet=True),
+        )
 
 
 def workers_of(workdir) -> list[int]:

@@ -10,6 +10,7 @@ from tiny_sweep import results_of
 from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
 from replay_jax.sweep.executors.local.workers import jax_settings
+from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.results import build_result
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import make_job
@@ -50,14 +51,16 @@ def test_losing_a_node_in_mid_sweep_changes_nothing(study, cluster, tmp_path):
     thread = threading.Thread(target=lose_a_node)
     thread.start()
     plan = study.plan(SWEEP, tmp_path / "ray", execution__executor="ray", **LONG)
-    outcome = run_sweep(
-        plan,
-        tmp_path / "ray",
-        stores=study.stores,
-        ray_address=cluster.address,
-        profile_steps=None,
-        console=Console(quiet=True),
-    )
+    with WorkdirLock(tmp_path / "ray") as lock:
+        outcome = run_sweep(
+            plan,
+            lock,
+            stores=study.stores,
+            about={},
+            ray_address=cluster.address,
+            profile_steps=None,
+            console=Console(quiet=True),
+        )
     over.set()
     thread.join()
     assert lost.is_set() and outcome.failures == () and outcome.workers == 2

@@ -13,14 +13,14 @@ from tiny_sweep import BATCH, results_of
 
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.records import AnalysisConfig
-from replay_jax.commands.preparing import Prepared
 from replay_jax.config.grid import chain, grid, zipped
 from replay_jax.data.judging.tasks import Task
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import find_pretrained
+from replay_jax.library.exporting import export_run
+from replay_jax.library.preparing import Prepared
 from replay_jax.report.answer import advise
 from replay_jax.report.terminal import terminal_table
-from replay_jax.sweep.drive.exporting import export_run
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.plan import plan_sweep
 from replay_jax.sweep.plan.work import Done

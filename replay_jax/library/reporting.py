@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import platform
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,24 +22,10 @@ from replay_jax.report.terminal import terminal_table
 from replay_jax.report.write import write_report
 from replay_jax.strict import from_plain
 from replay_jax.sweep.drive.status import sweep_status
-from replay_jax.sweep.store.facts import read_fact, write_fact, write_text
+from replay_jax.sweep.store.facts import read_fact, write_text
 
 # Beside the sweep's own facts: what was asked in words, and the wall time of every `run`.
 _RECIPE, _SESSIONS = "recipe.json", "sessions.jsonl"
-
-
-def remember_recipe(
-    workdir: epath.Path, *, name: str, question: str, plan: Mapping[str, Any]
-) -> None:
-    """Keep the words and totals that a report needs and results do not hold."""
-    facts = {
-        "name": name,
-        "question": question,
-        "command": shlex.join(["replay-jax", *sys.argv[1:]]),
-        "steps_alone": plan["steps_naive"],
-        "steps_planned": plan["steps_planned"],
-    }
-    write_fact(workdir / _RECIPE, facts)
 
 
 def remember_session(workdir: epath.Path, seconds: Mapping[str, float], *, workers: int) -> None:

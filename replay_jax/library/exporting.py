@@ -10,6 +10,7 @@ from etils import epath
 from replay_jax.data.tokens.prepare import find_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.export import write_model_folder
+from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.checkpoint import restore_params
@@ -18,10 +19,15 @@ from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import abstract_state
 
 
-def export_run(workdir: epath.PathLike, run: str, folder: Path, *, dtype: str) -> list[str]:
+def export(
+    workdir: epath.PathLike, run: str, folder: str | Path, *, dtype: str = "bfloat16"
+) -> list[str]:
     """Write a finished run's parameters as a model folder of the Hugging Face hub.
 
     They are read onto this process's first device, whatever mesh trained them.
+
+    Example:
+        >>> replay_jax.export("runs/quickstart", "3f9c1a", "models/quickstart")  # doctest: +SKIP
 
     Args:
         workdir: where the run was trained, with `execution.keep_states`.
@@ -36,7 +42,9 @@ def export_run(workdir: epath.PathLike, run: str, folder: Path, *, dtype: str) -
         UserError: no such run, it is not finished, its state was not kept or is damaged, its
             tokenizer is not on this machine, or the folder cannot be written.
     """
-    store = WorkStore(workdir)
+    if ":/" in str(folder):
+        raise UserError(f"'{folder}' is not on a disk: export to a folder and copy it")
+    store = WorkStore(existing(workdir))
     fact = _find(store, run)
     record = store.result(fact["id"])
     if record is None:
@@ -53,7 +61,7 @@ def export_run(workdir: epath.PathLike, run: str, folder: Path, *, dtype: str) -
     like = abstract_state(config.model, mesh).params
     params = restore_params(store.state_path(digest), like)
     return write_model_folder(
-        folder, params, config.model, tokenizer, dtype=dtype, facts={"run": record}
+        Path(folder), params, config.model, tokenizer, dtype=dtype, facts={"run": record}
     )
 
 

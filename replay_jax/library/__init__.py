@@ -1,0 +1,1 @@
+"""What `import replay_jax` gives: plan, run, read, export; the commands call the same."""

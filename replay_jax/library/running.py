@@ -1,0 +1,117 @@
+"""All of a sweep from a recipe: prepare, plan, train what is missing, fit and report."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+from rich.console import Console
+
+from replay_jax.config.experiments import configs_of, experiments_of
+from replay_jax.config.recipe import Recipe, command_line
+from replay_jax.library.preparing import preparation_shown, prepare_all
+from replay_jax.library.reporting import remember_session, report_on
+from replay_jax.sweep.drive.coordinator import Outcome
+from replay_jax.sweep.drive.drawing import print_plan
+from replay_jax.sweep.drive.engine import run_sweep
+from replay_jax.sweep.plan.plan import Plan, plan_sweep
+from replay_jax.sweep.store.lock import WorkdirLock
+from replay_jax.sweep.store.places import place
+from replay_jax.sweep.store.workdir import WorkStore
+
+if TYPE_CHECKING:
+    from replay_jax.sweep.executors.hosts.others import Hosts
+
+
+def run(
+    recipe: Recipe,
+    workdir: epath.PathLike | None = None,
+    *,
+    ray_address: str | None = None,
+    profile_steps: tuple[int, int] | None = None,
+    console: Console | None = None,
+    hosts: "Hosts | None" = None,
+) -> Outcome:
+    """Train what is missing of a recipe's sweep, then analyse it and write its report.
+
+    Interrupt it at any time (Ctrl-C, SIGTERM, kill -9): the same call goes on from there. Nothing
+    is written into the working directory before its lock is held, and it is held to the end.
+
+    Example:
+        >>> recipe = replay_jax.load_recipe("configs/smoke.py")  # doctest: +SKIP
+        >>> replay_jax.run(recipe, "runs/smoke").failures  # doctest: +SKIP
+        ()
+
+    Args:
+        recipe: what to train.
+        workdir: where results go, a folder or gs://bucket/name; None for runs/<name of the recipe>.
+        ray_address: an existing Ray cluster, for `execution.executor` "ray".
+        profile_steps: first and last update to trace with xprof; None for no trace.
+        console: where progress and the tables go; None for silence.
+        hosts: the other hosts, for `execution.executor` "hosts"; this is process 0.
+
+    Raises:
+        UserError: bad input, or a working directory in use, of other data, or of another version.
+        KeyboardInterrupt: interrupted; all states are saved.
+    """
+    where = place(workdir if workdir is not None else default_workdir(recipe))
+    console = console or Console(quiet=True)
+    console.print(f"working directory: {where}", highlight=False, markup=False, soft_wrap=True)
+    experiments, clock = experiments_of(recipe), _Clock()
+    with WorkdirLock(where) as lock:
+        with clock.phase("prepare data"), preparation_shown(console) as progress:
+            prepared = prepare_all(configs_of(experiments), progress)
+            if hosts is not None:
+                hosts.prepare(prepared.shared_facts())
+        with clock.phase("plan"):
+            planned = plan_sweep(experiments, found=prepared, done=WorkStore(where).done())
+            print_plan(planned, console)
+        with clock.phase("sweep"):
+            outcome = run_sweep(
+                planned,
+                lock,
+                stores=prepared.stores,
+                about=_about(recipe, where, planned),
+                ray_address=ray_address,
+                profile_steps=profile_steps,
+                console=console,
+                hosts=hosts,
+            )
+        remember_session(where, clock.seconds, workers=outcome.workers)
+        for line in outcome.failures:
+            console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
+        if outcome.results:
+            report_on(where, console)
+    return outcome
+
+
+def default_workdir(recipe: Recipe) -> str:
+    """Where the results of a recipe go if nothing is said: runs/<its name>."""
+    return f"runs/{recipe.name}"
+
+
+def _about(recipe: Recipe, workdir: epath.Path, plan: Plan) -> dict[str, Any]:
+    """The words and totals that a report needs and results do not hold."""
+    return {
+        "name": recipe.name,
+        "question": recipe.question,
+        "command": f"{command_line('run', recipe)} --workdir={workdir}",
+        "steps_alone": plan.steps_naive,
+        "steps_planned": plan.steps_planned,
+    }
+
+
+class _Clock:
+    """Wall seconds of a command by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
