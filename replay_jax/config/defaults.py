@@ -169,7 +169,7 @@ def local_execution() -> ConfigDict:
             "keep_states": False,
             "ray_resources": (),
             "ray_slice": None,
-            "population": 0,
+            "population": 1,
         }
     )
 

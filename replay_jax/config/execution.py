@@ -25,9 +25,8 @@ class ExecutionConfig:
         ray_slice: TPU slice that one edge occupies, such as "v4:4x4x4", or None where an edge fits
             one host.
         population: edges of equal shape that a process trains side by side as lanes of one program
-            (executor "local"); 1 trains them one after another, 0 chooses: 1 on CPU, elsewhere what
-            is measured to be fastest. Results depend on it in their last bits, so a working
-            directory keeps the first choice.
+            (executor "local"); 1 trains them one after another. Results depend on it in their last
+            bits, so a working directory keeps it.
     """
 
     executor: str
@@ -43,9 +42,11 @@ class ExecutionConfig:
             raise UserError(
                 f"executor must be one of {', '.join(EXECUTORS)}, not '{self.executor}'"
             )
-        for name in ("workers", "threads", "population"):
+        for name in ("workers", "threads"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be 0 (choose) or more, not {getattr(self, name)}")
+        if self.population < 1:
+            raise UserError(f"population must be 1 (no lanes) or more, not {self.population}")
         if self.population > 1 and self.executor != "local":
             raise UserError(
                 f"population is {self.population}, but executor '{self.executor}' trains every "

@@ -13,16 +13,8 @@ from tiny_training import MODEL, OPTIMIZER, SHAPE, batch, digest, one_device, ru
 from replay_jax.compile.population_bench import bench_population
 from replay_jax.config.execution import ExecutionConfig
 from replay_jax.errors import UserError
-from replay_jax.sweep.executors.local.population_choice import (
-    Question,
-    fastest,
-    measure_apart,
-    side_by_side_steps,
-)
-from replay_jax.sweep.plan.tree import Node
-from replay_jax.sweep.plan.work import Task
 from replay_jax.sweep.train.shared_time import SharedTime
-from replay_jax.training.config import MeshConfig, StepShape
+from replay_jax.training.config import StepShape
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.population import abstract_arguments, compile_population, population_step
@@ -162,42 +154,6 @@ def test_the_bench_compares_equal_work():
     assert found.speedup == pytest.approx(ratio)
 
 
-# How many lanes.
-
-
-def task(edge, start, stop, parent=None):
-    return Task(edge, Node(f"{edge}a", start), Node(f"{edge}b", stop), parent, False, (0,), (0,))
-
-
-# A trunk of 10, then five branches of 10 and one of 4.
-TREE = [task(0, 0, 10), *(task(n, 10, 20, 0) for n in range(1, 6)), task(6, 10, 14, 0)]
-
-
-def test_updates_of_lanes_follow_the_tree():
-    assert side_by_side_steps(TREE, 1) == 64
-    assert side_by_side_steps(TREE, 8) == 20
-    assert side_by_side_steps(TREE, 2) == 10 + 10 + 10 + 10
-    assert side_by_side_steps(TREE, 4) == 10 + 10 + 10
-    assert side_by_side_steps([task(0, 3, 3)], 4) == 0
-
-
-def test_a_population_must_be_faster_for_the_whole_tree():
-    # Alone 64 s; 4 lanes make 30 updates, 8 make 20.
-    assert fastest(TREE, {1: 1.0, 4: 1.0, 8: 1.2})[0] == 8
-    assert fastest(TREE, {1: 1.0, 4: 1.0, 8: 1.6})[0] == 4
-    assert fastest(TREE, {1: 1.0, 4: 2.0})[0] == 1
-    # By less than the margin is not enough, though every update of four is cheaper than four.
-    assert fastest(TREE, {1: 1.0, 4: 1.95})[0] == 1
-    assert fastest(TREE, {})[0] == 1
-    assert "3.20 times" in fastest(TREE, {1: 1.0, 8: 1.0})[1]
-
-
-def test_times_are_measured_in_a_process_of_its_own(tmp_path):
-    question = Question(SHAPE, MeshConfig(0, 0, 1), (8, 12))
-    found = measure_apart(tmp_path)(question)
-    assert set(found) == {1, 8} and min(found.values()) > 0  # 12 do not divide over 8 devices
-
-
 def test_seconds_of_lanes_add_up_to_the_wall():
     now = [0.0]
     shared = SharedTime(3, lambda: now[0])
@@ -222,5 +178,5 @@ def test_seconds_of_lanes_add_up_to_the_wall():
 def test_executors_that_train_every_edge_alone_refuse_lanes():
     with pytest.raises(UserError, match="executor 'ray' trains every edge alone"):
         ExecutionConfig("ray", 0, 0, False, (), None, 4)
-    with pytest.raises(UserError, match="population must be 0"):
+    with pytest.raises(UserError, match="population must be 1"):
         ExecutionConfig("local", 0, 0, False, (), None, -1)

@@ -23,7 +23,6 @@ from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.drive.coordinator import Coordinator, Outcome, settle
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.executors.hosts.others import Hosts
-from replay_jax.sweep.executors.local.population_choice import choose_population, measure_apart
 from replay_jax.sweep.executors.local.workers import (
     LocalWorkers,
     WorkerChoice,
@@ -65,7 +64,7 @@ def run_sweep(
     with contextlib.ExitStack() as stack:
         store = WorkStore(lock.workdir)
         choice = _choose(plan, store, console)
-        lanes = _choose_lanes(plan, store, choice, console)
+        lanes = _lanes(plan)
         store.create(_common(plan, choice, lanes))
         store.drop_unfinished_states()
         store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))], about)
@@ -106,17 +105,19 @@ def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:
     return choice
 
 
-def _choose_lanes(plan: Plan, store: WorkStore, choice: WorkerChoice, console: Console) -> int:
-    """How many edges a process trains side by side; a working directory keeps what it was."""
-    lanes, reason = choose_population(
-        plan,
-        known=store.common(),
-        # Only the workers of accelerators have no number of threads.
-        on_accelerator=not choice.threads,
-        measure=measure_apart(store.root),
-    )
-    if lanes > 1:
-        console.print(f"{lanes} edges side by side as one program: {reason}", highlight=False)
+def _lanes(plan: Plan) -> int:
+    """How many edges a process trains side by side.
+
+    Raises:
+        UserError: several, and the mesh splits a model or its batch.
+    """
+    lanes = plan.runs[0].config.execution.population
+    mesh = plan.runs[0].config.mesh
+    if lanes > 1 and max(mesh.replica, mesh.fsdp, mesh.tensor) > 1:
+        raise UserError(
+            f"execution.population is {lanes}, but {mesh} splits a single model: "
+            "use mesh.replica = 0, fsdp = 0, tensor = 1, or execution.population = 1"
+        )
     return lanes
 
 

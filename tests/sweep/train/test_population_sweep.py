@@ -15,7 +15,6 @@ from tiny_training import digest
 
 from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
-from replay_jax.sweep.executors.local.population_choice import choose_population
 from replay_jax.sweep.plan.plan import refresh
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
@@ -97,9 +96,8 @@ def test_the_number_of_lanes_belongs_to_a_working_directory(study, solo, lanes):
         study.train(grown, lanes, execution__population=1)
     with pytest.raises(UserError, match="population = 1, not 4"):
         study.train(grown, solo, execution__population=4)
-    # Chosen by itself it stays what it was.
-    assert study.train(grown, lanes, execution__workers=1).failures == ()
-    assert WorkStore(lanes).common()["population"] == 3
+    with pytest.raises(UserError, match="splits a single model"):
+        study.train(grown, lanes, execution__population=3, mesh__fsdp=2)
 
 
 # Eight lanes on the eight fake devices, compiled once for all tests of a process.
@@ -245,31 +243,3 @@ def test_killed_populations_lose_nothing(study, solo, lanes, tmp_path):
         name: losses(whole[name]) for name in found
     }
     assert verify(tmp_path) == ([], len(SWEEP))
-
-
-def test_the_number_of_lanes_is_measured_only_where_that_may_help(study, tmp_path):
-    asked = []
-
-    def measure(question):
-        asked.append(question)
-        return {1: 1.0, 4: 1.0}
-
-    def choose(sweep=SWEEP, known=(), on_accelerator=True, **changes):
-        plan = study.plan(sweep, tmp_path, **changes)
-        return choose_population(
-            plan, known=dict(known), on_accelerator=on_accelerator, measure=measure
-        )[0]
-
-    assert choose(on_accelerator=False) == 1
-    assert choose(known={"population": 8}) == 8
-    assert choose(known={"population": 8}, on_accelerator=False) == 8
-    assert choose(known={"population": 8}, execution__population=2) == 2
-    assert choose(mesh={"replica": 2, "fsdp": 1, "tensor": 1}) == 1
-    assert choose(SWEEP[:2]) == 1
-    assert choose(execution__executor="ray") == 1
-    assert asked == []
-    assert choose() == 4
-    assert [question.lanes for question in asked] == [(4,)]
-    assert asked[0].shape.seq_len == 16
-    with pytest.raises(UserError, match="splits a single model"):
-        choose(mesh={"replica": 1, "fsdp": 2, "tensor": 1}, execution__population=4)
