@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from replay_jax.analysis.study.study import Study
     from replay_jax.config.recipe import Recipe, load_recipe
     from replay_jax.errors import UserError
+    from replay_jax.library.dataset import dataset
     from replay_jax.library.exporting import export
     from replay_jax.library.planning import plan
     from replay_jax.library.reading import recommend, results, study
@@ -37,6 +38,7 @@ _PLACES = {
     "Recommendation": ("analysis.advice.recommend", "Recommendation"),
     "Study": ("analysis.study.study", "Study"),
     "UserError": ("errors", "UserError"),
+    "dataset": ("library.dataset", "dataset"),
     "export": ("library.exporting", "export"),
     "fit": ("analysis.statistics.points", "fit_points"),
     "load_recipe": ("config.recipe", "load_recipe"),
@@ -47,8 +49,8 @@ _PLACES = {
     "study": ("library.reading", "study"),
 }
 __all__ = [
-    "FitResult", "Outcome", "Plan", "Recipe", "Recommendation", "Study", "UserError", "export",
-    "fit", "load_recipe", "plan", "recommend", "results", "run", "study",
+    "FitResult", "Outcome", "Plan", "Recipe", "Recommendation", "Study", "UserError", "dataset",
+    "export", "fit", "load_recipe", "plan", "recommend", "results", "run", "study",
 ]  # fmt: skip
 
 

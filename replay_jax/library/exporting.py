@@ -1,8 +1,6 @@
 """The end state of a run, out of its working directory and into a model folder."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 from etils import epath
@@ -10,6 +8,7 @@ from etils import epath
 from replay_jax.data.tokens.prepare import find_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.export import write_model_folder
+from replay_jax.library.naming import find_run
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
@@ -45,7 +44,9 @@ def export(
     if ":/" in str(folder):
         raise UserError(f"'{folder}' is not on a disk: export to a folder and copy it")
     store = WorkStore(existing(workdir))
-    fact = _find(store, run)
+    facts = store.runs()
+    names = [(fact["id"], fact["name"]) for fact in facts]
+    fact = facts[find_run(names, run, where=str(store.root))]
     record = store.result(fact["id"])
     if record is None:
         raise UserError(f"run '{fact['name']}' ({fact['id']}) is not finished: train it first")
@@ -62,19 +63,4 @@ def export(
     params = restore_params(store.state_path(digest), like)
     return write_model_folder(
         Path(folder), params, config.model, tokenizer, dtype=dtype, facts={"run": record}
-    )
-
-
-def _find(store: WorkStore, run: str) -> Mapping[str, Any]:
-    facts = store.runs()
-    named = [fact for fact in facts if run in (fact["id"], fact["name"])]
-    found = named or [fact for fact in facts if run and fact["id"].startswith(run)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(fact["id"] for fact in found)
-        raise UserError(f"'{run}' means {len(found)} runs of {store.root}: give one of {ids}")
-    known = ", ".join(f"{fact['id']} ({fact['name']})" for fact in facts[:5])
-    raise UserError(
-        f"no run '{run}' in {store.root}: give an id or a name that status prints, such as {known}"
     )

@@ -54,6 +54,13 @@ class Run:
         """Optimizer updates of the whole run."""
         return self.schedule.total_steps
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Of the labels of every source that is drawn."""
+        weights = dict(self.config.training.loss_weights)
+        names = self.schedule.source_names
+        return {name: weights[name] if name in weights else 1.0 for name in names}
+
     def node(self, step: int) -> Node:
         """The state after `step` updates."""
         return Node(self.chain[step].tobytes().hex(), step)
