@@ -4,13 +4,11 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import grain
 import numpy as np
 
 from replay_jax.errors import UserError
 from replay_jax.schedule.stages import Schedule, Stage
 
-_BLOCK = 4096  # sequences between two stored counts; a lookup counts at most this many bytes
 _LONGEST_STAGE = 1 << 31  # keeps the products of two sequence counts inside 63 bits
 
 
@@ -188,34 +186,3 @@ def draw_numbers(positions: np.ndarray, *, first: np.ndarray) -> np.ndarray:
         chosen = np.flatnonzero(positions == source)
         draws[chosen] = np.arange(start, start + len(chosen))
     return draws
-
-
-class ScheduledSelectionMap(grain.transforms.DatasetSelectionMap):
-    """Grain's selection map from a sequence of the run to (source number, draw of that source).
-
-    Stateless and picklable; one byte per sequence and one count per source and 4096 sequences.
-    """
-
-    def __init__(self, schedule: Schedule) -> None:
-        self._positions = source_positions(schedule)
-        sources = len(schedule.source_names)
-        blocks = -(-len(self._positions) // _BLOCK)
-        counts = np.zeros((blocks + 1, sources), np.int64)
-        for block in range(blocks):
-            part = self._positions[block * _BLOCK : (block + 1) * _BLOCK]
-            counts[block + 1] = counts[block] + np.bincount(part, minlength=sources)
-        self._counts = counts
-
-    def __len__(self) -> int:
-        """Sequences in the run."""
-        return len(self._positions)
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self._positions):
-            raise IndexError(f"sequence {index} of a run of {len(self._positions)}")
-        block, source = index // _BLOCK, int(self._positions[index])
-        part = self._positions[block * _BLOCK : index]
-        return source, int(self._counts[block, source]) + int(np.count_nonzero(part == source))
-
-    def __repr__(self) -> str:
-        return f"ScheduledSelectionMap(sequences={len(self)})"

@@ -63,7 +63,7 @@ class HeldOut:
 
 
 def place_held_out(batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh) -> HeldOut:
-    """Place the batches of `pipeline.evaluation_batches` (labels with weight 0 do not count)."""
+    """Place the batches of `pipeline.held_out_dataset` (labels with weight 0 do not count)."""
     placed, label_bytes = [], 0
     for batch in batches:
         # Every host must know the total, and each reads its own rows only.

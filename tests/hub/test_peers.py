@@ -61,7 +61,7 @@ def choice_nats(params, model, rows):
     """Our log-likelihoods, through the program that scores tasks."""
     mesh = mesh_of(1, 1, 1)
     shape = StepShape(model, batch_size=4, seq_len=rows.counted.shape[1], sources=1)
-    batches = task_batches(rows, batch_size=4, host_index=0, host_count=1)
+    batches = task_batches(rows, batch_size=4)
     placed = [place_batch(batch, mesh) for batch in batches]
     return row_losses(compile_evaluation(shape, mesh), params, placed, rows=len(rows.tokens))
 

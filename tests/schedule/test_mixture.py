@@ -1,9 +1,7 @@
-"""The source of every sequence: bounds against brute force, and Grain's selection map."""
+"""The source of every sequence: bounds against brute force, and what every step draws."""
 
-import pickle
 from fractions import Fraction
 
-import grain
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from replay_jax.errors import UserError
 from replay_jax.schedule.learning_rate import LearningRate
 from replay_jax.schedule.mixture import (
-    ScheduledSelectionMap,
     draw_numbers,
     source_positions,
     stage_quotas,
@@ -303,32 +300,6 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_selection_map_equals_brute_force(schedule):
-    selection = ScheduledSelectionMap(schedule)
-    expected = brute_force(schedule)
-    assert len(selection) == len(expected)
-    assert [selection[i] for i in range(len(selection))] == expected
-    copy = pickle.loads(pickle.dumps(selection))
-    assert [copy[i] for i in (0, 1, 4095, len(copy) - 1) if i < len(copy)] == [
-        expected[i] for i in (0, 1, 4095, len(copy) - 1) if i < len(copy)
-    ]
-    with pytest.raises(IndexError):
-        selection[len(expected)]
-    with pytest.raises(IndexError):
-        selection[-1]
-
-
-def test_selection_map_reads_across_stored_counts():
-    schedule = from_stages(
-        (StageConfig(5, (("generic", 0.9, 0.6), ("target", 0.1, 0.4)), WSD, "continue"),),
-        batch_size=4000,
-    )
-    selection, expected = ScheduledSelectionMap(schedule), brute_force(schedule)
-    for index in (0, 4095, 4096, 4097, 8191, 8192, 19999):
-        assert selection[index] == expected[index]
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_step_draws_equal_brute_force(schedule):
     steps = step_draws(schedule)
     expected = np.array(brute_force(schedule)).reshape(schedule.total_steps, -1, 2)
@@ -349,15 +320,6 @@ def test_draw_numbers_from_any_step(schedule):
         start = step * schedule.batch_size
         got = draw_numbers(positions[start:], first=steps.first[step])
         np.testing.assert_array_equal(got, expected[start:, 1])
-
-
-def test_grain_reads_disjoint_sources_through_the_map():
-    schedule = SCHEDULES[3]
-    sources = [grain.MapDataset.range(i * 10**6, i * 10**6 + 10**5) for i in range(3)]
-    mixed = grain.MapDataset.select_from_datasets(sources, ScheduledSelectionMap(schedule))
-    assert [mixed[i] for i in range(len(mixed))] == [
-        source * 10**6 + draw for source, draw in brute_force(schedule)
-    ]
 
 
 def test_a_stage_too_long_for_integers_is_refused():

@@ -15,7 +15,8 @@ import jax
 from jax.sharding import Mesh
 from tiny_training import MODEL, OPTIMIZER
 
-from replay_jax.data.reading.pipeline import train_batches
+from replay_jax.data.reading.batch_rows import host_rows
+from replay_jax.data.reading.pipeline import read_ahead, run_dataset
 from replay_jax.data.reading.views import SourceView
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.schedule.learning_rate import LearningRate
@@ -79,7 +80,14 @@ def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
         state, _ = restore_state(checkpoints / str(begin), abstract_state(MODEL, mesh))
     else:
         state = compile_init(MODEL, mesh)(7)
-    part, parts = mesh_host_part(mesh)
+    batches = run_dataset(
+        stores=stores,
+        views=views,
+        schedule=plan,
+        document_mask=False,
+        loss_weight_by_source={},
+        rows=host_rows(BATCH, *mesh_host_part(mesh)),
+    )
     with Checkpointer() as checkpointer, record.open("a") as lines:
 
         def on_step(step):
@@ -108,18 +116,7 @@ def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
                 compile_train_step(StepShape(MODEL, BATCH, LENGTH, len(plan.source_names)), mesh),
                 compile_reset(MODEL, mesh),
             ),
-            batches=train_batches(
-                stores=stores,
-                views=views,
-                schedule=plan,
-                document_mask=False,
-                loss_weight_by_source={},
-                start_step=begin,
-                stop_step=stop,
-                read_threads=0,
-                host_index=part,
-                host_count=parts,
-            ),
+            batches=read_ahead(batches, start=begin, stop=stop, threads=0),
             hooks=Hooks(on_step, on_point, should_stop=lambda step: False),
             clock=TimeSplit(),
         )

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, row_numbers
 from replay_jax.data.sources.durable import file_sha256
 from replay_jax.data.sources.files import open_binary
 from replay_jax.data.tokens.tokenizer import Tokenizer, token_ids
@@ -170,20 +171,15 @@ def task_rows(items: list[Item], tokenizer: Tokenizer, *, document_mask: bool) -
 
 
 def task_batches(
-    rows: TaskRows, *, batch_size: int, host_index: int, host_count: int
+    rows: TaskRows, *, batch_size: int, batch_rows: BatchRows = ALL_ROWS
 ) -> Iterator[dict[str, np.ndarray]]:
-    """This host's rows of every batch, as a train step takes them; the last batch is padded.
+    """These rows of every batch, as a train step takes them; the last batch is padded.
 
-    Only the labels of choices have weight. Raises UserError where a batch does not divide over
-    the hosts.
+    Only the labels of choices have weight.
     """
-    if batch_size % host_count:
-        raise UserError(
-            f"an evaluation batch of {batch_size} sequences does not divide over {host_count} hosts"
-        )
-    share = batch_size // host_count
+    chosen = row_numbers(batch_rows, batch_size)
     for start in range(0, len(rows.tokens), batch_size):
-        row = np.arange(start + host_index * share, start + (host_index + 1) * share)
+        row = start + chosen
         real = row < len(rows.tokens)
         # Padding repeats the last row: any valid tokens do, since their weight is 0.
         filled = np.minimum(row, len(rows.tokens) - 1)
@@ -192,7 +188,7 @@ def task_batches(
             "inputs": np.ascontiguousarray(tokens[:, :-1]),
             "labels": np.ascontiguousarray(tokens[:, 1:]),
             "loss_weights": (rows.counted[filled] & real[:, None]).astype(np.float32),
-            "source": np.zeros(share, np.int32),
+            "source": np.zeros(len(row), np.int32),
         }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, row_blocks, row_numbers
 from replay_jax.data.reading.views import SourceView
 
 CHAIN_START = bytes(16)  # the link before the first step
@@ -41,17 +42,26 @@ class Count:
 class Span:
     """What one host consumed in the steps from `start_step` up to `stop_step`.
 
-    `digest` is a hash chain over (source fingerprint, row) of every sequence in order, so equal
-    digests mean equal rows at equal places.
+    Attributes:
+        start_step: first step.
+        stop_step: one past the last step.
+        batch_size: sequences of a global batch.
+        batch_rows: which rows of every batch the host read, as blocks (first, one past the last).
+        digest: hash chain over (source fingerprint, row) of every sequence in order, so equal
+            digests mean equal rows at equal places.
+        counts: what each source gave between two cuts.
     """
 
     start_step: int
     stop_step: int
     batch_size: int
-    host_index: int
-    host_count: int
+    batch_rows: tuple[tuple[int, int], ...]
     digest: str
     counts: tuple[Count, ...]
+
+    def rows_of_batch(self) -> np.ndarray:
+        """Returns int64 [rows]: numbers of the rows of every batch that were read, ascending."""
+        return np.concatenate([np.arange(*block) for block in self.batch_rows])
 
     def to_json(self) -> dict[str, Any]:
         """Returns the span as plain JSON values."""
@@ -74,7 +84,8 @@ class Span:
                 )
                 for count in values["counts"]
             )
-            return Span(**{**values, "counts": counts})
+            blocks = tuple((first, stop) for first, stop in values["batch_rows"])
+            return Span(**{**values, "batch_rows": blocks, "counts": counts})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a span of realised counts: {error}") from error
 
@@ -95,53 +106,34 @@ class RealisedCounter:
         batch_size: int,
         start_step: int,
         cuts: Iterable[int] = (),
-        host_index: int = 0,
-        host_count: int = 1,
-        resume: Span | None = None,
+        rows: BatchRows = ALL_ROWS,
     ) -> None:
-        """Starts at `start_step`, or goes on after `resume`, a span that ends there.
+        """Starts at `start_step`; `rows` of every batch are this host's.
 
-        Raises ValueError if the batch does not split over the hosts or `resume` does not fit.
+        Raises ValueError unless the rows ascend.
         """
-        if batch_size % host_count or not 0 <= host_index < host_count:
-            raise ValueError(
-                f"a batch of {batch_size} has no even part {host_index} of {host_count} hosts"
-            )
         self._names = tuple(source_names)
         self._budgeted = [views[name].budget_rows is not None for name in self._names]
         self._tags = source_tags(source_names, views)
-        self._batch_size, self._hosts = batch_size, (host_index, host_count)
+        self._batch_size, self._rows = batch_size, row_numbers(rows, batch_size)
+        self._blocks = row_blocks(self._rows)
         self._start, self._step, self._chain = start_step, start_step, CHAIN_START
-        self._before: tuple[Count, ...] = ()
-        if resume is not None:
-            self._resume(resume)
-        opening = self._step * batch_size
+        opening = start_step * batch_size
         inner = sorted(cut for cut in set(cuts) if cut > opening)
         self._cuts = np.array([opening, *inner], np.int64)
         self._tallies: dict[tuple[int, str], _Tally] = {}
-
-    def _resume(self, span: Span) -> None:
-        ours = (self._step, self._batch_size, *self._hosts)
-        theirs = (span.stop_step, span.batch_size, span.host_index, span.host_count)
-        if ours != theirs:
-            raise ValueError(
-                f"counts that end at (step, batch, host, hosts) {theirs} do not go on at {ours}"
-            )
-        self._start, self._before = span.start_step, span.counts
-        self._chain = bytes.fromhex(span.digest)
 
     def add(self, step: int, *, source: np.ndarray, row: np.ndarray) -> None:
         """Counts one batch: `source` [B] numbers of sources and `row` [B] row ids of this host.
 
         Raises ValueError if a step is left out or repeated, or the batch has another size.
         """
-        index, hosts = self._hosts
-        rows = self._batch_size // hosts
         if step != self._step:
             raise ValueError(f"step {step} was counted where step {self._step} comes next")
-        if source.shape != (rows,) or row.shape != (rows,):
-            raise ValueError(f"a batch has {rows} rows, not {source.shape} and {row.shape}")
-        sequences = step * self._batch_size + index * rows + np.arange(rows)
+        count = len(self._rows)
+        if source.shape != (count,) or row.shape != (count,):
+            raise ValueError(f"a batch has {count} rows, not {source.shape} and {row.shape}")
+        sequences = step * self._batch_size + self._rows
         pieces = np.searchsorted(self._cuts, sequences, side="right") - 1
         for piece in np.unique(pieces).tolist():
             for number in np.unique(source[pieces == piece]).tolist():
@@ -168,10 +160,9 @@ class RealisedCounter:
             start_step=self._start,
             stop_step=self._step,
             batch_size=self._batch_size,
-            host_index=self._hosts[0],
-            host_count=self._hosts[1],
+            batch_rows=self._blocks,
             digest=self._chain.hex(),
-            counts=self._before + counted,
+            counts=counted,
         )
 
 

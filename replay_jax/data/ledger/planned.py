@@ -1,47 +1,18 @@
 """The ledger of a run: how many sequences and tokens of each source, how often, which rows."""
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from replay_jax.data.reading.views import SourceView, view_places, view_rows
 from replay_jax.errors import UserError
 from replay_jax.schedule.stages import Realised, Requested, Schedule
 
-
-class View(Protocol):
-    """What a ledger asks of the view of a source; `views.SourceView` is one."""
-
-    @property
-    def source(self) -> str:
-        """Name of the source."""
-
-    @property
-    def seq_len(self) -> int:
-        """Labels per row."""
-
-    @property
-    def pool_rows(self) -> int | None:
-        """Rows of the source, None while it is not prepared."""
-
-    @property
-    def rows(self) -> int | None:
-        """Unique rows that may be drawn, None if that is unknown."""
-
-    @property
-    def repeat(self) -> bool:
-        """Whether rows may be drawn again."""
-
-    def check_draws(self, draws: int) -> None:
-        """Raises UserError if the source runs out before `draws` draws."""
-
-    def read(self, draws: np.ndarray) -> np.ndarray:
-        """Rows that draws read."""
-
-    def places(self, draws: np.ndarray) -> np.ndarray:
-        """Places among the unique rows that draws read."""
+_BLOCK = 1 << 20  # draws looked at together
 
 
 @dataclass(frozen=True)
@@ -163,32 +134,29 @@ class Ledger:
         return lines
 
 
-def plan_ledger(schedule: Schedule, views: Mapping[str, View]) -> Ledger:
+def plan_ledger(schedule: Schedule, views: Mapping[str, SourceView]) -> Ledger:
     """Returns the ledger that a schedule and the views of its sources imply.
 
     Raises UserError if a source has no view or would run out without leave to repeat.
     """
     names = schedule.source_names
+    columns = []
     for name in names:
-        _view(views, name).check_draws(schedule.sequences(name))
-    drawn = dict.fromkeys(names, 0)
-    stages = []
-    for number, (start, stage) in enumerate(
-        zip(schedule.stage_starts, schedule.stages, strict=True), 1
-    ):
-        entries = []
-        for name in names:
-            count = stage.count(name)
-            entries.append(_entry(views[name], drawn[name], count))
-            drawn[name] += count
-        stages.append(
-            StageEntries(stage.name or f"stage {number}", start, stage.sequences, tuple(entries))
-        )
+        view, counts = _view(views, name), [stage.count(name) for stage in schedule.stages]
+        view.check_draws(sum(counts))
+        firsts = itertools.accumulate(counts[:-1], initial=0)
+        columns.append(_entries(view, [*zip(firsts, counts, strict=True), (0, sum(counts))]))
+    *stages, totals = zip(*columns, strict=True)
     return Ledger(
         batch_size=schedule.batch_size,
         total_steps=schedule.total_steps,
-        stages=tuple(stages),
-        totals=tuple(_entry(views[name], 0, drawn[name]) for name in names),
+        stages=tuple(
+            StageEntries(stage.name or f"stage {number}", start, stage.sequences, entries)
+            for number, (start, stage, entries) in enumerate(
+                zip(schedule.stage_starts, schedule.stages, stages, strict=True), 1
+            )
+        ),
+        totals=totals,
         requested=schedule.requested,
         realised=schedule.realised(),
     )
@@ -234,7 +202,7 @@ def _entry_differences(
     return differences + [f"{where}, {name}: realised but not planned" for name in others]
 
 
-def _view(views: Mapping[str, View], name: str) -> View:
+def _view(views: Mapping[str, SourceView], name: str) -> SourceView:
     if name not in views:
         raise UserError(
             f"the schedule draws from {name!r}, but the sources are {', '.join(sorted(views))}"
@@ -242,24 +210,29 @@ def _view(views: Mapping[str, View], name: str) -> View:
     return views[name]
 
 
-def _entry(view: View, first: int, count: int) -> Entry:
-    """The entry for draws `first` to `first + count` of a view."""
-    unique = _unique(view, first, count)
-    known = count > 0 and view.pool_rows is not None
-    rows = view.read(np.array([first, first + count - 1])).tolist() if known else [None, None]
-    return Entry(
-        source=view.source,
-        sequences=count,
-        tokens=count * view.seq_len,
-        unique=unique,
-        repeated=None if unique is None else count - unique,
-        epochs=None if view.rows is None else count / view.rows,
-        first_row=rows[0],
-        last_row=rows[1],
-    )
+def _entries(view: SourceView, spans: Sequence[tuple[int, int]]) -> list[Entry]:
+    """The entry of every span of draws, given as its first draw and their number."""
+    ends = [draw for first, count in spans if count for draw in (first, first + count - 1)]
+    rows = iter([None] * len(ends) if view.pool_rows is None else view_rows(view, ends).tolist())
+    entries = []
+    for first, count in spans:
+        unique = _unique(view, first, count)
+        entries.append(
+            Entry(
+                source=view.source,
+                sequences=count,
+                tokens=count * view.seq_len,
+                unique=unique,
+                repeated=None if unique is None else count - unique,
+                epochs=None if view.rows is None else count / view.rows,
+                first_row=next(rows) if count else None,
+                last_row=next(rows) if count else None,
+            )
+        )
+    return entries
 
 
-def _unique(view: View, first: int, count: int) -> int | None:
+def _unique(view: SourceView, first: int, count: int) -> int | None:
     """Different rows among draws `first` to `first + count`; None if the order must be known."""
     rows = view.rows
     if rows is None:
@@ -272,7 +245,11 @@ def _unique(view: View, first: int, count: int) -> int | None:
         return count
     if view.pool_rows is None:
         return None
-    return len(np.unique(view.places(np.arange(first, first + count))))
+    # The rest of one epoch and the beginning of the next.
+    seen = np.zeros(rows, bool)
+    for begin in range(first, first + count, _BLOCK):
+        seen[view_places(view, np.arange(begin, min(begin + _BLOCK, first + count)))] = True
+    return int(np.count_nonzero(seen))
 
 
 _HEADINGS = [

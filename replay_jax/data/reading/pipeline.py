@@ -1,163 +1,116 @@
-"""From stores, views and a schedule to batches: batch t is a pure function of these and t.
+"""From stores, views and a schedule to batches, as Grain datasets whose element is a step.
 
-Shapes: B sequences of the global batch, L = seq_len labels per sequence.
+Batch t is a pure function of the parts and of t: training, each host, evaluation and anybody's own
+trainer read it alike, from any step on and in any order. A step's rows are drawn and gathered at
+once; the tests hold every batch equal to the rows that Grain's own selection maps would read.
 
-Grain's element is a step: a step's rows are drawn and gathered at once, which gives 125 M tokens
-per CPU second against 45 M one row at a time through two selection maps (L = 1024, B = 32, 2 shared
-cores, 2026-11-23; tools/bench_data.py prints both).
-`run_dataset` is the row-by-row form of the same order, and tests hold the two equal.
+Shapes: B sequences of the global batch, or as many of them as are asked for; L = seq_len labels per
+sequence.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
 import grain
 import numpy as np
 
-from replay_jax.data.reading.views import SourceView, view_dataset, view_rows
+from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, row_numbers
+from replay_jax.data.reading.views import SourceView, view_rows
 from replay_jax.data.tokens.store import TokenRows, TokenStore
 from replay_jax.errors import UserError
-from replay_jax.schedule.mixture import ScheduledSelectionMap, StepDraws, draw_numbers, step_draws
+from replay_jax.schedule.mixture import StepDraws, draw_numbers, step_draws
 from replay_jax.schedule.stages import Schedule
 
 Batch = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class StepSource:
-    """Random access to the batches of a run: element t is what one host reads for step t.
-
-    rows, views: by source number, None for a source the schedule never draws.
-    weights: loss weight per source number. host_index, host_count: which share of each batch.
-    """
-
-    draws: StepDraws
-    rows: tuple[TokenRows | None, ...]
-    views: tuple[SourceView | None, ...]
-    weights: tuple[float, ...]
-    document_mask: bool
-    host_index: int
-    host_count: int
-
-    def __len__(self) -> int:
-        """Steps in the whole run."""
-        return len(self.draws.pattern)
-
-    def __getitem__(self, step: int) -> Batch:
-        pattern = self.draws.pattern[step]
-        share = len(pattern) // self.host_count
-        mine = slice(self.host_index * share, (self.host_index + 1) * share)
-        draws = draw_numbers(pattern, first=self.draws.first[step])[mine]
-        sources = pattern[mine].astype(np.int32)
-        seq_len = next(rows.seq_len for rows in self.rows if rows is not None)
-        tokens = np.empty((share, seq_len + 1), np.int32)
-        segments = np.empty((share, seq_len), np.int32) if self.document_mask else None
-        row = np.empty(share, np.int64)
-        for source in np.unique(sources).tolist():
-            rows, view = self.rows[source], self.views[source]
-            assert rows is not None and view is not None
-            chosen = np.flatnonzero(sources == source)
-            row[chosen] = view_rows(view, draws[chosen])
-            tokens[chosen] = rows.gather(row[chosen])
-            if segments is not None:
-                segments[chosen] = rows.segments(row[chosen])
-        weights = np.array(self.weights, np.float32)[sources]
-        return _batch(tokens, weights, sources, row, segments)
-
-
-def train_batches(
+def run_dataset(
     *,
     stores: Mapping[str, TokenStore],
     views: Mapping[str, SourceView],
     schedule: Schedule,
     document_mask: bool,
     loss_weight_by_source: Mapping[str, float],
-    start_step: int,
-    stop_step: int,
-    read_threads: int,
-    host_index: int = 0,
-    host_count: int = 1,
-) -> Iterator[Batch]:
-    """Batches of the steps [start_step, stop_step), read ahead by `read_threads` threads.
+    rows: BatchRows = ALL_ROWS,
+) -> grain.MapDataset[Batch]:
+    """The exact mixture of a run: item t is the batch of step t, and the length is its steps.
 
-    A batch holds inputs and labels int32 [B, L], loss_weights float32 [B, L], source int32 [B],
-    row int64 [B] (for the host only) and, with `document_mask`, segments int32 [B, L]: the
-    number of the document each input token belongs to. On several hosts, host h gets rows
-    [h B / H, (h + 1) B / H) of each. No state is kept: start anywhere, stop anywhere.
-    A source without an entry in `loss_weight_by_source` weighs 1. With 0 threads a batch is read
-    when it is asked for.
+    Args:
+        stores: prepared text, by name; those that the schedule draws from must be there.
+        views: which rows of a source are drawn, and in which order.
+        schedule: how many sequences of which source in which step.
+        document_mask: whether batches say which document a token belongs to.
+        loss_weight_by_source: of the labels; a source without an entry weighs 1.
+        rows: which rows of every batch to read; a host may take its own alone.
+
+    Returns:
+        batches of inputs and labels, int32 [B, L]; loss_weights, float32 [B, L]; source, int32
+        [B]: its place in `schedule.source_names`; row, int64 [B]: which row of the training split;
+        and with `document_mask` segments, int32 [B, L]: the number of the document each input
+        token belongs to, from 1 in every row. Like every map of Grain's it starts again past its
+        end. It can be pickled, without the tokens.
 
     Raises UserError where stores, views and schedule do not fit together.
     """
-    source = step_source(
-        stores=stores,
-        views=views,
-        schedule=schedule,
-        document_mask=document_mask,
-        loss_weight_by_source=loss_weight_by_source,
-        host_index=host_index,
-        host_count=host_count,
-    )
-    if not 0 <= start_step <= stop_step <= len(source):
-        raise ValueError(f"steps [{start_step}, {stop_step}) are not within [0, {len(source)})")
-    steps = grain.MapDataset.source(source).slice(slice(start_step, stop_step))
-    ahead = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=2 * read_threads)
-    return iter(steps.to_iter_dataset(ahead))
-
-
-def step_source(
-    *,
-    stores: Mapping[str, TokenStore],
-    views: Mapping[str, SourceView],
-    schedule: Schedule,
-    document_mask: bool,
-    loss_weight_by_source: Mapping[str, float],
-    host_index: int,
-    host_count: int,
-) -> StepSource:
-    """The batches of a run by step number, after checking that all parts fit together."""
-    if schedule.batch_size % host_count:
-        raise UserError(
-            f"a batch of {schedule.batch_size} sequences does not divide over {host_count} hosts"
-        )
     unknown = sorted(set(loss_weight_by_source) - set(schedule.source_names))
     if unknown:
         raise UserError(
             f"loss weight for source {unknown[0]!r}, but the schedule has "
             f"{', '.join(schedule.source_names)}"
         )
-    rows = _checked_rows(stores, views, schedule)
-    return StepSource(
+    drawn = _checked_rows(stores, views, schedule)
+    weights = {**dict.fromkeys(schedule.source_names, 1.0), **loss_weight_by_source}
+    source = _RunSteps(
         draws=step_draws(schedule),
-        rows=tuple(rows.get(name) for name in schedule.source_names),
-        views=tuple(views[name] if name in rows else None for name in schedule.source_names),
-        weights=tuple(
-            float(loss_weight_by_source[name]) if name in loss_weight_by_source else 1.0
-            for name in schedule.source_names
-        ),
+        chosen=row_numbers(rows, schedule.batch_size),
+        rows=tuple(drawn.get(name) for name in schedule.source_names),
+        views=tuple(views[name] if name in drawn else None for name in schedule.source_names),
+        weights=np.array([weights[name] for name in schedule.source_names], np.float32),
         document_mask=document_mask,
-        host_index=host_index,
-        host_count=host_count,
+    )
+    return grain.MapDataset.source(source)
+
+
+def held_out_dataset(
+    store: TokenStore,
+    *,
+    seq_len: int,
+    sequences: int,
+    batch_size: int,
+    document_mask: bool,
+    source: int = 0,
+    rows: BatchRows = ALL_ROWS,
+) -> grain.MapDataset[Batch]:
+    """The fixed held-out rows in batches like those of `run_dataset`, with `label_bytes`.
+
+    label_bytes int64 [B]: UTF-8 bytes that the row's labels stand for (end-of-text: none). The
+    last batch is padded: padding has row -1, loss weight 0 and no bytes. `source` is the number
+    to fill in. Whichever rows are asked for, there are equally many batches.
+
+    Raises UserError where the split has too few rows.
+    """
+    order = evaluation_rows(store, seq_len=seq_len, sequences=sequences)
+    padded = np.full((-(-sequences // batch_size), batch_size), -1, np.int64)
+    padded.reshape(-1)[:sequences] = order
+    chosen = padded[:, row_numbers(rows, batch_size)]
+    return grain.MapDataset.source(
+        _HeldOutSteps(store.rows("validation", seq_len), chosen, source, document_mask)
     )
 
 
-def run_dataset(
-    stores: Mapping[str, TokenStore], views: Mapping[str, SourceView], schedule: Schedule
-) -> grain.MapDataset:
-    """The whole run as a Grain dataset of single rows, int32 [L + 1], in training order.
+def read_ahead(
+    dataset: grain.MapDataset[Batch], *, start: int, stop: int, threads: int
+) -> Iterator[Batch]:
+    """The batches of the steps [start, stop), read ahead by so many threads.
 
-    For looking at a run and for one's own Grain transformations; slower than `train_batches`.
+    With 0 threads a batch is read when it is asked for. No state is kept: start and stop anywhere.
+    Raises ValueError for steps that the dataset does not have.
     """
-    rows = _checked_rows(stores, views, schedule)
-    # A source that is never drawn still needs a place, so that source numbers stay as they are.
-    datasets = [
-        view_dataset(views[name], cast(Sequence[Any], rows[name]))
-        if name in rows
-        else grain.MapDataset.source([()])
-        for name in schedule.source_names
-    ]
-    return grain.MapDataset.select_from_datasets(datasets, ScheduledSelectionMap(schedule))
+    if not 0 <= start <= stop <= len(dataset):
+        raise ValueError(f"steps [{start}, {stop}) are not within [0, {len(dataset)})")
+    steps = dataset.slice(slice(start, stop))
+    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return iter(steps.to_iter_dataset(ahead))
 
 
 def evaluation_rows(store: TokenStore, *, seq_len: int, sequences: int) -> np.ndarray:
@@ -184,45 +137,67 @@ def evaluation_rows(store: TokenStore, *, seq_len: int, sequences: int) -> np.nd
     return view_rows(view, np.arange(sequences))
 
 
-def evaluation_batches(
-    store: TokenStore,
-    *,
-    seq_len: int,
-    sequences: int,
-    batch_size: int,
-    document_mask: bool,
-    source: int = 0,
-    host_index: int = 0,
-    host_count: int = 1,
-) -> Iterator[Batch]:
-    """The fixed held-out rows in batches like those of `train_batches`, with `label_bytes`.
+@dataclass(frozen=True)
+class _RunSteps:
+    """Random access to what is read for every step; `rows` and `views` by source number.
 
-    label_bytes int64 [B]: UTF-8 bytes that the row's labels stand for (end-of-text: none). The
-    last batch is padded: padding has row -1, loss weight 0 and no bytes. `source` is the number
-    to fill in. Every host gets the same number of batches.
+    A source that the schedule never draws has neither.
     """
-    if batch_size % host_count:
-        raise UserError(
-            f"an evaluation batch of {batch_size} sequences does not divide over {host_count} hosts"
-        )
-    rows = store.rows("validation", seq_len)
-    order = evaluation_rows(store, seq_len=seq_len, sequences=sequences)
-    share = batch_size // host_count
-    for start in range(host_index * share, -(-sequences // batch_size) * batch_size, batch_size):
-        real = order[start : start + share]
-        row = np.full(share, -1, np.int64)
-        row[: len(real)] = real
+
+    draws: StepDraws
+    chosen: np.ndarray
+    rows: tuple[TokenRows | None, ...]
+    views: tuple[SourceView | None, ...]
+    weights: np.ndarray
+    document_mask: bool
+
+    def __len__(self) -> int:
+        return len(self.draws.pattern)
+
+    def __getitem__(self, step: int) -> Batch:
+        pattern = self.draws.pattern[step]
+        draws = draw_numbers(pattern, first=self.draws.first[step])[self.chosen]
+        sources = pattern[self.chosen].astype(np.int32)
+        seq_len = next(rows.seq_len for rows in self.rows if rows is not None)
+        tokens = np.empty((len(sources), seq_len + 1), np.int32)
+        segments = np.empty((len(sources), seq_len), np.int32) if self.document_mask else None
+        row = np.empty(len(sources), np.int64)
+        for source in np.unique(sources).tolist():
+            rows, view = self.rows[source], self.views[source]
+            assert rows is not None and view is not None
+            ours = np.flatnonzero(sources == source)
+            row[ours] = view_rows(view, draws[ours])
+            tokens[ours] = rows.gather(row[ours])
+            if segments is not None:
+                segments[ours] = rows.segments(row[ours])
+        return _batch(tokens, self.weights[sources], sources, row, segments)
+
+
+@dataclass(frozen=True)
+class _HeldOutSteps:
+    """Random access to batches of held-out rows, int64 [batches, B]; -1 is padding."""
+
+    rows: TokenRows
+    chosen: np.ndarray
+    source: int
+    document_mask: bool
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, step: int) -> Batch:
+        row = self.chosen[step]
         # Padding repeats row 0: any valid tokens do, since their weight is 0.
         filled = np.maximum(row, 0)
         batch = _batch(
-            rows.gather(filled),
+            self.rows.gather(filled),
             (row >= 0).astype(np.float32),
-            np.full(share, source, np.int32),
+            np.full(len(row), self.source, np.int32),
             row,
-            rows.segments(filled) if document_mask else None,
+            self.rows.segments(filled) if self.document_mask else None,
         )
-        batch["label_bytes"] = np.where(row >= 0, rows.label_bytes(filled), 0)
-        yield batch
+        batch["label_bytes"] = np.where(row >= 0, self.rows.label_bytes(filled), 0)
+        return batch
 
 
 def _batch(

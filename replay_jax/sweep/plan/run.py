@@ -151,7 +151,6 @@ def source_views(
             budget_rows=schedule.requested.target_sequences if is_target else None,
             seed=config.data_seed,
             repeat=is_target or config.data.repeat_generic,
-            budget_seed=config.data_seed,
         )
     return views
 

@@ -29,7 +29,7 @@ from replay_jax.sweep.plan.work import Done
 from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
 from replay_jax.training.saved import delete, is_complete, read_meta, remove_unfinished
 
-FORMAT = 2
+FORMAT = 3
 _FOLDERS = ("runs", "states", "segments", "evaluations", "failures", "results")
 
 

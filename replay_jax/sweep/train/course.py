@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from replay_jax.data.ledger.counted import RealisedCounter
+from replay_jax.data.reading.batch_rows import host_rows
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.workdir import Segment, WorkStore
 from replay_jax.sweep.train.job import EdgeJob, step_shape
@@ -179,15 +180,14 @@ class Course:
         self._open_segment()
 
     def _open_segment(self) -> None:
-        part, parts = mesh_host_part(self._mesh)
+        batch_size = self._job.schedule.batch_size
         self._counter = RealisedCounter(
             source_names=self._names,
             views=self._job.views,
-            batch_size=self._job.schedule.batch_size,
+            batch_size=batch_size,
             start_step=self.reached.step,
             cuts=self._job.cuts,
-            host_index=part,
-            host_count=parts,
+            rows=host_rows(batch_size, *mesh_host_part(self._mesh)),
         )
         self._windows: list[dict[str, Any]] = []
         self._clear_window()
@@ -220,5 +220,5 @@ def _of_all_hosts(span: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     rows = multihost_utils.process_allgather(padded)
     spans = [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths.tolist(), strict=True)]
     # Hosts over which the tensor axis goes read the same rows, and count them all.
-    by_part = {span["host_index"]: span for span in spans}
-    return [by_part[part] for part in sorted(by_part)]
+    by_rows = {str(span["batch_rows"]): span for span in spans}
+    return sorted(by_rows.values(), key=lambda span: span["batch_rows"])

@@ -13,7 +13,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from replay_jax.data.reading.pipeline import Batch, train_batches
+from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, host_rows
+from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.course import Course
@@ -87,12 +88,13 @@ class EdgeTrainer:
                 self._last = (job.stop.digest, state)
                 return EdgeEnd(job.stop.step, True)
             programs = self._programs.train(step_shape(job), mesh, clock=clock)
+            rows = host_rows(job.schedule.batch_size, *mesh_host_part(mesh))
             with course:
                 end = train_span(
                     state,
                     span=course.span(),
                     programs=programs,
-                    batches=edge_batches(job, part=mesh_host_part(mesh)),
+                    batches=edge_batches(job, rows),
                     hooks=Hooks(course.on_step, course.on_point, lambda _: should_stop()),
                     clock=clock,
                     profile=profile,
@@ -153,13 +155,13 @@ def _check_shapes(job: EdgeJob, mesh: Mesh) -> None:
     check_shape(evaluated, mesh, batch_name="evaluation.batch_size")
 
 
-def edge_batches(job: EdgeJob, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
-    """The batches of a job, or this host's part of them (index, count).
+def edge_batches(job: EdgeJob, rows: BatchRows = ALL_ROWS) -> Iterator[Batch]:
+    """The batches of a job, or these rows of each.
 
     Weights of sources that its schedule has not are left out.
     """
     weights = dict(job.config.training.loss_weights)
-    return train_batches(
+    batches = run_dataset(
         stores=job.stores,
         views=job.views,
         schedule=job.schedule,
@@ -167,9 +169,6 @@ def edge_batches(job: EdgeJob, part: tuple[int, int] = (0, 1)) -> Iterator[Batch
         loss_weight_by_source={
             name: weights[name] for name in job.schedule.source_names if name in weights
         },
-        start_step=job.start.step,
-        stop_step=job.stop.step,
-        read_threads=_READ_THREADS,
-        host_index=part[0],
-        host_count=part[1],
+        rows=rows,
     )
+    return read_ahead(batches, start=job.start.step, stop=job.stop.step, threads=_READ_THREADS)

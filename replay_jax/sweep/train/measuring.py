@@ -15,7 +15,8 @@ from replay_jax.data.judging.tasks import (
     task_batches,
     task_rows,
 )
-from replay_jax.data.reading.pipeline import evaluation_batches
+from replay_jax.data.reading.batch_rows import host_rows
+from replay_jax.data.reading.pipeline import held_out_dataset
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.sweep.plan.measured import CosinePair, HeldOutSet, TaskSet
 from replay_jax.sweep.plan.tree import Node
@@ -136,29 +137,25 @@ class Measuring:
     def _task_on_devices(self, wanted: TaskSet, place: Place) -> tuple[TaskRows, list[DeviceBatch]]:
         key = (wanted, place.mesh)
         if key not in self._tasks:
-            part, parts = mesh_host_part(place.mesh)
             # All sources share one tokenizer.
             tokenizer = next(iter(place.stores.values())).tokenizer
             items = load_task(wanted.task)
             rows = task_rows(items, tokenizer, document_mask=wanted.document_mask)
-            batches = task_batches(
-                rows, batch_size=wanted.batch_size, host_index=part, host_count=parts
-            )
+            own = host_rows(wanted.batch_size, *mesh_host_part(place.mesh))
+            batches = task_batches(rows, batch_size=wanted.batch_size, batch_rows=own)
             self._tasks[key] = rows, [place_batch(batch, place.mesh) for batch in batches]
         return self._tasks[key]
 
     def _on_devices(self, held_out: HeldOutSet, place: Place) -> HeldOut:
         key = (held_out, place.mesh)
         if key not in self._placed:
-            part, parts = mesh_host_part(place.mesh)
-            batches = evaluation_batches(
+            batches = held_out_dataset(
                 place.stores[held_out.source],
                 seq_len=held_out.seq_len,
                 sequences=held_out.sequences,
                 batch_size=held_out.batch_size,
                 document_mask=held_out.document_mask,
-                host_index=part,
-                host_count=parts,
+                rows=host_rows(held_out.batch_size, *mesh_host_part(place.mesh)),
             )
             self._placed[key] = place_held_out(batches, place.mesh)
         return self._placed[key]

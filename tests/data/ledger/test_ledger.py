@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from grain_rows import RunOrder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from replay_jax.data.ledger.planned import Ledger, compare, plan_ledger
 from replay_jax.data.reading.views import SourceView, view_rows
 from replay_jax.errors import UserError
 from replay_jax.schedule.learning_rate import LearningRate
-from replay_jax.schedule.mixture import ScheduledSelectionMap
+from replay_jax.schedule.mixture import step_draws
 from replay_jax.schedule.protocols import StageConfig, from_stages, two_stage
 
 WSD = LearningRate(3e-3, "linear", 0.01, 0.1, 0.0)
@@ -43,7 +44,7 @@ def views(pool=400, target_pool=50, repeat=False):
 
 def batches(plan, sources):
     """[steps] of (source, row): read one sequence after another through the selection map."""
-    selection, names = ScheduledSelectionMap(plan), plan.source_names
+    selection, names = RunOrder(plan), plan.source_names
     pairs = []
     for index in range(len(selection)):
         source, draw = selection[index]
@@ -51,20 +52,19 @@ def batches(plan, sources):
     return np.array(pairs).reshape(plan.total_steps, plan.batch_size, 2)
 
 
-def count(read, plan, sources, start=0, stop=None, **options):
-    """The span of the steps from `start` to `stop`, counted by one host."""
+def count(read, plan, sources, start=0, stop=None, rows=slice(None), **options):
+    """The span of the steps from `start` to `stop`, counted by the host that reads `rows`."""
     counter = RealisedCounter(
         source_names=plan.source_names,
         views=sources,
         batch_size=plan.batch_size,
         start_step=start,
+        rows=rows,
         **options,
     )
-    index, hosts = options.get("host_index", 0), options.get("host_count", 1)
-    part = plan.batch_size // hosts
     for step in range(start, plan.total_steps if stop is None else stop):
-        rows = read[step, index * part : (index + 1) * part]
-        counter.add(step, source=rows[:, 0].astype(np.int32), row=rows[:, 1])
+        part = read[step, rows]
+        counter.add(step, source=part[:, 0].astype(np.int32), row=part[:, 1])
     return counter.span()
 
 
@@ -154,17 +154,36 @@ def test_counted_ledger_equals_the_plan():
         assert other.entries[0] == dataclasses.replace(stage.entries[0], unique=None, repeated=None)
 
 
+HOSTS = {
+    "one": [slice(None)],
+    "two": [slice(0, 4), slice(4, 8)],
+    "four": [slice(2 * host, 2 * host + 2) for host in range(4)],
+    "strided": [slice(host, None, 2) for host in range(2)],
+    "uneven": [np.array([0, 3, 4, 7]), np.array([2]), np.array([1, 5, 6])],
+}
+
+
 @pytest.mark.parametrize("edges", [(0, 24), (0, 1, 20, 21, 24), tuple(range(25))])
-@pytest.mark.parametrize("hosts", [1, 2, 4])
+@pytest.mark.parametrize("hosts", HOSTS)
 def test_edges_and_hosts_add_up(edges, hosts):
     spans = [
-        count(READ, PLAN, VIEWS, start, stop, cuts=CUTS, host_index=host, host_count=hosts)
+        count(READ, PLAN, VIEWS, start, stop, cuts=CUTS, rows=rows)
         for start, stop in zip(edges, edges[1:], strict=False)
-        for host in range(hosts)
+        for rows in HOSTS[hosts]
     ]
     whole = realised_ledger([count(READ, PLAN, VIEWS, cuts=CUTS)], PLAN, VIEWS)
     assert realised_ledger(spans[::-1], PLAN, VIEWS) == whole
     assert check_spans(spans, PLAN, VIEWS) == []
+
+
+def test_the_rows_of_a_host_are_kept_as_blocks():
+    span = count(READ, PLAN, VIEWS, rows=np.array([0, 3, 4, 7]))
+    assert span.batch_rows == ((0, 1), (3, 5), (7, 8))
+    assert span.rows_of_batch().tolist() == [0, 3, 4, 7]
+    assert count(READ, PLAN, VIEWS).batch_rows == ((0, 8),)
+    for rows in (np.array([3, 0]), np.array([2, 2]), slice(3, 3)):
+        with pytest.raises(ValueError, match="rows of a batch that are counted must ascend"):
+            count(READ, PLAN, VIEWS, rows=rows)
 
 
 def test_an_edge_counted_for_other_runs_gives_totals_only():
@@ -177,26 +196,7 @@ def test_an_edge_counted_for_other_runs_gives_totals_only():
     assert both == realised_ledger([count(READ, PLAN, VIEWS, cuts=CUTS)], PLAN, VIEWS)
 
 
-def test_resume_goes_on_counting():
-    whole = count(READ, PLAN, VIEWS, cuts=CUTS)
-    for step in (1, 5, 20, 21, 23):
-        before = Span.from_json(json.loads(json.dumps(count(READ, PLAN, VIEWS, 0, step).to_json())))
-        after = count(READ, PLAN, VIEWS, step, cuts=CUTS, resume=before)
-        assert (after.start_step, after.stop_step) == (0, STEPS)
-        assert after.digest == whole.digest
-        twice = count(
-            READ, PLAN, VIEWS, step + 1, cuts=CUTS,
-            resume=count(READ, PLAN, VIEWS, step, step + 1, cuts=CUTS, resume=before),
-        )  # fmt: skip
-        assert twice.digest == whole.digest
-        total = realised_ledger([twice], PLAN, VIEWS).totals
-        assert total == realised_ledger([whole], PLAN, VIEWS).totals
-
-
 def test_a_counter_refuses_gaps():
-    span = count(READ, PLAN, VIEWS, 0, 5)
-    with pytest.raises(ValueError, match=r"\(5, 8, 0, 1\) do not go on at \(6, 8, 0, 1\)"):
-        count(READ, PLAN, VIEWS, 6, resume=span)
     counter = RealisedCounter(
         source_names=PLAN.source_names, views=VIEWS, batch_size=BATCH, start_step=5
     )
@@ -204,10 +204,6 @@ def test_a_counter_refuses_gaps():
         counter.add(6, source=READ[6, :, 0], row=READ[6, :, 1])
     with pytest.raises(ValueError, match="a batch has 8 rows"):
         counter.add(5, source=READ[5, :4, 0], row=READ[5, :4, 1])
-    with pytest.raises(ValueError, match="no even part 0 of 3 hosts"):
-        RealisedCounter(
-            source_names=PLAN.source_names, views=VIEWS, batch_size=8, start_step=0, host_count=3
-        )
 
 
 @pytest.mark.parametrize(
@@ -229,9 +225,10 @@ def test_a_ledger_refuses_spans_that_do_not_cover_the_run_once(spans):
 
 
 def test_a_ledger_refuses_a_missing_host_and_strange_counts():
-    half = count(READ, PLAN, VIEWS, host_index=1, host_count=2)
-    with pytest.raises(ValueError, match="not each of the 24 steps"):
-        realised_ledger([half], PLAN, VIEWS)
+    for hosts in (HOSTS["two"][1:], HOSTS["uneven"][:2], [*HOSTS["strided"], slice(7, 8)]):
+        counted = [count(READ, PLAN, VIEWS, rows=rows) for rows in hosts]
+        with pytest.raises(ValueError, match="not each of the 24 steps"):
+            realised_ledger(counted, PLAN, VIEWS)
     span = count(READ, PLAN, VIEWS)
     with pytest.raises(ValueError, match="batch of 16, planned with 8"):
         realised_ledger([dataclasses.replace(span, batch_size=16)], PLAN, VIEWS)
@@ -246,7 +243,7 @@ def test_every_wrong_row_is_found():
         read = READ.copy()
         read[step, place, 1] += 1
         (difference,) = check_spans([count(read, PLAN, VIEWS)], PLAN, VIEWS)
-        assert "steps 0 to 23 of host 0: the rows consumed" in difference
+        assert "steps 0 to 23, rows 0 to 7 of each batch: the rows consumed" in difference
     other_source = READ.copy()
     other_source[9, 2, 0] = 1 - other_source[9, 2, 0]
     assert check_spans([count(other_source, PLAN, VIEWS)], PLAN, VIEWS)
@@ -259,11 +256,25 @@ def test_every_wrong_row_is_found():
     assert check_spans([part], PLAN, {**VIEWS, "generic": other})
 
 
+def test_every_host_is_checked():
+    """A row exchanged in what one of several hosts read is found there, and only there."""
+    read = READ.copy()
+    read[7, 4, 1] += 1
+    spans = [
+        count(read, PLAN, VIEWS, start, stop, rows=rows)
+        for start, stop in ((0, 5), (5, 24))
+        for rows in HOSTS["uneven"]
+    ]
+    (difference,) = check_spans(spans, PLAN, VIEWS)
+    assert difference.startswith("steps 5 to 23, rows 0 to 0, 3 to 4, 7 to 7 of each batch")
+
+
 def test_planned_rows_are_those_read():
-    for start, stop in ((0, 24), (5, 6), (20, 24)):
-        source, row = planned_rows(PLAN, VIEWS, start_step=start, stop_step=stop)
-        np.testing.assert_array_equal(source, READ[start:stop, :, 0].ravel())
-        np.testing.assert_array_equal(row, READ[start:stop, :, 1].ravel())
+    draws = step_draws(PLAN)
+    for start, stop in ((0, 24), (5, 6), (20, 24), (24, 24)):
+        source, row = planned_rows(draws, PLAN.source_names, VIEWS, start=start, stop=stop)
+        np.testing.assert_array_equal(source, READ[start:stop, :, 0])
+        np.testing.assert_array_equal(row, READ[start:stop, :, 1])
 
 
 def test_the_digest_is_of_data_and_not_of_numbers():

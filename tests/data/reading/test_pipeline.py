@@ -4,22 +4,23 @@ Every token's value says its source, split and place: generic training tokens co
 ones from a million, and held-out ones start half a million above their source.
 """
 
-import itertools
 import pickle
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+import grain
 import numpy as np
 import pytest
+from grain_rows import run_rows
 
+from replay_jax.data.reading.batch_rows import host_rows
 from replay_jax.data.reading.pipeline import (
     Batch,
-    evaluation_batches,
     evaluation_rows,
+    held_out_dataset,
+    read_ahead,
     run_dataset,
-    step_source,
-    train_batches,
 )
 from replay_jax.data.reading.views import SourceView
 from replay_jax.data.sources.documents import Document
@@ -100,12 +101,9 @@ def run(stores: Mapping[str, TokenStore], schedule: Schedule, /, **changes: obje
         "schedule": schedule,
         "document_mask": False,
         "loss_weight_by_source": {},
-        "start_step": 0,
-        "stop_step": schedule.total_steps,
-        "read_threads": 0,
         **changes,
     }
-    return list(train_batches(**values))
+    return list(run_dataset(**values))
 
 
 def assert_same(left: list[Batch], right: list[Batch]) -> None:
@@ -151,7 +149,7 @@ def test_no_row_outside_the_budget_and_no_held_out_token_ever_appears(
         assert np.all((tokens == EOS) | (tokens % 1_000_000 < HELD_OUT)), "a held-out token"
         counts.update(batch["row"][batch["source"] == 1].tolist())
     assert len(counts) == 7 and set(counts.values()) == {8}
-    held_out = next(evaluation(stores["target"], sequences=20, batch_size=20))
+    held_out = evaluation(stores["target"], sequences=20, batch_size=20)[0]
     assert np.all((held_out["inputs"] == EOS) | (held_out["inputs"] % 1_000_000 >= HELD_OUT))
 
 
@@ -178,40 +176,69 @@ def test_generic_rows_are_the_same_for_every_replay_fraction(
     assert 0 < len(shorter) < len(longer) and longer[: len(shorter)] == shorter
 
 
-@pytest.mark.parametrize("read_threads", [0, 2])
-def test_starting_at_every_step_gives_the_tail(
-    stores: dict[str, TokenStore], read_threads: int
-) -> None:
-    schedule = replay()
-    whole = run(stores, schedule, document_mask=True)
-    assert len(whole) == 10
+def dataset(stores: Mapping[str, TokenStore], schedule: Schedule) -> grain.MapDataset[Batch]:
+    return run_dataset(
+        stores=stores,
+        views=make_views(stores, 7),
+        schedule=schedule,
+        document_mask=True,
+        loss_weight_by_source={},
+    )
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_starting_at_every_step_gives_the_tail(stores: dict[str, TokenStore], threads: int) -> None:
+    batches = dataset(stores, replay())
+    whole = list(batches)
+    assert len(batches) == len(whole) == 10
     for start in range(11):
-        tail = run(
-            stores, schedule, document_mask=True, start_step=start, read_threads=read_threads
-        )
-        assert_same(tail, whole[start:])
-    assert_same(run(stores, schedule, document_mask=True, start_step=3, stop_step=5), whole[3:5])
+        tail = read_ahead(batches, start=start, stop=10, threads=threads)
+        assert_same(list(tail), whole[start:])
+    assert_same(list(read_ahead(batches, start=3, stop=5, threads=threads)), whole[3:5])
     with pytest.raises(ValueError, match=r"steps \[4, 11\) are not within \[0, 10\)"):
-        run(stores, schedule, start_step=4, stop_step=11)
+        read_ahead(batches, start=4, stop=11, threads=threads)
 
 
-@pytest.mark.parametrize("host_count", [2, 4, 8])
+def test_a_run_is_a_map_of_grains_like_any_other(stores: dict[str, TokenStore]) -> None:
+    batches = dataset(stores, replay())
+    assert isinstance(batches, grain.MapDataset)
+    sums = batches.seed(0).shuffle().map(lambda batch: int(batch["inputs"].sum()))
+    assert sorted(sums) == sorted(int(batch["inputs"].sum()) for batch in batches)
+    assert_same([batches[10], batches[7]], [batches[0], batches[7]])
+
+
+def joined(parts: tuple[Batch, ...]) -> Batch:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+@pytest.mark.parametrize("host_count", [1, 2, 4, 8])
 def test_hosts_share_each_batch_out_in_order(
     stores: dict[str, TokenStore], host_count: int
 ) -> None:
-    schedule = replay()
-    whole = run(stores, schedule, document_mask=True)
+    whole = run(stores, replay(), document_mask=True)
     hosts = [
-        run(stores, schedule, document_mask=True, host_index=h, host_count=host_count)
-        for h in range(host_count)
+        run(stores, replay(), document_mask=True, rows=host_rows(BATCH, host, host_count))
+        for host in range(host_count)
     ]
-    joined = [
-        {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        for parts in zip(*hosts, strict=True)
-    ]
-    assert_same(joined, whole)
+    assert_same([joined(parts) for parts in zip(*hosts, strict=True)], whole)
+
+
+def test_a_batch_that_does_not_divide_over_the_hosts_is_refused() -> None:
     with pytest.raises(UserError, match="batch of 8 sequences does not divide over 3 hosts"):
-        run(stores, schedule, host_count=3)
+        host_rows(8, 0, 3)
+
+
+@pytest.mark.parametrize(
+    "rows", [slice(1, None, 2), slice(5, 2, -1), np.array([6, 0, 3]), np.array([], np.int64)]
+)
+def test_any_rows_of_the_batches_are_those_of_the_whole(
+    stores: dict[str, TokenStore], rows: slice | np.ndarray
+) -> None:
+    whole = run(stores, replay(), document_mask=True)
+    part = run(stores, replay(), document_mask=True, rows=rows)
+    assert_same(part, [{key: value[rows] for key, value in batch.items()} for batch in whole])
+    with pytest.raises(IndexError):
+        run(stores, replay(), rows=np.array([8]))
 
 
 def test_batches_are_the_rows_of_grains_own_selection(stores: dict[str, TokenStore]) -> None:
@@ -219,7 +246,7 @@ def test_batches_are_the_rows_of_grains_own_selection(stores: dict[str, TokenSto
     first = Stage(13, (("generic", 13),), RATE, "continue")
     second = Stage(27, (("generic", 10), ("target", 9), ("third", 8)), None, "continue")
     schedule = Schedule(BATCH, (first, second), Requested("stages"))
-    rows = run_dataset(stores, make_views(stores, 7), schedule)
+    rows = run_rows(stores, make_views(stores, 7), schedule)
     assert len(rows) == 40
     batches = run(stores, schedule)
     tokens = np.concatenate([
@@ -285,21 +312,13 @@ def test_parts_that_do_not_fit_are_refused(stores: dict[str, TokenStore], tmp_pa
 
 
 def test_a_run_is_pickled_without_its_tokens(stores: dict[str, TokenStore]) -> None:
-    source = step_source(
-        stores=stores,
-        views=make_views(stores, 7),
-        schedule=replay(),
-        document_mask=True,
-        loss_weight_by_source={},
-        host_index=0,
-        host_count=1,
-    )
-    copy = pickle.loads(pickle.dumps(source))
-    assert_same([copy[t] for t in range(10)], [source[t] for t in range(10)])
-    assert len(pickle.dumps(source)) < 10_000
+    batches = dataset(stores, replay())
+    copy = pickle.loads(pickle.dumps(batches))
+    assert_same(list(copy), list(batches))
+    assert len(pickle.dumps(batches)) < 20_000
 
 
-def evaluation(store: TokenStore, **changes: object) -> itertools.chain[Batch]:
+def evaluation(store: TokenStore, **changes: object) -> list[Batch]:
     values: dict = {
         "seq_len": SEQ_LEN,
         "sequences": 20,
@@ -307,7 +326,7 @@ def evaluation(store: TokenStore, **changes: object) -> itertools.chain[Batch]:
         "document_mask": True,
         **changes,
     }
-    return itertools.chain(evaluation_batches(store, **values))
+    return list(held_out_dataset(store, **values))
 
 
 def test_evaluation_reads_the_same_held_out_rows_whatever_the_batch(
@@ -318,7 +337,7 @@ def test_evaluation_reads_the_same_held_out_rows_whatever_the_batch(
     assert len(set(order)) == 20 and order != sorted(order)
     assert evaluation_rows(store, seq_len=SEQ_LEN, sequences=9).tolist() == order[:9]
     for batch_size in (4, 8, 32):
-        batches = list(evaluation(store, batch_size=batch_size))
+        batches = evaluation(store, batch_size=batch_size)
         assert len(batches) == -(-20 // batch_size)
         row = np.concatenate([batch["row"] for batch in batches])
         assert row[row >= 0].tolist() == order
@@ -333,16 +352,14 @@ def test_evaluation_reads_the_same_held_out_rows_whatever_the_batch(
 
 
 def test_evaluation_on_hosts_is_the_whole_shared_out(stores: dict[str, TokenStore]) -> None:
-    whole = list(evaluation(stores["target"], source=1))
+    whole = evaluation(stores["target"], source=1)
     hosts = [
-        list(evaluation(stores["target"], source=1, host_index=h, host_count=4)) for h in range(4)
+        evaluation(stores["target"], source=1, rows=host_rows(BATCH, host, 4)) for host in range(4)
     ]
-    joined = [
-        {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        for parts in zip(*hosts, strict=True)
-    ]
-    assert_same(joined, whole)
+    assert_same([joined(parts) for parts in zip(*hosts, strict=True)], whole)
     assert all(np.all(batch["source"] == 1) for batch in whole)
+    strided = evaluation(stores["target"], source=1, rows=slice(1, None, 3))
+    assert_same(strided, [{k: v[1::3] for k, v in batch.items()} for batch in whole])
 
 
 def test_an_evaluation_larger_than_the_split_is_refused(stores: dict[str, TokenStore]) -> None:
@@ -350,5 +367,3 @@ def test_an_evaluation_larger_than_the_split_is_refused(stores: dict[str, TokenS
     assert len(evaluation_rows(stores["target"], seq_len=SEQ_LEN, sequences=pool)) == pool
     with pytest.raises(UserError, match=f"has {pool}; set evaluation.sequences to at most {pool}"):
         evaluation_rows(stores["target"], seq_len=SEQ_LEN, sequences=pool + 1)
-    with pytest.raises(UserError, match="evaluation batch of 8 sequences does not divide over 3"):
-        list(evaluation(stores["target"], host_count=3))

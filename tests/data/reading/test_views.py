@@ -1,28 +1,20 @@
-"""Views: budgets, orders and epochs, and that Grain reads what the indices say."""
+"""Views: budgets, orders and epochs, and what decides them."""
 
 import dataclasses
-import pickle
-from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.reading.views import (
-    SourceView,
-    ViewOrder,
-    view_dataset,
-    view_places,
-    view_rows,
-)
+from replay_jax.data.reading.views import SourceView, view_places, view_rows
 from replay_jax.errors import UserError
 
-BIG = 100_000  # more rows than a table holds, so that the other permutation is used
+BIG = 65_537  # more rows than a table holds; once a size at which one row was never drawn
 
 
-def view(pool=1000, budget=None, seed=0, repeat=True, **changes):
-    return SourceView("math", "f1", 16, pool, budget, seed, repeat, **changes)
+def view(pool=1000, budget=None, seed=0, repeat=True):
+    return SourceView("math", "f1", 16, pool, budget, seed, repeat)
 
 
 def epochs(which, number):
@@ -61,10 +53,7 @@ def test_budgets_are_nested(pool):
     sets = [set(epochs(view(pool, budget), 1)[0].tolist()) for budget in (1, 7, 64, 65, 900)]
     for small, large in zip(sets, sets[1:], strict=False):
         assert small < large
-    # They are spread over the source and do not depend on the seed of the order.
-    assert max(sets[-1]) > 0.98 * pool
-    assert set(epochs(view(pool, 64, seed=5), 1)[0].tolist()) == sets[2]
-    assert set(epochs(view(pool, 64, budget_seed=1), 1)[0].tolist()) != sets[2]
+    assert set(epochs(view(pool, 64, seed=5), 1)[0].tolist()) != sets[2]
 
 
 def test_seeds_and_sources_have_unrelated_orders():
@@ -89,34 +78,6 @@ def test_a_view_does_not_depend_on_how_it_is_read():
     assert view_rows(which, []).shape == (0,)
 
 
-class Rows:
-    """A row source whose rows are their own numbers, far from those of the draws."""
-
-    def __init__(self, count):
-        self._count = count
-
-    def __len__(self):
-        return self._count
-
-    def __getitem__(self, index):
-        assert 0 <= index < self._count
-        return 10**9 + int(index)
-
-
-@pytest.mark.parametrize(
-    ("pool", "budget"), [(50, None), (50, 7), (50, 50), (1, 1), (BIG, None), (BIG, 20)]
-)
-def test_grain_reads_the_rows_of_the_view(pool, budget):
-    which = view(pool, budget)
-    dataset = view_dataset(which, Rows(pool))
-    draws = [*range(60), which.rows - 1, which.rows, 3 * which.rows + 2]
-    rows = view_rows(which, draws)
-    assert [dataset[draw] for draw in draws] == (10**9 + rows).tolist()
-    order = pickle.loads(pickle.dumps(ViewOrder(which)))
-    assert [order[draw] for draw in draws] == [(0, row) for row in rows.tolist()]
-    assert len(dataset) == which.rows
-
-
 def test_places_are_known_before_the_data_is():
     unprepared = view(None, 100)
     places = view_places(unprepared, np.arange(200))
@@ -136,10 +97,10 @@ def test_the_order_is_pinned():
 
 
 PINNED = {
-    "all": [335, 23, 124, 523],
-    "budget": [553, 126, 523, 11],
-    "big": [20098, 74246, 11765, 21961],
-    "digest": "6938f4e6a1e3951c7416c86f37730a4c",
+    "all": [148, 772, 437, 641],
+    "budget": [922, 37, 788, 773],
+    "big": [49984, 42021, 39266, 26133],
+    "digest": "33025f0945ee9770c0980594594a5c62",
 }
 
 
@@ -158,28 +119,16 @@ def test_digest_names_what_decides_the_rows():
         dataclasses.replace(base, budget_rows=101),
         dataclasses.replace(base, budget_rows=None),
         dataclasses.replace(base, seed=1),
-        dataclasses.replace(base, budget_seed=1),
     ]
     digests = {which.digest() for which in different} | {base.digest()}
-    assert len(digests) == 9 and all(len(digest) == 16 for digest in digests)
-    # Without a budget, the permutation that budgets are cut from decides nothing.
-    whole = view(1000)
-    assert dataclasses.replace(whole, budget_seed=1).digest() == whole.digest()
-    np.testing.assert_array_equal(
-        view_rows(dataclasses.replace(whole, budget_seed=1), range(50)), view_rows(whole, range(50))
-    )
+    assert len(digests) == 8 and all(len(digest) == 16 for digest in digests)
 
 
 def test_a_source_that_runs_out_is_an_error_unless_it_may_repeat():
     once = view(100, repeat=False)
     once.check_draws(100)
-    dataset = view_dataset(once, Rows(100))
-    assert Counter(dataset[draw] for draw in range(100)) == Counter(range(10**9, 10**9 + 100))
-    for run_out in (
-        lambda: once.check_draws(101),
-        lambda: view_rows(once, [100]),
-        lambda: dataset[100],
-    ):
+    assert sorted(view_rows(once, range(100)).tolist()) == list(range(100))
+    for run_out in (lambda: once.check_draws(101), lambda: view_rows(once, [100])):
         with pytest.raises(UserError, match="draws 101 rows of 'math', which has 100"):
             run_out()
     with pytest.raises(UserError, match="draws 11 rows of 'math', which has 10"):
@@ -191,8 +140,6 @@ def test_a_source_that_runs_out_is_an_error_unless_it_may_repeat():
 def test_unprepared_views_have_no_rows():
     with pytest.raises(ValueError, match="'math' is not prepared"):
         view_rows(view(None, 10), [0])
-    with pytest.raises(ValueError, match="'math' is not prepared"):
-        view_dataset(view(None, 10), Rows(10))
     with pytest.raises(ValueError, match="number of rows is unknown"):
         view_places(view(None), np.arange(2))
     assert view(None).rows is None and view(None, 10).rows == 10 and view(20).rows == 20
@@ -202,7 +149,6 @@ def test_unprepared_views_have_no_rows():
     ("values", "message"),
     [
         ({"pool": 0}, "'math' has 0 training rows of 17 tokens"),
-        ({"pool": 1 << 31}, "2147483648 training rows"),
         ({"budget": 0}, "budget of 0 rows of 'math' is empty"),
         ({"budget": 1001}, "1001 rows exceeds the 1000 training rows"),
         ({"seq_len": 0}, "seq_len 0"),
@@ -216,10 +162,6 @@ def test_refuses(values, message):
             view(**values)
 
 
-def test_wrong_reads_are_refused():
-    with pytest.raises(ValueError, match="has 100 rows, its source 99"):
-        view_dataset(view(100), Rows(99))
+def test_draws_start_at_0():
     with pytest.raises(ValueError, match="draws start at 0, got -1"):
         view_rows(view(100), [3, -1])
-    with pytest.raises(IndexError, match="draws start at 0, got -1"):
-        ViewOrder(view(100))[-1]

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tiny_sweep import results_of, write_recipe
+from tiny_sweep import BATCH, results_of, write_recipe
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.executors.hosts import edges as host_edges
@@ -47,12 +47,12 @@ def start_hosts(folder: Path, workdir: str, *options: str) -> list[subprocess.Po
     return [start(folder, workdir, *cluster, f"--process_id={n}", *options) for n in range(2)]
 
 
-def parts_read(workdir: Path) -> list[list[tuple[int, int]]]:
-    """Which parts of the batches (index, count) every recorded span was read in."""
+def parts_read(workdir: Path) -> list[list[list[list[int]]]]:
+    """In which parts every recorded span was read: of each, the blocks of rows of every batch."""
     store = WorkStore(workdir)
     names = [path.stem for path in (workdir / "segments").glob("*.json")]
     facts = [fact for name in names if (fact := store.segment(name))]
-    return [[(span["host_index"], span["host_count"]) for span in f.realised] for f in facts]
+    return [[span["batch_rows"] for span in fact.realised] for fact in facts]
 
 
 def wait_for_span(workdir: Path, running: list[subprocess.Popen[str]]) -> None:
@@ -106,7 +106,8 @@ def test_hosts_are_interrupted_killed_and_fewer_and_change_nothing(tmp_path):
     assert results_of(out) == results_of(tmp_path / "alone")
     assert verify(out) == ([], 2)
     # Rows were read in halves by two hosts, and all by one.
-    assert [(0, 2), (1, 2)] in parts_read(out) and [(0, 1)] in parts_read(out)
+    read = parts_read(out)
+    assert [[[0, BATCH // 2]], [[BATCH // 2, BATCH]]] in read and [[[0, BATCH]]] in read
     hosts[1].communicate()
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from rich.console import Console
-from tiny_sweep import results_of
+from tiny_sweep import BATCH, results_of
 
 from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
@@ -87,7 +87,8 @@ def test_the_hosts_of_an_edge_form_one_jax_cluster(study, cluster, tmp_path):
     assert end == Ended(0, 12, True)
     # Both hosts counted their half of every batch, and together what was planned.
     (first, *_) = store.history(job.stop)
-    assert [span["host_index"] for span in first.realised] == [0, 1]
+    halves = [[[0, BATCH // 2]], [[BATCH // 2, BATCH]]]
+    assert [span["batch_rows"] for span in first.realised] == halves
     record = build_result(plan, 0, store=store)
     study.train([{"seed": 0}], tmp_path / "local")
     (alone,) = results_of(tmp_path / "local").values()

@@ -109,7 +109,7 @@ def test_a_span_that_is_missing(workdir):
 
 def test_a_directory_of_another_version_is_refused_in_words(workdir):
     spoil(workdir / "workdir.json", lambda fact: fact.update(format=1))
-    with pytest.raises(UserError, match="format 1 and this version knows format 2"):
+    with pytest.raises(UserError, match="format 1 and this version knows format 3"):
         verify(workdir)
 
 

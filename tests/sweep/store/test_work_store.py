@@ -60,7 +60,7 @@ def test_a_workdir_of_other_data_or_another_version_is_refused(tmp_path):
     with pytest.raises(UserError, match="data of 'c4' = aaaa, not bbbb"):
         WorkStore(tmp_path).create({"data of 'c4'": "bbbb"})
     write_fact(tmp_path / "workdir.json", {"format": 0, "common": {}})
-    with pytest.raises(UserError, match="format 0 and this version knows format 2"):
+    with pytest.raises(UserError, match="format 0 and this version knows format 3"):
         WorkStore(tmp_path).create({})
 
 
