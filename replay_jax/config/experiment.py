@@ -5,8 +5,6 @@ once, and says which of it is the run's identity.
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +14,7 @@ from replay_jax.data.tokens.prepare import DataConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.schedule.protocols import ScheduleConfig
-from replay_jax.strict import from_plain, to_plain
+from replay_jax.strict import from_plain, nearest
 from replay_jax.training.config import (
     CheckpointConfig,
     EvaluationConfig,
@@ -25,10 +23,6 @@ from replay_jax.training.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-
-# What may differ between two runs with one result: how a run is carried out and looked at.
-_NOT_IDENTITY = ("name", "data", "mesh", "checkpoint", "logging", "execution", "analysis")
-_NOT_IDENTITY_TRAINING = ("log_every", "evaluate_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +73,13 @@ class ExperimentConfig:
                 f"training.seq_len {self.training.seq_len} is longer than model.max_seq_len "
                 f"{self.model.max_seq_len}: shorten the one or raise the other"
             )
+        sources = dict(self.data.sources)
+        for name, _ in self.training.loss_weights:
+            if name not in sources:
+                raise UserError(
+                    f"training.loss_weights names '{name}', which is no source: "
+                    f"{nearest(name, sources)}"
+                )
         names = [name for name, _ in self.tasks]
         if len(set(names)) != len(names):
             raise UserError(f"tasks must have different names, not {', '.join(names)}")
@@ -91,36 +92,3 @@ def resolve(plain: Mapping[str, Any]) -> ExperimentConfig:
         UserError: a key is missing, unknown or of the wrong type, or values do not fit together.
     """
     return from_plain(ExperimentConfig, plain, path="config")
-
-
-def result_identity(
-    config: ExperimentConfig,
-    fingerprints: Mapping[str, str],
-    *,
-    weights: str | None,
-    tasks: Mapping[str, str],
-) -> str:
-    """The run's id: 16 hex digits of a hash over all that changes its result, and nothing else.
-
-    Args:
-        config: the run.
-        fingerprints: source name to the fingerprint of its store (or of its declaration, where
-            the data is not prepared), for the generic and target sources and any other in use.
-        weights: fingerprint of the model that training starts from, None for one of the seed.
-        tasks: digests of the files of tasks, by name.
-    """
-    facts = {key: value for key, value in to_plain(config).items() if key not in _NOT_IDENTITY}
-    facts["training"] = {
-        key: value for key, value in facts["training"].items() if key not in _NOT_IDENTITY_TRAINING
-    }
-    # Named only where they are used, so that runs of before they existed keep their ids.
-    del facts["initial_weights"], facts["tasks"]
-    if tasks:
-        facts["tasks"] = dict(tasks)
-    if weights is not None:
-        del facts["seed"]
-        facts["weights"] = weights
-    facts["roles"] = {"generic": config.data.generic, "target": config.data.target}
-    facts["fingerprints"] = dict(fingerprints)
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

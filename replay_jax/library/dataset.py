@@ -1,29 +1,23 @@
 """The exact mixture of one run as a Grain data set, for this trainer or any other."""
 
-from typing import TYPE_CHECKING
+import grain
 
 from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import Recipe
-from replay_jax.data.reading.pipeline import run_dataset
+from replay_jax.data.reading.pipeline import Batch, run_dataset
 from replay_jax.library.naming import find_run
 from replay_jax.library.preparing import prepare_all
 from replay_jax.sweep.plan.plan import plan_sweep
 from replay_jax.sweep.plan.work import Done
 
-if TYPE_CHECKING:
-    import grain
 
-    from replay_jax.data.reading.pipeline import Batch
-
-
-def dataset(recipe: Recipe, run: str) -> "grain.MapDataset[Batch]":
+def dataset(recipe: Recipe, run: str) -> grain.MapDataset[Batch]:
     """The batches of a run: item t is what update t trains on, a pure function of recipe and t.
 
     A batch holds `inputs` and `labels` int32 [B, L], `loss_weights` float32 [B, L], `source` int32
-    [B] (an index into the schedule's `source_names`), `row` int64 [B] (a row of that source's store)
-    and, with `training.document_mask`, `segments` int32 [B, L]: the number of the document that an
-    input token belongs to. They are the rows that the run's ledger counts. Sources that are not
-    tokenized yet are.
+    [B] (an index into the schedule's `source_names`), `row` int64 [B] (a row of that source) and,
+    with `training.document_mask`, `segments` int32 [B, L]: the number of the document that an input
+    token belongs to. They are the rows that the run's ledger counts. What is not tokenized yet is.
 
     Example:
         >>> batches = replay_jax.dataset(recipe, plan.runs[0].id)  # doctest: +SKIP

@@ -18,6 +18,9 @@ import math
 
 import numpy as np
 
+# Raise it with every change that draws other rows: it is part of every run's identity.
+ORDER = 2
+
 # With these hashes counts vary as those of random samples do from four rounds on (with three, 1.4
 # times as much at 2^24 rows); six, an even number, leave a margin.
 _ROUNDS = 6

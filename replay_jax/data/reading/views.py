@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay_jax.errors import UserError
-from replay_jax.schedule.permutation import permuted
+from replay_jax.schedule.permutation import ORDER, permuted
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SourceView:
         and its epochs, nor on the name of the source, nor on whether it may repeat.
         """
         facts = {
-            "order": 2,  # version of the order below; a change of it must change every digest
+            "order": ORDER,
             "fingerprint": self.fingerprint,
             "seq_len": self.seq_len,
             "pool_rows": self.pool_rows,

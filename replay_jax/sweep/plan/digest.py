@@ -125,11 +125,13 @@ def _sources_of_steps(
     return present.sum(axis=1), named, numbering
 
 
-def describe_start(*, model: Mapping[str, Any], seed: int, weights: str | None) -> bytes:
+def describe_start(
+    *, model: Mapping[str, Any], numerics: int, seed: int, weights: str | None
+) -> bytes:
     """Digest of what determines the initial state: the seed, or the fingerprint of weights.
 
     The whole model configuration counts, also what only changes the rounding (remat, chunks), so
     that shared and solo runs agree to the last bit.
     """
     start = {"seed": seed} if weights is None else {"weights": weights}
-    return canonical_digest({"model": dict(model), **start})
+    return canonical_digest({"model": dict(model), "numerics": numerics, **start})

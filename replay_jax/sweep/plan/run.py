@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.config.experiment import ExperimentConfig, result_identity
+from replay_jax.config.experiment import ExperimentConfig
+from replay_jax.config.identity import result_identity, without_neutral
 from replay_jax.data.judging.tasks import Task
 from replay_jax.data.ledger.planned import Ledger, plan_ledger
 from replay_jax.data.reading.views import SourceView
@@ -19,6 +20,7 @@ from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.digest import canonical_digest, describe_start, source_key, state_chain
 from replay_jax.sweep.plan.found import Found, Stores
 from replay_jax.sweep.plan.tree import Node
+from replay_jax.training.numerics import NUMERICS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Run:
     """One training with one result.
 
     Attributes:
-        id: 16 hex digits of all that changes the result (`experiment.result_identity`).
+        id: 16 hex digits of all that changes the result (`identity.result_identity`).
         name: its overrides in words; decoration only.
         overrides: what distinguishes it in its sweep, dotted key to value.
         config: the complete configuration.
@@ -57,9 +59,7 @@ class Run:
     @property
     def loss_weights(self) -> dict[str, float]:
         """Of the labels of every source that is drawn."""
-        weights = dict(self.config.training.loss_weights)
-        names = self.schedule.source_names
-        return {name: weights[name] if name in weights else 1.0 for name in names}
+        return loss_weights(self.config, self.schedule)
 
     def node(self, step: int) -> Node:
         """The state after `step` updates."""
@@ -155,6 +155,12 @@ def source_views(
     return views
 
 
+def loss_weights(config: ExperimentConfig, schedule: Schedule) -> dict[str, float]:
+    """Of the labels of every source that a schedule draws from, in its order; 1 unless given."""
+    given = dict(config.training.loss_weights)
+    return {name: given[name] if name in given else 1.0 for name in schedule.source_names}
+
+
 def run_chain(
     config: ExperimentConfig,
     schedule: Schedule,
@@ -166,23 +172,24 @@ def run_chain(
 
     `weights` is the fingerprint of the model that it starts from, None for one of the seed.
     """
-    loss_weights = dict(config.training.loss_weights)
     keys = [
-        source_key(
-            name=name,
-            view_digest=views[name].digest(),
-            loss_weight=loss_weights[name] if name in loss_weights else 1.0,
-        )
-        for name in schedule.source_names
+        source_key(name=name, view_digest=views[name].digest(), loss_weight=weight)
+        for name, weight in loss_weights(config, schedule).items()
     ]
     constant = {
-        "optimizer": to_plain(config.optimizer),
+        "numerics": NUMERICS,
+        "optimizer": without_neutral(to_plain(config.optimizer), "optimizer."),
         "batch_size": config.training.batch_size,
         "accumulation": config.training.accumulation,
         "document_mask": config.training.document_mask,
     }
     return state_chain(
-        initial=describe_start(model=to_plain(config.model), seed=config.seed, weights=weights),
+        initial=describe_start(
+            model=without_neutral(to_plain(config.model), "model."),
+            numerics=NUMERICS,
+            seed=config.seed,
+            weights=weights,
+        ),
         constant=canonical_digest(constant),
         draws=step_draws(schedule),
         keys=keys,

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from replay_jax.config.experiment import ExperimentConfig, resolve, result_identity
+from replay_jax.config.experiment import ExperimentConfig, resolve
+from replay_jax.config.identity import result_identity
 from replay_jax.data.reading.views import SourceView
 from replay_jax.errors import UserError
 from replay_jax.schedule.protocols import Schedule, build_schedule

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, host_rows
 from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
+from replay_jax.sweep.plan.run import loss_weights
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.course import Course
 from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shape
@@ -156,19 +157,13 @@ def _check_shapes(job: EdgeJob, mesh: Mesh) -> None:
 
 
 def edge_batches(job: EdgeJob, rows: BatchRows = ALL_ROWS) -> Iterator[Batch]:
-    """The batches of a job, or these rows of each.
-
-    Weights of sources that its schedule has not are left out.
-    """
-    weights = dict(job.config.training.loss_weights)
+    """The batches of a job, or these rows of each."""
     batches = run_dataset(
         stores=job.stores,
         views=job.views,
         schedule=job.schedule,
         document_mask=job.config.training.document_mask,
-        loss_weight_by_source={
-            name: weights[name] for name in job.schedule.source_names if name in weights
-        },
+        loss_weight_by_source=loss_weights(job.config, job.schedule),
         rows=rows,
     )
     return read_ahead(batches, start=job.start.step, stop=job.stop.step, threads=_READ_THREADS)

@@ -1,0 +1,52 @@
+"""One run's configuration: what fits together, and what its identity holds."""
+
+import dataclasses
+
+import pytest
+
+from replay_jax.config.defaults import paper_config
+from replay_jax.config.experiment import resolve
+from replay_jax.config.identity import NEUTRAL, result_identity
+from replay_jax.errors import UserError
+from replay_jax.strict import to_plain
+
+FINGERPRINTS = {"c4": "a", "finemath": "b"}
+
+
+def identity(config, weights=None, tasks=()):
+    return result_identity(config, FINGERPRINTS, weights=weights, tasks=dict(tasks))
+
+
+def test_loss_weights_name_sources():
+    plain = paper_config().to_dict()
+    plain["training"]["loss_weights"] = (("finemaths", 0.5),)
+    with pytest.raises(UserError, match="names 'finemaths', which is no source.*'finemath'"):
+        resolve(plain)
+
+
+def test_the_identity_of_the_paper_s_run_is_pinned():
+    """A new field must not orphan stored runs: name its neutral value in NEUTRAL.
+
+    Changed on purpose with NUMERICS, with ORDER, or with a default of the paper's configuration.
+    """
+    assert identity(resolve(paper_config().to_dict())) == "b1097d91897acdf9"
+
+
+def test_neutral_values_are_not_part_of_it():
+    """A field of the table counts where it differs from its neutral value, and only there."""
+    config = resolve(paper_config().to_dict())
+    plain = to_plain(config)
+    for key, value in NEUTRAL.items():
+        node = plain
+        for part in key.split("."):
+            assert part in node, f"{key} is no field"
+            node = node[part]
+        assert node == value, f"the paper's run has another {key}"
+    changed = dataclasses.replace(config.training, loss_weights=(("finemath", 0.5),))
+    assert identity(dataclasses.replace(config, training=changed)) != identity(config)
+    assert identity(config, tasks={"xcopa": "c"}) != identity(config)
+    assert identity(config, weights="w") != identity(config)
+    other = dataclasses.replace(config, seed=1)
+    assert identity(other) != identity(config)
+    # Where training starts from a model, the seed draws nothing.
+    assert identity(other, weights="w") == identity(config, weights="w")
