@@ -1,6 +1,7 @@
 """The command line: parse, dispatch, and turn mistakes into one sentence and exit code 2."""
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -37,34 +38,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+# The module that has a command, in the words of `replay_jax.commands`; imported when it is called,
+# so that --help and mistakes in arguments answer at once.
+_MODULES = {
+    "run": "run",
+    "plan": "plan",
+    "prepare": "plan",
+    "status": "sweep",
+    "report": "sweep",
+    "recommend": "sweep",
+    "verify": "sweep",
+    "overlap": "overlap",
+    "export": "export",
+    "fit": "measure",
+    "bench": "measure",
+    "compile": "measure",
+}
+
+
 def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
-    # Heavy imports only now, so that --help and mistakes in arguments answer at once.
-    if name in ("fit", "bench", "compile"):
-        from replay_jax.commands import measure
-
-        return {"fit": measure.fit, "bench": measure.bench, "compile": measure.compile}[name]
-    if name == "export":
-        from replay_jax.commands.export import export
-
-        return export
-    if name == "run":
-        from replay_jax.commands.run import run
-
-        return run
-    if name == "overlap":
-        from replay_jax.commands.overlap import overlap
-
-        return overlap
-    from replay_jax.commands import sweep
-
-    return {
-        "plan": sweep.plan,
-        "prepare": sweep.prepare,
-        "status": sweep.status,
-        "report": sweep.report,
-        "recommend": sweep.recommend,
-        "verify": sweep.verify,
-    }[name]
+    module = importlib.import_module(f"replay_jax.commands.{_MODULES[name]}")
+    command: Callable[[argparse.Namespace, Sequence[str]], int] = getattr(module, name)
+    return command
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,13 +1,21 @@
-"""What `plan` prints besides the tree: a ledger line per run, and how long it may take."""
+"""Commands before anything is trained: plan and prepare."""
 
+import argparse
+import json
 import statistics
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from replay_jax.config.experiments import configs_of, experiments_of
+from replay_jax.config.recipe import load_recipe, parse_overrides
 from replay_jax.data.ledger.planned import Entry
+from replay_jax.library.planning import plan as plan_recipe
+from replay_jax.library.preparing import preparation_shown, prepare_all
+from replay_jax.sweep.drive.drawing import print_plan
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
 
@@ -17,7 +25,37 @@ ASSUMED_FRACTION_OF_PEAK = 0.3
 _SIDE, _PRODUCTS = 1024, 8
 
 
-def print_ledgers(plan: Plan, console: Console) -> None:
+def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Show what a sweep would do; data that is prepared is used, and none is touched otherwise."""
+    recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
+    planned = plan_recipe(recipe, arguments.workdir)
+    if arguments.json:
+        print(json.dumps(planned.to_json()))
+    else:
+        console = Console()
+        _print_ledgers(planned, console)
+        print_plan(planned, console)
+        _print_estimate(planned, console)
+    return 0
+
+
+def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Tokenize all sources of a config and fetch its models; what is there is left alone."""
+    recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
+    console = Console()
+    with preparation_shown(console) as progress:
+        prepared = prepare_all(configs_of(experiments_of(recipe)), progress)
+    for name, store in prepared.stores.items():
+        train, held_out = (len(store.tokens(split)) for split in ("train", "validation"))
+        print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
+    for name, model in prepared.weights.items():
+        print(f"{name}: pre-trained model, in {model.folder}")
+    for name, task in prepared.tasks.items():
+        print(f"{name}: {task.items:,} items, rows of up to {task.length} tokens, in {task.path}")
+    return 0
+
+
+def _print_ledgers(plan: Plan, console: Console) -> None:
     """One line per run: what was asked for, what the integers give, unique and repeated rows."""
     table = Table(
         "run", "rho", "alpha", "epochs", "target rows", "unique", "generic rows", "unique",
@@ -32,7 +70,7 @@ def print_ledgers(plan: Plan, console: Console) -> None:
     console.print(table)
 
 
-def print_estimate(plan: Plan, console: Console) -> None:
+def _print_estimate(plan: Plan, console: Console) -> None:
     """Training time of what remains on this machine's cores, from NumPy's matrix product.
 
     NumPy's, because a plan is made without starting JAX; an accelerator is not counted.
