@@ -109,14 +109,15 @@ def evaluation_step(
 ) -> tuple[jax.Array, jax.Array]:
     """Nats and number of counted labels of every row, float32 [B] each."""
     transformer = build_transformer(model, platform=platform, placement=placement)
-    x_BLD = hidden_states(transformer, params, batch)
-    nats_BL = token_losses(
-        x_BLD,
-        head_kernel(params),
-        batch["labels"],
-        chunk=loss_chunk(model, batch["inputs"].shape, placement),
-        placement=placement,
-    )
+    with jax.default_matmul_precision(model.product_precision):
+        x_BLD = hidden_states(transformer, params, batch)
+        nats_BL = token_losses(
+            x_BLD,
+            head_kernel(params),
+            batch["labels"],
+            chunk=loss_chunk(model, batch["inputs"].shape, placement),
+            placement=placement,
+        )
     counted_BL = batch["loss_weights"] > 0
     nats_B = jnp.sum(jnp.where(counted_BL, nats_BL, 0.0), axis=1)
     return nats_B, jnp.sum(counted_BL.astype(jnp.float32), axis=1)
