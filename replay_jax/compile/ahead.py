@@ -20,7 +20,8 @@ from replay_jax.compile.roofline import Speeds, roofline
 from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training.config import MeshConfig
-from replay_jax.training.sharding import MeshChoice, choose_mesh, make_mesh
+from replay_jax.training.mesh_choice import MeshChoice, choose_mesh
+from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import StepShape, abstract_state, lower_train_step
 
 LARGEST_SHARES = 12
@@ -238,7 +239,7 @@ def _model_flops(shape: StepShape, devices: int, *, causal_half: bool) -> float:
 def mesh_choice(shape: StepShape, mesh: MeshConfig, target: Target) -> MeshChoice:
     """The mesh of a step on a target, every axis decided."""
     return choose_mesh(
-        mesh, shape.model, devices=len(target.devices), device_bytes=target.chip.hbm_bytes
+        mesh, shape.model, devices=target.devices, device_bytes=target.chip.hbm_bytes
     )
 
 

@@ -38,8 +38,8 @@ _LEFT_OUT: dict[str, Any] = {
 }
 _STRETCH = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 # How a model is computed, and the longest sequence it takes, are not a checkpoint's to say.
-_OURS = ("max_seq_len", "init_scale", "compute_dtype", "layer_loop", "remat", "attention",
-         "loss_chunk")  # fmt: skip
+_OURS = ("max_seq_len", "init_scale", "initialization", "compute_dtype", "matmul_precision",
+         "layer_loop", "remat", "attention", "loss_chunk")  # fmt: skip
 
 
 def model_of_hub(config: Mapping[str, Any], *, name: str) -> ModelConfig:

@@ -7,6 +7,8 @@ from replay_jax.errors import UserError
 COMPUTE_DTYPES = ("float32", "bfloat16")
 LAYER_LOOPS = ("unroll", "scan")
 REMAT_POLICIES = ("none", "matmuls", "full")
+INITIALIZATIONS = ("normal", "fan_in")
+MATMUL_PRECISIONS = ("default", "highest")
 ROPE_SCALINGS = ("none", "llama3")
 ATTENTION_KINDS = ("auto", "reference", "blockwise", "splash", "cudnn", "cudnn_lanes")
 
@@ -45,6 +47,13 @@ class RopeConfig:
 class ModelConfig:
     """A Llama-3-style decoder. Sizes are counts; parameters are always float32.
 
+    `initialization` "normal" draws every matrix and the embedding from a normal distribution of
+    deviation `init_scale`; "fan_in" so draws the embedding alone, and matrices from one of
+    deviation 1 / sqrt(inputs) that is cut off at three of them (haliax 1.x `Linear.init`, with
+    which arXiv 2603.04964 trained). `matmul_precision` is that of float32 products: "highest" is
+    float32 on every platform, "default" lets a GPU round operands to TF32 and a TPU to bfloat16;
+    products of a bfloat16 model are not touched by it.
+
     `layer_loop` "scan" compiles one layer once, "unroll" compiles every layer. `remat` says what
     the backward pass recomputes: "none" nothing, "matmuls" all but matrix products and attention
     outputs, "full" whole layers. `attention` "auto" is chosen by platform
@@ -64,7 +73,9 @@ class ModelConfig:
     rope: RopeConfig = RopeConfig()
     norm_epsilon: float = 1e-5
     init_scale: float = 0.02
+    initialization: str = "normal"
     compute_dtype: str = "float32"
+    matmul_precision: str = "highest"
     layer_loop: str = "unroll"
     remat: str = "none"
     attention: str = "auto"
@@ -96,6 +107,8 @@ class ModelConfig:
             )
         if self.loss_chunk < 0:
             raise UserError(f"model.loss_chunk is {self.loss_chunk}; it must be 0 or more.")
+        _choice("model.initialization", self.initialization, INITIALIZATIONS)
+        _choice("model.matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
         _choice("model.compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         _choice("model.layer_loop", self.layer_loop, LAYER_LOOPS)
         _choice("model.remat", self.remat, REMAT_POLICIES)
@@ -105,6 +118,11 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.embed_dim // self.num_heads
+
+    @property
+    def product_precision(self) -> str:
+        """Precision of the products that this model computes, as JAX names it."""
+        return self.matmul_precision if self.compute_dtype == "float32" else "default"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Shape letters: B batch, L length, D embed, F mlp, H query heads, G key/value hea
 V vocabulary, N layers.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -48,8 +49,9 @@ class Transformer(nn.Module):
             self, "embedding", normal, ("vocab", "embed"), (config.vocab_size, config.embed_dim)
         )
         if not config.tied_embeddings:
+            init = matrix_init(config, config.embed_dim)
             _parameter(
-                self, "head", normal, ("embed", "vocab"), (config.embed_dim, config.vocab_size)
+                self, "head", init, ("embed", "vocab"), (config.embed_dim, config.vocab_size)
             )
         x_BLD = look_up(embedding_VD, inputs_BL).astype(config.compute_dtype)
         # Every device looks up its own columns for all rows of its replica, so the gradient of
@@ -111,7 +113,9 @@ class Layer(nn.Module):
         value_DGK = self._kernel(
             "value", ("embed", "kv_heads", "head_dim"), (embed, kv_heads, width)
         )
-        out_HKD = self._kernel("out", ("heads", "head_dim", "embed"), (heads, width, embed))
+        out_HKD = self._kernel(
+            "out", ("heads", "head_dim", "embed"), (heads, width, embed), inputs=heads * width
+        )
 
         def split(kernel_DHK: jax.Array) -> jax.Array:
             flat = project(x_BLD, kernel_DHK.reshape(embed, -1))
@@ -133,10 +137,12 @@ class Layer(nn.Module):
         hidden_BLF = _constrain(hidden_BLF, "batch", "length", "activation_mlp")
         return project(hidden_BLF, down_FD)
 
-    def _kernel(self, name: str, axes: tuple[str, ...], shape: tuple[int, ...]) -> jax.Array:
-        """A float32 parameter, cast for the computation."""
-        normal = nn.initializers.normal(self.config.init_scale)
-        return _parameter(self, name, normal, axes, shape).astype(self.config.compute_dtype)
+    def _kernel(
+        self, name: str, axes: tuple[str, ...], shape: tuple[int, ...], inputs: int = 0
+    ) -> jax.Array:
+        """A float32 parameter, cast for the computation; its inputs are the first axis or given."""
+        init = matrix_init(self.config, inputs or shape[0])
+        return _parameter(self, name, init, axes, shape).astype(self.config.compute_dtype)
 
 
 class RMSNorm(nn.Module):
@@ -164,6 +170,17 @@ def build_transformer(
 def head_kernel(params: Params) -> jax.Array:
     """Return the head matrix [D, V] in float32: its own, or the transposed embedding if tied."""
     return params["head"] if "head" in params else params["embedding"].T
+
+
+def matrix_init(config: ModelConfig, inputs: int) -> nn.initializers.Initializer:
+    """How a matrix of so many inputs is first drawn (`ModelConfig.initialization`)."""
+    if config.initialization == "normal":
+        return nn.initializers.normal(config.init_scale)
+
+    def cut_off(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.truncated_normal(key, -3.0, 3.0, shape, dtype) / math.sqrt(inputs)
+
+    return cut_off
 
 
 def stack_layers(params: Params) -> dict[str, Any]:

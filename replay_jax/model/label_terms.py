@@ -27,38 +27,38 @@ def label_logits(x_ND: jax.Array, head_DV: jax.Array, labels_N: jax.Array) -> ja
     return jnp.where(inside_N, jnp.sum(x_ND.astype(jnp.float32) * columns_ND, axis=-1), 0.0)
 
 
-def minus_at_labels(
-    powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array
+def put_at_labels(
+    powers_NV: jax.Array, labels_N: jax.Array, label_N: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Subtract an amount from each row at its label, where that lies in this part.
+    """Put a float32 value in each row at its label, where that lies in this part.
 
     The result comes twice, once for each product that reads it.
     """
 
-    def less(powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array) -> jax.Array:
-        hits_NV = _hits(powers_NV, labels_N)
-        less_NV = powers_NV.astype(jnp.float32) - jnp.where(hits_NV, amount_N[:, None], 0.0)
-        return less_NV.astype(powers_NV.dtype)
+    def put(powers_NV: jax.Array, labels_N: jax.Array, label_N: jax.Array) -> jax.Array:
+        label_N1 = label_N.astype(powers_NV.dtype)[:, None]
+        return jnp.where(hits(powers_NV, labels_N), label_N1, powers_NV)
 
     def once(
-        powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array
+        powers_NV: jax.Array, labels_N: jax.Array, label_N: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        less_NV = less(powers_NV, labels_N, amount_N)
-        return less_NV, less_NV
+        put_NV = put(powers_NV, labels_N, label_N)
+        return put_NV, put_NV
 
     def twice(
-        powers_NV: jax.Array, labels_N: jax.Array, amount_N: jax.Array
+        powers_NV: jax.Array, labels_N: jax.Array, label_N: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         # Behind the barrier the two are not seen to be equal, so a TPU forms each within its
         # product, where it is free, and writes neither to memory.
         behind_NV = jax.lax.optimization_barrier(powers_NV)
-        return less(powers_NV, labels_N, amount_N), less(behind_NV, labels_N, amount_N)
+        return put(powers_NV, labels_N, label_N), put(behind_NV, labels_N, label_N)
 
     return jax.lax.platform_dependent(
-        powers_NV, labels_N, amount_N, cpu=once, cuda=once, default=twice
+        powers_NV, labels_N, label_N, cpu=once, cuda=once, default=twice
     )
 
 
-def _hits(logits_NV: jax.Array, labels_N: jax.Array) -> jax.Array:
+def hits(logits_NV: jax.Array, labels_N: jax.Array) -> jax.Array:
+    """Where each row's label is: bool [N, V]."""
     places_1V = jnp.arange(logits_NV.shape[1], dtype=labels_N.dtype)[None]
     return places_1V == labels_N[:, None]

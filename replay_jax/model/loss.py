@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.collectives import Collectives
-from replay_jax.model.label_terms import at_labels, label_logits, minus_at_labels
+from replay_jax.model.label_terms import at_labels, hits, label_logits, put_at_labels
 from replay_jax.model.ordering import after
 from replay_jax.model.placement import Placement
 
@@ -28,18 +28,21 @@ LARGEST_GAP = 75.0
 
 
 def chunk_positions(config: ModelConfig, *, rows: int, seq_len: int, vocab_shards: int = 1) -> int:
-    """Return how many positions of each sequence to take at once; a divisor of `seq_len`.
+    """Return how many positions of each sequence to take at once, at most `seq_len`.
 
     `rows` are the sequences on one device and `vocab_shards` the devices that share the
     vocabulary. `config.loss_chunk` decides unless it is 0; then it is the most positions whose
     logits, in the dtype of the computation, fit into LOGIT_BYTES: too small a chunk costs more
-    than it saves.
+    than it saves. A divisor of `seq_len` is taken if one is at least half of that; otherwise the
+    last chunk is filled up, with less than a chunk's worth of positions that do not count.
     """
     per_position = (
         jnp.dtype(config.compute_dtype).itemsize * rows * config.vocab_size / vocab_shards
     )
     wanted = config.loss_chunk or max(1, int(LOGIT_BYTES / per_position))
-    return max(c for c in range(1, seq_len + 1) if seq_len % c == 0 and c <= max(1, wanted))
+    wanted = min(wanted, seq_len)
+    divisor = max(c for c in range(1, wanted + 1) if seq_len % c == 0)
+    return divisor if 2 * divisor >= wanted else -(-seq_len // -(-seq_len // wanted))
 
 
 def weighted_loss(
@@ -49,18 +52,16 @@ def weighted_loss(
     weights_BL: jax.Array,
     *,
     chunk: int,
-    z_loss: float = 0.0,
     placement: Placement | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return sum(weights * (nats + z_loss * lse**2)) and the nats of every token [B, L].
+    """Return sum(weights * nats) and the nats of every token [B, L].
 
-    The sum is float32 and differentiable in `x_BLD` and `head_DV`; the nats carry no gradient
-    and no z-loss (PaLM, 2204.02311, section 5, for the latter). Divide the weights beforehand
-    (by the batch's weight sum) so that the gradient arrives unscaled and no pass over the
-    head's gradient is spent on it. `chunk` is the number of positions of each sequence taken at
-    once; it must divide L.
+    The sum is float32 and differentiable in `x_BLD` and `head_DV`; the nats carry no gradient.
+    Divide the weights beforehand (by the batch's weight sum) so that the gradient arrives
+    unscaled and no pass over the head's gradient is spent on it. `chunk` is the number of
+    positions of each sequence taken at once.
     """
-    settings = _Settings(chunk, z_loss, placement)
+    settings = _Settings(chunk, placement)
     weights_BL = jax.lax.stop_gradient(weights_BL)
     total, nats_BL = _weighted_loss(settings, x_BLD, head_DV, labels_BL, weights_BL)
     return total, jax.lax.stop_gradient(nats_BL)
@@ -91,7 +92,7 @@ def token_losses(
         if chunk == labels_BL.shape[1]:
             return nats_of(x_BLD, labels_BL)
         chunks = (_split(x_BLD, chunk), _split(labels_BL, chunk))
-        return _join(jax.lax.map(lambda each: nats_of(*each), chunks))
+        return _join(jax.lax.map(lambda each: nats_of(*each), chunks), labels_BL.shape[1])
 
     specs = (placed.hidden, placed.head, placed.rows)
     return placed.run(local, specs, placed.rows)(x_BLD, head_DV, labels_BL)
@@ -99,7 +100,6 @@ def token_losses(
 
 class _Settings(NamedTuple):
     chunk: int
-    z_loss: float
     placement: Placement | None
 
 
@@ -108,7 +108,6 @@ class _Chunk(NamedTuple):
 
     powers_NV: jax.Array
     sum_N: jax.Array
-    lse_N: jax.Array
     nats_N: jax.Array
     labels_N: jax.Array
 
@@ -169,23 +168,24 @@ def _sums(
             x_BCD, labels_BC, weights_BC = each
             chunk = _chunk_losses(x_BCD, kernel_DV, labels_BC, placed.vocab_axis)
             weights_N = weights_BC.reshape(-1)
-            objective_N = chunk.nats_N + settings.z_loss * jnp.square(chunk.lse_N)
-            nats_BC, total = chunk.nats_N.reshape(labels_BC.shape), jnp.sum(objective_N * weights_N)
+            total = jnp.sum(chunk.nats_N * weights_N)
+            nats_BC = chunk.nats_N.reshape(labels_BC.shape)
             if not with_gradients:
                 return dhead_DV, (nats_BC, total, None)
-            dx_ND, new_DV = _gradients(chunk, weights_N, settings.z_loss, x_BCD, kernel_DV)
+            dx_ND, new_DV = _gradients(chunk, weights_N, x_BCD, kernel_DV)
             dx_BCD = placed.sum_over_vocab(dx_ND).astype(x_BCD.dtype).reshape(x_BCD.shape)
             return _add(dhead_DV, new_DV), (nats_BC, total, dx_BCD)
 
         operands = (x_BLD, labels_BL, weights_BL)
-        if settings.chunk == labels_BL.shape[1]:
+        length = labels_BL.shape[1]
+        if settings.chunk == length:
             dhead_DV, (nats_BL, total, dx_BLD) = one(None, operands)
         else:
             start = placed.zeros_like_head(head_DV) if with_gradients else None
             chunks = tuple(_split(operand, settings.chunk) for operand in operands)
             dhead_DV, (nats, totals, dx) = jax.lax.scan(one, start, chunks)
-            nats_BL, total = _join(nats), jnp.sum(totals)
-            dx_BLD = _join(dx) if with_gradients else None
+            nats_BL, total = _join(nats, length), jnp.sum(totals)
+            dx_BLD = _join(dx, length) if with_gradients else None
         return nats_BL, placed.sum_over_batch(total), dx_BLD, placed.reduce_head(dhead_DV)
 
     in_specs = (placed.hidden, placed.head, placed.rows, placed.rows)
@@ -211,11 +211,11 @@ def _chunk_losses(
     def whole(part_N: jax.Array) -> jax.Array:
         return jax.lax.psum(part_N, vocab_axis) if vocab_axis else part_N
 
-    def softmax(gap_NV, again_NV, from_N, label_N):  # type: ignore[no-untyped-def]
+    def softmax(gap_NV, again_NV, label_gap_N):  # type: ignore[no-untyped-def]
         # Exponentials are formed anew and already divided, in one walk.
         logsum_N = jnp.log(whole(jnp.sum(jnp.exp(gap_NV), axis=-1)))
         powers_NV = jnp.exp(again_NV - logsum_N[:, None])
-        return powers_NV, jnp.ones_like(label_N), logsum_N + from_N, label_N
+        return powers_NV, jnp.ones_like(logsum_N), logsum_N - label_gap_N
 
     def from_most(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
         # The maximum cancels in the loss, so it needs no gradient (and pmax has none).
@@ -224,23 +224,29 @@ def _chunk_losses(
         label_N = whole(at_labels(logits_NV, labels_N))
         # After all else that reads the logits, so that the exponentials take their memory.
         again_NV = logits_NV - after(most_N, label_N)[:, None]
-        return softmax(logits_NV - most_N[:, None], again_NV, most_N, label_N)
+        # The small difference is formed first: a sure token's nats keep their digits.
+        return softmax(logits_NV - most_N[:, None], again_NV, label_N - most_N)
 
-    def from_label(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
+    def gaps(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
         label_N = whole(label_logits(x_ND, head_DV, labels_N))
         gap_NV = jnp.minimum(logits_NV - label_N[:, None], LARGEST_GAP)
-        return softmax(gap_NV, gap_NV, label_N, label_N)
+        # Of the label itself it is none, in whatever order the two products were summed; so no
+        # loss is below zero, and a sure token's is as exact as the others' share.
+        return jnp.where(hits(gap_NV, labels_N), 0.0, gap_NV)
+
+    def from_label(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
+        gap_NV = gaps(logits_NV, x_ND, head_DV, labels_N)
+        return softmax(gap_NV, gap_NV, 0.0)
 
     def from_label_at_once(logits_NV, x_ND, head_DV, labels_N):  # type: ignore[no-untyped-def]
-        label_N = whole(label_logits(x_ND, head_DV, labels_N))
-        powers_NV = jnp.exp(jnp.minimum(logits_NV - label_N[:, None], LARGEST_GAP))
+        powers_NV = jnp.exp(gaps(logits_NV, x_ND, head_DV, labels_N))
         sum_N = whole(jnp.sum(powers_NV, axis=-1))
-        return powers_NV, sum_N, jnp.log(sum_N) + label_N, label_N
+        return powers_NV, sum_N, jnp.log(sum_N)
 
     # The label's own logit is known before the product and never underflows the sum, which saves
     # a GPU the walk for the maximum, and lets a TPU form powers and sums in the product itself,
     # so that the logits never reach its memory.
-    powers_NV, sum_N, lse_N, label_N = jax.lax.platform_dependent(
+    powers_NV, sum_N, nats_N = jax.lax.platform_dependent(
         logits_NV,
         x_ND,
         head_DV,
@@ -249,22 +255,22 @@ def _chunk_losses(
         cuda=from_label,
         default=from_label_at_once,
     )
-    powers_NV = powers_NV.astype(x_BCD.dtype)
-    return _Chunk(powers_NV, sum_N, lse_N, lse_N - label_N, labels_N)
+    return _Chunk(powers_NV.astype(x_BCD.dtype), sum_N, nats_N, labels_N)
 
 
 def _gradients(
-    chunk: _Chunk, weights_N: jax.Array, z_loss: float, x_BCD: jax.Array, kernel_DV: jax.Array
+    chunk: _Chunk, weights_N: jax.Array, x_BCD: jax.Array, kernel_DV: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Gradients of the weighted objective in the hidden states and in the head, float32.
 
-    d(objective) / d(logits) is weight * ((1 + 2 z lse) softmax - one-hot). It is never formed:
-    both products are taken with `powers` and each row's factor is applied on the narrow side,
-    which saves a walk over the logits.
+    d(objective) / d(logits) is weight * (softmax - one-hot). It is never formed: both products
+    are taken with `powers` and each row's factor is applied on the narrow side, which saves a walk
+    over the logits. At the label, p - 1 = expm1(-nats) is formed in float32 and only then
+    rounded: a p near 1 that was rounded to bfloat16 first has no digit of 1 - p left.
     """
-    pull_N = 1.0 + 2.0 * z_loss * chunk.lse_N
-    for_x_NV, for_head_NV = minus_at_labels(chunk.powers_NV, chunk.labels_N, chunk.sum_N / pull_N)
-    factor_N1 = (weights_N * pull_N / chunk.sum_N)[:, None]
+    label_N = chunk.sum_N * jnp.expm1(-chunk.nats_N)
+    for_x_NV, for_head_NV = put_at_labels(chunk.powers_NV, chunk.labels_N, label_N)
+    factor_N1 = (weights_N / chunk.sum_N)[:, None]
     x_ND = x_BCD.reshape(-1, x_BCD.shape[-1])
     scaled_ND = (x_ND * factor_N1).astype(x_BCD.dtype)
     dx_ND = jnp.matmul(for_x_NV, kernel_DV.T, preferred_element_type=jnp.float32) * factor_N1
@@ -276,12 +282,16 @@ def _add(carried: jax.Array | None, new: jax.Array) -> jax.Array:
 
 
 def _split(x_BL: jax.Array, chunk: int) -> jax.Array:
-    """[B, L, ...] to [L / chunk, B, chunk, ...]."""
+    """[B, L, ...] to [ceil(L / chunk), B, chunk, ...], the last one filled up with zeros."""
     batch, length, *rest = x_BL.shape
+    missing = -length % chunk
+    if missing:
+        x_BL = jnp.pad(x_BL, ((0, 0), (0, missing), *((0, 0) for _ in rest)))
+        length += missing
     return jnp.moveaxis(x_BL.reshape(batch, length // chunk, chunk, *rest), 1, 0)
 
 
-def _join(chunks: jax.Array) -> jax.Array:
-    """The inverse of `_split`."""
+def _join(chunks: jax.Array, length: int) -> jax.Array:
+    """The inverse of `_split` for sequences of a length."""
     count, batch, chunk, *rest = chunks.shape
-    return jnp.moveaxis(chunks, 0, 1).reshape(batch, count * chunk, *rest)
+    return jnp.moveaxis(chunks, 0, 1).reshape(batch, count * chunk, *rest)[:, :length]

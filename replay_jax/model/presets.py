@@ -10,7 +10,7 @@ LLAMA3_VOCABULARY = 128_256
 
 
 def _paper(embed: int, mlp: int, layers: int, heads: int, kv_heads: int) -> ModelConfig:
-    """A model of the paper (arXiv 2603.04964): untied, sequences of 4096, bf16 compute."""
+    """A model of the paper (arXiv 2603.04964): untied, sequences of 4096, bf16, its first draw."""
     return ModelConfig(
         vocab_size=LLAMA3_VOCABULARY,
         embed_dim=embed,
@@ -19,6 +19,7 @@ def _paper(embed: int, mlp: int, layers: int, heads: int, kv_heads: int) -> Mode
         num_heads=heads,
         num_kv_heads=kv_heads,
         max_seq_len=4096,
+        initialization="fan_in",
         compute_dtype="bfloat16",
     )
 

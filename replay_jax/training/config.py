@@ -44,7 +44,7 @@ class MeshConfig:
 
     `replica` and `fsdp` split the rows of a batch; `fsdp` also splits parameters and optimizer
     state, `tensor` splits heads, MLP width and vocabulary. 0 for `replica` or `fsdp` means "the
-    devices that are left"; 0 for both lets `sharding.choose_mesh` decide, with its reason.
+    devices that are left"; 0 for both lets `mesh_choice.choose_mesh` decide, with its reason.
     """
 
     replica: int = 0

@@ -21,7 +21,7 @@ from replay_jax.model.loss import token_losses
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import StepShape
 from replay_jax.training.gradient import DeviceBatch, batch_gradient, hidden_states, loss_chunk
-from replay_jax.training.sharding import mesh_host_part, placement, replicated
+from replay_jax.training.sharding import host_rows, mesh_owners, placement, replicated
 from replay_jax.training.step import (
     abstract_batch,
     abstract_state,
@@ -67,9 +67,9 @@ def place_held_out(batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh) -> H
     placed, label_bytes = [], 0
     for batch in batches:
         # Every host must know the total, and each reads its own rows only.
-        label_bytes += int(batch["label_bytes"].sum())
+        label_bytes += int(batch["label_bytes"][_counted_here(mesh, batch)].sum())
         placed.append(place_batch(batch, mesh))
-    return HeldOut(tuple(placed), _over_hosts(label_bytes, mesh))
+    return HeldOut(tuple(placed), sum_over_hosts(label_bytes))
 
 
 def evaluate(program: EvaluationProgram, params: Any, held_out: HeldOut) -> EvaluationResult:
@@ -109,14 +109,15 @@ def evaluation_step(
 ) -> tuple[jax.Array, jax.Array]:
     """Nats and number of counted labels of every row, float32 [B] each."""
     transformer = build_transformer(model, platform=platform, placement=placement)
-    x_BLD = hidden_states(transformer, params, batch)
-    nats_BL = token_losses(
-        x_BLD,
-        head_kernel(params),
-        batch["labels"],
-        chunk=loss_chunk(model, batch["inputs"].shape, placement),
-        placement=placement,
-    )
+    with jax.default_matmul_precision(model.product_precision):
+        x_BLD = hidden_states(transformer, params, batch)
+        nats_BL = token_losses(
+            x_BLD,
+            head_kernel(params),
+            batch["labels"],
+            chunk=loss_chunk(model, batch["inputs"].shape, placement),
+            placement=placement,
+        )
     counted_BL = batch["loss_weights"] > 0
     nats_B = jnp.sum(jnp.where(counted_BL, nats_BL, 0.0), axis=1)
     return nats_B, jnp.sum(counted_BL.astype(jnp.float32), axis=1)
@@ -173,10 +174,22 @@ def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
         return jitted.lower(params, batch, batch).compile()
 
 
-def _over_hosts(number: int, mesh: Mesh) -> int:
-    """Sum over all hosts of what each counted in its own rows; hosts may share rows."""
+def sum_over_hosts(number: int) -> int:
+    """Sum of a number below 2**63 over all hosts; every one must call it.
+
+    It travels as bytes: JAX makes 32 bits of 64 unless told otherwise.
+    """
     if jax.process_count() == 1:
         return number
-    readers_of_each_row = jax.process_count() // mesh_host_part(mesh)[1]
-    total = multihost_utils.process_allgather(np.int64(number)).sum()
-    return int(total) // readers_of_each_row
+    mine = np.frombuffer(np.int64(number).tobytes(), np.uint8)
+    everybody = np.asarray(multihost_utils.process_allgather(mine), np.uint8)
+    return int(np.frombuffer(everybody.tobytes(), np.int64).sum())
+
+
+def _counted_here(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which of this host's rows are its own to count: hosts may share rows, the first one does."""
+    owners = mesh_owners(mesh)
+    first = owners.reshape(-1, owners.shape[-1]).min(axis=1)
+    mine = host_rows(owners, jax.process_index(), len(first))
+    per_part = len(batch["label_bytes"]) // len(mine)
+    return np.repeat(first[mine] == jax.process_index(), per_part)

@@ -39,7 +39,8 @@ def batch_gradient(
     def loss(params: Any, micro: DeviceBatch) -> Any:
         return _loss(params, micro, shape=shape, platform=platform, placement=placement)
 
-    return _accumulate(loss, params, batch, shape, placement)
+    with jax.default_matmul_precision(shape.model.product_precision):
+        return _accumulate(loss, params, batch, shape, placement)
 
 
 def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement | None) -> int:

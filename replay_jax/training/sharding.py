@@ -3,7 +3,6 @@
 The model names logical axes; nothing else in the package knows how they are split.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +13,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from replay_jax.errors import UserError
-from replay_jax.model.architecture import ModelConfig, parameter_counts
 from replay_jax.model.placement import Placement
-from replay_jax.training.config import MeshConfig, nearest_divisor
+from replay_jax.training.config import MeshConfig
 
 MESH_AXES = ("replica", "fsdp", "tensor")
 BATCH_AXES = ("replica", "fsdp")
@@ -40,116 +38,61 @@ LOGICAL_AXIS_RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("layers", None),
 )
 
-# float32 parameter, two Adam moments and one gradient.
-STATE_BYTES_PER_PARAMETER = 16
-# Above this share of a device's memory the state is split (chosen: it leaves three quarters for
-# activations, logits and temporaries).
-REPLICATED_SHARE = 0.25
-
-
-@dataclasses.dataclass(frozen=True)
-class MeshChoice:
-    """A mesh with every axis decided, and the reason in one sentence."""
-
-    config: MeshConfig
-    reason: str
-
-
-def choose_mesh(
-    config: MeshConfig, model: ModelConfig, *, devices: int, device_bytes: int
-) -> MeshChoice:
-    """Decide the axes that `config` leaves open for a number of devices of `device_bytes` memory.
-
-    Small models are replicated, as that needs one collective per step; a model whose parameters,
-    moments and gradients would fill more than REPLICATED_SHARE of a device is split over fsdp, no
-    further than that needs and its embedding divides. Raises UserError if the axes do not multiply
-    to `devices`.
-    """
-    if devices % config.tensor:
-        raise UserError(
-            f"mesh.tensor {config.tensor} does not divide {devices} devices; "
-            f"{nearest_divisor(devices, config.tensor)} does."
-        )
-    left = devices // config.tensor
-    if config.replica and config.fsdp:
-        chosen, reason = config, "as asked for"
-    elif config.replica or config.fsdp:
-        given = config.replica or config.fsdp
-        if left % given:
-            name = "replica" if config.replica else "fsdp"
-            raise UserError(
-                f"mesh.{name} {given} does not divide the {left} devices left by mesh.tensor "
-                f"{config.tensor}; {nearest_divisor(left, given)} does."
-            )
-        chosen = MeshConfig(
-            config.replica or left // given, config.fsdp or left // given, config.tensor
-        )
-        reason = "as asked for, the other axis filled with the devices left"
-    else:
-        chosen, reason = _replicate_or_split(config, model, left, device_bytes)
-    product = chosen.replica * chosen.fsdp * chosen.tensor
-    if product != devices:
-        raise UserError(
-            f"mesh.replica {chosen.replica} x mesh.fsdp {chosen.fsdp} x mesh.tensor "
-            f"{chosen.tensor} is {product}, but there are {devices} devices; set mesh.replica to "
-            "0 to fill up."
-        )
-    return MeshChoice(chosen, reason)
-
-
-def check_division(
-    mesh: MeshConfig, model: ModelConfig, *, batch_size: int, accumulation: int, batch_name: str
-) -> None:
-    """Raise UserError, before anything is compiled, if the mesh does not divide the shapes.
-
-    `batch_name` is the setting that holds `batch_size`, for the message.
-    """
-    ways = mesh.replica * mesh.fsdp
-    micro = batch_size // accumulation
-    if batch_size % accumulation or micro % ways:
-        near = max(1, round(batch_size / (ways * accumulation))) * ways * accumulation
-        raise UserError(
-            f"A batch of {batch_size} sequences in {accumulation} microbatches does not divide "
-            f"over {ways} devices (mesh.replica {mesh.replica} x mesh.fsdp {mesh.fsdp}); the "
-            f"nearest {batch_name} that does is {near}."
-        )
-    if model.embed_dim % mesh.fsdp:
-        raise UserError(
-            f"model.embed_dim {model.embed_dim} does not divide over mesh.fsdp {mesh.fsdp}; "
-            f"{nearest_divisor(model.embed_dim, mesh.fsdp)} would."
-        )
-    for name in ("num_heads", "num_kv_heads", "mlp_dim", "vocab_size"):
-        size = getattr(model, name)
-        if size % mesh.tensor:
-            raise UserError(
-                f"model.{name} {size} does not divide over mesh.tensor {mesh.tensor}; "
-                f"{nearest_divisor(size, mesh.tensor)} would."
-            )
-
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
-    """Build the mesh of a decided `config`; slices of a multi-slice machine become replicas.
+    """Build the mesh of a decided `config` (`device_grid`)."""
+    return Mesh(device_grid(config, devices), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
-    Raises UserError if the axes do not multiply to the number of devices, or the slices do not
-    divide `replica` (only gradients may cross the slower network between slices).
+
+def device_grid(config: MeshConfig, devices: Sequence[jax.Device]) -> np.ndarray:
+    """Lay devices out [replica, fsdp, tensor]; slices of a multi-slice machine become replicas.
+
+    On a TPU the axes follow the torus, and split an axis of it only where the mesh cannot be built
+    otherwise. Raises UserError if the axes do not multiply to the number of devices, or the slices
+    do not divide `replica` (only gradients may cross the slower network between slices or nodes).
     """
     shape = (config.replica, config.fsdp, config.tensor)
     if 0 in shape or int(np.prod(shape)) != len(devices):
         raise UserError(
             f"A mesh of {shape} (replica, fsdp, tensor) cannot hold {len(devices)} devices."
         )
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1:
-        grid = mesh_utils.create_device_mesh(shape, devices)
-    elif config.replica % slices:
+    slices = slice_count(devices)
+    if config.replica % slices:
         raise UserError(
-            f"mesh.replica {config.replica} must be a multiple of the {slices} slices; "
+            f"mesh.replica {config.replica} must be a multiple of the {slices} slices or nodes; "
             f"{max(1, round(config.replica / slices)) * slices} would do."
         )
-    else:
-        inside = (config.replica // slices, config.fsdp, config.tensor)
-        grid = mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1), devices)
-    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    grid = _grid(shape, slices, devices, split=False)
+    if grid is None:
+        grid = _grid(shape, slices, devices, split=True)
+    if grid is None:
+        raise UserError(f"A mesh of {shape} cannot be laid on the torus; leave mesh.fsdp at 0.")
+    return grid
+
+
+def keeps_axes_whole(config: MeshConfig, devices: Sequence[jax.Device]) -> bool:
+    """Whether a decided mesh is made of whole axes of the torus, so that rings stay rings."""
+    shape = (config.replica, config.fsdp, config.tensor)
+    return _grid(shape, slice_count(devices), devices, split=False) is not None
+
+
+def slice_count(devices: Sequence[jax.Device]) -> int:
+    """Slices (TPU) or nodes (GPU) that the devices belong to; 1 where JAX does not say."""
+    return len({getattr(device, "slice_index", 0) for device in devices})
+
+
+def _grid(
+    shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Device], *, split: bool
+) -> np.ndarray | None:
+    inside = (shape[0] // slices, *shape[1:])
+    try:
+        if slices == 1:
+            return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=split)
+        return mesh_utils.create_hybrid_device_mesh(
+            inside, (slices, 1, 1), devices, allow_split_physical_axes=split
+        )
+    except NotImplementedError:  # no assignment of the torus's axes to those of the mesh
+        return None
 
 
 def partition_spec(logical_axes: Sequence[str | None]) -> PartitionSpec:
@@ -218,44 +161,57 @@ def placement(mesh: Mesh) -> Placement | None:
     )
 
 
-def host_part(processes: np.ndarray, process: int) -> tuple[int, int]:
-    """Which part of each batch a host must read: (index, count), given the mesh's owners.
+def host_rows(owners: np.ndarray, process: int, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that a process must provide, ascending, int64.
 
-    `processes` holds the process number of every device, shaped [replica, fsdp, tensor]. Hosts
-    that share rows (tensor parallelism across hosts) get the same part. Raises UserError if the
-    hosts' rows are not equal contiguous parts, which no per-host reader could serve.
+    `owners` holds the process of every device of the mesh, shaped [replica, fsdp, tensor]. The
+    rows need not be contiguous: a TPU mesh is ordered by the torus, of which a host owns a block.
+    Hosts over which the tensor axis goes provide the same rows. This order is the one in which
+    `jax.make_array_from_process_local_data` takes them (`place_batch`).
     """
-    rows = processes.reshape(-1, processes.shape[-1])
-    mine = [row for row, owners in enumerate(rows) if process in owners]
-    count, rest = divmod(len(rows), len(mine))
-    index = mine[0] // len(mine)
-    if rest or mine != list(range(index * len(mine), (index + 1) * len(mine))):
+    parts = owners.reshape(-1, owners.shape[-1])
+    mine = np.flatnonzero((parts == process).any(axis=1))
+    rows_of_parts = np.arange(batch_size, dtype=np.int64).reshape(len(parts), -1)
+    return rows_of_parts[mine].reshape(-1)
+
+
+def mesh_owners(mesh: Mesh) -> np.ndarray:
+    """The process of every device of a mesh, shaped as its devices."""
+    return np.vectorize(lambda device: device.process_index, otypes=[int])(mesh.devices)
+
+
+def mesh_host_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """`host_rows` of this process for a batch of `batch_size` sequences over all hosts.
+
+    Raises UserError if the mesh does not divide the batch.
+    """
+    ways = mesh.shape["replica"] * mesh.shape["fsdp"]
+    if batch_size % ways:
         raise UserError(
-            f"Process {process} owns batch parts {mine} of {len(rows)}, which is not one equal, "
-            "contiguous part; choose mesh.tensor so that it divides the devices of one host."
+            f"A batch of {batch_size} sequences does not divide over {ways} devices; "
+            f"{max(1, round(batch_size / ways)) * ways} would."
         )
-    return index, count
+    return host_rows(mesh_owners(mesh), jax.process_index(), batch_size)
+
+
+def rows_of_all_hosts(mesh: Mesh, mine: int) -> int:
+    """Rows of the whole batch of which this process provides `mine`."""
+    ways = mesh.shape["replica"] * mesh.shape["fsdp"]
+    return mine * ways // len(mesh_host_rows(mesh, ways))
 
 
 def mesh_host_part(mesh: Mesh) -> tuple[int, int]:
-    """`host_part` of this process on a mesh."""
-    owners = np.vectorize(lambda device: device.process_index, otypes=[int])(mesh.devices)
-    return host_part(owners, jax.process_index())
+    """This process's rows as one of equal contiguous parts (index, count), for those that need it.
 
-
-def _replicate_or_split(
-    config: MeshConfig, model: ModelConfig, left: int, device_bytes: int
-) -> tuple[MeshConfig, str]:
-    need = STATE_BYTES_PER_PARAMETER * parameter_counts(model).total / config.tensor
-    share = f"{need / 2**30:.2f} GiB of parameters, moments and gradients"
-    limit = f"{REPLICATED_SHARE:.0%} of a device's {device_bytes / 2**30:.1f} GiB"
-    if need <= REPLICATED_SHARE * device_bytes:
-        return MeshConfig(left, 1, config.tensor), f"replicated: {share} are within {limit}"
-    ways = [d for d in range(1, left + 1) if left % d == 0 and model.embed_dim % d == 0]
-    # The fewest that bring the state within the limit: a larger group sends more, and over all
-    # of a torus the TPU compiler has no all-gather for it (docs/performance_tpu.md).
-    enough = next((d for d in ways if need / d <= REPLICATED_SHARE * device_bytes), ways[-1])
-    return (
-        MeshConfig(left // enough, enough, config.tensor),
-        f"split over fsdp {enough}: {share} exceed {limit}",
-    )
+    Raises UserError if they are no such part.
+    """
+    ways = mesh.shape["replica"] * mesh.shape["fsdp"]
+    parts = mesh_host_rows(mesh, ways)
+    count, rest = divmod(ways, len(parts))
+    index = int(parts[0]) // len(parts)
+    if rest or parts.tolist() != list(range(index * len(parts), (index + 1) * len(parts))):
+        raise UserError(
+            f"Process {jax.process_index()} owns batch parts {parts.tolist()} of {ways}, which is "
+            "not one equal, contiguous part."
+        )
+    return index, count

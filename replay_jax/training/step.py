@@ -23,13 +23,14 @@ from replay_jax.model.decoder import build_transformer
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import MeshConfig, StepShape
 from replay_jax.training.gradient import DeviceBatch, batch_gradient
+from replay_jax.training.mesh_choice import check_division
 from replay_jax.training.optimizer import HYPER_NAMES, Hyper, apply_gradients, init_optimizer
 from replay_jax.training.sharding import (
     LOGICAL_AXIS_RULES,
     batch_sharding,
-    check_division,
     placement,
     replicated,
+    rows_of_all_hosts,
     tree_shardings,
 )
 
@@ -137,13 +138,21 @@ def abstract_batch(shape: StepShape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStru
 
 
 def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> DeviceBatch:
-    """Put this host's rows of a batch on its devices; arrays only for the host stay behind."""
+    """Put this host's rows of a batch on its devices; arrays only for the host stay behind.
+
+    The rows are those of `sharding.mesh_host_rows`, in its order.
+    """
     arrays = {name: batch[name] for name in _DEVICE_ARRAYS if name in batch}
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
         return jax.device_put(arrays, sharding)
-    place = jax.make_array_from_process_local_data
-    return {name: place(sharding, array) for name, array in arrays.items()}
+    place, rows = (
+        jax.make_array_from_process_local_data,
+        rows_of_all_hosts(mesh, len(batch["source"])),
+    )
+    return {
+        name: place(sharding, array, (rows, *array.shape[1:])) for name, array in arrays.items()
+    }
 
 
 def place_hyper(hyper: Hyper, mesh: Mesh) -> Hyper:

@@ -20,7 +20,7 @@ from replay_jax.model.decoder import (
     stack_layers,
 )
 from replay_jax.model.layers import rms_norm, rope_frequencies, rope_tables, rotate, swiglu
-from replay_jax.model.presets import shape_model
+from replay_jax.model.presets import preset, shape_model
 
 MODEL = shape_model("16,24,2,4,2,32")
 LENGTH = 8
@@ -172,6 +172,26 @@ def test_initial_scale() -> None:
             assert (leaf == 1).all()
         else:
             assert float(leaf.std()) == pytest.approx(0.05, rel=0.1)
+
+
+def test_initial_draw_of_the_paper() -> None:
+    """By the inputs of each matrix, cut off at three deviations; the embedding as before."""
+    config = dataclasses.replace(
+        shape_model("64,256,1,4,2,512"), initialization="fan_in", layer_loop="scan"
+    )
+    boxed = jax.jit(build_transformer(config, platform="cpu").init)(jax.random.key(0), tokens())
+    inputs = {"down": 256, "embedding": None}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nn.meta.unbox(boxed)["params"]):
+        name = path[-1].key
+        if name == "scale":
+            continue
+        if name == "embedding":
+            assert float(leaf.std()) == pytest.approx(0.02, rel=0.05)
+            continue
+        unit = np.asarray(leaf) * np.sqrt(inputs.get(name, 64))
+        assert float(unit.std()) == pytest.approx(0.986578, rel=0.03)  # of the cut distribution
+        assert 2.5 < abs(unit).max() <= 3.0
+    assert preset("150m").initialization == "fan_in"
 
 
 def numpy_rotation(config: RopeConfig, width: int, x_LHK: np.ndarray) -> np.ndarray:

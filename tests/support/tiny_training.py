@@ -57,12 +57,12 @@ def batch(seed, *, rows=ROWS, length=LENGTH):
     }
 
 
-def run(step, state, mesh, seeds, *, learning_rate=1e-2, optimizer=OPTIMIZER):
+def run(step, state, mesh, seeds, *, learning_rate=1e-2, optimizer=OPTIMIZER, batch_of=batch):
     """Train on the batches of the seeds; the state, and (loss, gradient norm) of every step."""
     seen = []
     for seed in seeds:
         hyper = place_hyper(hyperparameters(optimizer, learning_rate), mesh)
-        state, metrics = step(state, place_batch(batch(seed), mesh), hyper)
+        state, metrics = step(state, place_batch(batch_of(seed), mesh), hyper)
         loss = float(metrics.nats.sum() / metrics.weights.sum())
         seen.append((loss, float(metrics.gradient_norm)))
     return state, seen

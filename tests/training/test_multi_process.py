@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interleaved_process import BYTES_OF_A_ROW, interleaved, train_and_measure
 from places import SUPPORT
 from process_of_a_run import STEPS, saved_steps, train
 from tiny_store import make_store
-from tiny_training import MODEL, mesh_of
+from tiny_training import LENGTH, MODEL, ROWS, mesh_of
 
 from replay_jax.errors import UserError
 from replay_jax.training.hosts import Cluster, call_roll, join
@@ -101,6 +102,31 @@ def test_two_processes_then_one_then_two_train_like_one(tmp_path):
             assert rows == expected[step][2]
             assert loss == pytest.approx(expected[step][1], abs=1e-5)
     assert expected[-1][1] < expected[0][1] - 0.1  # it did learn: equal losses mean something
+
+
+def test_two_processes_whose_rows_are_strided_train_and_measure_like_one(tmp_path):
+    address = free_address()
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, SUPPORT / "interleaved_process.py", tmp_path, address, "2", str(n)],
+            env=environment,
+            stderr=(tmp_path / f"{n}.err").open("w"),
+        )
+        for n in range(2)
+    ]
+    alone = train_and_measure(interleaved())
+    for number, process in enumerate(running):
+        assert process.wait(timeout=120.0) == 0, (tmp_path / f"{number}.err").read_text()[-2000:]
+    found = [json.loads((tmp_path / f"{n}.json").read_text()) for n in range(2)]
+    assert [each["rows"] for each in found] == [
+        [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
+    ]  # fmt: skip
+    for each in found:
+        np.testing.assert_allclose(each["updates"], alone["updates"], rtol=1e-5)
+        np.testing.assert_allclose(each["held_out"], alone["held_out"], rtol=1e-6)
+    # More than 32 bits count.
+    assert found[0]["held_out"][1:] == [ROWS * LENGTH, ROWS * BYTES_OF_A_ROW]
 
 
 def roll(processes: int, present: list[int], *, timeout: float = 1.5) -> dict[int, object]:

@@ -6,19 +6,22 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from made_up_devices import nodes, torus
 from tiny_training import MODEL, SHAPE, mesh_of, one_device
 
 from replay_jax.errors import UserError
 from replay_jax.model.decoder import LOGICAL_AXES, PARAMETER_AXES
 from replay_jax.model.presets import preset
 from replay_jax.training.config import MeshConfig, TrainingConfig
+from replay_jax.training.mesh_choice import check_division, choose_mesh
 from replay_jax.training.sharding import (
     LOGICAL_AXIS_RULES,
-    check_division,
-    choose_mesh,
-    host_part,
+    batch_sharding,
+    device_grid,
+    host_rows,
+    keeps_axes_whole,
     make_mesh,
-    mesh_host_part,
+    mesh_host_rows,
     partition_spec,
     placement,
 )
@@ -73,10 +76,10 @@ def test_parameters_are_placed_in_parts_at_initialisation():
 
 
 def test_small_models_are_replicated_and_large_ones_split():
-    small = choose_mesh(MeshConfig(), preset("150m"), devices=64, device_bytes=32 * GIB)
+    small = choose_mesh(MeshConfig(), preset("150m"), devices=nodes(64), device_bytes=32 * GIB)
     assert small.config == MeshConfig(64, 1, 1)
     assert small.reason.startswith("replicated: 2.30 GiB")
-    large = choose_mesh(MeshConfig(), preset("8b"), devices=64, device_bytes=32 * GIB)
+    large = choose_mesh(MeshConfig(), preset("8b"), devices=nodes(64), device_bytes=32 * GIB)
     assert large.config == MeshConfig(4, 16, 1)  # no further than needed
     assert large.reason == (
         "split over fsdp 16: 119.66 GiB of parameters, moments and gradients exceed 25% of a "
@@ -86,7 +89,7 @@ def test_small_models_are_replicated_and_large_ones_split():
 
 def test_a_split_goes_only_as_far_as_the_embedding_divides():
     # 768 = 2^8 * 3, so of 1024 devices only 256 can share it.
-    chosen = choose_mesh(MeshConfig(), preset("300m"), devices=1024, device_bytes=GIB // 64)
+    chosen = choose_mesh(MeshConfig(), preset("300m"), devices=nodes(1024), device_bytes=GIB // 64)
     assert chosen.config == MeshConfig(4, 256, 1)
 
 
@@ -100,7 +103,7 @@ def test_a_split_goes_only_as_far_as_the_embedding_divides():
     ],
 )
 def test_axes_left_open_are_filled(asked, chosen):
-    assert choose_mesh(asked, MODEL, devices=8, device_bytes=GIB).config == chosen
+    assert choose_mesh(asked, MODEL, devices=nodes(8), device_bytes=GIB).config == chosen
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_axes_left_open_are_filled(asked, chosen):
 )
 def test_axes_that_do_not_fit_the_devices_are_refused(asked, message):
     with pytest.raises(UserError, match=message):
-        choose_mesh(asked, MODEL, devices=8, device_bytes=GIB)
+        choose_mesh(asked, MODEL, devices=nodes(8), device_bytes=GIB)
 
 
 @pytest.mark.parametrize(
@@ -160,18 +163,68 @@ def test_roles_of_the_axes_for_kernels():
     assert placement(mesh_of(1, 8, 1)).embed_axis == "fsdp"
 
 
-def test_hosts_read_their_own_rows_only():
-    four_by_two = np.repeat(np.arange(4), 2).reshape(2, 4, 1)
-    assert [host_part(four_by_two, host) for host in range(4)] == [(h, 4) for h in range(4)]
-    # Tensor parallelism across two hosts: both read the same rows.
+@pytest.mark.parametrize("shape", [(2, 4, 1), (4, 2, 1), (2, 2, 2), (1, 8, 1), (4, 1, 2)])
+def test_rows_of_a_device_order_are_those_that_jax_places(shape):
+    """In any order of the devices: the rows of the owners are those of the devices' shards."""
+    order = np.random.default_rng(0).permutation(8)
+    devices = np.array(jax.devices())[order].reshape(shape)
+    mesh = jax.sharding.Mesh(devices, ("replica", "fsdp", "tensor"))
+    owners = order.reshape(shape) // 4  # two hosts of four devices, interleaved
+    placed = batch_sharding(mesh).devices_indices_map((16,))
+    for host in range(2):
+        mine = [placed[d][0] for d in jax.devices() if d.id // 4 == host]
+        wanted = sorted({row for part in mine for row in range(*part.indices(16))})
+        assert host_rows(owners, host, 16).tolist() == wanted
+    assert mesh_host_rows(mesh, 16).tolist() == list(range(16))
+    with pytest.raises(UserError, match="batch of 15 .* does not divide over"):
+        mesh_host_rows(mesh, 15)
+
+
+def test_hosts_that_share_rows_provide_the_same():
     across = np.array([[[0, 1], [0, 1]], [[2, 3], [2, 3]]])
-    assert [host_part(across, host) for host in range(4)] == [(0, 2), (0, 2), (1, 2), (1, 2)]
-    assert mesh_host_part(mesh_of(2, 2, 2)) == (0, 1)
+    rows = [host_rows(across, host, 8).tolist() for host in range(4)]
+    assert rows == [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2
 
 
-def test_hosts_with_scattered_rows_are_refused():
-    with pytest.raises(UserError, match=r"Process 1 owns batch parts \[1, 3\] of 4"):
-        host_part(np.array([0, 1, 0, 1]).reshape(4, 1, 1), 1)
+@pytest.mark.parametrize("model", ["150m", "8b"])
+@pytest.mark.parametrize(
+    "extent",
+    [(2, 2, 2), (2, 2, 4), (4, 4, 4), (4, 8, 8), (2, 4), (4, 4), (8, 8), (16, 16)],
+    ids=str,
+)
+def test_every_process_of_the_chosen_mesh_of_a_torus_gets_its_rows(model, extent):
+    """A host owns a 2 x 2 block of the torus, so its rows are strided; they are whole all the same.
+
+    The same for every slice that libtpu describes: tests/compile/test_slices.py.
+    """
+    devices = torus(extent)
+    choice = choose_mesh(MeshConfig(), preset(model), devices=devices, device_bytes=16 * GIB)
+    owners = np.vectorize(lambda d: d.process_index)(device_grid(choice.config, devices))
+    rows = [host_rows(owners, host, 1024) for host in range(len(devices) // 4)]
+    assert len({len(mine) for mine in rows}) == 1
+    assert sorted(set(np.concatenate(rows).tolist())) == list(range(1024))
+
+
+def test_a_torus_is_split_only_where_twice_as_many_ways_do_not_keep_it_whole():
+    cube, square = torus((4, 4, 4)), torus((16, 16))
+    assert not keeps_axes_whole(MeshConfig(8, 8, 1), cube)
+    assert device_grid(MeshConfig(8, 8, 1), cube).shape == (8, 8, 1)  # split, but built
+    model = preset("8b")
+    chosen = choose_mesh(MeshConfig(), model, devices=cube, device_bytes=96 * GIB)
+    assert chosen.config == MeshConfig(4, 16, 1)
+    chosen = choose_mesh(MeshConfig(), model, devices=square, device_bytes=16 * GIB)
+    assert chosen.config == MeshConfig(8, 32, 1)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_fsdp_stays_inside_a_node_and_replicas_go_across(count):
+    machines = nodes(8 * count, per_node=8)
+    choice = choose_mesh(MeshConfig(), preset("8b"), devices=machines, device_bytes=10 * GIB)
+    assert choice.config == MeshConfig(count, 8, 1)
+    grid = device_grid(choice.config, machines)
+    assert [{d.slice_index for d in row.flat} for row in grid] == [{n} for n in range(count)]
+    with pytest.raises(UserError, match=f"replica 1 must be a multiple of the {count} slices"):
+        device_grid(MeshConfig(1, 8 * count, 1), machines)
 
 
 def test_training_config_names_the_nearest_accumulation():

@@ -219,7 +219,7 @@ def test_interrupted_training_is_bit_identical_in_a_new_process(single, tmp_path
     save_state(tmp_path / "state", state, {"step": 2})
     code = f"""
         import sys
-        sys.path.insert(0, {str(SUPPORT)!r})
+        sys.path[:0] = [{str(SUPPORT)!r}, {str(SUPPORT.parent)!r}]
         import conftest
         from tiny_training import MODEL, SHAPE, digest, mesh_of, one_device, run
         from replay_jax.training.checkpoint import restore_state

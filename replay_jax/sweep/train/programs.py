@@ -16,9 +16,10 @@ from replay_jax.training.evaluate import (
     compile_gradient_cosine,
 )
 from replay_jax.training.loop import Programs
+from replay_jax.training.mesh_choice import choose_mesh
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.population import Population, compile_population
-from replay_jax.training.sharding import choose_mesh, make_mesh
+from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (
     TrainState,
     abstract_state,
@@ -43,7 +44,7 @@ class ProgramCache:
             choice = choose_mesh(
                 config,
                 model,
-                devices=len(devices),
+                devices=devices,
                 device_bytes=_device_bytes(jax.local_devices()[0]),
             )
             return make_mesh(choice.config, devices)
