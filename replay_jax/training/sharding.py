@@ -198,20 +198,3 @@ def rows_of_all_hosts(mesh: Mesh, mine: int) -> int:
     """Rows of the whole batch of which this process provides `mine`."""
     ways = mesh.shape["replica"] * mesh.shape["fsdp"]
     return mine * ways // len(mesh_host_rows(mesh, ways))
-
-
-def mesh_host_part(mesh: Mesh) -> tuple[int, int]:
-    """This process's rows as one of equal contiguous parts (index, count), for those that need it.
-
-    Raises UserError if they are no such part.
-    """
-    ways = mesh.shape["replica"] * mesh.shape["fsdp"]
-    parts = mesh_host_rows(mesh, ways)
-    count, rest = divmod(ways, len(parts))
-    index = int(parts[0]) // len(parts)
-    if rest or parts.tolist() != list(range(index * len(parts), (index + 1) * len(parts))):
-        raise UserError(
-            f"Process {jax.process_index()} owns batch parts {parts.tolist()} of {ways}, which is "
-            "not one equal, contiguous part."
-        )
-    return index, count

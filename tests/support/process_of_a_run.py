@@ -15,7 +15,6 @@ import jax
 from jax.sharding import Mesh
 from tiny_training import MODEL, OPTIMIZER
 
-from replay_jax.data.reading.batch_rows import host_rows
 from replay_jax.data.reading.pipeline import read_ahead, run_dataset
 from replay_jax.data.reading.views import SourceView
 from replay_jax.data.tokens.store import TokenStore
@@ -27,7 +26,7 @@ from replay_jax.training.hosts import initialize
 from replay_jax.training.loop import Hooks, Programs, Span, train_span
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.saved import is_complete
-from replay_jax.training.sharding import make_mesh, mesh_host_part
+from replay_jax.training.sharding import make_mesh, mesh_host_rows
 from replay_jax.training.step import (
     abstract_state,
     compile_init,
@@ -86,7 +85,7 @@ def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
         schedule=plan,
         document_mask=False,
         loss_weight_by_source={},
-        rows=host_rows(BATCH, *mesh_host_part(mesh)),
+        rows=mesh_host_rows(mesh, BATCH),
     )
     with Checkpointer() as checkpointer, record.open("a") as lines:
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from replay_jax.errors import UserError
-
 BatchRows = slice | np.ndarray  # a slice of the batch, or numbers of its rows
 ALL_ROWS = slice(None)
 
@@ -11,20 +9,6 @@ ALL_ROWS = slice(None)
 def row_numbers(rows: BatchRows, batch_size: int) -> np.ndarray:
     """Returns int64 [rows]: numbers of rows within a batch; IndexError for one beyond it."""
     return np.arange(batch_size)[rows]
-
-
-def host_rows(batch_size: int, index: int, count: int) -> slice:
-    """The rows that host `index` of `count` reads where every host reads one block of the batch.
-
-    Raises UserError where the batch does not divide over the hosts.
-    """
-    if batch_size % count:
-        raise UserError(
-            f"a batch of {batch_size} sequences does not divide over {count} hosts: change "
-            "training.batch_size or evaluation.batch_size, or the number of hosts"
-        )
-    share = batch_size // count
-    return slice(index * share, (index + 1) * share)
 
 
 def row_blocks(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:

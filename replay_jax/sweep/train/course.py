@@ -11,7 +11,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from replay_jax.data.ledger.counted import RealisedCounter
-from replay_jax.data.reading.batch_rows import host_rows
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.workdir import Segment, WorkStore
 from replay_jax.sweep.train.job import EdgeJob, step_shape
@@ -20,7 +19,7 @@ from replay_jax.sweep.train.meter import by_the_wall, make_meter, metric_values
 from replay_jax.training.checkpoint import Checkpointer
 from replay_jax.training.loop import Span
 from replay_jax.training.metrics import MetricsWriter, Progress, StepRecord, TimeSplit
-from replay_jax.training.sharding import mesh_host_part
+from replay_jax.training.sharding import mesh_host_rows
 from replay_jax.training.step import TrainState
 
 
@@ -187,7 +186,7 @@ class Course:
             batch_size=batch_size,
             start_step=self.reached.step,
             cuts=self._job.cuts,
-            rows=host_rows(batch_size, *mesh_host_part(self._mesh)),
+            rows=mesh_host_rows(self._mesh, batch_size),
         )
         self._windows: list[dict[str, Any]] = []
         self._clear_window()

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, host_rows
+from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows
 from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
 from replay_jax.sweep.plan.run import loss_weights
@@ -26,7 +26,7 @@ from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.config import Profile
 from replay_jax.training.loop import Hooks, train_span
 from replay_jax.training.metrics import Progress, TimeSplit
-from replay_jax.training.sharding import mesh_host_part
+from replay_jax.training.sharding import mesh_host_rows
 from replay_jax.training.step import TrainState, check_shape
 
 # One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
@@ -89,7 +89,7 @@ class EdgeTrainer:
                 self._last = (job.stop.digest, state)
                 return EdgeEnd(job.stop.step, True)
             programs = self._programs.train(step_shape(job), mesh, clock=clock)
-            rows = host_rows(job.schedule.batch_size, *mesh_host_part(mesh))
+            rows = mesh_host_rows(mesh, job.schedule.batch_size)
             with course:
                 end = train_span(
                     state,

@@ -15,7 +15,6 @@ from replay_jax.data.judging.tasks import (
     task_batches,
     task_rows,
 )
-from replay_jax.data.reading.batch_rows import host_rows
 from replay_jax.data.reading.pipeline import held_out_dataset
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.sweep.plan.measured import CosinePair, HeldOutSet, TaskSet
@@ -26,7 +25,7 @@ from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import HeldOut, evaluate, place_held_out, row_losses
 from replay_jax.training.gradient import DeviceBatch
 from replay_jax.training.metrics import TimeSplit
-from replay_jax.training.sharding import mesh_host_part
+from replay_jax.training.sharding import mesh_host_rows
 from replay_jax.training.step import place_batch
 
 
@@ -141,7 +140,7 @@ class Measuring:
             tokenizer = next(iter(place.stores.values())).tokenizer
             items = load_task(wanted.task)
             rows = task_rows(items, tokenizer, document_mask=wanted.document_mask)
-            own = host_rows(wanted.batch_size, *mesh_host_part(place.mesh))
+            own = mesh_host_rows(place.mesh, wanted.batch_size)
             batches = task_batches(rows, batch_size=wanted.batch_size, batch_rows=own)
             self._tasks[key] = rows, [place_batch(batch, place.mesh) for batch in batches]
         return self._tasks[key]
@@ -155,7 +154,7 @@ class Measuring:
                 sequences=held_out.sequences,
                 batch_size=held_out.batch_size,
                 document_mask=held_out.document_mask,
-                rows=host_rows(held_out.batch_size, *mesh_host_part(place.mesh)),
+                rows=mesh_host_rows(place.mesh, held_out.batch_size),
             )
             self._placed[key] = place_held_out(batches, place.mesh)
         return self._placed[key]
