@@ -12,6 +12,7 @@ from typing import Any
 
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.config.execution import ExecutionConfig
+from replay_jax.data.reading.views import ORDER
 from replay_jax.data.tokens.prepare import DataConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
@@ -120,6 +121,7 @@ def result_identity(
     if weights is not None:
         del facts["seed"]
         facts["weights"] = weights
+    facts["order"] = ORDER
     facts["roles"] = {"generic": config.data.generic, "target": config.data.target}
     facts["fingerprints"] = dict(fingerprints)
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
