@@ -2,8 +2,9 @@
 
     python tools/bench_data.py [--json]
 
-Store to batch: tokens/s of `train_batches` (the path training uses) and of `run_dataset` (the same
-order, one row at a time through Grain's selection maps), from a store made for the purpose.
+Order: rows/s of the permutation that budgets and epochs are drawn from, a million places at once
+and as few as one source has in a small batch.
+Store to batch: tokens/s of `run_dataset`, as training reads it, from a store made for the purpose.
 Text to store: tokens/s of `prepare` on a json-lines file (read, split, encode, write, checksum)
 against the `tokenizers` library alone on the same texts in memory, in alternation, with the same
 trained tokenizer. The library is timed twice: with the ids taken out, which is what anyone needs,
@@ -23,11 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grain
 import numpy as np
 import tokenizers
 
-from replay_jax.data.reading.pipeline import run_dataset, train_batches
+from replay_jax.data.reading.pipeline import read_ahead, run_dataset
 from replay_jax.data.reading.views import SourceView
 from replay_jax.data.sources.documents import Document
 from replay_jax.data.sources.source import SourceConfig, read_documents
@@ -37,15 +37,17 @@ from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import TokenizerConfig, byte_tokenizer
 from replay_jax.data.tokens.writer import StoreWriter
 from replay_jax.schedule.learning_rate import LearningRate
+from replay_jax.schedule.permutation import permuted
 from replay_jax.schedule.stages import Schedule
 from replay_jax.schedule.two_stage import two_stage
 
+GOAL_ROWS_PER_SECOND = 20e6
 GOAL_TOKENS_PER_SECOND = 10e6
 GOAL_TOKENIZATION = 0.9
 
 
 def main() -> None:
-    """Run both measurements and print a table, or one JSON object with --json."""
+    """Run all measurements and print a table, or one JSON object with --json."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--seq_len", type=int, default=1024, help="labels per sequence")
@@ -65,10 +67,30 @@ def main() -> None:
             "cores": os.cpu_count(),
             "machine": platform.processor() or platform.machine(),
             "load_average": os.getloadavg()[0],
+            "order": measure_order(),
             "store_to_batch": measure_batches(Path(folder), options),
             "text_to_store": measure_tokenization(Path(folder), options),
         }
     print(json.dumps(result, indent=1) if options.json else table(result))
+
+
+def measure_order() -> dict[str, float]:
+    """Rows per CPU second of the permutation by number of rows: medians of 20 repetitions each."""
+    rates = {}
+    for size in (2**16 + 1, 8_300_000, 2**24, 10**9):
+        for count in (10**6, 32):
+            places = np.arange(count) % size
+            times = 1 if count > 1000 else 1000
+            spent = []
+            for _ in range(20):
+                _, seconds = measured(
+                    lambda places=places, size=size, times=times: [
+                        permuted(places, size, b"order") for _ in range(times)
+                    ]
+                )
+                spent.append(seconds.cpu / times)
+            rates[f"{count:,} of {size:,}"] = count / statistics.median(spent)
+    return rates
 
 
 def measure_batches(folder: Path, options: argparse.Namespace) -> dict[str, float]:
@@ -91,28 +113,21 @@ def measure_batches(folder: Path, options: argparse.Namespace) -> dict[str, floa
     }
     schedule = replay_schedule(options.batch_size)
 
-    def fast(threads: int, mask: bool) -> Callable[[], Iterable[object]]:
-        return lambda: train_batches(
+    def reading(threads: int, *, mask: bool = False) -> Callable[[], Iterable[object]]:
+        batches = run_dataset(
             stores=stores,
             views=views,
             schedule=schedule,
             document_mask=mask,
             loss_weight_by_source={},
-            start_step=0,
-            stop_step=schedule.total_steps,
-            read_threads=threads,
         )
-
-    def by_rows() -> Iterable[object]:
-        rows = run_dataset(stores, views, schedule).batch(options.batch_size)
-        return rows.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        return lambda: read_ahead(batches, start=0, stop=len(batches), threads=threads)
 
     ways = {
-        "no_threads": fast(0, False),
-        "one_thread": fast(1, False),
-        "two_threads": fast(2, False),
-        "two_threads_document_mask": fast(2, True),
-        "row_by_row": by_rows,
+        "no_threads": reading(0),
+        "one_thread": reading(1),
+        "two_threads": reading(2),
+        "two_threads_document_mask": reading(2, mask=True),
     }
     spent: dict[str, list[Spent]] = {name: [] for name in ways}
     for _ in range(options.repeats):
@@ -236,6 +251,11 @@ def table(result: dict) -> str:
     batches, text = result["store_to_batch"], result["text_to_store"]
     best = max(rate for name, rate in batches.items() if not name.endswith("_second"))
     lines = [f"{result['cores']} cores, load average {result['load_average']:.1f}", ""]
+    lines += ["order, million rows per CPU second (medians)"]
+    lines += [f"  {name:28s}{rate / 1e6:10.1f}" for name, rate in result["order"].items()]
+    most = max(result["order"].values())
+    lines += [f"  best against the goal of {GOAL_ROWS_PER_SECOND / 1e6:g} M rows/s: "
+              f"{most / GOAL_ROWS_PER_SECOND:.1f} x", ""]  # fmt: skip
     lines += ["store to batch, million tokens/s (medians)"]
     for name in batches:
         if f"{name}_per_cpu_second" in batches:

@@ -1,7 +1,7 @@
 """One run, completely: the frozen configuration that everything inside is built from.
 
 Each room owns its own dataclass; this file only composes them, checks what concerns several at
-once, and says which of it is the run's identity.
+once, and refuses what does not go together (`identity` says which of it is the run).
 """
 
 import dataclasses

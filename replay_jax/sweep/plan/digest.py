@@ -5,7 +5,7 @@ batch (rows in order, loss weights), the learning rate, the optimizer's hyperpar
 the optimizer is reset. So
 
     chain[0] = H(model configuration, seed or pre-trained weights)
-    chain[k + 1] = H(chain[k], everything that step k sees)
+    chain[k + 1] = H(chain[k], H(course of step k), H(constants, keys of the sources in step k))
 
 and two runs share their first k steps exactly when their chains agree at k. The rows of a step are
 named by what determines them: for each source that has rows in the step, its view's digest and its
@@ -13,11 +13,15 @@ first draw, and the pattern in which the sources alternate within the batch. Sou
 within the step by their keys, so neither the order nor the mere presence of sources that a step
 does not draw from can separate two runs. Evaluation points, checkpoints, meshes and thread counts
 are not part of it.
+
+The course of a step (rates, first draws, pattern) comes from the schedule alone, so all runs of one
+schedule compute it once, and blocks of steps that runs share are hashed once.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,7 @@ import numpy as np
 from replay_jax.schedule.mixture import StepDraws
 
 DIGEST_BYTES = 16
+_BLOCK_BYTES = 2 * DIGEST_BYTES * 32  # what 32 steps see
 
 
 def canonical_digest(value: Any) -> bytes:
@@ -34,7 +39,7 @@ def canonical_digest(value: Any) -> bytes:
         value: dicts, lists, strings, numbers, booleans and None.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+    return _digest(text.encode())
 
 
 def source_key(*, name: str, view_digest: bytes, loss_weight: float) -> bytes:
@@ -43,18 +48,73 @@ def source_key(*, name: str, view_digest: bytes, loss_weight: float) -> bytes:
     The name counts only because ledgers count by name.
     """
     weight = np.float32(loss_weight).tobytes()
-    content = view_digest + weight + name.encode()
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+    return _digest(view_digest + weight + name.encode())
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What a schedule makes every step see, whatever its sources are.
+
+    Attributes:
+        digests: of learning rate, reset, first draws and pattern, uint8 [steps, DIGEST_BYTES].
+        group: for every step which of `present` it is, [steps].
+        present: sets of sources that steps draw from, each in the order of the sources' keys.
+    """
+
+    digests: np.ndarray
+    group: np.ndarray
+    present: tuple[tuple[int, ...], ...]
+
+
+def key_order(keys: Sequence[bytes]) -> tuple[int, ...]:
+    """The numbers of the sources in the order of their keys."""
+    return tuple(sorted(range(len(keys)), key=lambda number: keys[number]))
+
+
+def course_of(
+    draws: StepDraws,
+    *,
+    order: tuple[int, ...],
+    learning_rates: np.ndarray,
+    resets: np.ndarray,
+) -> Course:
+    """The course of a run.
+
+    Args:
+        draws: what every step draws, `mixture.step_draws`.
+        order: `key_order` of the sources' keys.
+        learning_rates: float32 [steps].
+        resets: whether the optimizer is reset before the step, bool [steps].
+    """
+    masks, group = np.unique(draws.count > 0, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    digests = np.empty((len(group), DIGEST_BYTES), np.uint8)
+    present = []
+    for number, mask in enumerate(masks):
+        inside = tuple(source for source in order if mask[source])
+        which = np.flatnonzero(group == number)
+        slots = np.zeros(256, np.uint8)
+        slots[list(inside)] = np.arange(len(inside))
+        columns = (
+            np.ascontiguousarray(learning_rates[which, None], "<f4").view(np.uint8),
+            resets[which, None].astype(np.uint8),
+            np.full((len(which), 1), len(inside), np.uint8),
+            np.ascontiguousarray(draws.first[which][:, inside], "<i8").view(np.uint8),
+            slots[draws.pattern[which]],
+        )
+        for step, content in zip(which, np.concatenate(columns, axis=1), strict=True):
+            digests[step] = np.frombuffer(_digest(content.tobytes()), np.uint8)
+        present.append(inside)
+    return Course(digests, group, tuple(present))
 
 
 def state_chain(
     *,
     initial: bytes,
     constant: bytes,
-    draws: StepDraws,
+    course: Course,
     keys: Sequence[bytes],
-    learning_rates: np.ndarray,
-    resets: np.ndarray,
+    known: MutableMapping[bytes, bytes],
 ) -> np.ndarray:
     """Digests of the states after 0, 1, …, steps steps, uint8 [steps + 1, DIGEST_BYTES].
 
@@ -62,67 +122,36 @@ def state_chain(
         initial: digest of what determines the initial state, `describe_start`.
         constant: digest of what every step sees alike (optimizer hyperparameters, accumulation,
             document mask).
-        draws: what every step draws, `mixture.step_draws`.
+        course: of the run, in the order of these keys.
         keys: `source_key` of every source number.
-        learning_rates: float32 [steps].
-        resets: whether the optimizer is reset before the step, bool [steps].
+        known: blocks of states that were computed before, by the state before them and what their
+            steps see; new ones are added.
     """
-    steps = len(learning_rates)
-    present, named, numbering = _sources_of_steps(draws, keys)
-    head = np.concatenate(
-        [
-            learning_rates.astype("<f4").view(np.uint8).reshape(steps, 4),
-            resets.astype(np.uint8).reshape(steps, 1),
-            present.astype(np.uint8).reshape(steps, 1),
-        ],
-        axis=1,
-    )
-    chain = np.empty((steps + 1, DIGEST_BYTES), np.uint8)
-    digest = hashlib.blake2b(initial, digest_size=DIGEST_BYTES).digest()
-    chain[0] = np.frombuffer(digest, np.uint8)
-    for step in range(steps):
-        content = b"".join(
-            (
-                digest,
-                constant,
-                head[step].tobytes(),
-                named[step, : present[step]].tobytes(),
-                draws.pattern[step].tobytes().translate(numbering[step]),
-            )
-        )
-        digest = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
-        chain[step + 1] = np.frombuffer(digest, np.uint8)
-    return chain
+    sets = [_digest(constant + b"".join(keys[n] for n in inside)) for inside in course.present]
+    sources = np.frombuffer(b"".join(sets), np.uint8).reshape(-1, DIGEST_BYTES)[course.group]
+    seen = np.concatenate([course.digests, sources], axis=1).tobytes()
+    digest = _digest(initial)
+    blocks = [digest]
+    for first in range(0, len(seen), _BLOCK_BYTES):
+        key = digest + seen[first : first + _BLOCK_BYTES]
+        if key not in known:
+            known[key] = _states(digest, key[DIGEST_BYTES:])
+        blocks.append(known[key])
+        digest = known[key][-DIGEST_BYTES:]
+    return np.frombuffer(b"".join(blocks), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
-def _sources_of_steps(
-    draws: StepDraws, keys: Sequence[bytes]
-) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
-    """Which sources every step draws from, and from which draw on.
+def _states(digest: bytes, seen: bytes) -> bytes:
+    """Digests after every step of a block, joined."""
+    states = []
+    for first in range(0, len(seen), 2 * DIGEST_BYTES):
+        digest = _digest(digest + seen[first : first + 2 * DIGEST_BYTES])
+        states.append(digest)
+    return b"".join(states)
 
-    Returns:
-        number of sources with rows in the step, [steps]; their keys and first draws in the order of
-        the keys, uint8 [steps, sources, DIGEST_BYTES + 8], the rest zero; for every step the table
-        (256 bytes) from source numbers to places in that order.
-    """
-    steps = len(draws.pattern)
-    present = draws.count > 0
-    named = np.zeros((steps, len(keys), DIGEST_BYTES + 8), np.uint8)
-    numbering = [b""] * steps
-    order = sorted(range(len(keys)), key=lambda number: keys[number])
-    # Steps fall into few groups by which sources they draw from; each group has one numbering.
-    for mask in np.unique(present, axis=0):
-        which = np.flatnonzero((present == mask).all(axis=1))
-        table = np.zeros(256, np.uint8)
-        for slot, number in enumerate(n for n in order if mask[n]):
-            table[number] = slot
-            named[which, slot, :DIGEST_BYTES] = np.frombuffer(keys[number], np.uint8)
-            first = np.ascontiguousarray(draws.first[which, number], "<i8")
-            named[which, slot, DIGEST_BYTES:] = first.view(np.uint8).reshape(-1, 8)
-        translation = table.tobytes()
-        for step in which.tolist():
-            numbering[step] = translation
-    return present.sum(axis=1), named, numbering
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def describe_start(

@@ -14,7 +14,7 @@ from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.plan.found import Found
-from replay_jax.sweep.plan.run import Run, describe_run
+from replay_jax.sweep.plan.run import Run, Shared, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
 from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_tasks
 
@@ -140,7 +140,11 @@ def plan_sweep(
     """
     if not experiments:
         raise UserError("the sweep has no runs")
-    runs = tuple(describe_run(config, overrides, found=found) for config, overrides in experiments)
+    shared = Shared()
+    runs = tuple(
+        describe_run(config, overrides, found=found, shared=shared)
+        for config, overrides in experiments
+    )
     _refuse_mixed_execution(runs)
     _refuse_duplicates(runs)
     plan = Plan(runs, build_edges([run.chain for run in runs]), (), frozenset())

@@ -17,7 +17,15 @@ from replay_jax.model.flops import flops_per_token
 from replay_jax.schedule.mixture import step_draws
 from replay_jax.schedule.protocols import Schedule, build_schedule
 from replay_jax.strict import to_plain
-from replay_jax.sweep.plan.digest import canonical_digest, describe_start, source_key, state_chain
+from replay_jax.sweep.plan.digest import (
+    Course,
+    canonical_digest,
+    course_of,
+    describe_start,
+    key_order,
+    source_key,
+    state_chain,
+)
 from replay_jax.sweep.plan.found import Found, Stores
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.training.numerics import NUMERICS
@@ -78,13 +86,31 @@ class Run:
         return each.total * self.tokens
 
 
-def describe_run(config: ExperimentConfig, overrides: Mapping[str, Any], *, found: Found) -> Run:
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What the chains of several runs have in common, filled as runs are described.
+
+    Attributes:
+        courses: by schedule and order of its sources' keys.
+        states: blocks of `digest.state_chain`.
+    """
+
+    courses: dict[tuple[Schedule, tuple[int, ...]], Course] = dataclasses.field(
+        default_factory=dict
+    )
+    states: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
+
+
+def describe_run(
+    config: ExperimentConfig, overrides: Mapping[str, Any], *, found: Found, shared: Shared
+) -> Run:
     """Build everything that is known about a run before any of it is trained.
 
     Args:
         config: the complete configuration.
         overrides: what the sweep set for this run.
         found: what there is on this machine of all that the run reads.
+        shared: of all runs that are described together.
 
     Raises:
         UserError: the run cannot fit its steps, its data or its evaluation set; names the run.
@@ -119,7 +145,7 @@ def describe_run(config: ExperimentConfig, overrides: Mapping[str, Any], *, foun
         pretrained=pretrained,
         tasks=tasks,
         ledger=ledger,
-        chain=run_chain(config, schedule, views, weights=start),
+        chain=run_chain(config, schedule, views, weights=start, shared=shared),
     )
 
 
@@ -167,6 +193,7 @@ def run_chain(
     views: Mapping[str, SourceView],
     *,
     weights: str | None,
+    shared: Shared,
 ) -> np.ndarray:
     """The digest chain of a run, uint8 [steps + 1, DIGEST_BYTES].
 
@@ -183,6 +210,14 @@ def run_chain(
         "accumulation": config.training.accumulation,
         "document_mask": config.training.document_mask,
     }
+    known = (schedule, key_order(keys))
+    if known not in shared.courses:
+        shared.courses[known] = course_of(
+            step_draws(schedule),
+            order=known[1],
+            learning_rates=schedule.learning_rates(),
+            resets=schedule.resets(),
+        )
     return state_chain(
         initial=describe_start(
             model=without_neutral(to_plain(config.model), "model."),
@@ -191,10 +226,9 @@ def run_chain(
             weights=weights,
         ),
         constant=canonical_digest(constant),
-        draws=step_draws(schedule),
+        course=shared.courses[known],
         keys=keys,
-        learning_rates=schedule.learning_rates(),
-        resets=schedule.resets(),
+        known=shared.states,
     )
 
 

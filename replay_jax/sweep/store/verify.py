@@ -7,7 +7,7 @@ from etils import epath
 
 from replay_jax.data.ledger.compared import check_spans, realised_ledger
 from replay_jax.data.ledger.planned import Ledger, compare, plan_ledger
-from replay_jax.sweep.plan.run import run_chain
+from replay_jax.sweep.plan.run import Shared, run_chain
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.results import counted_spans
 from replay_jax.sweep.store.stored_run import restore_run
@@ -30,20 +30,21 @@ def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
     store = WorkStore(workdir)
     store.common()
     differences: list[str] = []
-    checked = 0
+    checked, shared = 0, Shared()
     for fact in store.runs():
         if store.result(fact["id"]) is not None:
-            found = _verify_run(fact, store)
+            found = _verify_run(fact, store, shared)
             differences += [f"{fact['name']} ({fact['id']}): {line}" for line in found]
             checked += 1
     return differences, checked
 
 
-def _verify_run(fact: Mapping[str, Any], store: WorkStore) -> list[str]:
+def _verify_run(fact: Mapping[str, Any], store: WorkStore, shared: Shared) -> list[str]:
     run = restore_run(fact)
     schedule, views = run.schedule, run.views
     planned = plan_ledger(schedule, views)
-    final = run_chain(run.config, schedule, views, weights=run.weights)[-1].tobytes().hex()
+    chain = run_chain(run.config, schedule, views, weights=run.weights, shared=shared)
+    final = chain[-1].tobytes().hex()
     found = [f"stored plan: {line}" for line in compare(planned, Ledger.from_json(fact["ledger"]))]
     if run.identity != fact["id"]:
         found.append(f"its configuration has the identity {run.identity}")

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from replay_jax.schedule.mixture import StepDraws
-from replay_jax.sweep.plan.digest import canonical_digest, source_key, state_chain
+from replay_jax.sweep.plan.digest import (
+    canonical_digest,
+    course_of,
+    key_order,
+    source_key,
+    state_chain,
+)
 
 BATCH = 4
 STEPS = 6
@@ -19,16 +25,28 @@ def draws_of(positions, sources: int) -> StepDraws:
 
 
 def chain(
-    positions, keys=(GENERIC, TARGET), *, rates=None, resets=None, initial=b"i", constant=b"c"
+    positions,
+    keys=(GENERIC, TARGET),
+    *,
+    rates=None,
+    resets=None,
+    initial=b"i",
+    constant=b"c",
+    known=None,
 ):
     steps = len(positions) // BATCH
+    course = course_of(
+        draws_of(positions, len(keys)),
+        order=key_order(keys),
+        learning_rates=np.full(steps, 0.1, np.float32) if rates is None else rates,
+        resets=np.zeros(steps, bool) if resets is None else resets,
+    )
     return state_chain(
         initial=initial,
         constant=constant,
-        draws=draws_of(positions, len(keys)),
+        course=course,
         keys=keys,
-        learning_rates=np.full(steps, 0.1, np.float32) if rates is None else rates,
-        resets=np.zeros(steps, bool) if resets is None else resets,
+        known={} if known is None else known,
     )
 
 
@@ -110,6 +128,23 @@ def test_loss_weight_counts_only_where_the_source_has_rows() -> None:
 def test_a_longer_run_begins_with_the_shorter() -> None:
     long, short = chain(GENERIC_ONLY), chain(GENERIC_ONLY[: 4 * BATCH])
     assert np.array_equal(long[:5], short)
+
+
+def test_a_chain_does_not_depend_on_what_was_computed_before() -> None:
+    """Runs longer than a block, that part within one, at its end, or are otherwise seeded."""
+    rows = np.zeros(100 * BATCH, np.uint8)
+    runs = [rows]
+    for step in (31, 32, 33, 70, 99):
+        runs.append(rows.copy())
+        runs[-1][step * BATCH :] = 1
+    known: dict[bytes, bytes] = {}
+    for initial in (b"i", b"j"):
+        for run in (*runs, rows[: 40 * BATCH], rows[: 64 * BATCH]):
+            alone = chain(run, initial=initial)
+            assert np.array_equal(alone, chain(run, initial=initial, known=known))
+    blocks = len(known)
+    chain(runs[3], initial=b"j", known=known)
+    assert len(known) == blocks, "what is known is computed again"
 
 
 def test_canonical_digest_ignores_order_of_keys_and_nothing_else() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay_jax.schedule.mixture import StepDraws
-from replay_jax.sweep.plan.digest import state_chain
+from replay_jax.sweep.plan.digest import course_of, state_chain
 from replay_jax.sweep.plan.tree import build_edges
 from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks, states_in_use
 
@@ -14,17 +14,18 @@ from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks, state
 def chain_of(letters: str) -> np.ndarray:
     """A run whose step k sees the k-th letter, the first letter being its seed."""
     rates = np.array([ord(letter) for letter in letters[1:]], np.float32)
-    return state_chain(
-        initial=letters[0].encode(),
-        constant=b"",
-        draws=StepDraws(
+    course = course_of(
+        StepDraws(
             first=np.arange(len(rates))[:, None],
             count=np.ones((len(rates), 1), np.int64),
             pattern=np.zeros((len(rates), 1), np.uint8),
         ),
-        keys=(b"k" * 16,),
+        order=(0,),
         learning_rates=rates,
         resets=np.zeros(len(rates), bool),
+    )
+    return state_chain(
+        initial=letters[0].encode(), constant=b"", course=course, keys=(b"k" * 16,), known={}
     )
 
 
