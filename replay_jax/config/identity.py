@@ -24,6 +24,8 @@ NEUTRAL: Mapping[str, Any] = {
     "schedule.stage2_learning_rate": None,
     "schedule.stages": [],
     "model.tied_embeddings": False,
+    "model.initialization": "normal",
+    "model.matmul_precision": "highest",
     "training.loss_weights": [],
 }
 
