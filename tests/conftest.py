@@ -1,15 +1,21 @@
-"""Eight fake CPU devices and strict numerics for every test."""
+"""Eight fake CPU devices, strict numerics and one cache of compiled programs for every test."""
 
+import fcntl
 import os
+import shutil
+import tempfile
+
+from fake_devices import flags
 
 # Before any backend exists: a sharding test on one device would test nothing.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling dominates the suite and the programs are tiny, so LLVM does not optimize. Only flags
-# that the TPU compiler knows as well: it ends the process at any other.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    " --xla_backend_optimization_level=0"
-).strip()
+os.environ["XLA_FLAGS"] = flags(8)
+# What is compiled once serves both workers of the suite and every process that a test starts: the
+# first process of the suite makes the folder, all others inherit its name.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(
+    "JAX_COMPILATION_CACHE_DIR"
+) or tempfile.mkdtemp(prefix="replay_jax_programs_of_tests_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest
@@ -19,16 +25,42 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def eight_devices() -> None:
-    """The suite is only meaningful on eight devices."""
+    """The suite is only meaningful on eight devices; the processes that it starts have one."""
     assert jax.device_count() == 8, f"expected 8 fake CPU devices, found {jax.device_count()}"
+    os.environ["XLA_FLAGS"] = flags(1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def study(tmp_path_factory):
     """Two small corpora and their configuration, for sweeps in workers with one device each."""
-    from tiny_sweep import make_study, use_one_device
+    from tiny_sweep import make_study
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        yield make_study(tmp_path_factory.mktemp("corpora"))
+    return make_study(tmp_path_factory.mktemp("corpora"))
+
+
+@pytest.fixture(scope="session")
+def finished_sweep(study, tmp_path_factory):
+    """The working directory of `tiny_sweep.SWEEP` with all states, trained once for both workers.
+
+    Many modules read it: who wants to change it changes a copy.
+    """
+    from tiny_sweep import SWEEP
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    workdir, whole = base / "finished_sweep", base / "finished_sweep.whole"
+    with (base / "finished_sweep.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(workdir, ignore_errors=True)
+            outcome = study.train(SWEEP, workdir, execution__keep_states=True)
+            assert (outcome.failures, outcome.results) == ((), len(SWEEP))
+            whole.touch()
+    return workdir
+
+
+def pytest_unconfigure() -> None:
+    """Remove the compiled programs with the session, but not those of a folder that was given."""
+    programs = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    if "replay_jax_programs_of_tests_" in programs and "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(programs, ignore_errors=True)

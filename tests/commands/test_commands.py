@@ -1,7 +1,9 @@
-"""The commands as a user types them, in processes of their own: the whole chain on real text."""
+"""The commands as a user types them: the whole chain on real text.
+
+`run` is a process of its own; the others are called in this one, which is spared their imports.
+"""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -9,29 +11,38 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_report import without_pictures
 from places import ROOT
 
+from replay_jax.commands.main import main
 
-def replay_jax(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run one command without the test suite's fake devices."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return subprocess.run(
-        [sys.executable, "-m", "replay_jax", *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+SMOKE = str(ROOT / "configs/smoke.py")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished smoke sweep: its folder and what `run` printed."""
     folder = tmp_path_factory.mktemp("smoke")
-    result = replay_jax("run", str(ROOT / "configs/smoke.py"), "--workdir=out", cwd=folder)
+    one_worker = "--config.execution.workers=1"
+    result = subprocess.run(
+        [sys.executable, "-m", "replay_jax", "run", SMOKE, "--workdir=out", one_worker],
+        cwd=folder, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     return folder, result.stdout
+
+
+@pytest.fixture
+def replay_jax(monkeypatch, capsys):
+    """Call one command in a folder: its exit code, what it printed, and its complaints."""
+
+    def call(*arguments: str, cwd: Path) -> tuple[int, str, str]:
+        monkeypatch.chdir(cwd)
+        code = main(arguments)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
 
 
 def test_run_prints_its_workdir_first_and_leaves_everything(finished):
@@ -63,40 +74,42 @@ def test_the_log_says_how_fast_it_was_and_where_the_time_went(finished):
         assert record["data_wait_seconds"] >= 0 and record["compile_seconds"] > 0
 
 
-def test_status_verify_and_recommend_agree(finished):
+def test_status_verify_and_recommend_agree(finished, replay_jax):
     folder, _ = finished
-    status = json.loads(replay_jax("status", "out", "--json", cwd=folder).stdout)
-    assert status["counts"]["done"] == 10
-    verified = replay_jax("verify", "out", cwd=folder)
-    assert verified.returncode == 0
-    assert "10 runs checked, 0 differences" in verified.stdout
-    advice = json.loads(replay_jax("recommend", "out", "--json", cwd=folder).stdout)
+    _, status, _ = replay_jax("status", "out", "--json", cwd=folder)
+    assert json.loads(status)["counts"]["done"] == 10
+    code, verified, _ = replay_jax("verify", "out", cwd=folder)
+    assert code == 0
+    assert "10 runs checked, 0 differences" in verified
+    advice = json.loads(replay_jax("recommend", "out", "--json", cwd=folder)[1])
     assert {"replay_fraction", "allocation", "multiplier", "generic_cost_nats", "verdict",
             "next_runs"} <= set(advice)  # fmt: skip
 
 
-def test_a_repeated_run_trains_nothing_and_a_changed_ledger_is_found(finished):
+def test_a_repeated_run_trains_nothing(finished, replay_jax, monkeypatch):
     folder, _ = finished
+    without_pictures(monkeypatch)
     before = (folder / "out" / "results.jsonl").read_bytes()
-    again = replay_jax("run", str(ROOT / "configs/smoke.py"), "--workdir=out", cwd=folder)
-    assert again.returncode == 0, again.stderr[-2000:]
+    code, _, complaint = replay_jax("run", SMOKE, "--workdir=out", cwd=folder)
+    assert code == 0, complaint
     assert (folder / "out" / "results.jsonl").read_bytes() == before
-    plan = replay_jax("plan", str(ROOT / "configs/smoke.py"), "--workdir=out", "--json", cwd=folder)
-    assert json.loads(plan.stdout)["steps_remaining"] == 0
+    _, plan, _ = replay_jax("plan", SMOKE, "--workdir=out", "--json", cwd=folder)
+    assert json.loads(plan)["steps_remaining"] == 0
 
 
-def test_a_report_lists_the_runs_that_are_missing(finished, tmp_path):
+def test_a_report_lists_the_runs_that_are_missing(finished, replay_jax, tmp_path, monkeypatch):
     folder, _ = finished
+    without_pictures(monkeypatch)
     out = shutil.copytree(folder / "out", tmp_path / "out")
     lost, *kept = (out / "results.jsonl").read_text().splitlines(keepends=True)
     (out / "results.jsonl").write_text("".join(kept))
     (out / "results" / f"{json.loads(lost)['id']}.json").unlink()
-    result = replay_jax("report", "out", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr[-2000:]
+    code, _, complaint = replay_jax("report", "out", cwd=tmp_path)
+    assert code == 0, complaint
     assert json.loads(lost)["name"] in (out / "report.html").read_text()
 
 
-def test_the_readme_commands_are_commands_that_exist():
+def test_the_readme_commands_are_commands_that_exist(replay_jax):
     text = (ROOT / "README.md").read_text()
     setup = re.findall(r"^    (python3 -m venv .*)$", text, re.MULTILINE)
     assert [line.split("&& ")[-1] for line in setup] == [
@@ -105,16 +118,15 @@ def test_the_readme_commands_are_commands_that_exist():
     ]
     for path in re.findall(r"\]\(((?!http)[^)#]+)", text):
         assert (ROOT / path).exists(), f"README links to {path}, which does not exist"
-    shown = replay_jax("plan", "configs/quickstart.py", "--json", cwd=ROOT)
-    planned = json.loads(shown.stdout)
+    planned = json.loads(replay_jax("plan", "configs/quickstart.py", "--json", cwd=ROOT)[1])
     assert planned["saving"] > 3
     assert {run["overrides"]["seed"] for run in planned["runs"]} >= {1, 2}
 
 
 @pytest.mark.parametrize("name", ["mid_training_replay", "mid_training_grid"])
-def test_the_paper_sweeps_are_planned_without_data(name):
+def test_the_paper_sweeps_are_planned_without_data(replay_jax, name):
     limit = {"mid_training_replay": (15, 0.18), "mid_training_grid": (60, 0.22)}[name]
-    planned = json.loads(replay_jax("plan", f"configs/{name}.py", "--json", cwd=ROOT).stdout)
+    planned = json.loads(replay_jax("plan", f"configs/{name}.py", "--json", cwd=ROOT)[1])
     assert len(planned["runs"]) == limit[0]
     assert planned["steps_naive"] == limit[0] * 1024
     assert planned["steps_planned"] <= limit[1] * planned["steps_naive"]
@@ -125,27 +137,26 @@ def test_the_paper_sweeps_are_planned_without_data(name):
         assert sum(totals.values()) == 1024 * 1024
 
 
-def test_a_finished_run_is_exported_and_started_from(finished, tmp_path):
+def test_a_finished_run_is_exported_and_started_from(finished, replay_jax, tmp_path):
     folder, _ = finished
     records = [json.loads(x) for x in (folder / "out/results.jsonl").read_text().splitlines()]
     model = tmp_path / "model"
-    done = replay_jax("export", "out", records[0]["id"], str(model), "--dtype=float32", cwd=folder)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == f"{model}: config.json, model.safetensors, replay_jax.json\n"
+    export = ("export", "out", records[0]["id"])
+    code, printed, complaint = replay_jax(*export, str(model), "--dtype=float32", cwd=folder)
+    assert code == 0, complaint
+    assert printed == f"{model}: config.json, model.safetensors, replay_jax.json\n"
     kept = json.loads((model / "replay_jax.json").read_text())["run"]
     assert kept == records[0]
-    again = replay_jax("export", "out", records[0]["id"], str(model), cwd=folder)
-    assert again.returncode == 2 and "exists already" in again.stderr
-    bucket = replay_jax("export", "out", records[0]["id"], "gs://bucket/model", cwd=folder)
-    assert bucket.returncode == 2 and "is not on a disk" in bucket.stderr
+    code, _, complaint = replay_jax(*export, str(model), cwd=folder)
+    assert code == 2 and "exists already" in complaint
+    code, _, complaint = replay_jax(*export, "gs://bucket/model", cwd=folder)
+    assert code == 2 and "is not on a disk" in complaint
     start = f"--config.initial_weights={model}"
-    planned = replay_jax("plan", str(ROOT / "configs/smoke.py"), "--json", start, cwd=folder)
-    assert planned.returncode == 0, planned.stderr[-2000:]
-    ids = {run["id"] for run in json.loads(planned.stdout)["runs"]}
+    code, planned, complaint = replay_jax("plan", SMOKE, "--json", start, cwd=folder)
+    assert code == 0, complaint
+    ids = {run["id"] for run in json.loads(planned)["runs"]}
     assert len(ids) == 10 and not ids & {record["id"] for record in records}
-    other = replay_jax(
-        "run", str(ROOT / "configs/smoke.py"), "--workdir=other", start,
-        "--config.model.mlp_dim=48", cwd=folder,
-    )  # fmt: skip
-    assert other.returncode == 2
-    assert "model.mlp_dim is 48 and" in other.stderr and "has 96" in other.stderr
+    other = ("--workdir=other", start, "--config.model.mlp_dim=48")
+    code, _, complaint = replay_jax("run", SMOKE, *other, cwd=folder)
+    assert code == 2
+    assert "model.mlp_dim is 48 and" in complaint and "has 96" in complaint

@@ -1,5 +1,6 @@
 """Ahead-of-time compilation: the real step's costs, the search, bad input, and a TPU slice."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -27,16 +28,30 @@ SHAPE = StepShape(DEEP, batch_size=16, seq_len=32, sources=2)
 FAKE_CHIP = dataclasses.replace(CHIPS["v4"], name="made up", hbm_bytes=64 * 2**20)
 
 
+@contextlib.contextmanager
+def devices_as_target(count):
+    """So many local devices as a target whose speeds need no measuring."""
+    target = Target("local", FAKE_CHIP, (count,), tuple(jax.devices()[:count]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aot, "local_devices", lambda: target)
+        yield target
+
+
 @pytest.fixture
-def on_fake_devices(monkeypatch):
-    """The local devices as a target whose speeds need no measuring."""
-    target = Target("local", FAKE_CHIP, (8,), tuple(jax.devices()))
-    monkeypatch.setattr(aot, "local_devices", lambda: target)
-    return target
+def on_fake_devices():
+    """All eight."""
+    with devices_as_target(8) as target:
+        yield target
 
 
-def test_a_report_describes_the_real_step(on_fake_devices):
-    report = compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None)
+@pytest.fixture(scope="module")
+def report():
+    """The report of the step, compiled once."""
+    with devices_as_target(8):
+        return compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None)
+
+
+def test_a_report_describes_the_real_step(report):
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert set(plain) >= FIELDS
     assert (plain["topology"], plain["devices"], plain["chip"]) == ("local", 8, "made up")
@@ -57,13 +72,14 @@ def test_a_report_describes_the_real_step(on_fake_devices):
     assert "GiB" in render(report) and "fits" in render(report)
 
 
-def test_loops_and_recomputation_cost_what_they_should(on_fake_devices):
+def test_loops_and_recomputation_cost_what_they_should():
     """Scanned layers and microbatches cost what they do unrolled; recomputation costs more."""
 
     def cost(*, accumulation, **changes):
         model = dataclasses.replace(DEEP, **changes)
         shape = dataclasses.replace(SHAPE, model=model, accumulation=accumulation)
-        estimate = compile_report(shape, MeshConfig(8, 1, 1), topology=None).estimate
+        with devices_as_target(1):
+            estimate = compile_report(shape, MeshConfig(1, 1, 1), topology=None).estimate
         assert estimate.loops_of_unknown_length == []
         return estimate.flops_per_device
 
@@ -188,16 +204,14 @@ def test_what_does_not_fit_is_told_the_nearest_batch_that_does(
     assert words in said and "8 rows per device" in said and "GiB" in said
 
 
-def test_the_fastest_of_a_search_is_named(on_fake_devices):
-    shape = dataclasses.replace(SHAPE, model=dataclasses.replace(DEEP, remat="full"))
-    report = compile_report(shape, MeshConfig(8, 1, 1), topology=None)
+def test_the_fastest_of_a_search_is_named(report):
     estimate = dataclasses.replace(
         report.estimate, roofline_seconds=report.estimate.roofline_seconds / 2
     )
     other = dataclasses.replace(report, remat="none", rows_per_device=1, estimate=estimate)
     said = fastest([report, other])
     assert "1 rows per device, rematerialisation 'none'" in said
-    assert "(2) cost 100% more" in said
+    assert "(4) cost 100% more" in said
 
 
 def test_search_says_so_when_nothing_fits(on_fake_devices, monkeypatch):

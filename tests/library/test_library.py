@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from places import ROOT
-from tiny_sweep import use_one_device, write_recipe
+from tiny_sweep import write_recipe
 
 import replay_jax
 from replay_jax.errors import UserError
@@ -23,8 +23,6 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("library")
     names: dict[str, object] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
         patch.chdir(folder)
         write_recipe(folder)
         for needs, block in BLOCKS:

@@ -13,10 +13,7 @@ from replay_jax.report.page import build_page
 MISSING = missing_browser()
 if MISSING:
     print(f"tests of the report in a browser are skipped: {MISSING}")
-pytestmark = [
-    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 SHOWN = "[...document.querySelectorAll('.chart')].filter(c => c.clientWidth > 0)"
 BOTH = FakeStudy((BASQUE, GSM8K), seeds=(0, 1), candidate_budgets=(4096,), allocations=(1.0, 0.5))

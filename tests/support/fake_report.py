@@ -1,5 +1,7 @@
 """What a report needs beside records, made up: configuration, plan, times, command."""
 
+import vl_convert
+
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 
@@ -18,3 +20,9 @@ PLAN = PlanSummary(
 )
 TIME = (TimeRow("train steps", 300.0, False), TimeRow("compile", 100.0, True))
 COMMAND = "replay-jax run configs/quickstart.py --workdir=runs/quickstart"
+
+
+def without_pictures(patch):
+    """Files of figures are empty drawings: for tests of what stands around them."""
+    patch.setattr(vl_convert, "vegalite_to_svg", lambda *_, **__: "<svg/>")
+    patch.setattr(vl_convert, "svg_to_png", lambda *_, **__: b"png")

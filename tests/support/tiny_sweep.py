@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from replay_jax.config.defaults import (
     warmup_stable_decay,
 )
 from replay_jax.config.experiment import resolve
+from replay_jax.config.grid import chain, grid
 from replay_jax.config.recipe import override
 from replay_jax.data.judging.tasks import find_task
 from replay_jax.data.tokens.prepare import prepare
@@ -33,6 +33,22 @@ from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.workdir import WorkStore
 
 BATCH, SEQ_LEN, STEPS = 8, 16, 12
+RHO = "schedule.replay_fraction"
+PEAK = "schedule.learning_rate.peak"
+_RESET = {
+    "schedule.stage2_learning_rate": {
+        "peak": 3e-3, "shape": "cosine", "warmup_fraction": 0.0, "decay_fraction": None,
+        "final_ratio": 0.0,
+    },
+    "schedule.stage2_optimizer": "reset",
+}  # fmt: skip
+# Three runs that part at different steps, one that resets its optimizer, and one each of another
+# seed, rate and decay: edges of several lengths and starts.
+SWEEP = chain(
+    grid({RHO: [0.0, 0.5, 0.75]}),
+    [{RHO: 0.5, **_RESET}],
+    [{RHO: 0.5, "seed": 1}, {RHO: 0.5, PEAK: 3e-3}, {RHO: 0.5, "optimizer.weight_decay": 0.5}],
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +111,7 @@ def make_study(folder: Path) -> TinyStudy:
 
 
 def _config(folder: Path) -> ConfigDict:
-    """A model of one layer, 12 steps of 8 sequences, one thread, one device."""
+    """A model of one layer, 12 steps of 8 sequences, one thread, one device, one worker."""
     config = paper_config()
     config.data.sources = {
         name: source("jsonl", str(folder / f"{name}.jsonl"), validation_fraction=0.2)
@@ -114,14 +130,8 @@ def _config(folder: Path) -> ConfigDict:
     config.evaluation = {"sequences": 16, "batch_size": 16}
     config.checkpoint.every = 3
     config.mesh = {"replica": 1, "fsdp": 1, "tensor": 1}
-    config.execution.workers, config.execution.threads = 2, 1
+    config.execution.workers, config.execution.threads = 1, 1
     return config
-
-
-def use_one_device(base: Path) -> None:
-    """Workers get one device, not eight, and share compiled programs between all tests."""
-    os.environ["XLA_FLAGS"] = ""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(base / "programs")
 
 
 def results_of(workdir: Path) -> dict[str, dict]:

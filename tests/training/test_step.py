@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fake_devices import with_devices
 from places import SUPPORT
 from tiny_training import (
     LENGTH,
@@ -219,8 +220,7 @@ def test_interrupted_training_is_bit_identical_in_a_new_process(single, tmp_path
     save_state(tmp_path / "state", state, {"step": 2})
     code = f"""
         import sys
-        sys.path[:0] = [{str(SUPPORT)!r}, {str(SUPPORT.parent)!r}]
-        import conftest
+        sys.path.insert(0, {str(SUPPORT)!r})
         from tiny_training import MODEL, SHAPE, digest, mesh_of, one_device, run
         from replay_jax.training.checkpoint import restore_state
         from replay_jax.training.step import abstract_state, compile_train_step
@@ -230,8 +230,9 @@ def test_interrupted_training_is_bit_identical_in_a_new_process(single, tmp_path
         print(digest(state))
     """
     ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=with_devices(8), capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.split()[-1] == digest(straight)
 

@@ -8,11 +8,10 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from places import ROOT
-from tiny_sweep import SEQ_LEN, results_of
+from tiny_sweep import RHO, SEQ_LEN, results_of
 from tiny_training import MODEL, mesh_of
 
 from replay_jax.config.grid import grid
@@ -134,10 +133,13 @@ def test_row_losses_are_the_choices_log_likelihoods(sizes):
     batches = [place_batch(batch, mesh) for batch in task_batches(rows, batch_size=8)]
     nats = row_losses(compile_evaluation(shape, mesh), params, batches, rows=len(rows.tokens))
     whole = jax.device_get(params)
-    hidden = build_transformer(model, platform="cpu").apply(
-        {"params": whole}, jnp.asarray(rows.tokens[:, :-1])
-    )
-    log_p = np.asarray(jax.nn.log_softmax(hidden @ head_kernel(whole)))
+
+    @jax.jit
+    def log_probabilities(params, inputs):
+        hidden = build_transformer(model, platform="cpu").apply({"params": params}, inputs)
+        return jax.nn.log_softmax(hidden @ head_kernel(params))
+
+    log_p = np.asarray(log_probabilities(whole, rows.tokens[:, :-1]))
     each = -np.take_along_axis(log_p, rows.tokens[:, 1:, None], axis=2)[:, :, 0]
     np.testing.assert_allclose(nats, (each * rows.counted).sum(axis=1), rtol=2e-5)
 
@@ -272,8 +274,6 @@ def test_a_file_of_something_else_is_one_sentence(tmp_path, kind):
 
 
 # Through a sweep.
-
-RHO = "schedule.replay_fraction"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
-from tiny_sweep import BATCH, results_of
+from tiny_sweep import BATCH, RHO, results_of
 
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.records import AnalysisConfig
@@ -26,16 +26,15 @@ from replay_jax.sweep.plan.plan import plan_sweep
 from replay_jax.sweep.plan.work import Done
 from replay_jax.sweep.store.verify import verify
 
-RHO, START = "schedule.replay_fraction", "initial_weights"
+START = "initial_weights"
 
 
 @pytest.fixture(scope="module")
-def base(study, tmp_path_factory):
+def base(finished_sweep, tmp_path_factory):
     """A finished run, and its end state as a model folder."""
-    workdir = tmp_path_factory.mktemp("base") / "work"
-    assert study.train([{}], workdir, execution__keep_states=True).results == 1
-    (record,) = results_of(workdir).values()
-    folder = workdir.parent / "model"
+    workdir = finished_sweep
+    record = results_of(workdir)["replay_fraction=0"]
+    folder = tmp_path_factory.mktemp("base") / "model"
     files = export_run(workdir, record["id"][:6], folder, dtype="float32")
     assert "model.safetensors" in files and "config.json" in files
     return workdir, record, folder

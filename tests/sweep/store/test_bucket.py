@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from etils.epath import backend, gpath
+from fake_report import without_pictures
 from tiny_sweep import write_recipe
 
 from replay_jax.commands.main import main
@@ -83,6 +84,7 @@ def test_a_sweep_in_a_bucket_is_planned_reported_and_verified(
 ):
     write_recipe(tmp_path)
     monkeypatch.chdir(tmp_path)
+    without_pictures(monkeypatch)
     plan = ["plan", "study.py", "--json", "--config.schedule.total_steps=8"]
     plan.append("--config.schedule.target_epochs=2.0")
     run = ["run", *plan[1:2], *plan[3:]]

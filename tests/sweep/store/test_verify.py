@@ -4,22 +4,17 @@ import json
 import shutil
 
 import pytest
-from tiny_sweep import make_study, use_one_device
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.store.verify import verify
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(study, tmp_path_factory):
     """A working directory with one finished run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "")
-        use_one_device(tmp_path_factory.getbasetemp().parent)
-        study = make_study(tmp_path_factory.mktemp("corpora"))
-        workdir = tmp_path_factory.mktemp("finished")
-        assert study.train([{}], workdir, checkpoint__every=0).results == 1
-        yield workdir
+    workdir = tmp_path_factory.mktemp("finished")
+    assert study.train([{}], workdir, checkpoint__every=0).results == 1
+    return workdir
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from tiny_sweep import STEPS, results_of
+from tiny_sweep import PEAK, RHO, STEPS, SWEEP, results_of
 from tiny_training import digest
 
 from replay_jax.config.grid import chain, grid
@@ -27,29 +28,7 @@ from replay_jax.training.config import MeshConfig, Profile
 from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import abstract_state
 
-RHO = "schedule.replay_fraction"
-PEAK = "schedule.learning_rate.peak"
-RESET = {
-    "schedule.stage2_learning_rate": {
-        "peak": 3e-3, "shape": "cosine", "warmup_fraction": 0.0, "decay_fraction": None,
-        "final_ratio": 0.0,
-    },
-    "schedule.stage2_optimizer": "reset",
-}  # fmt: skip
-# Edges of several lengths and starts, a reset, other seeds, rates and decays.
-SWEEP = chain(
-    grid({RHO: [0.0, 0.5, 0.75]}),
-    [{RHO: 0.5, **RESET}],
-    [{RHO: 0.5, "seed": 1}, {RHO: 0.5, PEAK: 3e-3}, {RHO: 0.5, "optimizer.weight_decay": 0.5}],
-)
 LANES = {"execution__population": 3, "execution__workers": 1}
-
-
-@pytest.fixture(scope="module")
-def solo(study, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("solo")
-    assert study.train(SWEEP, workdir).failures == ()
-    return workdir
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +55,8 @@ def segments(workdir):
     }
 
 
-def test_facts_are_those_of_edges_alone(solo, lanes):
-    alone, together = results_of(solo), results_of(lanes)
+def test_facts_are_those_of_edges_alone(finished_sweep, lanes):
+    alone, together = results_of(finished_sweep), results_of(lanes)
     assert alone.keys() == together.keys() and len(alone) == len(SWEEP)
     for name, record in alone.items():
         assert together[name]["ledger"] == record["ledger"]
@@ -85,13 +64,15 @@ def test_facts_are_those_of_edges_alone(solo, lanes):
         assert ours.keys() == theirs.keys() and len(ours) > 10
         for key, value in theirs.items():
             assert ours[key] == pytest.approx(value, rel=1e-5), (name, key)
-    assert segments(solo) == segments(lanes)
+    assert segments(finished_sweep) == segments(lanes)
     assert verify(lanes) == ([], len(SWEEP))
     assert list((lanes / "states").iterdir()) == []
 
 
-def test_the_number_of_lanes_belongs_to_a_working_directory(study, solo, lanes):
+def test_the_number_of_lanes_belongs_to_a_working_directory(study, finished_sweep, lanes, tmp_path):
     grown = chain(SWEEP, [{RHO: 0.25}])
+    solo = tmp_path / "solo"
+    shutil.copytree(finished_sweep, solo)
     with pytest.raises(UserError, match="population = 3, not 1"):
         study.train(grown, lanes, execution__population=1)
     with pytest.raises(UserError, match="population = 1, not 4"):
@@ -216,12 +197,12 @@ def test_seconds_are_counted_once(lanes):
     assert all(segment.seconds["train"] > 0 for segment in spent)
 
 
-def test_killed_populations_lose_nothing(study, solo, lanes, tmp_path):
+def test_killed_populations_lose_nothing(study, lanes, tmp_path):
     killed: list[int] = []
     over = threading.Event()
 
     def killer():
-        while not over.is_set() and len(killed) < 2:
+        while not over.is_set() and not killed:
             time.sleep(0.02)
             progress = tmp_path / "progress.json"
             edges = json.loads(progress.read_text())["edges"] if progress.exists() else []

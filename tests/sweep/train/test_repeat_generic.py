@@ -6,27 +6,27 @@ from tiny_sweep import BATCH, results_of
 from replay_jax.errors import UserError
 from replay_jax.sweep.store.verify import verify
 
-STEPS = 320
+# The small corpus as the generic one runs out after few steps.
+STEPS = 50
+SWAPPED = {"data__generic": "target", "data__target": "generic", "schedule__total_steps": STEPS}
 
 
 def test_running_out_is_refused_before_training(study, tmp_path):
-    rows = study.stores["generic"].row_count("train", 16)
+    rows = study.stores["target"].row_count("train", 16)
     drawn = STEPS * BATCH - 2 * BATCH
     assert drawn > rows
     with pytest.raises(UserError, match=f"{drawn} rows .*has {rows};.*data.repeat_generic"):
-        study.plan([{}], tmp_path, schedule__total_steps=STEPS)
+        study.plan([{}], tmp_path, **SWAPPED)
 
 
 def test_repetition_that_was_asked_for_is_trained_and_counted(study, tmp_path):
-    changes = {"schedule__total_steps": STEPS, "data__repeat_generic": True}
+    changes = {**SWAPPED, "data__repeat_generic": True}
     outcome = study.train([{}], tmp_path, training__evaluate_every=0, **changes)
     assert outcome.failures == () and outcome.results == 1
     (record,) = results_of(tmp_path).values()
-    generic = {entry["source"]: entry for entry in record["ledger"]["totals"]}["generic"]
+    generic = {entry["source"]: entry for entry in record["ledger"]["totals"]}["target"]
     assert generic["sequences"] == STEPS * BATCH - 2 * BATCH
-    assert generic["epochs"] == generic["sequences"] / study.stores["generic"].row_count(
-        "train", 16
-    )
+    assert generic["epochs"] == generic["sequences"] / study.stores["target"].row_count("train", 16)
     assert generic["epochs"] > 1
     assert verify(tmp_path) == ([], 1)
 

@@ -1,11 +1,12 @@
 """Shared prefixes change nothing but the time: bit for bit, also when a sweep grows later."""
 
+import shutil
+
 import jax
 import numpy as np
-import pytest
-from tiny_sweep import results_of
+from tiny_sweep import RHO, SWEEP, results_of
 
-from replay_jax.config.grid import chain, grid
+from replay_jax.config.grid import chain
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.checkpoint import restore_state
@@ -13,27 +14,11 @@ from replay_jax.training.config import MeshConfig
 from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import abstract_state
 
-RHO = "schedule.replay_fraction"
-# Three runs that part at different steps, one that resets its optimizer, one of another seed.
-RESET = {
-    "schedule.stage2_learning_rate": {
-        "peak": 3e-3, "shape": "cosine", "warmup_fraction": 0.0, "decay_fraction": None,
-        "final_ratio": 0.0,
-    },
-    "schedule.stage2_optimizer": "reset",
-}  # fmt: skip
-SWEEP = chain(grid({RHO: [0.0, 0.5, 0.75]}), [{RHO: 0.5, **RESET}], [{RHO: 0.5, "seed": 1}])
 
-
-@pytest.fixture(scope="module")
-def shared(study, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("shared")
-    plan = study.plan(SWEEP, workdir)
+def test_the_shared_sweep_shares(study):
+    plan = study.plan(SWEEP, None)
     assert plan.steps_planned < plan.steps_naive
     assert max(len(edge.runs) for edge in plan.edges) == 4
-    outcome = study.train(SWEEP, workdir, execution__keep_states=True)
-    assert outcome.failures == () and outcome.results == len(SWEEP)
-    return workdir
 
 
 def state_bits(workdir, run) -> list[bytes]:
@@ -44,29 +29,30 @@ def state_bits(workdir, run) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 
-def test_solo_runs_are_bit_identical_to_shared_ones(study, shared, tmp_path):
-    together = results_of(shared)
-    for number, item in enumerate(SWEEP[:4]):
-        workdir = tmp_path / str(number)
+def test_solo_runs_are_bit_identical_to_shared_ones(study, finished_sweep, tmp_path):
+    """One that parts late, and one that resets its optimizer: each goes on from shared states."""
+    together = results_of(finished_sweep)
+    for item in SWEEP[2:4]:
+        workdir = tmp_path / str(len(item))
         plan = study.plan([item], workdir)
         assert len(plan.edges) == 1
         study.train([item], workdir, execution__keep_states=True)
         (alone,) = results_of(workdir).values()
         assert alone == together[alone["name"]]
-        assert state_bits(workdir, plan.runs[0]) == state_bits(shared, plan.runs[0])
+        assert state_bits(workdir, plan.runs[0]) == state_bits(finished_sweep, plan.runs[0])
 
 
-def test_different_runs_differ(shared):
-    losses = [record["losses"]["target"] for record in results_of(shared).values()]
+def test_different_runs_differ(finished_sweep):
+    losses = [record["losses"]["target"] for record in results_of(finished_sweep).values()]
     assert len(set(losses)) == len(SWEEP)
 
 
-def test_what_was_consumed_is_what_was_planned(shared):
-    assert verify(shared) == ([], len(SWEEP))
+def test_what_was_consumed_is_what_was_planned(finished_sweep):
+    assert verify(finished_sweep) == ([], len(SWEEP))
 
 
-def test_curves_and_boundaries_are_complete(shared):
-    for record in results_of(shared).values():
+def test_curves_and_boundaries_are_complete(finished_sweep):
+    for record in results_of(finished_sweep).values():
         steps = [point["step"] for point in record["curve"]]
         assert {5, 10, 12, record["boundary"]["step"]} <= set(steps)
         assert record["curve"][-1]["target"] == record["losses"]["target"]
@@ -74,14 +60,16 @@ def test_curves_and_boundaries_are_complete(shared):
         assert -1 <= record["boundary"]["gradient_cosine"] <= 1
 
 
-def test_a_grown_sweep_trains_only_what_is_new(study, shared, tmp_path):
+def test_a_grown_sweep_trains_only_what_is_new(study, finished_sweep, tmp_path):
+    shared = tmp_path / "shared"
+    shutil.copytree(finished_sweep, shared)
     before = {path: path.read_bytes() for path in (shared / "results").iterdir()}
     segments = {path: path.stat().st_mtime_ns for path in (shared / "segments").iterdir()}
     grown = chain(SWEEP, [{RHO: 0.25}, {RHO: 0.5, "schedule.target_sequences": 4}])
     plan = study.plan(grown, shared, execution__keep_states=True)
     # Each new run goes on from the last state that was kept before it parts from the old ones.
     assert 0 < plan.steps_remaining < plan.steps_planned / 2
-    assert {run for task in plan.tasks for run in task.runs} == {5, 6}
+    assert {run for task in plan.tasks for run in task.runs} == {len(SWEEP), len(SWEEP) + 1}
     study.train(grown, shared, execution__keep_states=True)
     assert {path: path.read_bytes() for path in before} == before
     trained = [
@@ -93,9 +81,3 @@ def test_a_grown_sweep_trains_only_what_is_new(study, shared, tmp_path):
     study.train([grown[-1]], tmp_path / "alone")
     (alone,) = results_of(tmp_path / "alone").values()
     assert alone == results_of(shared)[alone["name"]]
-
-
-def test_states_are_dropped_unless_asked_for(study, tmp_path):
-    study.train(SWEEP[:3], tmp_path / "w")
-    assert list((tmp_path / "w" / "states").iterdir()) == []
-    assert study.plan(SWEEP[:3], tmp_path / "w").steps_remaining == 0

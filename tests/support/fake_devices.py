@@ -1,0 +1,19 @@
+"""How many CPU devices a process of the suite has, and how its programs are compiled."""
+
+import os
+from collections.abc import Mapping
+
+
+def flags(devices: int) -> str:
+    """XLA_FLAGS of a process with so many devices.
+
+    Compiling dominates the suite and the programs are tiny, so LLVM does not optimize. Only flags
+    that the TPU compiler knows as well: it ends the process at any other.
+    """
+    count = f"--xla_force_host_platform_device_count={devices}"
+    return f"{count} --xla_backend_optimization_level=0"
+
+
+def with_devices(devices: int) -> Mapping[str, str]:
+    """The environment of a process with so many devices (without it, a process has one)."""
+    return {**os.environ, "XLA_FLAGS": flags(devices)}
