@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from replay_jax.analysis.advice.recommend import HELPS, HURTS, Recommendation, recommend
+from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.advice.wording import HELPS, HURTS
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.errors import UserError
 from replay_jax.report.elements.blocks import (

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,49 @@ def test_a_baseline_still_improving_at_its_edge_cannot_be_beaten():
     tuning = [option for option in found.next_runs if option.narrows == "tuning"]
     assert {run["schedule.target_epochs"] for option in tuning for run in option.runs} == {8.0}
     assert found.next_runs[0] in tuning
+
+
+def with_rates(records: list[dict[str, Any]], cost: Callable[[float, float], float]):
+    """The records at three peak rates; `cost` of (replay fraction, rate) in nats of target loss."""
+    result = []
+    for r in records:
+        for rate in (1e-3, 2e-3, 4e-3):
+            loss = r["losses"]["target"] + cost(r["replay_fraction"]["realised"], rate)
+            result.append(
+                {
+                    **r,
+                    "id": f"{r['id']} {rate}",
+                    "overrides": {**r["overrides"], "schedule.learning_rate.peak": rate},
+                    "losses": {**r["losses"], "target": loss},
+                }
+            )
+    return result
+
+
+def test_the_edge_of_one_of_two_tuned_grids_is_seen():
+    """The baseline is best at the largest rate, whose last step gained .3 nat; epochs are flat."""
+
+    def cost(rho: float, rate: float) -> float:
+        return 0.3 * math.log2(4e-3 / rate) if rho == 0 else 0.0
+
+    both = ("schedule.target_epochs", "schedule.learning_rate.peak")
+    records = with_rates(sweep(worth=helps, epoch_penalty=0.001, baseline_penalty=0.001), cost)
+    config = AnalysisConfig({"protocol": "uniform"}, both, 0.9)
+    found = recommend(analyse(records, config, resamples=200))
+    assert found.verdict == "cannot tell"
+    assert "its last step gained 0.3" in found.reasons[0]
+    assert "learning_rate.peak: best at 0.004, the largest tried" in found.reasons[0]
+
+
+def test_next_seeds_are_judged_at_the_budget_recommended_for():
+    """Lower losses at another budget change nothing about what a seed more would say here."""
+    here = sweep(worth=helps, seeds=(0, 1), noise=0.02)
+    there = sweep(worth=helps, seeds=(0, 1), noise=0.02, budget=8192, draw=1)
+    there = [r for r in there if r["protocol"] == "two_stage"]
+    found = advice(here + there, target_tokens=4096)
+    option = next(o for o in found.next_runs if "the best schedule" in o.why)
+    assert {run["schedule.target_sequences"] for run in option.runs} == {4096 // 128}
+    assert 0.6 < option.width_ratio < 0.97
 
 
 def test_best_at_the_largest_fraction_has_no_upper_end():

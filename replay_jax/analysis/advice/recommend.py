@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
-from replay_jax.analysis.advice.wording import HELPS, HURTS, UNCLEAR, cautions, sentence
+from replay_jax.analysis.advice.verdict import judge
+from replay_jax.analysis.advice.wording import HURTS, cautions, sentence
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
-from replay_jax.analysis.study.study import CellResult, Study, TargetStudy, replays
+from replay_jax.analysis.study.study import (
+    Study,
+    TargetStudy,
+    replays,
+)
 from replay_jax.errors import UserError
 
 # A cell that wins in fewer resamples than this could not have been picked by luck.
@@ -95,7 +100,7 @@ def recommend(
     spread = _has_spread(found)
     cells = found.cells
     gain = _gain(found, best, baseline, unlucky)
-    verdict, reasons = _verdict(found, best, baseline, gain)
+    verdict, reasons = judge(found, best, baseline, gain)
     shown = best_of_all if verdict == HURTS else best
     multiplier = _multiplier(found, best, baseline, unlucky)
     generic_cost = cells[best].generic_cost
@@ -207,46 +212,6 @@ def _multiplier(
     if own.value is not None:
         low = min(low, own.value)
     return replace(own, low=low if np.isfinite(low) else None, high=high)
-
-
-def _verdict(
-    found: TargetStudy, best: int, baseline: int, gain: Interval
-) -> tuple[str, tuple[str, ...]]:
-    """Verdict and the reason for it."""
-    if not found.seed_noise_known:
-        return UNCLEAR, ("with one seed the noise between seeds is unknown; run at least two",)
-    assert gain.value is not None and gain.low is not None and gain.high is not None
-    percent = f"{100 * found.level:g} %"
-    if gain.high < 0:
-        return HURTS, (
-            f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, lies "
-            "below zero",
-        )
-    if gain.low <= 0:
-        return UNCLEAR, (
-            f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, includes "
-            "zero",
-        )
-    step = _last_step(found.cells[baseline])
-    if step is not None and step[1] >= gain.value:
-        return UNCLEAR, (
-            f"the baseline is still improving at the edge of its grid ({step[0]}; its last step "
-            f"gained {step[1]:.3f} nat, replay gains {gain.value:.3f}): tune it further first",
-        )
-    return HELPS, (
-        f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, lies above "
-        "zero",
-    )
-
-
-def _last_step(cell: CellResult) -> tuple[str, float] | None:
-    """What the last step to the edge of a tuned grid gained (in words, nats); None inside it."""
-    if not cell.at_edge:
-        return None
-    others = [s.target_loss for i, s in enumerate(cell.settings) if i != cell.best and s.eligible]
-    if not others:
-        return None
-    return cell.at_edge[0], min(others) - cell.chosen.target_loss
 
 
 def _fraction_range(found: TargetStudy, members: list[int], shown: int, spread: bool) -> Interval:
