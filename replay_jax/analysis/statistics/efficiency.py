@@ -218,6 +218,12 @@ def fit_reference(
     return ReferenceLaw(chosen=chosen, beyond=beyond, curves=curves)
 
 
+def point_weights(variances: np.ndarray) -> np.ndarray:
+    """Weights [N] of points from the variances of their means over seeds; their mean is 1."""
+    weights = 1 / np.maximum(variances, 1e-12)
+    return weights / weights.mean()
+
+
 def require_falling(points: ReferencePoints) -> None:
     """Raise UserError unless the points' loss falls with x (by the slope of a log-linear fit)."""
     line = laws.fit_log_linear(points.log_x, points.loss[None], points.weights)

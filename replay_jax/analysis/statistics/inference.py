@@ -1,7 +1,7 @@
 """From observed and resampled mean losses to a reference curve and equivalents with intervals.
 
 Used by `fit` (points.py) and by studies (study.py); both hand over the observed means and matching
-resamples (bootstrap.py), so a seed effect shared by reference and candidate cancels as it should.
+resamples (noise.py), so a seed effect shared by reference and candidate cancels as it should.
 
 Shape legend: R resamples, N reference points, M losses.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay_jax.analysis.statistics import bootstrap, laws
-from replay_jax.analysis.statistics.bootstrap import Interval, Noise, interval
+from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.efficiency import (
     LAW_NAMES,
     LawScore,
@@ -22,6 +22,7 @@ from replay_jax.analysis.statistics.efficiency import (
     offset_error,
     score_laws,
 )
+from replay_jax.analysis.statistics.noise import Noise, constant_noise
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class CurveFit:
         return self.resampled.shares
 
 
-def residual_noise(points: ReferencePoints, cells: int) -> Noise:
-    """Noise guessed from the scatter of single-seed reference points about a law.
+def residual_noise(points: ReferencePoints, losses: np.ndarray) -> Noise:
+    """Noise of losses [K, S] guessed from the scatter of single-seed reference points about a law.
 
     It assumes that candidates scatter like reference points and that the law is right; the caller
     must say that seed noise is unknown.
@@ -62,7 +63,7 @@ def residual_noise(points: ReferencePoints, cells: int) -> Noise:
         if spare >= 1:
             break
     residuals = fit_law(name, points, points.loss[None]).loss(points.log_x)[0] - points.loss
-    return bootstrap.constant_noise(float((residuals**2).sum()) / spare, spare, cells)
+    return constant_noise(losses, float((residuals**2).sum()) / spare, spare)
 
 
 def fit_curve(
@@ -89,7 +90,7 @@ def fit_curve(
             residuals,
             variances,
             parameters=laws.LAW_PARAMETERS[name],
-            freedom=float(noise.freedom.min()),
+            freedom=noise.freedom,
         )
     misfit = misfit**0.5
     resampled = resampled + misfit * rng.standard_normal(resampled.shape)

@@ -77,17 +77,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Cell:
-    """Settings of one key; only `eligible` ones (those with the most seeds) compete to be best."""
+    """Settings of one key, which compete to be its best."""
 
     key: CellKey
     settings: tuple[Setting, ...]
     is_reference: bool
-
-    @property
-    def eligible(self) -> tuple[int, ...]:
-        """Indices of the settings with the most seeds."""
-        most = max(setting.runs for setting in self.settings)
-        return tuple(i for i, setting in enumerate(self.settings) if setting.runs == most)
 
 
 @dataclass(frozen=True)
