@@ -1,12 +1,11 @@
-"""Values with intervals from resamples, and whether a law misses its points.
+"""Values with intervals from resamples.
 
-Shape legend: R resamples, N reference points.
+Shape legend: R resamples.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import f as f_distribution
 
 RESAMPLES = 2000
 
@@ -43,21 +42,3 @@ def interval(values: np.ndarray, *, level: float) -> tuple[float, float]:
     high = np.sort(np.where(np.isnan(values), np.inf, values))
     rank = int(np.floor(tail * len(values) + 1e-9))
     return float(low[rank]), float(high[len(values) - 1 - rank])
-
-
-def lack_of_fit(
-    residuals: np.ndarray, variances: np.ndarray, *, parameters: int, freedom: float
-) -> float:
-    """Variance (nats squared) of reference points about the law beyond what their seeds explain.
-
-    `residuals` [N] of the point means; `variances` [N] of those means from seeds, known to
-    `freedom` degrees of freedom. 0 unless an F test sees the excess at the 10 % level: taking every
-    positive excess made 90 % intervals cover 93.5 % (14 scenarios x 200 simulated studies).
-    """
-    spare = len(residuals) - parameters
-    if spare < 1:
-        return 0.0
-    found, expected = float((residuals**2).sum()) / spare, float(variances.mean())
-    if found <= expected * float(f_distribution.ppf(0.9, spare, freedom)):
-        return 0.0
-    return found - expected

@@ -16,12 +16,10 @@ from replay_jax.analysis.statistics.efficiency import (
     point_weights,
     require_falling,
 )
+from replay_jax.analysis.statistics.equivalents import amount, equivalents, ratio
 from replay_jax.analysis.statistics.inference import (
     CurveFit,
-    amount,
-    equivalents,
     fit_curve,
-    ratio,
     residual_noise,
 )
 from replay_jax.analysis.statistics.noise import estimate_noise, resample_means

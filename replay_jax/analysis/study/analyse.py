@@ -13,10 +13,7 @@ import numpy as np
 
 from replay_jax.analysis.statistics import bootstrap
 from replay_jax.analysis.statistics.components import Component
-from replay_jax.analysis.statistics.inference import (
-    amount,
-    ratio,
-)
+from replay_jax.analysis.statistics.equivalents import amount, ratio
 from replay_jax.analysis.statistics.noise import Noise
 from replay_jax.analysis.study.baselines import baseline_of
 from replay_jax.analysis.study.comparisons import (

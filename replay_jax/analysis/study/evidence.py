@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay_jax.analysis.statistics.components import Layout
+from replay_jax.analysis.statistics.equivalents import Equivalents, equivalents
 from replay_jax.analysis.statistics.inference import (
     CurveFit,
-    Equivalents,
-    equivalents,
     fit_curve,
     residual_noise,
 )
