@@ -1,37 +1,36 @@
 """Whether replay helps: the verdict on a gain, and the one doubt that no interval shows."""
 
+from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.advice.wording import HELPS, HURTS, UNCLEAR
-from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import CellResult, SettingResult, TargetStudy
 
 
-def judge(
-    found: TargetStudy, best: int, baseline: int, gain: Interval
-) -> tuple[str, tuple[str, ...]]:
-    """Verdict on the gain of cell `best` over cell `baseline`, and the reason for it."""
+def judge(found: TargetStudy, best: int, rival: Comparison) -> tuple[str, tuple[str, ...]]:
+    """Verdict on the gain of cell `best` over its best rival, and the reason for it."""
+    gain = rival.gain
     if not found.seed_noise_known:
         return UNCLEAR, ("with one seed the noise between seeds is unknown; run at least two",)
     assert gain.value is not None and gain.low is not None and gain.high is not None
     percent = f"{100 * found.level:g} %"
     if gain.high < 0:
         return HURTS, (
-            f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, lies "
-            "below zero",
+            f"the {percent} interval of its gain over {rival.words}, {gain.low:.3f} to "
+            f"{gain.high:.3f} nat, lies below zero",
         )
     if gain.low <= 0:
         return UNCLEAR, (
-            f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, includes "
-            "zero",
+            f"the {percent} interval of its gain over {rival.words}, {gain.low:.3f} to "
+            f"{gain.high:.3f} nat, includes zero",
         )
-    step = _last_step(found.cells[baseline])
+    step = _last_step(found.cells[rival.against])
     if step is not None and step[1] >= gain.value:
         return UNCLEAR, (
-            f"the baseline is still improving at the edge of its grid ({step[0]}; its last step "
+            f"{rival.words} is still improving at the edge of its grid ({step[0]}; its last step "
             f"gained {step[1]:.3f} nat, replay gains {gain.value:.3f}): tune it further first",
         )
     return HELPS, (
-        f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, lies above "
-        "zero",
+        f"the {percent} interval of its gain over {rival.words}, {gain.low:.3f} to "
+        f"{gain.high:.3f} nat, lies above zero",
     )
 
 

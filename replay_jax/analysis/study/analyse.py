@@ -78,9 +78,7 @@ def _analyse_target(
         seed_noise_known=known,
         replay_fits=fit_replay(cells, drawn, spread=spread, level=config.level),
         front=pareto_fronts(cells),
-        controls=find_controls(
-            cells, evidence.rows, evidence.target.drawn, spread=spread, level=config.level
-        ),
+        controls=find_controls(cells, drawn, spread=spread, level=config.level),
         missing=group.missing,
         notes=(() if known else (ONE_SEED,))
         + (() if curve is None else curve.notes)

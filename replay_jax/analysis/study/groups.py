@@ -275,6 +275,15 @@ def describe(key: CellKey) -> str:
     )
 
 
+def recipe(key: CellKey) -> str:
+    """A schedule without replay in words, its budget and axes left out."""
+    if key.protocol == "uniform":
+        return "a constant mixture"
+    if key.allocation == 1:
+        return "the usual recipe (ρ = 0, α = 1)"
+    return f"ρ = 0 with α = {key.allocation:g}"
+
+
 def _order(value: Any) -> tuple[int, float, str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (0, float(value), "")

@@ -113,10 +113,10 @@ class ReplayFit:
 
 @dataclass(frozen=True)
 class Control:
-    """A cell against the constant mixture with the same target rows in all (matched exposure).
+    """A cell against the constant mixture of its budget, each at its own best setting.
 
-    `difference` is the cell's target loss minus the constant mixture's: negative means that the
-    order of the data, not only its amount, helped.
+    `target_epochs` are the constant mixture's. `difference` is the cell's target loss minus the
+    constant mixture's: negative means that two stages helped.
     """
 
     cell: int
