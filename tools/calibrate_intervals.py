@@ -1,296 +1,303 @@
-"""Do 90 % intervals on data efficiency cover the truth 90 % of the time? Simulated studies say.
+"""Do 90 % intervals hold the truth 90 % of the time? Simulated sweeps with a known truth say.
 
-    python tools/calibrate_intervals.py --studies=400 --figure=docs/figures/calibration
+    python tools/calibrate_intervals.py --studies=150 --half=held-out
 
-Two kinds. Fits: each study draws seed losses around a known law, fits them as `replay-jax fit`
-does, and looks whether the interval of the ratio holds the true ratio. Runs of one seed share part
-of their noise, as in a real sweep. Beside our intervals stand those of a plain bootstrap, which
-resamples the seeds with replacement. Sweeps: records with epochs tuned in every cell go through
-`analyse` and `recommend`; grids are steep, shallow (the best epochs are picked by luck), or unlike
-(the baseline's steep, the others' flat). There the false alarms count too: how often `recommend`
-says "replay helps" where it does nothing. Prints one JSON line per scenario; `--figure` writes
-PATH.svg and PATH.png.
+Every study is a sweep of records that goes through `analyse` and `recommend` as a real one does.
+Scenarios leave the family of curves and noise that the analysis assumes: bent and broken laws, the
+authors' published points, four to six budgets, two to five seeds and one, noise that goes with the
+budget or with replay, uneven noise, outliers, missing runs, and sweeps in which only the allocation
+or nothing at all helps. They are in two halves: settings were chosen on the "tuning" one only.
+
+One JSON line per scenario: the share of studies whose interval holds the truth, for the recommended
+multiplier and gain, for every multiplier, gain, equivalent amount and generic cost printed, and for
+the replay fraction; the share in which no multiplier was named; verdicts; `false` is the share of
+verdicts that are wrong ("replay helps" where it does not, or the other way). Fits of published
+points alone (as `replay-jax fit` does) are in tests/analysis/test_misfit.py.
 """
 
 import argparse
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import numpy as np
 
-from replay_jax.analysis.advice.recommend import recommend
-from replay_jax.analysis.advice.wording import HELPS
-from replay_jax.analysis.statistics.bootstrap import interval
-from replay_jax.analysis.statistics.efficiency import ReferencePoints, fit_reference
-from replay_jax.analysis.statistics.points import fit_points
-from replay_jax.analysis.statistics.simulate import sweep
+from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.advice.wording import HELPS, HURTS
+from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.statistics.simulate import Luck, law, sweep
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.study.study import CellResult, TargetStudy
 
-REFERENCE_X = np.array([1.0, 2.0, 4.0, 8.0, 16.0]) / 1024
-LEVEL = 0.9
-
-
-def _power(a: float, b: float, c: float) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda x: a / x**b + c
-
-
-LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "well-posed, B = .61": _power(0.0049, 0.612, 3.202),  # the published Flan fit
-    "weakly posed, B = .3": _power(0.05, 0.3, 3.0),
-    "nearly log-linear, B = .02": _power(10.5, 0.02, -8.5),  # FineMath's slope, .23 nat per e-fold
-    "log-linear": lambda x: 2.06 - 0.2294 * np.log(x),
+TUNED = ("schedule.target_epochs",)
+BUDGET = 4096
+REFERENCES = {
+    "uniform": AnalysisConfig({"protocol": "uniform"}, TUNED, 0.9),
+    "no replay": AnalysisConfig({"replay_fraction": 0.0}, TUNED, 0.9),
 }
-PAIRS = {  # true equivalents (candidate, baseline), in units of the smallest reference amount
-    "inside": (3.6, 1.8),
-    "at the ends": (12.0, 1.0),
-    "below the range": (1.2, 0.64),
-}
+POINTS = Path(__file__).parents[1] / "experiments" / "published_points"
+
+
+def helps(rho: float) -> float:
+    """Worth of a replay fraction: best at .5, 1.32 times the budget."""
+    return 0.8 * math.exp(2 * rho - 2 * rho * rho)
+
+
+def helps_from_none(rho: float) -> float:
+    """The same, 1 at rho = 0, whose runs are the reference."""
+    return helps(rho) / helps(0.0)
+
+
+def flat(rho: float) -> float:
+    """Replay changes nothing, and nothing else does."""
+    return 1.0
+
+
+def bent(steep: float, shallow: float) -> Callable[[float], float]:
+    """Loss whose slope per e-fold goes smoothly from `shallow` to `steep` between 1,024 and 32k."""
+
+    def loss(tokens: float) -> float:
+        u = math.log(tokens / 1024)
+        span = math.log(32)
+        return 5.0 - shallow * u - (steep - shallow) * u * u / (2 * span)
+
+    return loss
+
+
+def broken(tokens: float) -> float:
+    """Two power laws that meet at 4,096 tokens, slope .1 before and .4 after."""
+    u = math.log(tokens / 4096)
+    return 4.0 - 0.25 * u - 0.15 * (math.log(2 * math.cosh(2 * u)) / 2)
+
+
+def published(name: str) -> Callable[[float], float]:
+    """The authors' reference points as the truth, monotone in between and linear beyond."""
+    reference = json.loads((POINTS / f"{name}.json").read_text())["reference"]
+    order = np.argsort(reference["x"])
+    u = np.log(np.array(reference["x"])[order] * 1024 * 1024)
+    loss = np.array(reference["loss"])[order]
+
+    def at(tokens: float) -> float:
+        v = math.log(tokens)
+        if v < u[0]:
+            return float(loss[0] + (v - u[0]) * (loss[1] - loss[0]) / (u[1] - u[0]))
+        if v > u[-1]:
+            return float(loss[-1] + (v - u[-1]) * (loss[-1] - loss[-2]) / (u[-1] - u[-2]))
+        return float(np.interp(v, u, loss))
+
+    return at
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of study: its law, where the pair lies, how many seeds, how noisy (nats)."""
+    """One kind of sweep; `null` where no replay fraction is better than the best without."""
 
-    law: str
-    pair: str
-    seeds: int
-    own: float
-    shared: float
-    uneven: bool  # noise four times as large at the smallest amount as at the largest
+    name: str
+    seeds: int = 3
+    luck: Luck = Luck(own=0.02, shared=0.02)
+    curve: Callable[[float], float] = law
+    budgets: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)
+    reference: str = "uniform"
+    worth: Callable[[float], float] = helps
+    rhos: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    allocations: tuple[float, ...] = (1.0,)
+    of_allocation: Callable[[float], float] = field(default=lambda alpha: alpha**0.1)
+    penalties: tuple[float, float] = (0.05, 0.05)  # of epochs: with replay, without
 
+    def records(self, draw: int) -> list[dict[str, Any]]:
+        """The records of one sweep."""
+        return sweep(
+            worth=self.worth,
+            curve=self.curve,
+            budgets=self.budgets,
+            reference=self.reference,
+            replay_fractions=self.rhos,
+            allocations=self.allocations,
+            of_allocation=self.of_allocation,
+            seeds=range(self.seeds),
+            luck=self.luck,
+            epoch_penalty=self.penalties[0],
+            baseline_penalty=self.penalties[1],
+            draw=draw,
+        )
 
-def simulate(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Losses of reference [5, S] and (candidate, baseline) [2, S] in nats."""
-    pair = np.array(PAIRS[scenario.pair]) / 1024
-    x = np.concatenate([REFERENCE_X, pair])
-    scale = np.full(len(x), scenario.own)
-    if scenario.uneven:
-        scale *= 2 * np.clip(x / REFERENCE_X[0], 1, 16) ** -0.5
-    noise = scale[:, None] * rng.standard_normal((len(x), scenario.seeds))
-    losses = LAWS[scenario.law](x)[:, None] + noise
-    losses += scenario.shared * rng.standard_normal(scenario.seeds)
-    return losses[: len(REFERENCE_X)], losses[len(REFERENCE_X) :]
-
-
-def our_interval(
-    reference: np.ndarray, pair: np.ndarray, *, resamples: int, seed: int
-) -> tuple[float, float]:
-    """Interval of the ratio by `fit_points`."""
-    result = fit_points(
-        {
-            "reference": {"x": REFERENCE_X.tolist(), "loss": reference.tolist()},
-            "candidates": {"candidate": pair[0].tolist(), "baseline": pair[1].tolist()},
-            "ratios": {"gain": ["candidate", "baseline"]},
-            "level": LEVEL,
-        },
-        resamples=resamples,
-        seed=seed,
-    ).ratios["gain"]
-    low = 0.0 if result.low is None else result.low
-    high = float("inf") if result.high is None else result.high
-    return low, high
+    def equivalent(self, cell: CellResult) -> float:
+        """True equivalent tokens of a cell at its best setting, the reference's epochs tuned."""
+        key = cell.key
+        worth = 1.0 if key.protocol == "uniform" or key.target_tokens != BUDGET else (
+            self.worth(key.replay_fraction) * self.of_allocation(key.allocation)
+        )  # fmt: skip
+        return key.target_tokens * worth
 
 
-def plain_interval(
-    reference: np.ndarray, pair: np.ndarray, *, resamples: int, seed: int
-) -> tuple[float, float]:
-    """Interval by resampling the seeds with replacement (paired), law choice included."""
-    rng = np.random.default_rng(seed)
-    losses = np.concatenate([reference, pair])
-    picks = rng.integers(0, losses.shape[1], size=(resamples, losses.shape[1]))
-    means = losses[:, picks].mean(axis=2).T
-    count = len(reference)
-    points = ReferencePoints(REFERENCE_X, reference.mean(axis=1), np.ones(count))
-    law = fit_reference(points, means[:, :count], silent_outside=False)
-    found = law.log_equivalent(means[:, count:])
-    with np.errstate(invalid="ignore"):
-        low, high = interval(found[:, 0] - found[:, 1], level=LEVEL)
-    return float(np.exp(low)), float(np.exp(high))
+FOUR = (2048, 4096, 8192, 16384)
+SIX = (512, 1024, 2048, 4096, 8192, 16384)
 
 
-def coverage(scenario: Scenario, *, studies: int, resamples: int, seed: int) -> dict[str, float]:
-    """Share of studies whose interval holds the true ratio, ours and plain; our median width."""
-    truth = PAIRS[scenario.pair][0] / PAIRS[scenario.pair][1]
-    ours, plain, width = 0, 0, []
-    # One stream per scenario: neighbours must not share their luck.
-    key = [seed, list(LAWS).index(scenario.law), list(PAIRS).index(scenario.pair)]
-    rng = np.random.default_rng([*key, scenario.seeds, int(scenario.uneven)])
-    for _ in range(studies):
-        reference, pair = simulate(scenario, rng)
-        draw = int(rng.integers(2**31))
-        low, high = our_interval(reference, pair, resamples=resamples, seed=draw)
-        ours += low <= truth <= high
-        width.append(high / low if low > 0 else float("inf"))
-        low, high = plain_interval(reference, pair, resamples=resamples, seed=draw)
-        plain += low <= truth <= high
-    return {
-        "ours": ours / studies,
-        "plain": plain / studies,
-        "width": float(np.median(width)),
-    }
+def uneven(tokens: int, rho: float | None) -> float:
+    """Noise whose variance falls 25 : 1 from the smallest budget to the largest."""
+    return 5.0 ** (1 - math.log2(tokens / 1024) / 4) / 5.0**0.5
 
 
-def scenarios(noise: float) -> list[Scenario]:
-    """Every law, place and number of seeds; uneven noise for the pair inside the range."""
-    even = [
-        Scenario(law, pair, seeds, noise, noise, uneven=False)
-        for law in LAWS
-        for pair in PAIRS
-        for seeds in (2, 3, 5)
-    ]
-    uneven = [
-        Scenario(law, "inside", seeds, noise, noise, uneven=True)
-        for law in LAWS
-        for seeds in (3, 5)
-    ]
-    return even + uneven
+def noisy_baseline(tokens: int, rho: float | None) -> float:
+    """The runs without replay are four times as noisy as the others."""
+    return 4.0 if rho == 0 else 1.0
 
 
-GRIDS = {"steep": (0.2, 0.2), "shallow": (0.02, 0.02), "unlike": (0.0, 0.2)}
-SWEEP = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), LEVEL)
+def real(scale: float = 1.0) -> Luck:
+    """What the quickstart's records say of its noise."""
+    return Luck(0.017 * scale, 0.027 * scale, 0.029 * scale, 0.025 * scale)
 
 
-def _worth(rho: float) -> float:
-    return 0.8 * math.exp(2 * rho - 2 * rho * rho)
+# Names may repeat between the halves; numbers do not.
+TUNING = (
+    Scenario("in family"),
+    Scenario("in family", seeds=2),
+    Scenario("slope .25 to .45, four budgets", curve=bent(0.45, 0.25), budgets=FOUR),
+    Scenario("slope .08 to .40", curve=bent(0.40, 0.08)),
+    Scenario("StarCoder's points", curve=published("starcoder")),
+    Scenario("seed x budget", luck=Luck(0.02, 0.02, by_budget=0.04)),
+    Scenario("seed x replay", luck=Luck(0.02, 0.02, by_protocol=0.03)),
+    Scenario("the quickstart's noise, its design", luck=real(), budgets=FOUR,
+             reference="no replay", worth=helps_from_none),
+    Scenario("uneven 25 : 1", luck=Luck(0.02, 0.02, uneven=uneven)),
+    Scenario("missing runs", luck=Luck(0.02, 0.02, missing=0.1)),
+    Scenario("null", worth=flat),
+    Scenario("null, seed x replay", worth=flat, luck=Luck(0.02, 0.02, by_protocol=0.03)),
+    Scenario("null, allocation helps", worth=flat, allocations=(0.25, 0.5, 1.0),
+             of_allocation=lambda alpha: alpha**-0.1),
+    Scenario("null, flat grid without replay only", worth=flat, penalties=(0.2, 0.0)),
+)  # fmt: skip
+HELD_OUT = (
+    Scenario("in family, six budgets, five seeds", seeds=5, budgets=SIX),
+    Scenario("in family, four budgets, two seeds", seeds=2, budgets=FOUR),
+    Scenario("slope .15 to .35, four budgets", curve=bent(0.35, 0.15), budgets=FOUR),
+    Scenario("slope .40 to .10, six budgets", curve=bent(0.10, 0.40), budgets=SIX),
+    Scenario("broken law", curve=broken, seeds=5),
+    Scenario("Flan's points", curve=published("flan")),
+    Scenario("FineMath's points, four budgets", curve=published("finemath"), budgets=FOUR),
+    Scenario("seed x budget, two seeds", seeds=2, luck=Luck(0.02, 0.02, by_budget=0.04)),
+    Scenario("seed x replay, five seeds", seeds=5, luck=Luck(0.02, 0.02, by_protocol=0.03)),
+    Scenario("the quickstart's noise, alpha", luck=real(), allocations=(0.5, 1.0)),
+    Scenario("noisy baseline", luck=Luck(0.01, 0.02, uneven=noisy_baseline)),
+    Scenario("outlier seeds", luck=Luck(0.02, 0.02, outliers=0.07)),
+    Scenario("missing runs, the quickstart's noise", luck=Luck(0.017, 0.027, 0.029, 0.025,
+             missing=0.15)),
+    Scenario("one seed", seeds=1),
+    Scenario("null, the quickstart's noise", worth=flat, luck=real(), allocations=(0.5, 1.0)),
+    Scenario("null, allocation and mixture help", worth=lambda rho: 0.8,
+             allocations=(0.25, 0.5, 1.0), of_allocation=lambda alpha: alpha**-0.1),
+    Scenario("null, flat grid with replay only", worth=flat, penalties=(0.0, 0.2),
+             rhos=(0.0, 0.25, 0.5, 0.75, 0.875)),
+    Scenario("null, missing runs, two seeds", worth=flat, seeds=2,
+             luck=Luck(0.02, 0.02, missing=0.1)),
+)  # fmt: skip
+HALVES = {"tuning": TUNING, "held-out": HELD_OUT}
 
 
-def sweep_coverage(
-    grid: str, seeds: int, *, studies: int, resamples: int, noise: float, seed: int
-) -> dict[str, float]:
-    """Coverage of the multiplier at rho = .5, and false alarms where replay does nothing."""
-    others, baseline = GRIDS[grid]
-    hits, alarms = 0, 0
+class Tally:
+    """How often each kind of interval held the truth, of how many with two ends or one."""
+
+    def __init__(self) -> None:
+        self.held: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+
+    def add(self, name: str, found: Interval | None, truth: float) -> None:
+        """Count one interval; one that names nothing is counted as refused."""
+        if found is None or found.value is None:
+            self.seen[f"{name} refused"] += 1
+            return
+        low = -math.inf if found.low is None else found.low
+        high = math.inf if found.high is None else found.high
+        self.seen[name] += 1
+        self.held[name] += low - 1e-9 <= truth <= high + 1e-9
+
+    def shares(self) -> dict[str, float]:
+        """Share that held, by kind."""
+        return {k: round(self.held[k] / n, 3) for k, n in self.seen.items() if "refused" not in k}
+
+
+def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: Tally) -> bool:
+    """Count everything that a study prints; return whether its verdict is wrong."""
+    cells, worth = study.cells, scenario.equivalent
+
+    def gain(better: CellResult, other: CellResult) -> float:
+        return scenario.curve(worth(other)) - scenario.curve(worth(better))
+
+    best, rival, usual = (cells[i] for i in (found.best, found.baseline, found.usual.against))
+    tally.add("recommended multiplier", found.multiplier, worth(best) / worth(rival))
+    tally.add("recommended gain", found.gain, gain(best, rival))
+    tally.add("usual multiplier", found.usual.multiplier, worth(best) / worth(usual))
+    truths = {rho: scenario.worth(rho) for rho in scenario.rhos}
+    rho = [r for r, value in truths.items() if value == max(truths.values())]
+    if len(rho) == 1:
+        tally.add("rho", found.replay_fraction, rho[0])
+    for cell in cells:
+        tally.add("amount", cell.equivalent_tokens, worth(cell))
+        if cell.gain is not None and cell.baseline is not None:
+            other = cells[cell.baseline]
+            tally.add("multiplier", cell.multiplier, worth(cell) / worth(other))
+            tally.add("gain", cell.gain, gain(cell, other))
+            if cell.key.protocol != "uniform":
+                tally.add("generic cost", cell.generic_cost, -0.6 * cell.key.replay_fraction)
+    for control in study.controls:
+        pair = cells[control.cell], cells[control.constant]
+        tally.add("control", control.difference, -gain(*pair))
+    others = [c for c in cells if c.key.target_tokens == BUDGET and (
+        c.key.protocol == "uniform" or c.key.replay_fraction == 0)]  # fmt: skip
+    true_gain = max(worth(c) for c in cells if c.key.replay_fraction > 0) - max(map(worth, others))
+    wrong = {HELPS: true_gain <= 1e-9, HURTS: true_gain >= -1e-9}
+    return found.verdict in wrong and wrong[found.verdict]
+
+
+def measure(scenario: Scenario, studies: int, resamples: int, seed: int) -> dict[str, Any]:
+    """One line of the outcome."""
+    tally, verdicts, wrong = Tally(), Counter[str](), 0
     for draw in range(seed, seed + studies):
-        for worth in (_worth, lambda rho: 0.8):
-            records = sweep(
-                worth=worth,
-                seeds=range(seeds),
-                noise=noise,
-                shared=noise,
-                epoch_penalty=others,
-                baseline_penalty=baseline,
-                draw=draw,
-            )
-            study = analyse(records, SWEEP, resamples=resamples, seed=draw)
-            if worth is _worth:
-                cell = next(c for c in study.target().cells if c.key.replay_fraction == 0.5)
-                assert cell.multiplier is not None
-                low, high = cell.multiplier.low or 0.0, cell.multiplier.high or math.inf
-                hits += low <= _worth(0.5) / _worth(0) <= high
-            else:
-                alarms += recommend(study).verdict == HELPS
-    return {"ours": hits / studies, "false_alarms": alarms / studies}
-
-
-def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write coverage of fits by scenario as PATH.svg and PATH.png."""
-    points = [
-        {
-            **row,
-            "scenario": f"{row['law']}, {row['noise']} noise",
-            "method": name,
-            "cover": row[key],
-        }
-        for row in rows
-        for name, key in (("ours", "ours"), ("plain bootstrap", "plain"))
-    ]
-    axis = alt.Scale(domain=[0.4, 1.0], clamp=True)
-    band = (
-        alt.Chart(alt.Data(values=[{"from": 0.85, "to": 0.95}]))
-        .mark_rect(color="#009E73", opacity=0.2)
-        .encode(x=alt.X("from:Q", scale=axis), x2="to:Q")
-    )
-    dots = (
-        alt.Chart(alt.Data(values=points))
-        .mark_point(filled=True, size=55, opacity=0.85)
-        .encode(
-            x=alt.X(
-                "cover:Q",
-                title="share of 90 % intervals that hold the true ratio (band: 85 to 95 %)",
-                scale=axis,
-            ),
-            y=alt.Y("scenario:N", title=None, axis=alt.Axis(labelLimit=260)),
-            color=alt.Color(
-                "method:N", title="interval", scale=alt.Scale(range=["#0072B2", "#D55E00"])
-            ),
-            shape=alt.Shape("seeds:O", title="seeds"),
-        )
-    )
-    places = [
-        alt.layer(band, dots.transform_filter(f"datum.pair === '{pair}'")).properties(
-            title=f"candidate and baseline {pair}", width=520
-        )
-        for pair in PAIRS
-    ]
-    chart = alt.vconcat(*places).configure(background="white")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    chart.save(path.with_suffix(".svg"))
-    chart.save(path.with_suffix(".png"), scale_factor=2)
-
-
-def _fit_row(scenario: Scenario, arguments: argparse.Namespace) -> dict[str, Any]:
-    found = coverage(
-        scenario, studies=arguments.studies, resamples=arguments.resamples, seed=arguments.seed
-    )
+        config = REFERENCES[scenario.reference]
+        study = analyse(scenario.records(draw), config, resamples=resamples, seed=draw)
+        found = recommend(study)
+        verdicts[found.verdict] += 1
+        wrong += judge(scenario, study.target(), found, tally)
+    refused = tally.seen["recommended multiplier refused"] / studies
     return {
-        "kind": "fit",
-        "law": scenario.law,
-        "pair": scenario.pair,
+        "scenario": scenario.name,
         "seeds": scenario.seeds,
-        "noise": "uneven" if scenario.uneven else "even",
-        **found,
+        "budgets": len(scenario.budgets),
+        "studies": studies,
+        **tally.shares(),
+        "refused": round(refused, 3),
+        "verdicts": {name: round(n / studies, 3) for name, n in verdicts.items()},
+        "false": round(wrong / studies, 3),
     }
 
 
-def _sweep_row(place: tuple[str, int], arguments: argparse.Namespace) -> dict[str, Any]:
-    grid, seeds = place
-    found = sweep_coverage(
-        grid,
-        seeds,
-        studies=arguments.studies,
-        resamples=arguments.resamples,
-        noise=arguments.noise,
-        seed=arguments.seed,
-    )
-    return {"kind": "sweep", "grid": grid, "seeds": seeds, **found}
+def _line(place: tuple[str, int], studies: int, resamples: int, seed: int) -> dict[str, Any]:
+    half, index = place
+    return {"half": half, **measure(HALVES[half][index], studies, resamples, seed + 10_000 * index)}
 
 
 def main() -> None:
-    """Run all scenarios and print (and draw) their coverage."""
+    """Simulate the scenarios of one half or both and print what was held."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=400)
-    parser.add_argument("--resamples", type=int, default=500)
-    parser.add_argument("--noise", type=float, default=0.02, help="nats, own and shared alike")
+    parser.add_argument("--studies", type=int, default=150)
+    parser.add_argument("--resamples", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--kinds", default="fits,sweeps", help="which of the two to simulate")
-    parser.add_argument("--figure", type=Path, help="draw the coverage of fits")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--half", choices=[*HALVES, "both"], default="both")
     arguments = parser.parse_args()
-    kinds = arguments.kinds.split(",")
-    if not kinds or set(kinds) - {"fits", "sweeps"}:
-        parser.error(f"--kinds takes fits, sweeps or both, not {arguments.kinds!r}")
-    rows = []
+    halves = list(HALVES) if arguments.half == "both" else [arguments.half]
+    places = [(half, index) for half in halves for index in range(len(HALVES[half]))]
+    sizes = arguments.studies, arguments.resamples, arguments.seed
     with ProcessPoolExecutor(arguments.processes) as pool:
-        places = [(grid, seeds) for grid in GRIDS for seeds in (2, 3, 5)]
-        jobs: list[Future[dict[str, Any]]] = []
-        if "sweeps" in kinds:
-            jobs += [pool.submit(_sweep_row, place, arguments) for place in places]
-        if "fits" in kinds:
-            jobs += [
-                pool.submit(_fit_row, place, arguments) for place in scenarios(arguments.noise)
-            ]
-        for job in jobs:
-            rows.append(job.result())
-            print(json.dumps(rows[-1]), flush=True)
-    if arguments.figure:
-        draw_figure([row for row in rows if row["kind"] == "fit"], arguments.figure)
+        for job in [pool.submit(_line, place, *sizes) for place in places]:
+            print(json.dumps(job.result()), flush=True)
 
 
 if __name__ == "__main__":

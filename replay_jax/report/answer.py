@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from replay_jax.analysis.advice.recommend import HELPS, HURTS, Recommendation, recommend
+from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.advice.wording import HELPS, HURTS
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.errors import UserError
 from replay_jax.report.elements.blocks import (
@@ -125,12 +126,16 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
             + marked,
         ),
         Tile(
-            "target loss against no replay",
+            f"target loss against {found.rival.words}",
             _signed(loss),
             _range(None if gain.high is None else -gain.high,
                    None if gain.low is None else -gain.low),
         ),
-        Tile("generic loss against no replay", _signed(cost.value), _range(cost.low, cost.high)),
+        Tile(
+            f"generic loss against {found.rival.words}",
+            _signed(cost.value),
+            _range(cost.low, cost.high),
+        ),
     )  # fmt: skip
 
 

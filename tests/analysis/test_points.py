@@ -101,7 +101,8 @@ def test_known_law_lies_in_its_intervals():
     hits = 0
     for draw in range(20):
         law = fit_points(
-            simulated(seeds=5, own=0.002, shared=0.02, draw=draw), resamples=300
+            {**simulated(seeds=5, own=0.002, shared=0.02, draw=draw), "law": "power"},
+            resamples=300,
         ).to_json()["law"]
         assert law["well_posed"]
         truths = {"A": 0.4, "B": 0.6, "C": 3.0}

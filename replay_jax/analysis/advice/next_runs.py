@@ -49,9 +49,10 @@ def plan_next_runs(
     found: TargetStudy, *, members: Sequence[int], best: int, baseline: int
 ) -> tuple[NextRuns, ...]:
     """Options ordered by use: what can turn the answer first, then by expected narrowing."""
+    pair = (best, baseline)
     seeds = [
-        _more_seeds(found, (baseline, best), "the baseline and the best schedule"),
-        _more_seeds(found, _reference(found), "the reference points"),
+        _more_seeds(found, pair, pair, "the baseline and the best schedule"),
+        _more_seeds(found, _reference(found), pair, "the reference points"),
     ]
     seeds = [option for option in seeds if option.runs]
     seeds.sort(key=lambda option: 1.0 if option.width_ratio is None else option.width_ratio)
@@ -63,48 +64,43 @@ def plan_next_runs(
     return (*seeds, *doubts, *finer)
 
 
-def _more_seeds(found: TargetStudy, cells: Sequence[int], whose: str) -> NextRuns:
-    """One more seed for each of the cells, at its best setting."""
+def _more_seeds(
+    found: TargetStudy, cells: Sequence[int], pair: tuple[int, int], whose: str
+) -> NextRuns:
+    """One more seed for each of the cells, at its best setting, judged by what `pair` gains."""
     seed = max(found.seeds) + 1
     known = found.seed_noise_known
     return NextRuns(
         why=f"seed {seed} for {whose}" + ("" if known else ": noise between seeds is unknown"),
         narrows="multiplier",
-        width_ratio=_width_ratio(found, cells) if known and cells else None,
+        width_ratio=_width_ratio(found, cells, pair) if known and cells else None,
         runs=tuple(_seeded(found.cells[i].chosen.overrides, seed) for i in dict.fromkeys(cells)),
     )
 
 
-def _width_ratio(found: TargetStudy, extra: Sequence[int]) -> float | None:
-    """Width of the best replay's interval with one more seed for `extra`, over the width now."""
+def _width_ratio(found: TargetStudy, extra: Sequence[int], pair: tuple[int, int]) -> float | None:
+    """Width of the pair's interval with one more seed for `extra`, over the width now."""
     observed = np.array([cell.chosen.target_loss for cell in found.cells])
     scale = np.ones(len(found.cells))
     for index in set(extra):
         runs = int(np.isfinite(found.cells[index].chosen.target_by_seed).sum())
         scale[index] = np.sqrt(runs / (runs + 1))
     narrowed = observed + (found.draws.target - observed) * scale
-    now, then = (_width(found, drawn) for drawn in (found.draws.target, narrowed))
+    now, then = (_width(found, drawn, pair) for drawn in (found.draws.target, narrowed))
     if not (np.isfinite(now) and np.isfinite(then) and now > 0):
         return None
     return float(then / now)
 
 
-def _width(found: TargetStudy, drawn: np.ndarray) -> float:
-    """Width of the interval of ln(multiplier) (or of the gain) of the best replay cell."""
-    compared = [i for i, cell in enumerate(found.cells) if cell.baseline is not None]
-    best = min(
-        (i for i in compared if found.cells[i].key.protocol != "uniform"),
-        key=lambda i: found.cells[i].chosen.target_loss,
-    )
-    baseline = found.cells[best].baseline
-    assert baseline is not None
-    pair = drawn[:, [best, baseline]]
+def _width(found: TargetStudy, drawn: np.ndarray, pair: tuple[int, int]) -> float:
+    """Width of the interval of ln(multiplier) (or of the gain) of cells (best, baseline)."""
+    compared = drawn[:, pair]
     if found.curve is not None:
         law = fit_reference(found.curve.points, drawn[:, _reference(found)], law=_law(found))
         with np.errstate(invalid="ignore"):
-            pair = law.log_equivalent(pair)
+            compared = law.log_equivalent(compared)
     with np.errstate(invalid="ignore"):
-        low, high = interval(pair[:, 0] - pair[:, 1], level=found.level)
+        low, high = interval(compared[:, 0] - compared[:, 1], level=found.level)
         return float(np.subtract(high, low))
 
 

@@ -5,19 +5,23 @@ intervals: without that, "replay helps" was said in 11 to 26 % of simulated swee
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.advice.compare import Comparison, best_of, compare, not_run, rivals
 from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
-from replay_jax.analysis.advice.wording import HELPS, HURTS, UNCLEAR, cautions, sentence
+from replay_jax.analysis.advice.verdict import judge
+from replay_jax.analysis.advice.wording import HURTS, cautions, sentence
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
-from replay_jax.analysis.study.study import CellResult, Study, TargetStudy, replays
+from replay_jax.analysis.statistics.components import Component
+from replay_jax.analysis.study.study import (
+    Study,
+    TargetStudy,
+    replays,
+)
 from replay_jax.errors import UserError
-
-# A cell that wins in fewer resamples than this could not have been picked by luck.
-_CONTENDER = 0.01
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,14 @@ class Recommendation:
 
     replay_fraction: the best one sampled, with the range that cannot be told from it; an end that
       the sweep does not bound is None.
-    multiplier: target data efficiency of the best replay schedule over the tuned baseline; None
-      without a reference law. gain: the same in nats of target loss.
-    generic_cost: generic loss of that schedule minus the baseline's, nats (negative: it forgets
-      less).
-    verdict: HELPS, HURTS or UNCLEAR; reasons: why, and what to beware of, one sentence each.
+    multiplier: target data efficiency of the best replay schedule over the best schedule that does
+      not replay (`rival`); None without a reference law. gain: the same in nats of target loss.
+    generic_cost: generic loss of that schedule minus the rival's, nats (negative: it forgets less).
+    usual: the same schedule against the usual recipe, all target data at the end.
+    lacking: kinds of schedule without replay that were not run, so that the rival may not be the
+      best there is.
+    verdict: HELPS, HURTS or UNCLEAR, on the gain over the rival; reasons: why, and what to beware
+      of, one sentence each.
     overrides: those of the recommended runs, without the seed.
     """
 
@@ -48,7 +55,11 @@ class Recommendation:
     overrides: Mapping[str, Any]
     next_runs: tuple[NextRuns, ...]
     best: int  # index into TargetStudy.cells
-    baseline: int
+    baseline: int  # the rival's
+    rival: Comparison
+    usual: Comparison
+    lacking: tuple[str, ...]
+    components: tuple[Component, ...]
     level: float
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +75,10 @@ class Recommendation:
             "gain_nats": self.gain.to_json(),
             "generic_cost_nats": self.generic_cost.value,
             "generic_cost_interval": [self.generic_cost.low, self.generic_cost.high],
+            "against": self.rival.words,
+            "usual": self.usual.to_json(),
+            "not_run": list(self.lacking),
+            "noise": [component.to_json() for component in self.components],
             "verdict": self.verdict,
             "sentence": self.sentence,
             "reasons": list(self.reasons),
@@ -87,44 +102,44 @@ def recommend(
     """
     found = study.target(target)
     members = _members(found, target_tokens)
-    baseline = next(i for i in members if found.cells[i].is_baseline)
-    replaying = [i for i in members if replays(found.cells[i])]
-    best = min(replaying, key=lambda i: found.cells[i].chosen.target_loss)
-    best_of_all = min(members, key=lambda i: found.cells[i].chosen.target_loss)
-    unlucky = _unlucky(found, replaying, best)
-    spread = _has_spread(found)
     cells = found.cells
-    gain = _gain(found, best, baseline, unlucky)
-    verdict, reasons = _verdict(found, best, baseline, gain)
-    shown = best_of_all if verdict == HURTS else best
-    multiplier = _multiplier(found, best, baseline, unlucky)
-    generic_cost = cells[best].generic_cost
-    assert generic_cost is not None  # it has a baseline
-    fraction = _fraction_range(found, members, shown, spread)
+    replaying = [i for i in members if replays(cells[i])]
+    best = best_of(found, replaying)
+    others = rivals(found, best)
+    rival = compare(found, replaying, others)
+    usual = compare(found, replaying, [i for i in members if cells[i].is_baseline])
+    verdict, reasons = judge(found, best, rival)
+    shown = rival.against if verdict == HURTS else best
+    lacking = not_run(found, others)
+    fraction = _fraction_range(found, members, shown)
     return Recommendation(
         target=found.target,
         target_tokens=cells[best].key.target_tokens,
         replay_fraction=fraction,
-        allocation=_allocation_range(found, members, shown, spread),
+        allocation=_allocation_range(found, members, shown),
         target_epochs=cells[shown].chosen.target_epochs,
-        multiplier=multiplier,
-        gain=gain,
-        generic_cost=generic_cost,
+        multiplier=rival.multiplier,
+        gain=rival.gain,
+        generic_cost=rival.generic_cost,
         verdict=verdict,
         sentence=sentence(
             cells[best],
             allocation_swept=len({cells[i].key.allocation for i in members}) > 1,
             verdict=verdict,
             fraction=fraction,
-            multiplier=multiplier,
-            gain=gain,
-            cost=generic_cost,
+            rival=rival,
+            usual=usual,
+            lacking=lacking,
             level=found.level,
         ),
-        reasons=reasons + cautions(found, members, best, baseline),
-        next_runs=plan_next_runs(found, members=members, best=best, baseline=baseline),
+        reasons=reasons + cautions(found, members, best, rival, usual),
+        next_runs=plan_next_runs(found, members=members, best=best, baseline=rival.against),
         best=best,
-        baseline=baseline,
+        baseline=rival.against,
+        rival=rival,
+        usual=usual,
+        lacking=lacking,
+        components=found.components,
         level=found.level,
         overrides=cells[shown].chosen.overrides,
     )
@@ -164,96 +179,11 @@ def _members(found: TargetStudy, target_tokens: int | None) -> list[int]:
     return usable[min(usable, key=size)]
 
 
-def _unlucky(found: TargetStudy, replaying: list[int], best: int) -> np.ndarray:
-    """Resampled loss [R] of the best replay cell if its place were won by luck, in nats.
-
-    Of several cells about as good, the one with the best luck is picked. Its deviation is taken to
-    be the worst of all that could have been picked (one-sided simultaneous bound over those that
-    win in at least 1 % of the resamples), so that the lower end of its gain keeps its level.
-    """
-    drawn = found.draws.target[:, replaying]
-    observed = np.array([found.cells[i].chosen.target_loss for i in replaying])
-    shares = np.bincount(drawn.argmin(axis=1), minlength=len(replaying)) / len(drawn)
-    contenders = (shares >= _CONTENDER) | (np.array(replaying) == best)
-    return observed.min() + (drawn - observed)[:, contenders].max(axis=1)
-
-
-def _has_spread(found: TargetStudy) -> bool:
-    return found.noise is not None
-
-
-def _gain(found: TargetStudy, best: int, baseline: int, unlucky: np.ndarray) -> Interval:
-    """Baseline minus best target loss in nats; the lower end bears the luck of the pick."""
-    cells, drawn = found.cells, found.draws.target
-    value = cells[baseline].chosen.target_loss - cells[best].chosen.target_loss
-    if not _has_spread(found):
-        return Interval(value, None, None, note="seed noise unknown")
-    low, _ = interval(drawn[:, baseline] - unlucky, level=found.level)
-    _, high = interval(drawn[:, baseline] - drawn[:, best], level=found.level)
-    return Interval(value, min(low, value), max(high, value))
-
-
-def _multiplier(
-    found: TargetStudy, best: int, baseline: int, unlucky: np.ndarray
-) -> Interval | None:
-    """The best replay cell's multiplier; the lower end bears the luck of the pick."""
-    own = found.cells[best].multiplier
-    if own is None or found.curve is None or found.draws.log_equivalent is None:
-        return None
-    pessimistic = found.curve.resampled.log_equivalent(unlucky[:, None])[:, 0]
-    with np.errstate(invalid="ignore"):
-        drawn = pessimistic - found.draws.log_equivalent[:, baseline]
-    low, high = float(np.exp(interval(drawn, level=found.level)[0])), own.high
-    if own.value is not None:
-        low = min(low, own.value)
-    return replace(own, low=low if np.isfinite(low) else None, high=high)
-
-
-def _verdict(
-    found: TargetStudy, best: int, baseline: int, gain: Interval
-) -> tuple[str, tuple[str, ...]]:
-    """Verdict and the reason for it."""
-    if not found.seed_noise_known:
-        return UNCLEAR, ("with one seed the noise between seeds is unknown; run at least two",)
-    assert gain.value is not None and gain.low is not None and gain.high is not None
-    percent = f"{100 * found.level:g} %"
-    if gain.high < 0:
-        return HURTS, (
-            f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, lies "
-            "below zero",
-        )
-    if gain.low <= 0:
-        return UNCLEAR, (
-            f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, includes "
-            "zero",
-        )
-    step = _last_step(found.cells[baseline])
-    if step is not None and step[1] >= gain.value:
-        return UNCLEAR, (
-            f"the baseline is still improving at the edge of its grid ({step[0]}; its last step "
-            f"gained {step[1]:.3f} nat, replay gains {gain.value:.3f}): tune it further first",
-        )
-    return HELPS, (
-        f"the {percent} interval of its gain, {gain.low:.3f} to {gain.high:.3f} nat, lies above "
-        "zero",
-    )
-
-
-def _last_step(cell: CellResult) -> tuple[str, float] | None:
-    """What the last step to the edge of a tuned grid gained (in words, nats); None inside it."""
-    if not cell.at_edge:
-        return None
-    others = [s.target_loss for i, s in enumerate(cell.settings) if i != cell.best and s.eligible]
-    if not others:
-        return None
-    return cell.at_edge[0], min(others) - cell.chosen.target_loss
-
-
-def _fraction_range(found: TargetStudy, members: list[int], shown: int, spread: bool) -> Interval:
+def _fraction_range(found: TargetStudy, members: list[int], shown: int) -> Interval:
     """The best rho with all that cannot be told from it: up to half-way to the next one sampled."""
     fractions = np.array([found.cells[i].key.replay_fraction for i in members])
     value = found.cells[shown].key.replay_fraction
-    if not spread:
+    if found.noise is None:
         return Interval(value, None, None, note="seed noise unknown")
     drawn = fractions[found.draws.target[:, members].argmin(axis=1)]
     low, high = interval(drawn, level=found.level)
@@ -275,12 +205,12 @@ def _between(low: float, high: float) -> float:
     return float(1 - np.sqrt((1 - low) * (1 - high)))
 
 
-def _allocation_range(found: TargetStudy, members: list[int], shown: int, spread: bool) -> Interval:
+def _allocation_range(found: TargetStudy, members: list[int], shown: int) -> Interval:
     allocations = np.array([found.cells[i].key.allocation for i in members])
     value = found.cells[shown].key.allocation
     if len(set(allocations)) == 1:
         return Interval(value, value, value, note="one allocation was run")
-    if not spread:
+    if found.noise is None:
         return Interval(value, None, None, note="seed noise unknown")
     drawn = allocations[found.draws.target[:, members].argmin(axis=1)]
     low, high = interval(drawn, level=found.level)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 
@@ -16,17 +17,22 @@ def sentence(
     allocation_swept: bool,
     verdict: str,
     fraction: Interval,
-    multiplier: Interval | None,
-    gain: Interval,
-    cost: Interval,
+    rival: Comparison,
+    usual: Comparison,
+    lacking: Sequence[str],
     level: float,
 ) -> str:
-    """The answer in one sentence with its interval; `best` is the best cell that replays.
+    """The answer in one sentence with its intervals; `best` is the best cell that replays.
 
-    The allocation is named where several were tried.
+    The allocation is named where several were tried. What was not run and so not beaten is said.
     """
     where = f"at {best.key.target_tokens:,} target tokens"
-    worth = _worth(multiplier, gain, level) + _cost_words(cost)
+    if lacking:
+        where += f" ({' and '.join(f'no {kind}' for kind in lacking)} was run)"
+    worth = _worth(rival, level)
+    if usual.against != rival.against:
+        worth += f", {_short(usual)} {usual.words}"
+    worth += _cost_words(rival.generic_cost)
     own = f"{best.key.replay_fraction:g}"
     if allocation_swept:
         own += f" at α = {best.key.allocation:g}"
@@ -42,8 +48,9 @@ def sentence(
     return f"Cannot tell whether replay helps {where}: the best replay fraction, {own}, {worth}"
 
 
-def _worth(multiplier: Interval | None, gain: Interval, level: float) -> str:
+def _worth(rival: Comparison, level: float) -> str:
     percent = f"{100 * level:g} %"
+    multiplier, gain = rival.multiplier, rival.gain
     if multiplier is not None and multiplier.value is not None:
         if multiplier.low is None and multiplier.high is None:
             ends = "no interval"
@@ -52,13 +59,26 @@ def _worth(multiplier: Interval | None, gain: Interval, level: float) -> str:
             high = "unbounded" if multiplier.high is None else f"{multiplier.high:.2f}"
             ends = f"{percent} interval {low} to {high}"
         marked = ", extrapolated" if multiplier.extrapolated else ""
-        return f"is worth {multiplier.value:.2f} times the target data ({ends}{marked})"
+        return (
+            f"is worth {multiplier.value:.2f} times the target data ({ends}{marked}) against "
+            f"{rival.words}"
+        )
+    change = f"changes target loss by {-(gain.value or 0):+.3f} nat"
     if gain.low is None or gain.high is None:
-        return f"changes target loss by {-(gain.value or 0):+.3f} nat (noise unknown)"
+        return f"{change} (noise unknown) against {rival.words}"
     return (
-        f"changes target loss by {-(gain.value or 0):+.3f} nat ({percent} interval "
-        f"{-gain.high:+.3f} to {-gain.low:+.3f})"
+        f"{change} ({percent} interval {-gain.high:+.3f} to {-gain.low:+.3f}) against {rival.words}"
     )
+
+
+def _short(usual: Comparison) -> str:
+    """What it is worth against the usual recipe, without the words of a sentence."""
+    worth, gain = usual.multiplier, usual.gain
+    if worth is not None and worth.value is not None:
+        ends = [f"{end:.2f}" if end is not None else "?" for end in (worth.low, worth.high)]
+        return f"{worth.value:.2f} times ({' to '.join(ends)}) against"
+    ends = [f"{-end:+.3f}" if end is not None else "?" for end in (gain.high, gain.low)]
+    return f"{-(gain.value or 0):+.3f} nat ({' to '.join(ends)}) against"
 
 
 def _cost_words(cost: Interval) -> str:
@@ -70,18 +90,40 @@ def _cost_words(cost: Interval) -> str:
 
 
 def cautions(
-    found: TargetStudy, members: Sequence[int], best: int, baseline: int
+    found: TargetStudy,
+    members: Sequence[int],
+    best: int,
+    rival: Comparison,
+    usual: Comparison,
 ) -> tuple[str, ...]:
     """What a reader must know before acting on the answer, one sentence each."""
     lines = []
-    for index, role in ((baseline, "the baseline"), (best, "the best replay schedule")):
+    roles = {usual.against: "the usual recipe", rival.against: rival.words}
+    for index, role in (*roles.items(), (best, "the best replay schedule")):
         lines += [
             f"{role} lies at the edge of its grid: {edge}" for edge in found.cells[index].at_edge
         ]
-    if len(found.cells[baseline].settings) == 1:
-        lines.append("the baseline was not tuned in this sweep; at fixed epochs the sign can flip")
+        if index != best and len(found.cells[index].settings) == 1:
+            lines.append(f"{role} was not tuned in this sweep; at fixed epochs the sign can flip")
     if found.curve is None:
         lines.append(f"no multiplier: {found.curve_problem}")
+    elif rival.multiplier is not None and rival.multiplier.value is None:
+        lines.append(f"no multiplier: {rival.multiplier.note}")
+    lines += _controls(found, best)
+    lines += _without_replay(found, members, usual.against)
+    tops = [found.cells[i].key.replay_fraction for i in members]
+    if found.cells[best].key.replay_fraction == max(tops):
+        lines.append(f"the best replay fraction is the largest sampled ({max(tops):g})")
+    if found.missing:
+        several = len(found.missing) > 1
+        groups = f"{len(found.missing)} groups of runs are" if several else "a group of runs is"
+        lines.append(f"{groups} incomplete")
+    return tuple(lines)
+
+
+def _controls(found: TargetStudy, best: int) -> list[str]:
+    """The best schedule against constant mixtures tuned by themselves."""
+    lines = []
     for control in found.controls:
         if control.cell == best and control.difference.value is not None:
             ends = control.difference
@@ -92,18 +134,10 @@ def cautions(
             else:
                 told = "is not told from"
             lines.append(
-                f"it {told} a constant mixture with the same target rows "
-                f"({ends.value:+.3f} nat of target loss)"
+                f"it {told} a constant mixture tuned by itself ({control.target_epochs:g} epochs; "
+                f"{ends.value:+.3f} nat of target loss)"
             )
-    lines += _without_replay(found, members, baseline)
-    tops = [found.cells[i].key.replay_fraction for i in members]
-    if found.cells[best].key.replay_fraction == max(tops):
-        lines.append(f"the best replay fraction is the largest sampled ({max(tops):g})")
-    if found.missing:
-        several = len(found.missing) > 1
-        groups = f"{len(found.missing)} groups of runs are" if several else "a group of runs is"
-        lines.append(f"{groups} incomplete")
-    return tuple(lines)
+    return lines
 
 
 def _without_replay(found: TargetStudy, members: Sequence[int], baseline: int) -> list[str]:

@@ -7,7 +7,7 @@ of two equivalents is a data efficiency (arXiv 2603.04964, section 2 and appendi
 Shape legend as in laws.py: R curves, N reference points, M losses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,15 +108,22 @@ def leave_one_out(name: str, points: ReferencePoints, losses: np.ndarray) -> np.
     return total / points.weights.sum()
 
 
-def choose_laws(points: ReferencePoints, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def choose_laws(
+    points: ReferencePoints, losses: np.ndarray, among: Sequence[str] = LAW_NAMES
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices into LAW_NAMES [R]: the chosen one on each curve, and the best that is a law.
 
-    Chosen is the least leave-one-out error. Laws that cannot be judged are not chosen; with three
-    points nothing can be judged and the power law (which contains its log-linear limit) is used.
-    Interpolation, which is no law, must be twice as good.
+    Chosen is the least leave-one-out error `among` the named. Laws that cannot be judged are not
+    chosen; with three points nothing can be judged and the power law (which contains its log-linear
+    limit) is used. Interpolation, which is no law, must be twice as good, unless no law is named.
     """
     errors = np.full((len(LAW_NAMES), len(losses)), np.inf)
+    if not set(among) - {"interpolation"}:
+        silent = np.full(len(losses), _INTERPOLATION)
+        return silent, silent
     for index, name in enumerate(LAW_NAMES):
+        if name not in among:
+            continue
         error = leave_one_out(name, points, losses)
         if error is not None:
             advantage = _INTERPOLATION_ADVANTAGE if name == "interpolation" else 1.0
@@ -200,15 +207,16 @@ def fit_reference(
     losses: np.ndarray,
     *,
     law: str | None = None,
+    among: Sequence[str] = LAW_NAMES,
     silent_outside: bool = True,
 ) -> ReferenceLaw:
-    """Choose and fit a law on each row of `losses` [R, N]; `law` fixes the choice for all rows.
+    """Choose and fit a law on each row of `losses` [R, N], `among` the named; `law` fixes it.
 
     `silent_outside`: an interpolated curve gives no number outside the measured range; if False the
     row's best law answers there.
     """
     if law is None:
-        chosen, beyond = choose_laws(points, losses)
+        chosen, beyond = choose_laws(points, losses, among)
         beyond = chosen if silent_outside else beyond
     else:
         chosen = np.full(len(losses), LAW_NAMES.index(law))
@@ -216,6 +224,12 @@ def fit_reference(
     used = np.union1d(chosen, beyond)
     curves = tuple((int(index), fit_law(LAW_NAMES[index], points, losses)) for index in used)
     return ReferenceLaw(chosen=chosen, beyond=beyond, curves=curves)
+
+
+def point_weights(variances: np.ndarray) -> np.ndarray:
+    """Weights [N] of points from the variances of their means over seeds; their mean is 1."""
+    weights = 1 / np.maximum(variances, 1e-12)
+    return weights / weights.mean()
 
 
 def require_falling(points: ReferencePoints) -> None:

@@ -1,17 +1,18 @@
 """From observed and resampled mean losses to a reference curve and equivalents with intervals.
 
 Used by `fit` (points.py) and by studies (study.py); both hand over the observed means and matching
-resamples (bootstrap.py), so a seed effect shared by reference and candidate cancels as it should.
+resamples (noise.py), so a seed effect shared by reference and candidate cancels as it should.
 
 Shape legend: R resamples, N reference points, M losses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from replay_jax.analysis.statistics import bootstrap, laws
-from replay_jax.analysis.statistics.bootstrap import Interval, Noise, interval
+from replay_jax.analysis.statistics import laws
+from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.efficiency import (
     LAW_NAMES,
     LawScore,
@@ -22,14 +23,18 @@ from replay_jax.analysis.statistics.efficiency import (
     offset_error,
     score_laws,
 )
+from replay_jax.analysis.statistics.misfit import fitting_laws, misfit
+from replay_jax.analysis.statistics.noise import Noise, constant_noise
 
 
 @dataclass(frozen=True)
 class CurveFit:
     """A reference curve with everything said about it.
 
-    `law` has one row (the data), `resampled` R rows. `misfit` is the standard deviation in nats of
-    reference points about the law beyond seed noise. A, B, C are None unless `well_posed`.
+    `law` has one row (the data), `resampled` R rows. `among`: the laws that do not miss the points,
+    from which they were chosen; empty if all do. `misfit`: where the law used misses them, the
+    standard deviation in nats of the points about it beyond seed noise. A, B, C are None unless
+    `well_posed`.
     """
 
     points: ReferencePoints
@@ -38,6 +43,7 @@ class CurveFit:
     name: str
     scores: tuple[LawScore, ...]
     misfit: float
+    among: tuple[str, ...]
     well_posed: bool
     why: str
     coefficients: dict[str, Interval] | None
@@ -50,8 +56,8 @@ class CurveFit:
         return self.resampled.shares
 
 
-def residual_noise(points: ReferencePoints, cells: int) -> Noise:
-    """Noise guessed from the scatter of single-seed reference points about a law.
+def residual_noise(points: ReferencePoints, losses: np.ndarray) -> Noise:
+    """Noise of losses [K, S] guessed from the scatter of single-seed reference points about a law.
 
     It assumes that candidates scatter like reference points and that the law is right; the caller
     must say that seed noise is unknown.
@@ -62,7 +68,7 @@ def residual_noise(points: ReferencePoints, cells: int) -> Noise:
         if spare >= 1:
             break
     residuals = fit_law(name, points, points.loss[None]).loss(points.log_x)[0] - points.loss
-    return bootstrap.constant_noise(float((residuals**2).sum()) / spare, spare, cells)
+    return constant_noise(losses, float((residuals**2).sum()) / spare, spare)
 
 
 def fit_curve(
@@ -78,25 +84,24 @@ def fit_curve(
     """Fit the reference curve to the observed points and to every resample [R, N] of them.
 
     `variances` [N] are those of the point means (nats squared), from `noise`. `law` fixes the law;
-    None chooses by leave-one-out error, anew in every resample.
+    None chooses by leave-one-out error among those that do not miss the points, anew in every
+    resample. Where all miss them, or a law is fixed that does, the excess is drawn for every point.
     """
-    observed = fit_reference(points, points.loss[None], law=law)
+    among: tuple[str, ...] = LAW_NAMES
+    if noise.known:
+        among = fitting_laws(points, variances, freedom=noise.freedom)
+    observed = fit_reference(points, points.loss[None], law=law, among=among or LAW_NAMES)
     name = LAW_NAMES[observed.chosen[0]]
-    residuals = observed.loss(points.log_x)[0] - points.loss
-    misfit = 0.0
-    if noise.known and name != "interpolation":
-        misfit = bootstrap.lack_of_fit(
-            residuals,
-            variances,
-            parameters=laws.LAW_PARAMETERS[name],
-            freedom=float(noise.freedom.min()),
-        )
-    misfit = misfit**0.5
-    resampled = resampled + misfit * rng.standard_normal(resampled.shape)
+    missed = 0.0
+    if noise.known and name not in among:
+        missed = misfit(name, points, variances, freedom=noise.freedom).excess
+        resampled = resampled + missed * rng.standard_normal(resampled.shape)
     # Where the data chose a law, a resample that prefers interpolation still has to answer outside.
-    fitted = fit_reference(points, resampled, law=law, silent_outside=name == "interpolation")
+    fitted = fit_reference(
+        points, resampled, law=law, among=among or LAW_NAMES, silent_outside=name == "interpolation"
+    )
     well_posed, why, coefficients = _coefficients(
-        points, observed, name, resampled, float(variances.mean()) + misfit**2, level
+        points, observed, name, resampled, float(variances.mean()) + missed**2, level
     )
     log_linear = None
     if name == "log_linear":
@@ -108,114 +113,14 @@ def fit_curve(
         resampled=fitted,
         name=name,
         scores=score_laws(points),
-        misfit=misfit,
+        misfit=missed,
+        among=among,
         well_posed=well_posed,
         why=why,
         coefficients=coefficients,
         log_linear=log_linear,
-        notes=_point_notes(points, variances, noise.known, misfit),
+        notes=_point_notes(points, variances, noise.known) + _law_notes(among, name, missed),
     )
-
-
-@dataclass(frozen=True)
-class Equivalents:
-    """ln of the equivalent target amount of M losses: observed [M] and resampled [R, M]."""
-
-    observed: np.ndarray
-    resampled: np.ndarray
-
-
-def equivalents(curve: CurveFit, losses: np.ndarray, resampled: np.ndarray) -> Equivalents:
-    """Invert losses [M] and their resamples [R, M] through the curve and its resamples."""
-    return Equivalents(
-        observed=curve.law.log_equivalent(losses[None])[0],
-        resampled=curve.resampled.log_equivalent(resampled),
-    )
-
-
-def amount(curve: CurveFit, found: Equivalents, column: int, *, level: float) -> Interval:
-    """Equivalent target amount, in the unit of the reference x, with its interval."""
-    log_x = float(found.observed[column])
-    return _exponential(
-        log_x,
-        interval(found.resampled[:, column], level=level),
-        extrapolated=_outside(curve, log_x),
-        note=_place(curve, log_x),
-    )
-
-
-def ratio(
-    curve: CurveFit, found: Equivalents, numerator: int, denominator: int, *, level: float
-) -> Interval:
-    """Data efficiency x(numerator) / x(denominator) with its interval."""
-    top, bottom = float(found.observed[numerator]), float(found.observed[denominator])
-    with np.errstate(invalid="ignore"):
-        drawn = found.resampled[:, numerator] - found.resampled[:, denominator]
-        value = float(np.subtract(top, bottom))
-    notes = [
-        f"{part}: {note}"
-        for part, log_x in (("numerator", top), ("denominator", bottom))
-        if (note := _place(curve, log_x))
-    ]
-    if numerator == denominator:
-        return Interval(1.0, 1.0, 1.0, _outside(curve, top), "; ".join(notes))
-    return _exponential(
-        value,
-        interval(drawn, level=level),
-        extrapolated=_outside(curve, top) or _outside(curve, bottom),
-        note="; ".join(notes),
-    )
-
-
-def _exponential(
-    log_value: float, ends: tuple[float, float], *, extrapolated: bool, note: str
-) -> Interval:
-    low, high = ends
-    if np.isfinite(log_value):
-        low, high = min(low, log_value), max(high, log_value)
-    with np.errstate(over="ignore"):
-        value, low, high = (float(np.exp(end)) for end in (log_value, low, high))
-    return Interval(
-        value=value if np.isfinite(log_value) else None,
-        low=low if np.isfinite(low) else None,
-        high=high if np.isfinite(high) else None,
-        extrapolated=extrapolated,
-        note=note,
-    )
-
-
-def _outside(curve: CurveFit, log_x: float) -> bool:
-    """Whether an equivalent lies outside the measured range, in amounts and in losses.
-
-    A law need not pass through its first and last point; a loss between theirs is inside.
-    """
-    ends = curve.law.log_equivalent(curve.points.loss[[0, -1]][None])[0]
-    first, last = curve.points.log_x[[0, -1]]
-    edge = 1e-9
-    low = min(first, ends[0]) if np.isfinite(ends[0]) else first
-    high = max(last, ends[1]) if np.isfinite(ends[1]) else last
-    return not bool(low - edge <= log_x <= high + edge)
-
-
-def _place(curve: CurveFit, log_x: float) -> str:
-    """In words, where an equivalent lies outside the measured range; empty inside it."""
-    first, last = float(curve.points.x[0]), float(curve.points.x[-1])
-    bounded = curve.name == "interpolation"
-    if np.isnan(log_x):
-        return "the reference curve is flat, so no amount can be told"
-    if log_x == np.inf:
-        floor = "every measured reference loss" if bounded else "the floor of the law"
-        return f"loss below {floor}: no amount of reference data can be named"
-    if log_x == -np.inf:
-        ceiling = "every measured reference loss" if bounded else "the ceiling of the law"
-        return f"loss above {ceiling}: no amount of reference data can be named"
-    if not _outside(curve, log_x):
-        return ""
-    if log_x > curve.points.log_x[-1]:
-        return (
-            f"extrapolated above the largest reference amount {last:g}: better than every reference"
-        )
-    return f"extrapolated below the smallest reference amount {first:g}: worse than every reference"
 
 
 def _coefficients(
@@ -269,7 +174,7 @@ def _coefficients(
 
 
 def _point_notes(
-    points: ReferencePoints, variances: np.ndarray, seeds_known: bool, misfit: float
+    points: ReferencePoints, variances: np.ndarray, seeds_known: bool
 ) -> tuple[str, ...]:
     notes = []
     rises = np.diff(points.loss)
@@ -284,9 +189,19 @@ def _point_notes(
             f"reference loss rises from {points.loss[i]:.4f} at x = {points.x[i]:g} to "
             f"{points.loss[i + 1]:.4f} at x = {points.x[i + 1]:g} ({told})"
         )
-    if misfit > 0:
-        notes.append(
-            f"reference points scatter {misfit:.3g} nat about the law beyond seed noise; "
-            "the intervals carry it"
-        )
     return tuple(notes)
+
+
+def _law_notes(among: Sequence[str], name: str, missed: float) -> tuple[str, ...]:
+    if missed > 0:
+        scatter = "every law" if not among else f"the law {name}"
+        return (
+            f"reference points scatter {missed:.3g} nat about {scatter} beyond seed noise: the "
+            "intervals take that for chance, which it may not be; check the reference runs",
+        )
+    if set(among) == {"interpolation"}:
+        return (
+            "the reference points miss every law by more than their seeds explain: amounts are "
+            "read off between the measured budgets, and refused outside them",
+        )
+    return ()

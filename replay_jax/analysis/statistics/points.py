@@ -13,16 +13,16 @@ from replay_jax.analysis.statistics.efficiency import (
     LAW_TITLES,
     ReferencePoints,
     fit_law,
+    point_weights,
     require_falling,
 )
+from replay_jax.analysis.statistics.equivalents import amount, equivalents, ratio
 from replay_jax.analysis.statistics.inference import (
     CurveFit,
-    amount,
-    equivalents,
     fit_curve,
-    ratio,
     residual_noise,
 )
+from replay_jax.analysis.statistics.noise import estimate_noise, resample_means
 from replay_jax.analysis.statistics.points_input import Points, parse_points
 from replay_jax.errors import UserError
 
@@ -111,22 +111,20 @@ def fit_points(
     rng = np.random.default_rng(seed)
     count = len(checked.x)
     losses = np.concatenate([checked.reference, checked.candidates])
-    noise = bootstrap.estimate_noise(losses)
-    means = bootstrap.cell_means(losses)
+    noise = estimate_noise(losses)
     known = noise.known
-    runs = np.isfinite(checked.reference).sum(axis=1)
-    weights = _seed_weights(runs, noise.cell[:count]) if known else np.ones(count)
-    reference = ReferencePoints(checked.x, means[:count], weights)
+    weights = point_weights(noise.mean[:count]) if known else np.ones(count)
+    reference = ReferencePoints(checked.x, noise.means[:count], weights)
     require_falling(reference)
     if not known:
-        noise = residual_noise(reference, len(losses))
-    drawn = bootstrap.resample_means(losses, noise, rng, resamples=resamples)
-    variances = noise.cell[:count] / runs
+        noise = residual_noise(reference, losses)
+    means = noise.means
+    drawn = resample_means(noise, rng, resamples=resamples)
     curve = fit_curve(
         reference,
         drawn[:, :count],
         noise=noise,
-        variances=variances,
+        variances=noise.mean[:count],
         level=checked.level,
         rng=rng,
         law=None if checked.law == "authors" else checked.law,
@@ -154,16 +152,10 @@ def fit_points(
         alternatives=alternatives,
         level=checked.level,
         seeds=int(np.isfinite(losses).sum(axis=1).max()),
-        noise=float(np.sqrt(noise.cell.mean() + noise.shared)),
+        noise=noise.deviation,
         seed_noise_known=known,
         notes=notes,
     )
-
-
-def _seed_weights(runs: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Weights of points from the variance of their means over seeds; their mean is 1."""
-    weights = runs / np.maximum(variances, 1e-12)
-    return weights / weights.mean()
 
 
 def _alternatives(

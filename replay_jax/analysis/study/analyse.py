@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.statistics import bootstrap
-from replay_jax.analysis.statistics.bootstrap import Noise
-from replay_jax.analysis.statistics.inference import (
-    amount,
-    ratio,
-)
+from replay_jax.analysis.statistics.components import Component
+from replay_jax.analysis.statistics.equivalents import amount, ratio
+from replay_jax.analysis.statistics.noise import Noise
+from replay_jax.analysis.study.baselines import baseline_of
 from replay_jax.analysis.study.comparisons import (
     boundary_of,
     difference,
@@ -26,7 +25,7 @@ from replay_jax.analysis.study.comparisons import (
     pareto_fronts,
 )
 from replay_jax.analysis.study.evidence import Evidence, gather
-from replay_jax.analysis.study.groups import Cell, TargetGroup, describe, group_records
+from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, describe, group_records
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import CellResult, Draws, SettingResult, Study, TargetStudy
 
@@ -79,13 +78,13 @@ def _analyse_target(
         seed_noise_known=known,
         replay_fits=fit_replay(cells, drawn, spread=spread, level=config.level),
         front=pareto_fronts(cells),
-        controls=find_controls(
-            cells, evidence.rows, evidence.target.drawn, spread=spread, level=config.level
-        ),
+        controls=find_controls(cells, drawn, spread=spread, level=config.level),
         missing=group.missing,
         notes=(() if known else (ONE_SEED,))
         + (() if curve is None else curve.notes)
         + _tuning_notes(group.cells, config),
+        components=_components(evidence.target.noise),
+        generic_components=_components(evidence.generic.noise),
         draws=Draws(
             target=drawn,
             generic=evidence.generic_drawn,
@@ -98,7 +97,7 @@ def _analyse_target(
 def _judge(evidence: Evidence, index: int) -> CellResult:
     """One cell against its baseline, with intervals."""
     cell, level = evidence.cells[index], evidence.level
-    baseline, note = _baseline(evidence.cells, index)
+    baseline, note = baseline_of(evidence.cells, index)
     best = evidence.best[index]
     target, generic = evidence.target, evidence.generic
     spread = target.noise is not None
@@ -132,7 +131,7 @@ def _judge(evidence: Evidence, index: int) -> CellResult:
     chosen = cell.settings[int(best - evidence.rows[index][0])]
     return CellResult(
         key=cell.key,
-        settings=tuple(_setting(cell, i) for i in range(len(cell.settings))),
+        settings=_settings(evidence, index),
         best=int(best - evidence.rows[index][0]),
         best_share=float((evidence.winner[:, index] == best).mean()),
         target_loss=difference(target.means[best], drawn[:, index], spread=spread, level=level),
@@ -156,46 +155,28 @@ def _judge(evidence: Evidence, index: int) -> CellResult:
     )
 
 
-def _setting(cell: Cell, index: int) -> SettingResult:
-    setting = cell.settings[index]
-    return SettingResult(
-        tuned=setting.tuned,
-        target_epochs=setting.target_epochs,
-        target_by_seed=setting.target,
-        generic_by_seed=setting.generic,
-        eligible=index in cell.eligible,
-        run_ids=tuple(str(record["id"]) for record in setting.records),
-        overrides={
-            key: value
-            for key, value in setting.records[0]["overrides"].items()
-            if key not in ("seed", "name")
-        },
+def _settings(evidence: Evidence, index: int) -> tuple[SettingResult, ...]:
+    rows = zip(evidence.cells[index].settings, evidence.rows[index], strict=True)
+    return tuple(
+        _setting(own, evidence.target.means[row], evidence.generic.means[row]) for own, row in rows
     )
 
 
-def _baseline(cells: Sequence[Cell], index: int) -> tuple[int | None, str]:
-    """The tuned cell without replay to compare with: (index or None, why not).
-
-    Same budget; same protocol and axes, except that a constant mixture or free stages, which have
-    no baseline of their own, borrow another protocol's. Of several allocations the largest: all
-    target data at the end is the usual way.
-    """
-    own = cells[index].key
-    found = [
-        i
-        for i, cell in enumerate(cells)
-        if cell.key.replay_fraction == 0
-        and cell.key.protocol != "uniform"
-        and cell.key.target_tokens == own.target_tokens
-    ]
-    same = [
-        i for i in found if (cells[i].key.protocol, cells[i].key.axes) == (own.protocol, own.axes)
-    ]
-    if not same and own.protocol in ("uniform", "stages"):
-        same = found
-    if not same:
-        return None, f"no run without replay to compare with ({describe(own)})"
-    return max(same, key=lambda i: cells[i].key.allocation), ""
+def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingResult:
+    return SettingResult(
+        tuned=own.tuned,
+        target_epochs=own.target_epochs,
+        target_by_seed=own.target,
+        generic_by_seed=own.generic,
+        target_loss=float(target_loss),
+        generic_loss=float(generic_loss),
+        run_ids=tuple(str(record["id"]) for record in own.records),
+        overrides={
+            key: value
+            for key, value in own.records[0]["overrides"].items()
+            if key not in ("seed", "name")
+        },
+    )
 
 
 def _tuning_notes(cells: Sequence[Cell], config: AnalysisConfig) -> tuple[str, ...]:
@@ -219,4 +200,8 @@ def _tuning_notes(cells: Sequence[Cell], config: AnalysisConfig) -> tuple[str, .
 
 def _deviation(noise: Noise | None) -> float | None:
     """Standard deviation of one run's loss in nats, shared part included; None = unknown."""
-    return None if noise is None else float(np.sqrt(noise.cell.mean() + noise.shared))
+    return None if noise is None else noise.deviation
+
+
+def _components(noise: Noise | None) -> tuple[Component, ...]:
+    return () if noise is None else noise.components

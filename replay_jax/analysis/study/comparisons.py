@@ -103,34 +103,29 @@ def pareto_fronts(cells: Sequence[CellResult]) -> dict[int, tuple[int, ...]]:
 
 
 def find_controls(
-    cells: Sequence[CellResult],
-    rows: Sequence[np.ndarray],
-    drawn: np.ndarray,
-    *,
-    spread: bool,
-    level: float,
+    cells: Sequence[CellResult], drawn: np.ndarray, *, spread: bool, level: float
 ) -> tuple[Control, ...]:
-    """Each staged cell against the constant mixture with the same budget and epochs, where run.
+    """Each staged cell against the constant mixture of its budget, both tuned by themselves.
 
-    `rows` are the columns of `drawn` [R, K] that hold each cell's settings. The two have the same
-    target rows in all; the sweep's ledgers assert it.
+    `drawn` [R, cells] are resampled tuned losses. All other axes are equal.
     """
     controls = []
-    constants = [i for i, cell in enumerate(cells) if cell.key.protocol == "uniform"]
     for index, cell in enumerate(cells):
         if cell.key.protocol == "uniform":
             continue
-        own = cell.chosen
-        for other in constants:
-            if cells[other].key.target_tokens != cell.key.target_tokens:
+        for other, constant in enumerate(cells):
+            if constant.key.protocol != "uniform" or (
+                (constant.key.target_tokens, constant.key.axes)
+                != (cell.key.target_tokens, cell.key.axes)
+            ):
                 continue
-            for position, setting in enumerate(cells[other].settings):
-                if setting.target_epochs == own.target_epochs:
-                    resampled = drawn[:, rows[index][cell.best]] - drawn[:, rows[other][position]]
-                    gap = difference(
-                        own.target_loss - setting.target_loss, resampled, spread=spread, level=level
-                    )
-                    controls.append(Control(index, other, own.target_epochs, gap))
+            gap = difference(
+                cell.chosen.target_loss - constant.chosen.target_loss,
+                drawn[:, index] - drawn[:, other],
+                spread=spread,
+                level=level,
+            )
+            controls.append(Control(index, other, constant.chosen.target_epochs, gap))
     return tuple(controls)
 
 

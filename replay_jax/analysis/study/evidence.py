@@ -8,18 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay_jax.analysis.statistics import bootstrap
-from replay_jax.analysis.statistics.bootstrap import Noise
-from replay_jax.analysis.statistics.efficiency import MIN_POINTS, ReferencePoints, require_falling
+from replay_jax.analysis.statistics.components import Layout
+from replay_jax.analysis.statistics.equivalents import Equivalents, equivalents
 from replay_jax.analysis.statistics.inference import (
     CurveFit,
-    Equivalents,
-    equivalents,
     fit_curve,
     residual_noise,
 )
-from replay_jax.analysis.study.groups import Cell, TargetGroup, describe
-from replay_jax.errors import UserError
+from replay_jax.analysis.statistics.noise import Noise, estimate_noise, resample_means
+from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup
+from replay_jax.analysis.study.layout import layout_of, reference_cells, reference_points
 
 # Standard deviation of the multiple of its resampled excess that a winner owes to luck; chosen so
 # that intervals keep their level in simulated sweeps (see `_without_luck`).
@@ -73,35 +71,32 @@ def gather(
         np.arange(len(c.settings)) + e - len(c.settings) for c, e in zip(cells, ends, strict=True)
     )
     by_seed = np.array([setting.target for setting in settings])
-    means = bootstrap.cell_means(by_seed)
-    eligible = [own[list(cell.eligible)] for own, cell in zip(rows, cells, strict=True)]
-    best = np.array([own[means[own].argmin()] for own in eligible])
-    seed_noise = bootstrap.estimate_noise(by_seed)
+    layout = layout_of(cells)
+    seed_noise = estimate_noise(by_seed, layout)
+    means = seed_noise.means
+    best = np.array([own[means[own].argmin()] for own in rows])
     known = seed_noise.known
-    reference, problem = _reference_cells(cells)
+    reference, problem = reference_cells(cells)
     points = None
     if not problem:
-        points, problem = _reference_points(
-            [cells[i] for i in reference], by_seed[best[reference]], seed_noise, best[reference]
+        points, problem = reference_points(
+            [cells[i] for i in reference], seed_noise, best[reference]
         )
     noise: Noise | None = seed_noise
     if not known:
-        noise = None if points is None else residual_noise(points, len(settings))
-    target = _losses(by_seed, noise, rng, resamples)
-    by_seed = np.array([setting.generic for setting in settings])
-    noise_generic = bootstrap.estimate_noise(by_seed)
-    generic = _losses(by_seed, noise_generic if noise_generic.known else None, rng, resamples)
-    winner = np.stack([own[target.drawn[:, own].argmin(axis=1)] for own in eligible], axis=1)
+        noise = None if points is None else residual_noise(points, by_seed)
+    target = _losses(by_seed, means, noise, rng, resamples)
+    generic = _generic(settings, layout, rng, resamples)
+    winner = np.stack([own[target.drawn[:, own].argmin(axis=1)] for own in rows], axis=1)
     drawn = np.take_along_axis(target.drawn, winner, axis=1)
     drawn = _without_luck(drawn, target.drawn[:, best], rng)
     curve, found = None, None
     if points is not None and noise is not None:
-        runs = np.isfinite(target.by_seed).sum(axis=1)
         curve = fit_curve(
             points,
             drawn[:, reference],
             noise=noise,
-            variances=(noise.cell / runs)[best[reference]],
+            variances=noise.mean[best[reference]],
             level=level,
             rng=rng,
         )
@@ -136,56 +131,23 @@ def _without_luck(drawn: np.ndarray, fixed: np.ndarray, rng: np.random.Generator
     return drawn - (2 + _LUCK_DOUBT * rng.standard_normal(drawn.shape)) * excess
 
 
-def _losses(
-    by_seed: np.ndarray, noise: Noise | None, rng: np.random.Generator, resamples: int
+def _generic(
+    settings: Sequence[Setting], layout: Layout, rng: np.random.Generator, resamples: int
 ) -> Losses:
-    means = bootstrap.cell_means(by_seed)
+    by_seed = np.array([setting.generic for setting in settings])
+    noise = estimate_noise(by_seed, layout)
+    return _losses(by_seed, noise.means, noise if noise.known else None, rng, resamples)
+
+
+def _losses(
+    by_seed: np.ndarray,
+    means: np.ndarray,
+    noise: Noise | None,
+    rng: np.random.Generator,
+    resamples: int,
+) -> Losses:
     if noise is None:
         drawn = np.broadcast_to(means, (resamples, len(means)))
     else:
-        drawn = bootstrap.resample_means(by_seed, noise, rng, resamples=resamples)
+        drawn = resample_means(noise, rng, resamples=resamples)
     return Losses(by_seed=by_seed, means=means, noise=noise, drawn=drawn)
-
-
-def _reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
-    """Reference cells by growing budget, and in words why they make no law (empty if they may)."""
-    by_budget: dict[int, list[int]] = {}
-    for index, cell in enumerate(cells):
-        if cell.is_reference:
-            by_budget.setdefault(cell.key.target_tokens, []).append(index)
-    for budget, found in by_budget.items():
-        if len(found) > 1:
-            names = "; ".join(describe(cells[index].key) for index in found[:3])
-            raise UserError(
-                f"{len(found)} groups of runs claim to be the reference at {budget:,} target "
-                f"tokens ({names}); narrow analysis.reference, or list what differs as tuned"
-            )
-    problem = ""
-    if len(by_budget) < MIN_POINTS:
-        listed = ", ".join(f"{budget:,}" for budget in sorted(by_budget)) or "none"
-        problem = (
-            f"a reference law needs at least {MIN_POINTS} budgets of target data, there are "
-            f"{len(by_budget)} ({listed})"
-        )
-    return [by_budget[budget][0] for budget in sorted(by_budget)], problem
-
-
-def _reference_points(
-    cells: Sequence[Cell], losses: np.ndarray, noise: Noise, rows: np.ndarray
-) -> tuple[ReferencePoints | None, str]:
-    """(points, "") or (None, why not) from tuned losses [N, S] that are settings `rows` [N]."""
-    weights = np.ones(len(cells))
-    if noise.known:
-        runs = np.isfinite(losses).sum(axis=1)
-        weights = runs / np.maximum(noise.cell[rows], 1e-12)
-        weights = weights / weights.mean()
-    points = ReferencePoints(
-        x=np.array([float(cell.key.target_tokens) for cell in cells]),
-        loss=bootstrap.cell_means(losses),
-        weights=weights,
-    )
-    try:
-        require_falling(points)
-    except UserError as error:
-        return None, str(error)
-    return points, ""

@@ -77,17 +77,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Cell:
-    """Settings of one key; only `eligible` ones (those with the most seeds) compete to be best."""
+    """Settings of one key, which compete to be its best."""
 
     key: CellKey
     settings: tuple[Setting, ...]
     is_reference: bool
-
-    @property
-    def eligible(self) -> tuple[int, ...]:
-        """Indices of the settings with the most seeds."""
-        most = max(setting.runs for setting in self.settings)
-        return tuple(i for i, setting in enumerate(self.settings) if setting.runs == most)
 
 
 @dataclass(frozen=True)
@@ -279,6 +273,15 @@ def describe(key: CellKey) -> str:
         f"{key.protocol}, ρ = {key.replay_fraction:g}, α = {key.allocation:g}, "
         f"{key.target_tokens:,} target tokens{axes}"
     )
+
+
+def recipe(key: CellKey) -> str:
+    """A schedule without replay in words, its budget and axes left out."""
+    if key.protocol == "uniform":
+        return "a constant mixture"
+    if key.allocation == 1:
+        return "the usual recipe (ρ = 0, α = 1)"
+    return f"ρ = 0 with α = {key.allocation:g}"
 
 
 def _order(value: Any) -> tuple[int, float, str]:

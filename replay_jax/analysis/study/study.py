@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
+from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.inference import CurveFit
 from replay_jax.analysis.study.groups import CellKey, describe
 from replay_jax.errors import UserError
@@ -19,6 +20,9 @@ from replay_jax.errors import UserError
 class SettingResult:
     """One tuned setting of a cell; losses by seed [S], nan where there is no run.
 
+    `target_loss` and `generic_loss` are means over seeds, by least squares over the whole study
+    where runs are missing: a setting that lacks an unlucky seed gains nothing by it.
+
     `overrides` are those of its runs without the seed: what to repeat in a next run.
     """
 
@@ -26,19 +30,10 @@ class SettingResult:
     target_epochs: float
     target_by_seed: np.ndarray
     generic_by_seed: np.ndarray
-    eligible: bool
+    target_loss: float
+    generic_loss: float
     run_ids: tuple[str, ...]
     overrides: Mapping[str, Any]
-
-    @property
-    def target_loss(self) -> float:
-        """Mean held-out target loss over seeds."""
-        return float(np.nanmean(self.target_by_seed))
-
-    @property
-    def generic_loss(self) -> float:
-        """Mean held-out generic loss over seeds."""
-        return float(np.nanmean(self.generic_by_seed))
 
 
 @dataclass(frozen=True)
@@ -118,10 +113,10 @@ class ReplayFit:
 
 @dataclass(frozen=True)
 class Control:
-    """A cell against the constant mixture with the same target rows in all (matched exposure).
+    """A cell against the constant mixture of its budget, each at its own best setting.
 
-    `difference` is the cell's target loss minus the constant mixture's: negative means that the
-    order of the data, not only its amount, helped.
+    `target_epochs` are the constant mixture's. `difference` is the cell's target loss minus the
+    constant mixture's: negative means that two stages helped.
     """
 
     cell: int
@@ -150,7 +145,8 @@ class TargetStudy:
 
     `curve` is None when no law could be fitted; `curve_problem` then says why. `noise` and
     `generic_noise` are standard deviations of one run's loss, None when unknown. `front` maps a
-    budget to the cells that no other cell beats on both target and generic loss.
+    budget to the cells that no other cell beats on both target and generic loss. `components` and
+    `generic_components` say what that noise is made of; empty when unknown.
     """
 
     target: str
@@ -168,6 +164,8 @@ class TargetStudy:
     controls: tuple[Control, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    components: tuple[Component, ...]
+    generic_components: tuple[Component, ...]
     draws: Draws
 
     @property
