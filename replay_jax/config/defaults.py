@@ -46,6 +46,7 @@ def source(kind: str, path: str = "", **changes: Any) -> ConfigDict:
         "validation_fraction": 0.05,
         "validation_path": "",
         "max_documents": None,
+        "bad_documents": "refuse",
     }
     return ConfigDict({**values, **changes})
 
@@ -128,6 +129,7 @@ def paper_config() -> ConfigDict:
                 "generic": "c4",
                 "target": "finemath",
                 "repeat_generic": False,
+                "drop_copies": "none",
             },
             "tasks": {},
             "schedule": two_stage_schedule(1024, warmup_stable_decay(3e-3)),

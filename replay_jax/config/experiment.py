@@ -10,7 +10,7 @@ from typing import Any
 
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.config.execution import ExecutionConfig
-from replay_jax.data.tokens.prepare import DataConfig
+from replay_jax.data.tokens.config import DataConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.schedule.protocols import ScheduleConfig

@@ -9,9 +9,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.data.judging.tasks import Task, find_task
-from replay_jax.data.tokens.prepare import PrepareProgress, ProgressCallback, find_stores, prepare
+from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
+from replay_jax.data.tokens.workers import PrepareProgress, ProgressCallback
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, find_pretrained
 from replay_jax.sweep.plan.found import Found, Stores

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from replay_jax.data.sources.documents import Document
-from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.store import TokenStore, check_store
 from replay_jax.data.tokens.tokenizer import Tokenizer
 from replay_jax.data.tokens.writer import StoreWriter
 
@@ -26,4 +26,5 @@ def make_store(
             document = Document("x", 7, number, held_out)
             writer.append([(document, True)], [np.array(ids, np.uint32)])
     writer.finish(source=path.name, kind="text", identity="identity", inputs="inputs")
-    return TokenStore.open(path, verify=True)
+    assert check_store(path) == []
+    return TokenStore.open(path)

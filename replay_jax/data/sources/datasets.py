@@ -1,6 +1,7 @@
 """Documents from TensorFlow Datasets (ArrayRecord, without TensorFlow) and Hugging Face."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,32 @@ from replay_jax.errors import UserError
 _READ_ROWS = 256
 
 
-def tfds_files(path: str, split: str) -> list[Path]:
-    """The files of one split of a prepared TFDS dataset, sorted.
+@dataclass(frozen=True)
+class StoredSplit:
+    """One split of a dataset: the files behind it, its rows, and about how many bytes they are."""
+
+    files: list[Path]
+    rows: int
+    bytes: int
+
+
+def tfds_split(path: str, split: str) -> StoredSplit:
+    """One split of a prepared TFDS dataset.
 
     `path` is a dataset name ("name", "name/config:1.0.0") or the folder of a prepared version.
     """
     builder = _tfds_builder(path)
     _check_split(path, split, sorted(builder.info.splits))
-    return sorted(Path(str(name)) for name in builder.info.splits[split].filepaths)
+    info = builder.info.splits[split]
+    return StoredSplit(
+        sorted(Path(str(name)) for name in info.filepaths), info.num_examples, info.num_bytes
+    )
 
 
-def read_tfds(path: str, split: str, text_field: str) -> Iterator[str]:
-    """The text field of each example of a prepared TFDS split, in stored order.
+def read_tfds(
+    path: str, split: str, text_field: str, first: int, stop: int | None
+) -> Iterator[str | UserError]:
+    """The text field of examples [first, stop) of a prepared TFDS split, in stored order.
 
     Raises UserError where the split or the field is missing, or where the dataset was not
     prepared as ArrayRecord.
@@ -40,38 +55,47 @@ def read_tfds(path: str, split: str, text_field: str) -> Iterator[str]:
             f"TFDS dataset {path!r} has no random access; prepare it with "
             f"`tfds build --file_format=array_record` ({str(error).strip().splitlines()[0]})"
         ) from error
-    for start in range(0, len(rows), _READ_ROWS):
+    stop = len(rows) if stop is None else stop
+    for start in range(first, stop, _READ_ROWS):
         for number, row in enumerate(
-            rows.__getitems__(list(range(start, min(start + _READ_ROWS, len(rows))))), start
+            rows.__getitems__(list(range(start, min(start + _READ_ROWS, stop)))), start
         ):
             yield _text(row[text_field], f"TFDS dataset {path!r}, split {split!r}, row {number}")
 
 
-def huggingface_files(path: str, split: str) -> list[Path]:
-    """The Arrow files behind one split of a Hugging Face dataset."""
-    return [Path(file["filename"]) for file in _huggingface(path, split).cache_files]
+def huggingface_split(path: str, split: str) -> StoredSplit:
+    """One split of a Hugging Face dataset; a slice of one has the files of the whole."""
+    rows = _huggingface(path, split)
+    files = [Path(file["filename"]) for file in rows.cache_files]
+    return StoredSplit(files, len(rows), rows.data.nbytes)
 
 
-def read_huggingface(path: str, split: str, text_field: str) -> Iterator[str]:
-    """The text column of a Hugging Face dataset split ("name", "name:config" or a folder)."""
+def read_huggingface(
+    path: str, split: str, text_field: str, first: int, stop: int | None
+) -> Iterator[str | UserError]:
+    """The text column of rows [first, stop) of a split ("name", "name:config" or a folder)."""
     rows = _huggingface(path, split)
     if text_field not in rows.column_names:
         raise UserError(
             f"Hugging Face dataset {path!r} has no column {text_field!r}; "
             f"its columns are {rows.column_names}"
         )
-    for number, row in enumerate(rows.select_columns([text_field])):
-        yield _text(
-            row[text_field], f"Hugging Face dataset {path!r}, split {split!r}, row {number}"
-        )
+    column = rows.select_columns([text_field])
+    stop = len(column) if stop is None else stop
+    for start in range(first, stop, _READ_ROWS):
+        texts = column[start : min(start + _READ_ROWS, stop)][text_field]
+        for number, text in enumerate(texts, start):
+            yield _text(text, f"Hugging Face dataset {path!r}, split {split!r}, row {number}")
 
 
-def _text(value: object, where: str) -> str:
+def _text(value: object, where: str) -> str | UserError:
+    if value is None:
+        return ""
     if isinstance(value, bytes):
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise UserError(f"{where}: not valid UTF-8 ({error})") from error
+            return UserError(f"{where}: not valid UTF-8 ({error})")
     if not isinstance(value, str):
         raise UserError(f"{where}: expected text, found {type(value).__name__}")
     return value
@@ -81,8 +105,9 @@ def _tfds_builder(path: str) -> Any:
     import tensorflow_datasets as tfds
 
     try:
-        if Path(path).is_dir():
-            return tfds.builder_from_directory(path)
+        folder = Path(path).expanduser()
+        if folder.is_dir():
+            return tfds.builder_from_directory(str(folder))
         builder = tfds.builder(path)
     except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
         first = str(error).strip().split("\n")[0]
@@ -107,11 +132,20 @@ def _huggingface(path: str, split: str) -> Any:
         raise UserError(
             "reading a Hugging Face dataset needs the extra: pip install 'replay-jax[huggingface]'"
         ) from error
-    name, _, config = path.partition(":")
+    name, config = _name_and_config(path)
     try:
-        return datasets.load_dataset(name, config or None, split=split)
+        return datasets.load_dataset(name, config, split=split)
     except Exception as error:  # the library raises a dozen unrelated types here
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"Hugging Face dataset {path!r}, split {split!r}, cannot be loaded: {reason}"
         ) from error
+
+
+def _name_and_config(path: str) -> tuple[str, str | None]:
+    """A colon separates the two, unless it is part of a folder's name."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return str(folder), None
+    name, colon, config = path.rpartition(":")
+    return (name, config) if colon else (path, None)

@@ -1,11 +1,15 @@
-"""One source's documents with their split decided: what training and preparation both read."""
+"""Documents with their split decided by their content, before anything is tokenized."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from replay_jax.data.sources.source import SourceConfig, read_documents, validation_source
-from replay_jax.data.sources.split import document_hash, in_validation
+from replay_jax.data.sources.parts import SPLIT, VALIDATION, Part, Read, read_part, source_parts
+from replay_jax.data.sources.source import SourceConfig
 from replay_jax.errors import UserError
+
+# Part of every store's identity: another key would move documents between the splits.
+_KEY = b"replay_jax validation split 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,53 +17,80 @@ class Document:
     """One document that was read; `text` is "" where there is nothing to learn from.
 
     bytes: UTF-8 length. hashed: `document_hash`. held_out: belongs to the validation split.
+    bad: what was wrong with it, where it is no text.
     """
 
     text: str
     bytes: int
     hashed: int
     held_out: bool
+    bad: str = ""
 
 
 _NOTHING = Document("", 0, 0, False)
 
 
-def split_documents(config: SourceConfig) -> Iterator[Document]:
-    """Every document of a source in a fixed order; empty ones come as an empty Document.
+def document_hash(data: bytes) -> int:
+    """Keyed 64-bit hash of a document's UTF-8 bytes: equal texts always share a side."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=_KEY).digest(), "little")
 
-    With a separate validation_path its documents come first, and copies of them are then
-    dropped from the training documents (they come as empty ones). Nothing is shuffled: rows
-    are drawn through a permutation later, and stored order lets a corpus stream.
-    Raises UserError for text that is not Unicode, naming the document.
+
+def in_validation(hashed: int, fraction: float) -> bool:
+    """Whether a document of this hash is held out at this fraction.
+
+    Nested: what is held out at a small fraction is held out at every larger one, and the
+    answer is the same in every source, so two sources with equal fractions cannot leak into
+    each other's held-out sets through exact copies.
     """
-    if not config.validation_path:
-        for document in _encoded(config):
-            yield _document(document, in_validation(document[2], config.validation_fraction))
-        return
-    held_out = set()
-    for document in _encoded(validation_source(config)):
-        held_out.add(document[2])
-        yield _document(document, True)
-    for document in _encoded(config):
-        yield _NOTHING if document[2] in held_out else _document(document, False)
+    return hashed < int(fraction * 2**64)
 
 
-def _document(encoded: tuple[str, int, int], held_out: bool) -> Document:
-    text, length, hashed = encoded
-    return Document(text, length, hashed, held_out) if length else _NOTHING
+def part_documents(config: SourceConfig, part: Part, read: Read) -> Iterator[Document]:
+    """Every document of a part in order; empty and bad ones come without bytes.
 
-
-def _encoded(config: SourceConfig) -> Iterator[tuple[str, int, int]]:
-    """Text, UTF-8 length and hash of each document; white space alone has length 0."""
-    for number, text in enumerate(read_documents(config), start=1):
-        if not text or text.isspace():
-            yield "", 0, 0
+    Nothing is shuffled: rows are drawn through a permutation later, and stored order lets a
+    corpus stream. Raises UserError for a bad document where the source refuses them.
+    """
+    limit = {SPLIT: int(config.validation_fraction * 2**64), VALIDATION: 2**64}.get(part.role, 0)
+    where = part.files[0] if part.files else config.kind
+    if part.first:
+        where += f" after {part.first}"
+    for number, text in enumerate(read_part(config, part, read), start=1):
+        if isinstance(text, UserError):
+            bad = text
+        elif not text or text.isspace():
+            yield _NOTHING
             continue
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"document {number} of {config.path or config.kind} holds half a surrogate pair "
-                f"(U+{ord(text[error.start]):04X}), which is not text"
-            ) from error
-        yield text, len(data), document_hash(data)
+        else:
+            try:
+                data = text.encode()
+            except UnicodeEncodeError as error:
+                bad = _surrogate(f"document {number} of {where}", text, error)
+            else:
+                hashed = document_hash(data)
+                yield Document(text, len(data), hashed, hashed < limit)
+                continue
+        if config.bad_documents == "refuse":
+            raise bad
+        yield Document("", 0, 0, False, str(bad))
+
+
+def split_documents(config: SourceConfig) -> Iterator[Document]:
+    """Every document of a source, those of its validation_path first.
+
+    Copies of documents that are held out separately are dropped from the training documents
+    (they come as empty ones).
+    """
+    held_out = set()
+    for part in source_parts(config):
+        for document in part_documents(config, part, Read()):
+            if part.role == VALIDATION:
+                held_out.add(document.hashed)
+            copied = part.role != VALIDATION and document.bytes and document.hashed in held_out
+            yield _NOTHING if copied else document
+
+
+def _surrogate(where: str, text: str, error: UnicodeEncodeError) -> UserError:
+    return UserError(
+        f"{where}: half a surrogate pair (U+{ord(text[error.start]):04X}), which is not text"
+    )

@@ -1,15 +1,36 @@
-"""Small files written whole, and files known by their content."""
+"""What is written is whole: small files replaced, folders filled by one process at a time."""
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import os
+import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+from replay_jax.errors import UserError
+
+_LOCK_NAME = "lock"
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_UNFIT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTEMPTY, errno.ESTALE)
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def read_only_allowed() -> Iterator[None]:
+    """Do without writing what would only save work, on a share that is only read."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
 
 
 def write_durably(path: Path, text: str) -> None:
@@ -23,3 +44,88 @@ def write_durably(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claimed(partial: Path, finished: Path, *, wait: bool) -> Iterator[bool]:
+    """The sole right to fill `partial`, which is done when there is a file `finished`.
+
+    Gives True with `partial` there, and whatever an interrupted process left in it removed;
+    False where another process has the right (without `wait`) or has finished meanwhile. The
+    system frees the right of a process that dies.
+    """
+    while True:
+        if finished.exists():
+            yield False
+            return
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = (partial / _LOCK_NAME).open("w")
+        except FileNotFoundError:  # just finished by another
+            continue
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if not _is_at(lock.fileno(), partial / _LOCK_NAME):
+                continue
+            for path in partial.iterdir():
+                if path.name != _LOCK_NAME:
+                    path.unlink()
+            yield True
+            return
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what interrupted processes left unfinished in a folder and nobody works on."""
+    for partial in folder.glob("*.partial"):
+        with claimed(partial, partial / "nothing", wait=False) as mine:
+            if mine:
+                shutil.rmtree(partial)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has this name; its folder may have been renamed."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def release(folder: Path) -> None:
+    """Remove the lock that came along with a finished folder."""
+    (folder / _LOCK_NAME).unlink(missing_ok=True)
+
+
+def sync(paths: list[Path]) -> None:
+    """Make files, or what a folder lists, durable."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into a UserError naming it."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or folder
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"no space left while writing below {folder}; free some and run again, "
+                "finished parts are kept"
+            ) from error
+        if error.errno in _UNWRITABLE:
+            raise UserError(f"{name} cannot be read or written: {error.strerror}") from error
+        if error.errno in _UNFIT:
+            raise UserError(
+                f"{name} is on a disk that does not do what stores need ({error.strerror}); "
+                "set data.store_dir to a folder of another disk"
+            ) from error
+        raise

@@ -1,31 +1,33 @@
-"""Documents from files: plain text, JSON lines and Parquet, compressed or not."""
+"""Which files a path names, their bytes decompressed, and large ones cut at document borders."""
 
+import bz2
 import glob
 import gzip
+import hashlib
 import io
-import json
+import lzma
+import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import pyarrow
-from pyarrow import ArrowException, parquet
 
 from replay_jax.errors import UserError
 
-_READ_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def expand_paths(pattern: str) -> list[Path]:
-    """The files a path or glob names, sorted; a directory means every file below it.
+    """The files a path or glob names, sorted, each once; a folder means every file below it.
 
-    Raises UserError where nothing matches or a file is empty.
+    Links are followed. Hidden files and folders of a folder are no text, nor are its empty
+    markers such as _SUCCESS.
+    Raises UserError where nothing matches, a file is empty or a link leads nowhere.
     """
-    if Path(pattern).is_dir():
-        matches = [path for path in Path(pattern).rglob("*") if path.is_file()]
-    else:
-        matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
-    paths = sorted(path for path in matches if path.is_file())
+    paths = found_paths(pattern)
     if not paths:
         raise UserError(f"no file matches {pattern!r} (working directory {Path.cwd()})")
     for path in paths:
@@ -34,115 +36,176 @@ def expand_paths(pattern: str) -> list[Path]:
     return paths
 
 
+def found_paths(pattern: str) -> list[Path]:
+    """As `expand_paths`, but nothing may match; raises UserError for a link that leads nowhere."""
+    place = Path(pattern).expanduser()
+    if place.is_dir():
+        matches = list(_files_below(str(place), ()))
+    elif place.exists():
+        matches = [str(place)]
+    else:
+        matches = glob.glob(_escaped(str(place)), recursive=True)
+    for match in matches:
+        if os.path.islink(match) and not os.path.exists(match):
+            raise UserError(
+                f"{match} is a link to {os.readlink(match)}, which is not there; bring the file "
+                "or remove the link"
+            )
+    return [Path(match) for match in sorted(set(matches), key=Path) if os.path.isfile(match)]
+
+
 def open_binary(path: Path) -> IO[bytes]:
-    """Open a file for reading bytes, decompressing .gz and .zst by their ending."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".zst":
-        # Arrow's reader, because it notices a stream that was cut off.
-        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), _READ_BYTES)
-    return path.open("rb")
+    """Open a file for reading bytes, decompressing .gz, .bz2, .xz and .zst by their ending.
 
-
-def read_text_file(path: Path, separator: str) -> Iterator[str]:
-    """Documents of one UTF-8 text file: the whole file, or the pieces between separators.
-
-    With a separator the file is read in blocks and never held whole.
-    Raises UserError for invalid UTF-8, naming the line.
+    Reading raises EOFError or OSError where the file is cut off or damaged.
     """
-    if not separator:
-        yield "".join(_decoded_blocks(path))
+    return _decompressed(path.open("rb"), path.suffix)
+
+
+def compressed(path: Path) -> bool:
+    """Whether a file can only be read from its beginning."""
+    return path.suffix in _COMPRESSED
+
+
+class HashedFile(io.RawIOBase):
+    """The bytes [first, stop) of a file, hashed as they are read.
+
+    `decoded` reads them decompressed; `hexdigest` is of the raw bytes, those not asked for
+    included.
+    """
+
+    def __init__(self, path: Path, first: int, stop: int | None) -> None:
+        self._path = path
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(first)
+        self._left = None if stop is None else stop - first
+        self._digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        """As files have it."""
+        return True
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        """As files have it."""
+        view = memoryview(buffer).cast("B")
+        count = self._file.readinto(view if self._left is None else view[: self._left]) or 0
+        self._digest.update(view[:count])
+        if self._left is not None:
+            self._left -= count
+        return count
+
+    def decoded(self) -> IO[bytes]:
+        """The bytes, decompressed by the file's ending."""
+        return _decompressed(self, self._path.suffix)
+
+    def hexdigest(self) -> str:
+        """SHA-256 of the whole range; reads what is left of it."""
+        block = bytearray(BLOCK_BYTES)
+        while self.readinto(block):
+            pass
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+def cut_at(path: Path, mark: bytes, size: int) -> list[tuple[int, int]]:
+    """Byte ranges of about `size` bytes that end after a `mark`, where a document ends.
+
+    Reads some kilobytes at each cut. The documents are those of the uncut file: a mark that
+    may be read in two ways (the second line feed of three, for a mark of two) is no place to cut.
+    """
+    total = path.stat().st_size
+    borders = [0]
+    with path.open("rb") as file:
+        while total - borders[-1] > 1.5 * size:
+            border = _after_mark(file, mark, borders[-1] + size)
+            if border is None or border >= total:
+                break
+            borders.append(border)
+    return list(zip(borders, [*borders[1:], total], strict=True))
+
+
+def _after_mark(file: IO[bytes], mark: bytes, start: int) -> int | None:
+    """Where the first unmistakable mark that begins at `start` or later ends."""
+    before = len(mark) - 1
+    start = max(0, start - before)
+    file.seek(start)
+    text = file.read(BLOCK_BYTES)
+    at = text.find(mark, before)
+    while True:
+        if at >= 0 and mark not in text[max(0, at - before) : at + before]:
+            return start + at + len(mark)
+        if at < 0:
+            block = file.read(BLOCK_BYTES)
+            if not block:
+                return None
+            kept = text[-2 * len(mark) :]
+            start, text = start + len(text) - len(kept), kept + block
+            at = text.find(mark, before)
+        else:
+            at = text.find(mark, at + 1)
+
+
+def _files_below(folder: str, inside: tuple[str, ...]) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in inside:  # a link to a folder that holds it
         return
-    pending = ""
-    for block in _decoded_blocks(path):
-        *documents, pending = (pending + block).split(separator)
-        yield from documents
-    yield pending
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _files_below(entry.path, (*inside, real))
+        elif not (entry.name.startswith("_") and entry.is_file() and entry.stat().st_size == 0):
+            yield entry.path
 
 
-def read_json_lines(path: Path, text_field: str) -> Iterator[str]:
-    """The text field of each JSON line; blank lines are passed over.
-
-    Raises UserError naming file and line for bad UTF-8, bad JSON or a missing field.
-    """
-    try:
-        with open_binary(path) as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _text_of_line(path, number, line, text_field)
-    except (EOFError, OSError) as error:
-        raise _unreadable(path, error) from error
+def _escaped(pattern: str) -> str:
+    """The pattern with the folders that are really there taken by the letter."""
+    parts = Path(pattern).parts
+    there = ""
+    for number, part in enumerate(parts):
+        if not os.path.exists(os.path.join(there, part)):
+            return os.path.join(glob.escape(there), *parts[number:])
+        there = os.path.join(there, part)
+    return glob.escape(there)
 
 
-def read_parquet(path: Path, text_field: str) -> Iterator[str]:
-    """The text column of one Parquet file, read batch by batch; nulls count as empty documents.
+class _Decompressed(io.RawIOBase):
+    """A decompressor whose libraries' own errors come as OSError."""
 
-    Raises UserError where the file is no Parquet file or has no such text column.
-    """
-    try:
-        with parquet.ParquetFile(path) as table:
-            names = table.schema_arrow.names
-            if text_field not in names:
-                raise UserError(f"{path} has no column {text_field!r}; its columns are {names}")
-            for batch in table.iter_batches(batch_size=1024, columns=[text_field]):
-                for text in batch.column(0).to_pylist():
-                    if text is not None and not isinstance(text, str):
-                        raise UserError(
-                            f"{path}: column {text_field!r} holds {type(text).__name__}, not text"
-                        )
-                    yield text or ""
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: column {text_field!r} is not valid UTF-8 ({error})") from error
-    except (ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
+    def __init__(self, file: IO[bytes]) -> None:
+        self._inner = file
 
+    def readable(self) -> bool:
+        return True
 
-def _decoded_blocks(path: Path) -> Iterator[str]:
-    """Decode a file block by block, carrying a code point cut by the block's end."""
-    lines_before, carried = 0, b""
-    try:
-        with open_binary(path) as file:
-            while block := file.read(_READ_BYTES):
-                block = carried + block
-                try:
-                    text, carried = block.decode(), b""
-                except UnicodeDecodeError as error:
-                    if error.reason != "unexpected end of data":
-                        raise _not_utf8(path, lines_before, block, error) from error
-                    text, carried = block[: error.start].decode(), block[error.start :]
-                lines_before += text.count("\n")
-                yield text
-            if carried:
-                raise UserError(
-                    f"{path}, line {lines_before + 1}: not valid UTF-8 "
-                    "(the file ends inside a character)"
-                )
-    except (EOFError, OSError) as error:
-        raise _unreadable(path, error) from error
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        try:
+            block = self._inner.read(len(buffer))
+        except (zlib.error, lzma.LZMAError) as error:
+            raise OSError(f"damaged: {error}") from error
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
 
 
-def _text_of_line(path: Path, number: int, line: bytes, text_field: str) -> str:
-    where = f"{path}, line {number}"
-    try:
-        record = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not valid UTF-8 (byte 0x{line[error.start]:02x})") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(record).__name__}")
-    if text_field not in record:
-        raise UserError(f"{where}: no field {text_field!r}; the fields are {sorted(record)}")
-    text = record[text_field]
-    if not isinstance(text, str):
-        raise UserError(f"{where}: field {text_field!r} is {type(text).__name__}, not text")
-    return text
-
-
-def _not_utf8(path: Path, lines_before: int, block: bytes, error: UnicodeDecodeError) -> UserError:
-    line = lines_before + block.count(b"\n", 0, error.start) + 1
-    return UserError(f"{path}, line {line}: not valid UTF-8 (byte 0x{block[error.start]:02x})")
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} cannot be read: {error}")
+def _decompressed(file: io.RawIOBase | IO[bytes], ending: str) -> IO[bytes]:
+    raw: IO[bytes]
+    if ending == ".gz":
+        raw = gzip.GzipFile(fileobj=file)  # type: ignore[assignment, arg-type]
+    elif ending == ".bz2":
+        raw = bz2.BZ2File(file)  # type: ignore[arg-type, assignment]
+    elif ending == ".xz":
+        raw = lzma.LZMAFile(file)  # type: ignore[arg-type, assignment]
+    elif ending == ".zst":
+        # Arrow's reader, because it notices a stream that was cut off.
+        raw = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd")
+    else:
+        return io.BufferedReader(file, BLOCK_BYTES) if isinstance(file, io.RawIOBase) else file
+    return io.BufferedReader(_Decompressed(raw), BLOCK_BYTES)

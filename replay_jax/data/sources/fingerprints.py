@@ -1,111 +1,234 @@
-"""What a source's input is, by content: the hash of its files, remembered between calls.
+"""What inputs are by content, remembered between calls, so that nothing is hashed twice.
 
-Hashing a large corpus each time would be slow, and trusting sizes and dates would be wrong
-(a copy has a new date, an edit may keep the size). So content is the identity, and size and
-date of each file only decide whether its remembered hash still holds, as git does it.
+Sizes and dates never are an identity (a copy has a new date, an edit may keep the size): they
+only say whether a remembered hash still holds, as git does it. Every answer is a small file of
+its own below "inputs" in the store folder, replaced whole, so processes cannot lose each other's.
+Paths are kept relative to the store folder: a project that is copied with its stores is known
+again, and two projects that share stores cannot be taken for each other.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from replay_jax.data.sources.durable import file_sha256, write_durably
+from replay_jax.data.sources.durable import file_sha256, read_only_allowed, write_durably
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
-from replay_jax.data.sources.source import SourceConfig, input_files, validation_source
+from replay_jax.data.sources.files import found_paths
+from replay_jax.data.sources.parts import SPLIT, Part, part_digest, part_source, source_files
+from replay_jax.data.sources.source import DATASET_KINDS, SourceConfig, validation_source
 from replay_jax.errors import UserError
 
-_CACHE_NAME = "inputs.json"
+_FOLDER = "inputs"
+# Size, modification and change time in ns, inode. The change time is the system's own: no tool
+# that restores dates can restore it.
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files behind a source. digest: hash of their contents in reading order."""
+    """Files by content. digest: hash of their contents in the order given."""
 
     digest: str
-    files: int
-    bytes: int
 
 
-def source_inputs(config: SourceConfig, store_dir: Path) -> Inputs:
-    """Identity of a source's input; hashes of files are kept in `store_dir`/inputs.json.
+@dataclass(frozen=True)
+class KnownPart:
+    """A part whose content is known.
 
-    Where the files are gone but were seen before, they are taken to be what they were: a
-    machine that was given the finished stores needs no copy of the text. Raises UserError
-    where a file is missing, empty or unreadable.
+    digest: `parts.part_digest` of its files. stamps: of its files when they had it.
     """
-    cache_path = store_dir / _CACHE_NAME
-    cache = _read_cache(cache_path)
-    question = json.dumps(asdict(config), sort_keys=True)
-    try:
-        paths = input_files(config)
-        if config.validation_path:
-            paths += input_files(validation_source(config))
-    except UserError:
-        if question not in cache.answers:
-            raise
-        return Inputs(**cache.answers[question])
-    before = cache.copy()
-    inputs = _hash_files(paths, cache)
-    cache.answers[question] = asdict(inputs)
-    _write_cache(cache_path, cache, before)
-    return inputs
+
+    part: Part
+    digest: str
+    stamps: tuple[Stamp, ...]
+
+
+def stamps(files: Sequence[str]) -> tuple[Stamp, ...]:
+    """What changes with each file's content; raises OSError where one is gone."""
+    found = (os.stat(file) for file in files)
+    return tuple((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for s in found)
+
+
+def known_part(config: SourceConfig, part: Part, store_dir: Path) -> KnownPart:
+    """A part with its content: remembered, or hashed now. Raises OSError where a file is gone."""
+    now = stamps(part.files)
+    answer = _part_path(config, part, store_dir)
+    return KnownPart(part, _remembered(answer, now, partial(part_digest, config, part)), now)
+
+
+def recalled_part(config: SourceConfig, part: Part, store_dir: Path) -> KnownPart | None:
+    """A part with its content, where that is remembered. Raises OSError where a file is gone."""
+    now = stamps(part.files)
+    digest = _recalled(_part_path(config, part, store_dir), now)
+    return None if digest is None else KnownPart(part, digest, now)
+
+
+def _part_path(config: SourceConfig, part: Part, store_dir: Path) -> Path:
+    question = [config.kind, part.first, part.stop, *_relative(part.files, store_dir)]
+    return _answer_path(store_dir, question)
+
+
+def _recalled(path: Path, now: tuple[Stamp, ...]) -> str | None:
+    """The hash that is remembered with these stamps."""
+    known = _read(path)
+    same = known is not None and known["stamps"] == [list(stamp) for stamp in now]
+    return str(known["digest"]) if known is not None and same else None
+
+
+def _remembered(path: Path, now: tuple[Stamp, ...], compute: Callable[[], str]) -> str:
+    digest = _recalled(path, now)
+    if digest is None:
+        digest = compute()
+        _write(path, {"stamps": now, "digest": digest})
+    return digest
 
 
 def file_inputs(paths: Sequence[Path], store_dir: Path) -> Inputs:
-    """Identity of files in the order given, remembered as those of sources are."""
-    cache_path = store_dir / _CACHE_NAME
-    cache = _read_cache(cache_path)
-    before = cache.copy()
-    inputs = _hash_files(paths, cache)
-    _write_cache(cache_path, cache, before)
-    return inputs
+    """Identity of files in the order given, each remembered."""
+    store_dir = store_dir.expanduser()
+    digest = hashlib.sha256()
+    for path in paths:
+        name = os.path.abspath(path)
+        answer = _answer_path(store_dir, _relative([name], store_dir))
+        now = stamps([name])
+        digest.update(bytes.fromhex(_remembered(answer, now, partial(file_sha256, path))))
+    return Inputs(digest.hexdigest())
 
 
-def source_key(config: SourceConfig) -> dict[str, object]:
-    """All of a source's configuration that changes its documents; paths are known by content."""
-    key = asdict(config)
-    del key["path"]
-    key["validation_path"] = bool(config.validation_path)
-    if config.kind in EMBEDDED_KINDS:
+def known_source(config: SourceConfig, store_dir: Path) -> list[KnownPart] | None:
+    """The parts of a source as they were last read, where its files are what they were.
+
+    Where all its files are gone they are taken to be what they were: a machine that was given
+    the finished stores needs no copy of the text. None where anything is unknown. Looks at
+    sizes and dates only. Raises UserError for a link that leads nowhere.
+    """
+    known = _read(_source_path(config, store_dir))
+    if known is None:
+        return None
+    files = _absolute(known["files"], store_dir)
+    found = _listed(config, files)
+    if found:
+        if found != files:
+            return None
+        try:
+            now = [list(stamp) for stamp in stamps(files)]
+        except OSError:
+            return None
+        if now != known["stamps"]:
+            return None
+    stamp_of = dict(zip(files, (tuple(stamp) for stamp in known["stamps"]), strict=True))
+    parts = []
+    for stored, digest in known["parts"]:
+        names = tuple(_absolute(stored["files"], store_dir))
+        part = Part(**{**stored, "files": names})
+        parts.append(KnownPart(part, digest, tuple(stamp_of[name] for name in names)))
+    return parts
+
+
+def remember_source(config: SourceConfig, store_dir: Path, parts: Sequence[KnownPart]) -> None:
+    """Keep what `known_source` answers with.
+
+    Raises UserError where a file is no longer what it was when it was read.
+    """
+    stamp_of: dict[str, Stamp] = {}
+    for known in parts:
+        for file, stamp in zip(known.part.files, known.stamps, strict=True):
+            if stamp_of.setdefault(file, stamp) != stamp or stamps([file]) != (stamp,):
+                raise UserError(f"{file} changed while it was read; run again")
+    stored = []
+    for known in parts:
+        files = tuple(_relative(known.part.files, store_dir))
+        stored.append([asdict(replace(known.part, files=files)), known.digest])
+    answer = {
+        "files": _relative(list(stamp_of), store_dir),
+        "stamps": list(stamp_of.values()),
+        "parts": stored,
+    }
+    _write(_source_path(config, store_dir), answer)
+
+
+def part_key(config: SourceConfig, known: KnownPart) -> dict[str, object]:
+    """All that decides a part's documents and their sides; files are known by content alone."""
+    own = part_source(config, known.part.role)
+    key: dict[str, object] = {
+        "role": known.part.role,
+        "kind": own.kind,
+        "text_field": own.text_field,
+        "separator": own.separator,
+        "max_documents": own.max_documents,
+        "digest": known.digest,
+    }
+    if known.part.role == SPLIT:
+        key["validation_fraction"] = own.validation_fraction
+    if own.kind in DATASET_KINDS:
+        # Slices of one split have the same files.
+        key |= {"split": own.split, "rows": [known.part.first, known.part.stop]}
+    if own.kind in EMBEDDED_KINDS:
         key["extraction"] = EXTRACTION_VERSION
     return key
 
 
-@dataclass
-class _Cache:
-    """files: path to [size, date, SHA-256]. answers: configuration to what was found last."""
-
-    files: dict[str, list]
-    answers: dict[str, dict]
-
-    def copy(self) -> "_Cache":
-        return _Cache(dict(self.files), dict(self.answers))
-
-
-def _hash_files(paths: Sequence[Path], cache: _Cache) -> Inputs:
-    """Identity of files; only those are read whose size or date is not the remembered one."""
-    digest, total = hashlib.sha256(), 0
-    for path in paths:
-        status = path.stat()
-        name, stamp = os.path.abspath(path), [status.st_size, status.st_mtime_ns]
-        if name not in cache.files or cache.files[name][:2] != stamp:
-            cache.files[name] = [*stamp, file_sha256(path)]
-        digest.update(bytes.fromhex(cache.files[name][2]))
-        total += status.st_size
-    return Inputs(digest.hexdigest(), len(paths), total)
+def _listed(config: SourceConfig, before: list[str]) -> list[str]:
+    """The files that a source has now; of a dataset, which only loading would tell, those it
+    had `before` that are still there."""
+    if config.kind in DATASET_KINDS:
+        return [file for file in before if os.path.exists(file)]
+    if config.kind in EMBEDDED_KINDS:
+        return [os.path.abspath(file) for file in source_files(config)]
+    found = found_paths(config.path)
+    if config.validation_path:
+        found = found_paths(validation_source(config).path) + found
+    return list(dict.fromkeys(os.path.abspath(file) for file in found))
 
 
-def _write_cache(path: Path, cache: _Cache, before: _Cache) -> None:
-    if cache != before:
+def _source_path(config: SourceConfig, store_dir: Path) -> Path:
+    question = asdict(config)
+    del question["bad_documents"]
+    if config.kind in EMBEDDED_KINDS:
+        question["extraction"] = EXTRACTION_VERSION
+    else:
+        question["path"] = _place(config.path, config.kind, store_dir)
+        if config.validation_path and config.kind not in DATASET_KINDS:
+            question["validation_path"] = _place(config.validation_path, config.kind, store_dir)
+    return _answer_path(store_dir, question)
+
+
+def _place(path: str, kind: str, store_dir: Path) -> str:
+    """A path relative to the stores; the name of a published dataset as it is."""
+    place = os.path.expanduser(path)
+    if kind in DATASET_KINDS and not (os.path.isdir(place) or path.startswith((".", "/", "~"))):
+        return path
+    return _relative([os.path.abspath(place)], store_dir)[0]
+
+
+def _answer_path(store_dir: Path, question: Any) -> Path:
+    text = json.dumps(question, sort_keys=True)
+    return store_dir / _FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def _relative(files: Sequence[str], store_dir: Path) -> list[str]:
+    base = os.path.realpath(store_dir)
+    return [os.path.relpath(file, base) for file in files]
+
+
+def _absolute(files: Sequence[str], store_dir: Path) -> list[str]:
+    base = os.path.realpath(store_dir)
+    return [os.path.normpath(os.path.join(base, file)) for file in files]
+
+
+def _write(path: Path, answer: dict[str, Any]) -> None:
+    with read_only_allowed():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, json.dumps(asdict(cache)))
+        write_durably(path, json.dumps(answer))
 
 
-def _read_cache(path: Path) -> _Cache:
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return _Cache(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
-        return _Cache({}, {})
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None

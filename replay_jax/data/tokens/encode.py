@@ -1,18 +1,13 @@
-"""Turn one source into one store: read, encode and write at the same time."""
+"""Turn documents into tokens: read, encode and write at the same time."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 from replay_jax.data.sources.documents import Document
-from replay_jax.data.sources.pieces import PIECE_CHARACTERS, text_pieces
+from replay_jax.data.tokens.pieces import PIECE_CHARACTERS, text_pieces
 from replay_jax.data.tokens.tokenizer import Tokenizer, token_ids
-from replay_jax.data.tokens.writer import StoreProgress, StoreWriter
-
-# UTF-8 bytes of text between two checkpoints: some seconds of work, and a few fsyncs.
-CHECKPOINT_BYTES = 64 * 2**20
+from replay_jax.data.tokens.writer import ShardWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +23,19 @@ def tokenize(
     documents: Iterable[Document],
     *,
     tokenizer: Tokenizer,
-    writer: StoreWriter,
-    report: Callable[[StoreProgress], None],
-    checkpoint_bytes: int,
+    writer: ShardWriter,
+    threads: int,
+    report: Callable[[], None],
 ) -> None:
-    """Write all documents that the writer does not have yet.
+    """Write all documents.
 
-    Reading and writing run in a thread each; the encoder uses all cores and holds no Python
-    lock, so the three overlap. `report` is called after every batch.
+    Reading and writing run in a thread each; the encoder uses `threads` cores and holds no
+    Python lock, so the three overlap. `report` is called after every batch.
     """
-    batches = piece_batches(islice(documents, writer.progress.documents_read, None))
-    checkpointed = writer.progress.text_bytes
+    batches = piece_batches(documents, threads=threads, cut=tokenizer.cuts_are_exact)
 
     def write(batch: Sequence[Piece], encoded: Sequence[object]) -> None:
-        nonlocal checkpointed
         writer.append([(piece.document, piece.last) for piece in batch], token_ids(encoded))
-        if writer.progress.text_bytes - checkpointed >= checkpoint_bytes:
-            writer.checkpoint()
-            checkpointed = writer.progress.text_bytes
 
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
         coming = reading.submit(next, batches, None)
@@ -55,20 +45,24 @@ def tokenize(
             encoded = tokenizer.encode_batch([piece.text for piece in batch])
             if written is not None:
                 written.result()
-                report(writer.progress)
+                report()
             written = writing.submit(write, batch, encoded)
         if written is not None:
             written.result()
-    report(writer.progress)
+    report()
 
 
-def piece_batches(documents: Iterable[Document]) -> Iterator[list[Piece]]:
-    """Pieces of documents in order, in batches with work for every core."""
-    limit = 16 * PIECE_CHARACTERS * max(2, os.cpu_count() or 1)
+def piece_batches(
+    documents: Iterable[Document], *, threads: int, cut: bool
+) -> Iterator[list[Piece]]:
+    """Pieces of documents in order (whole ones without `cut`), with work for every thread."""
+    limit = 8 * PIECE_CHARACTERS * max(2, threads)
     batch: list[Piece] = []
     size = 0
     for document in documents:
-        texts = list(text_pieces(document.text)) or [""]
+        texts = [document.text]
+        if cut and len(document.text) > PIECE_CHARACTERS:
+            texts = list(text_pieces(document.text))
         for number, text in enumerate(texts, start=1):
             batch.append(Piece(text, document, number == len(texts)))
             # A document costs something however short it is.

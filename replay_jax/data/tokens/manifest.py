@@ -1,15 +1,22 @@
-"""What a token store says about itself: one JSON file, written last and read first."""
+"""What shards and stores say about themselves: one JSON file each, written last, read first."""
 
+import dataclasses
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from replay_jax.data.sources.durable import file_sha256, write_durably
 from replay_jax.errors import UserError
+from replay_jax.strict import from_plain
 
 # Raise it when the layout of a store changes; older stores are then prepared again.
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 SPLITS = ("train", "validation")
+# Files of a split and the type of their numbers; tokens have that of the vocabulary.
+COLUMNS = {"documents": "<i8", "hashes": "<u8", "sizes": "<i8"}
 MANIFEST_NAME = "manifest.json"
 
 
@@ -26,22 +33,60 @@ class SplitCounts:
     text_bytes: int
     token_bytes: int
 
+    def __add__(self, other: "SplitCounts") -> "SplitCounts":
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return SplitCounts(*(a + b for a, b in pairs))
+
+
+NO_COUNTS = SplitCounts(0, 0, 0, 0)
+
 
 @dataclass(frozen=True)
 class FileRecord:
-    """Size in bytes and SHA-256 of one file of the store."""
+    """Size in bytes and SHA-256 of one file."""
 
     bytes: int
     sha256: str
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """Contents of manifest.json.
+class ShardManifest:
+    """A shard: the tokens of one part of a source, independent of all others.
 
-    identity: hash of the inputs, the source's configuration and the tokenizer.
-    fingerprint: hash of the tokens and document ends themselves.
-    passed_over: documents that were empty, or copies of separately held-out ones.
+    key: hash of what decides its content (`shards.shard_key`).
+    empty: documents without text. bad: documents that are no text, passed over. first_bad: what
+        was wrong with the first of those.
+    copies: documents left out because they stand elsewhere.
+    """
+
+    format: int
+    key: str
+    tokenizer: str
+    dtype: str
+    empty: int
+    bad: int
+    first_bad: str
+    copies: int
+    splits: dict[str, SplitCounts]
+    files: dict[str, FileRecord]
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A shard of a store. folder: relative to the store. manifest: SHA-256 of its manifest."""
+
+    folder: str
+    manifest: str
+    splits: dict[str, SplitCounts]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A store: shards in the order of their documents, and the tokenizer that made them.
+
+    identity: hash of the name, the shards' keys, the tokenizer and what was left out as copies.
+    fingerprint: hash of the tokens and document ends themselves, however they are cut up.
+    empty, bad, copies: documents that were passed over, by reason.
     dtype: "uint16" or "uint32", little-endian, by vocabulary size.
     """
 
@@ -56,9 +101,15 @@ class Manifest:
     vocab_size: int
     eos_id: int
     dtype: str
-    passed_over: int
+    empty: int
+    bad: int
+    copies: int
     splits: dict[str, SplitCounts]
+    shards: tuple[ShardRecord, ...]
     files: dict[str, FileRecord]
+
+
+T = TypeVar("T", Manifest, ShardManifest)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -66,59 +117,80 @@ def read_manifest(directory: Path) -> Manifest:
 
     Raises UserError where there is none (a preparation was interrupted) or it is not ours.
     """
+    return _read(Manifest, directory, "token store")
+
+
+def read_shard_manifest(directory: Path) -> ShardManifest:
+    """The manifest of a finished shard; raises UserError as `read_manifest` does."""
+    return _read(ShardManifest, directory, "shard")
+
+
+def write_manifest(directory: Path, manifest: Manifest | ShardManifest) -> None:
+    """Write manifest.json so that it is on disk before anything is renamed."""
+    write_durably(directory / MANIFEST_NAME, json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+def file_record(path: Path) -> FileRecord:
+    """Size and hash of a file as it is."""
+    return FileRecord(path.stat().st_size, file_sha256(path))
+
+
+def _size_difference(path: Path, size: int) -> str | None:
+    """What is wrong with the size of a file, None if nothing is."""
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError:
+        return f"{path} is missing"
+    if found != size:
+        return f"{path} has {found} bytes where its manifest says {size}"
+    return None
+
+
+def content_difference(path: Path, record: FileRecord) -> str | None:
+    """What is wrong with a file, None if nothing is; reads all of it."""
+    wrong = _size_difference(path, record.bytes)
+    if wrong is None and (found := file_sha256(path)) != record.sha256:
+        return (
+            f"{path} was altered: its SHA-256 is {found[:12]}… where its manifest says "
+            f"{record.sha256[:12]}…"
+        )
+    return wrong
+
+
+def size_differences(directory: Path, manifest: Manifest) -> Iterator[str]:
+    """Every file of a store whose size is not the one its manifest gives."""
+    width = {"uint16": 2, "uint32": 4}[manifest.dtype]
+    for name, record in manifest.files.items():
+        if wrong := _size_difference(directory / name, record.bytes):
+            yield wrong
+    for shard in manifest.shards:
+        folder = Path(os.path.normpath(directory / shard.folder))
+        for split, counts in shard.splits.items():
+            sizes = {
+                "tokens": counts.tokens * width,
+                **dict.fromkeys(COLUMNS, counts.documents * 8),
+            }
+            for column, size in sizes.items() if counts.documents else ():
+                if wrong := _size_difference(folder / f"{split}.{column}", size):
+                    yield wrong
+
+
+def _read(kind: type[T], directory: Path, what: str) -> T:
     path = directory / MANIFEST_NAME
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if stored["format"] != STORE_FORMAT:
             raise UserError(
                 f"{directory} has store format {stored['format']}, this version reads "
                 f"{STORE_FORMAT}; prepare it again"
             )
-        stored["splits"] = {
-            name: SplitCounts(**counts) for name, counts in stored["splits"].items()
-        }
-        stored["files"] = {name: FileRecord(**record) for name, record in stored["files"].items()}
-        return Manifest(**stored)
+        return from_plain(kind, stored, path=MANIFEST_NAME)
     except FileNotFoundError as error:
         raise UserError(
-            f"{directory} is not a finished token store (it has no {MANIFEST_NAME}); "
+            f"{directory} is not a finished {what} (it has no {MANIFEST_NAME}); "
             "run `replay-jax prepare`"
         ) from error
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged ({error}); delete {directory} and prepare it again"
         ) from error
-
-
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write manifest.json so that it is on disk before anything is renamed."""
-    write_durably(directory / MANIFEST_NAME, json.dumps(asdict(manifest), indent=1) + "\n")
-
-
-def check_files(directory: Path, manifest: Manifest, *, verify: bool) -> None:
-    """Compare sizes, and with `verify` SHA-256, of all files with the manifest.
-
-    Raises UserError naming the file that differs.
-    """
-    for name, record in manifest.files.items():
-        path = directory / name
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{path} is missing; delete {directory} and prepare it again"
-            ) from error
-        if size != record.bytes:
-            raise UserError(
-                f"{path} has {size} bytes where its manifest says {record.bytes}; "
-                f"{_again(directory)}"
-            )
-        if verify and (found := file_sha256(path)) != record.sha256:
-            raise UserError(
-                f"{path} was altered: its SHA-256 is {found[:12]}… where its manifest says "
-                f"{record.sha256[:12]}…; {_again(directory)}"
-            )
-
-
-def _again(directory: Path) -> str:
-    return f"delete {directory} and prepare it again"

@@ -1,139 +1,113 @@
-"""From sources to token stores: train the tokenizer if need be, tokenize, and be done once."""
+"""From sources to token stores: find what is there, make what is missing, and be done once."""
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from replay_jax.data.sources.documents import split_documents
-from replay_jax.data.sources.durable import write_durably
-from replay_jax.data.sources.fingerprints import Inputs, source_inputs, source_key
-from replay_jax.data.sources.source import SourceConfig
-from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
-from replay_jax.data.tokens.encode import CHECKPOINT_BYTES, tokenize
-from replay_jax.data.tokens.folder import disk_errors, exclusively
-from replay_jax.data.tokens.manifest import MANIFEST_NAME, SPLITS, STORE_FORMAT
-from replay_jax.data.tokens.store import TokenStore
-from replay_jax.data.tokens.tokenizer import (
-    Tokenizer,
-    TokenizerConfig,
-    load_tokenizer,
-    open_tokenizer,
+from replay_jax.data.sources.durable import disk_errors, remove_abandoned
+from replay_jax.data.sources.embedded import EMBEDDED_KINDS
+from replay_jax.data.sources.fingerprints import (
+    KnownPart,
+    known_source,
+    remember_source,
 )
-from replay_jax.data.tokens.writer import StoreProgress, StoreWriter
+from replay_jax.data.sources.parts import PART_BYTES, VALIDATION
+from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.tokens.config import DataConfig
+from replay_jax.data.tokens.copies import (
+    check_held_out,
+    drop_copies,
+    find_copies,
+    shard_hashes,
+)
+from replay_jax.data.tokens.kept import find_kept, keep, train
+from replay_jax.data.tokens.listing import (
+    Listed,
+    all_known,
+    identify,
+    list_parts,
+    places_of,
+    remembered_parts,
+)
+from replay_jax.data.tokens.manifest import (
+    MANIFEST_NAME,
+    NO_COUNTS,
+    SPLITS,
+    STORE_FORMAT,
+    read_shard_manifest,
+)
+from replay_jax.data.tokens.shards import (
+    FOLDER,
+    ShardJob,
+    make_shard,
+    shard_key,
+    shard_paths,
+)
+from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.tokenizer import Tokenizer
+from replay_jax.data.tokens.workers import Progress, ProgressCallback, processes_for, run_jobs
+from replay_jax.data.tokens.writer import StoreFacts, write_store
 from replay_jax.errors import UserError
-
-_OVERLAP_BLOCK = 1 << 20  # documents
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """All sources of an experiment, the tokenizer they share, and where stores are kept.
-
-    sources: (name, source) pairs. generic, target: which names play these roles.
-    repeat_generic: whether sources other than the target may be drawn again, in a new order,
-        once all their rows have been seen; otherwise running out of them is an error.
-    """
-
-    sources: tuple[tuple[str, SourceConfig], ...]
-    tokenizer: TokenizerConfig
-    store_dir: str
-    generic: str
-    target: str
-    repeat_generic: bool = False
-
-    def __post_init__(self) -> None:
-        names = [name for name, _ in self.sources]
-        if len(set(names)) != len(names):
-            raise UserError(f"source names must differ, got {names}")
-        for role, name in (("generic", self.generic), ("target", self.target)):
-            if name not in names:
-                raise UserError(f"{role} source {name!r} is not among the sources {names}")
-        for name in self.tokenizer.train_sources:
-            if name not in names:
-                raise UserError(f"tokenizer.train_sources names {name!r}, not among {names}")
-        if self.generic == self.target:
-            raise UserError(f"generic and target are both {self.generic!r}; they must differ")
-        if ":/" in self.store_dir:
-            raise UserError(
-                f"data.store_dir {self.store_dir!r} is not on a disk: stores are memory-mapped, so "
-                "name a folder, on every host or shared by all"
-            )
-
-
-@dataclass(frozen=True)
-class PrepareProgress:
-    """What preparation is doing. text_bytes counts the text handled, input_bytes the files."""
-
-    source: str
-    stage: str  # "training tokenizer" | "tokenizing"
-    documents: int
-    text_bytes: int
-    tokens: int
-    input_bytes: int
-
-
-ProgressCallback = Callable[[PrepareProgress], None]
 
 
 def prepare(
     data: DataConfig,
-    progress: ProgressCallback | None = None,
+    callback: ProgressCallback | None = None,
     *,
-    checkpoint_bytes: int = CHECKPOINT_BYTES,
+    processes: int | None = None,
+    part_bytes: int = PART_BYTES,
 ) -> dict[str, TokenStore]:
     """Stores of all sources by name, made where they do not exist yet.
 
-    A store is known by the content of its input, its configuration and its tokenizer, so a
-    repeated call opens what is there, a change makes a new store beside the old one, and a
-    call after an interruption goes on from the last checkpoint, made after every
-    `checkpoint_bytes` of text. Safe to call from several processes at once.
+    A store is known by the content of its input, its configuration and its tokenizer, and made
+    of shards, one for each part of its input. So a repeated call opens what is there, a change
+    makes the shards of what changed, and a call after an interruption makes those that are
+    missing. Safe to call from several processes and hosts at once, which share the work.
 
-    Raises UserError for bad input, a full disk or an unwritable folder.
+    Args:
+        data: what to prepare.
+        callback: told how far it is.
+        processes: that work at the same time; None for as many as cores have work.
+        part_bytes: size of input from which files are cut, and up to which they are taken
+            together. It decides which shards a store is made of, and nothing else.
+
+    Raises:
+        UserError: bad input, a full disk or an unwritable folder.
     """
-    store_dir = Path(data.store_dir)
-    report = progress or (lambda _: None)
-    with disk_errors(store_dir):
-        store_dir.mkdir(parents=True, exist_ok=True)
-        inputs = {name: source_inputs(source, store_dir) for name, source in data.sources}
-        tokenizer = _tokenizer(data, inputs, report)
-        stores = {}
-        for name, source in data.sources:
-            identity = store_identity(source, inputs[name], tokenizer)
-            directory = _store_path(store_dir, name, identity)
-            with exclusively(directory):
-                if not (directory / MANIFEST_NAME).exists():
-                    _build(
-                        directory,
-                        name=name,
-                        source=source,
-                        inputs=inputs[name],
-                        tokenizer=tokenizer,
-                        report=report,
-                        checkpoint_bytes=checkpoint_bytes,
-                    )
-            stores[name] = TokenStore.open(directory, tokenizer=tokenizer.fingerprint)
-    check_overlap(stores)
+    callback = callback or (lambda _: None)
+    with disk_errors(data.stores):
+        listed: Listed = {
+            name: list_parts(source, data.stores, part_bytes) for name, source in data.sources
+        }
+        if (data.stores / FOLDER).exists():
+            identify(data, listed, callback, processes)
+        kept = find_kept(data, listed)
+        if kept is None or not (found := _finished(data, listed, kept[0])):
+            found = _make(data, listed, callback, processes)
+        stores = {name: TokenStore.open(path) for name, path in found.items()}
+        check_held_out(find_copies(stores))
     return stores
 
 
 def find_stores(data: DataConfig) -> dict[str, TokenStore | None]:
-    """The stores `prepare` would return, None where one is still to be made; writes no store."""
-    store_dir = Path(data.store_dir)
-    with disk_errors(store_dir):
-        inputs = {name: source_inputs(source, store_dir) for name, source in data.sources}
+    """The stores `prepare` would return, None where one is still to be made; writes nothing.
+
+    Looks at sizes and dates of the inputs only: a store whose input was not seen as it is now
+    counts as not made.
+    """
     found: dict[str, TokenStore | None] = {name: None for name, _ in data.sources}
-    tokenizer = _found_tokenizer(data, inputs)
-    if tokenizer is None:
-        return found
-    for name, source in data.sources:
-        path = _store_path(store_dir, name, store_identity(source, inputs[name], tokenizer))
-        if (path / MANIFEST_NAME).exists():
-            found[name] = TokenStore.open(path, tokenizer=tokenizer.fingerprint)
+    with disk_errors(data.stores):
+        listed = remembered_parts(data)
+        kept = find_kept(data, listed)
+        if kept is not None:
+            for name, path in _store_paths(data, listed, kept[0]).items():
+                if path is not None and (path / MANIFEST_NAME).exists():
+                    found[name] = TokenStore.open(path)
     return found
 
 
@@ -142,121 +116,160 @@ def find_tokenizer(data: DataConfig) -> Tokenizer:
 
     Raises UserError where it was trained and is not on this machine.
     """
-    if data.tokenizer.kind != "bpe":
-        return load_tokenizer(data.tokenizer)
-    inputs = {name: source_inputs(source, Path(data.store_dir)) for name, source in data.sources}
-    tokenizer = _found_tokenizer(data, inputs)
-    if tokenizer is None:
+    kept = find_kept(data, remembered_parts(data) if data.tokenizer.kind == "bpe" else {})
+    if kept is None:
         raise UserError(f"the trained tokenizer is not in {data.store_dir}: run replay-jax prepare")
-    return tokenizer
+    return kept[0]
 
 
-def store_identity(source: SourceConfig, inputs: Inputs, tokenizer: Tokenizer) -> str:
-    """Hash of all that decides a store's content: input, configuration, tokenizer, format."""
-    return _digest(
-        {
-            "format": STORE_FORMAT,
-            "source": source_key(source),
-            "inputs": inputs.digest,
-            "tokenizer": tokenizer.fingerprint,
-        }
-    )
+def _finished(data: DataConfig, listed: Listed, tokenizer: Tokenizer) -> dict[str, Path]:
+    """All stores, if all are finished; else none."""
+    found = {}
+    for name, path in _store_paths(data, listed, tokenizer).items():
+        if path is None or not (path / MANIFEST_NAME).exists():
+            return {}
+        found[name] = path
+    return found
 
 
-def check_overlap(stores: dict[str, TokenStore]) -> None:
-    """Raise UserError where a held-out document of one source is in another's training split.
-
-    Within a source this cannot happen; between sources it cannot where both hold out the
-    same fraction. Exact copies only.
-    """
-    for held_name, held in stores.items():
-        held_out = np.sort(held.hashes("validation"))
-        for name, store in stores.items():
-            if name == held_name or not len(held_out):
-                continue
-            hashes, shared = store.hashes("train"), 0
-            for start in range(0, len(hashes), _OVERLAP_BLOCK):
-                block = hashes[start : start + _OVERLAP_BLOCK]
-                place = np.minimum(np.searchsorted(held_out, block), len(held_out) - 1)
-                shared += int(np.count_nonzero(held_out[place] == block))
-            if shared:
-                raise UserError(
-                    f"{shared} held-out documents of {held_name!r} are training documents of "
-                    f"{name!r}; give both the same validation_fraction, or remove them"
-                )
-
-
-def _tokenizer(data: DataConfig, inputs: dict[str, Inputs], report: ProgressCallback) -> Tokenizer:
-    """The configured tokenizer; a BPE is trained once and kept in the store folder."""
-    config = data.tokenizer
-    if config.kind != "bpe":
-        return load_tokenizer(config)
-    path = _trained_path(data, inputs)
-    with exclusively(path):
-        if not path.exists():
-            texts: list[str] = []
-            for name, source in data.sources:
-                if name in (config.train_sources or dict(data.sources)):
-                    report(PrepareProgress(name, "training tokenizer", 0, 0, 0, inputs[name].bytes))
-                    training = (d.text for d in split_documents(source) if not d.held_out)
-                    texts += sample_texts(training, config.train_bytes)
-            write_durably(path, train_bpe(texts, config.vocab_size).to_json())
-    return open_tokenizer(path)
+def _make(
+    data: DataConfig, listed: Listed, callback: ProgressCallback, processes: int | None
+) -> dict[str, Path]:
+    """Make what is missing; returns the stores."""
+    (data.stores / FOLDER).mkdir(parents=True, exist_ok=True)
+    remove_abandoned(data.stores / FOLDER)
+    tokenizer, file = find_kept(data, listed) or train(data, listed, callback, processes)
+    keep(tokenizer, file)
+    _make_shards(data, listed, tokenizer, file, callback, processes)
+    for name, source in data.sources:
+        known = all_known(listed[name])
+        assert known is not None
+        _check_bad(source, shard_paths(data.stores, source, known, tokenizer))
+        if known_source(source, data.stores) != known:
+            remember_source(source, data.stores, known)
+    found = {}
+    for name, path in _store_paths(data, listed, tokenizer).items():
+        assert path is not None
+        if not (path / MANIFEST_NAME).exists():
+            _assemble(data, name, path, listed, tokenizer)
+        found[name] = path
+    return found
 
 
-def _found_tokenizer(data: DataConfig, inputs: dict[str, Inputs]) -> Tokenizer | None:
-    """The configured tokenizer, or None for a BPE that is still to be trained."""
-    if data.tokenizer.kind != "bpe":
-        return load_tokenizer(data.tokenizer)
-    path = _trained_path(data, inputs)
-    return open_tokenizer(path) if path.exists() else None
-
-
-def _build(
-    directory: Path,
-    *,
-    name: str,
-    source: SourceConfig,
-    inputs: Inputs,
+def _make_shards(
+    data: DataConfig,
+    listed: Listed,
     tokenizer: Tokenizer,
-    report: ProgressCallback,
-    checkpoint_bytes: int,
+    file: Path,
+    callback: ProgressCallback,
+    processes: int | None,
 ) -> None:
-    """Make one store; raises UserError where a split would be empty or the input changed."""
-    with contextlib.closing(StoreWriter(directory, tokenizer)) as writer:
-        tokenize(
-            split_documents(source),
-            tokenizer=tokenizer,
-            writer=writer,
-            report=lambda done: report(
-                PrepareProgress(
-                    name,
-                    "tokenizing",
-                    done.documents_read,
-                    done.text_bytes,
-                    done.tokens,
-                    inputs.bytes,
-                )
-            ),
-            checkpoint_bytes=checkpoint_bytes,
-        )
-        _check_splits(name, source, writer.progress)
-        if source_inputs(source, directory.parent).digest != inputs.digest:
-            raise UserError(f"the input of {name!r} changed while it was read; run again")
-        writer.finish(
-            source=name,
-            kind=source.kind,
-            identity=store_identity(source, inputs, tokenizer),
-            inputs=inputs.digest,
-        )
+    """Make the shards that are missing; `listed` gets to know all parts."""
+    places = places_of(listed)
+    path = None if tokenizer.model is None else file
+    jobs = []
+    for (name, part), number in places.items():
+        source, found = dict(data.sources)[name], listed[name][number]
+        known = found if isinstance(found, KnownPart) else None
+        if known is not None:
+            (shard,) = shard_paths(data.stores, source, [known], tokenizer)
+            if (shard / MANIFEST_NAME).exists():
+                continue
+        jobs.append(ShardJob(name, source, part, known, data.stores, path, False))
+    progress = Progress("tokenizing", jobs, callback)
+    here = [job for job in jobs if job.config.kind in EMBEDDED_KINDS]  # they share what is parsed
+    spread = [job for job in jobs if job.config.kind not in EMBEDDED_KINDS]
+    busy: list[ShardJob] = []
+    for group, count in (
+        (here, 1),
+        (spread, processes or processes_for([job.part.bytes for job in spread])),
+        (busy, 1),
+    ):
+        for job, known in run_jobs(make_shard, group, processes=count, report=progress):
+            if known is None:  # another process is at it, and may fail
+                busy.append(replace(job, wait=True))
+                continue
+            listed[job.source][places[job.source, job.part]] = known
+            progress.ended(job)
 
 
-def _check_splits(name: str, source: SourceConfig, progress: StoreProgress) -> None:
-    documents = {split: progress.splits[split].documents for split in SPLITS}
+def _assemble(
+    data: DataConfig, name: str, path: Path, listed: Listed, tokenizer: Tokenizer
+) -> None:
+    """Make one store of finished shards; raises UserError where a split would be empty."""
+    source, known = dict(data.sources)[name], all_known(listed[name])
+    assert known is not None
+    shards = shard_paths(data.stores, source, known, tokenizer)
+    others = _elsewhere(data, name, listed, tokenizer)
+    shards = drop_copies(shards, others, tokenizer, data.stores, repeated=data.drop_copies == "all")
+    _check_splits(name, source, shards)
+    inputs = hashlib.sha256("".join(part.digest for part in known).encode()).hexdigest()
+    identity = _identity(data, name, listed, tokenizer)
+    write_store(path, StoreFacts(name, source.kind, identity, inputs), shards, tokenizer)
+
+
+def _elsewhere(
+    data: DataConfig, name: str, listed: Listed, tokenizer: Tokenizer
+) -> list[np.ndarray]:
+    """Hashes of documents that a source must not train on, or shall not."""
+    sources = dict(data.sources)
+    known = all_known(listed[name]) or []
+    held_out = [part for part in known if part.part.role == VALIDATION]
+    shards = shard_paths(data.stores, sources[name], held_out, tokenizer)
+    hashes = [shard_hashes(shard, "validation") for shard in shards]
+    if data.drop_copies != "none" and name != data.target:
+        target = all_known(listed[data.target]) or []
+        shards = shard_paths(data.stores, sources[data.target], target, tokenizer)
+        hashes += [shard_hashes(shard, split) for shard in shards for split in SPLITS]
+    return hashes
+
+
+def _store_paths(data: DataConfig, listed: Listed, tokenizer: Tokenizer) -> dict[str, Path | None]:
+    """Where the stores are or will be; None where the input is not known."""
+    paths: dict[str, Path | None] = {}
+    for name in listed:
+        identity = _identity(data, name, listed, tokenizer)
+        # A name may be any text; the store is known by its identity.
+        safe = re.sub(r"[^\w.-]+", "_", name)[:48]
+        paths[name] = data.stores / f"{safe}-{identity[:16]}" if identity else None
+    return paths
+
+
+def _identity(data: DataConfig, name: str, listed: Listed, tokenizer: Tokenizer) -> str:
+    """Hash of all that decides a store: name, shards, tokenizer, policy; "" if not known."""
+    needed = {name} if data.drop_copies == "none" else {name, data.target}
+    keys = {}
+    for own in sorted(needed):
+        known = all_known(listed[own])
+        if known is None:
+            return ""
+        source = dict(data.sources)[own]
+        keys[own] = [shard_key(source, part, tokenizer.fingerprint) for part in known]
+    policy = data.drop_copies
+    if name == data.target and policy == "of_target":
+        policy = "none"
+    key = {"format": STORE_FORMAT, "name": name, "shards": keys, "drop_copies": policy}
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _check_bad(source: SourceConfig, shards: Sequence[Path]) -> None:
+    """Raise UserError where shards passed over what the source refuses."""
+    if source.bad_documents == "refuse":
+        for shard in shards:
+            manifest = read_shard_manifest(shard)
+            if manifest.bad:
+                raise UserError(manifest.first_bad)
+
+
+def _check_splits(name: str, source: SourceConfig, shards: Sequence[Path]) -> None:
+    found = [read_shard_manifest(shard) for shard in shards]
+    documents = {
+        split: sum((shard.splits[split] for shard in found), NO_COUNTS).documents
+        for split in SPLITS
+    }
     if not any(documents.values()):
-        raise UserError(
-            f"source {name!r} has no text: all {progress.documents_read} documents are empty"
-        )
+        passed_over = sum(shard.empty + shard.bad + shard.copies for shard in found)
+        raise UserError(f"source {name!r} has no text: all {passed_over} documents are empty")
     for split, other in (SPLITS, SPLITS[::-1]):
         if not documents[split]:
             raise UserError(
@@ -264,21 +277,3 @@ def _check_splits(name: str, source: SourceConfig, progress: StoreProgress) -> N
                 f"split (validation_fraction {source.validation_fraction}); give more documents, "
                 "change the fraction, or hold some out with validation_path"
             )
-
-
-def _trained_path(data: DataConfig, inputs: dict[str, Inputs]) -> Path:
-    """Where the trained tokenizer of this configuration is kept."""
-    config = data.tokenizer
-    key: dict[str, object] = {"vocab_size": config.vocab_size, "train_bytes": config.train_bytes}
-    for name, source in data.sources:
-        if name in (config.train_sources or dict(data.sources)):
-            key[name] = [source_key(source), inputs[name].digest]
-    return Path(data.store_dir) / f"tokenizer-{_digest(key)[:16]}.json"
-
-
-def _store_path(store_dir: Path, name: str, identity: str) -> Path:
-    return store_dir / f"{name}-{identity[:16]}"
-
-
-def _digest(key: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,8 @@
 """A prepared source: memory-mapped tokens with document ends, cut into rows of any length."""
 
-import mmap
+import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,38 +10,52 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.data.tokens.manifest import SPLITS, Manifest, check_files, read_manifest
+from replay_jax.data.tokens.columns import Columns
+from replay_jax.data.tokens.manifest import (
+    MANIFEST_NAME,
+    SPLITS,
+    FileRecord,
+    Manifest,
+    content_difference,
+    read_manifest,
+    read_shard_manifest,
+    size_differences,
+)
 from replay_jax.data.tokens.tokenizer import Tokenizer, open_tokenizer
 from replay_jax.errors import UserError
 
 TOKENIZER_NAME = "tokenizer.json"
 BYTE_LENGTHS_NAME = "byte_lengths.u16"
+# Not STORE_FORMAT: the same tokens keep their name, however stores are laid out.
+_FINGERPRINT_VERSION = "1"
+_BLOCK = 1 << 24  # tokens
 
 
 @dataclass(frozen=True, eq=False)
 class TokenStore:
     """A finished store on disk; pages are read when asked for and never loaded whole.
 
-    Files: {train,validation}.tokens (uint16 or uint32 ids), .documents (int64 end of each
-    document, exclusive, its end-of-text token included), .hashes (uint64 content hash of each
-    document); the tokenizer and its byte lengths; manifest.json. All little-endian.
+    Its shards are folders beside it with, for each split that they have, {split}.tokens (uint16
+    or uint32 ids), .documents (int64 end of each document in the shard, exclusive, its
+    end-of-text token included), .hashes (uint64 content hash of each document) and .sizes (int64
+    UTF-8 bytes of each). The tokens of a split are those of all shards in order. The folder of
+    the store has the tokenizer, its byte lengths and manifest.json. All is little-endian.
     """
 
     path: Path
     manifest: Manifest
 
     @classmethod
-    def open(
-        cls, path: str | Path, *, verify: bool = False, tokenizer: str | None = None
-    ) -> "TokenStore":
-        """Open a finished store; sizes are always checked, checksums with `verify`.
+    def open(cls, path: str | Path, *, tokenizer: str | None = None) -> "TokenStore":
+        """Open a finished store; sizes are checked, checksums by `check_store`.
 
-        Raises UserError where files are missing, cut or altered, or where the store was made
-        with another tokenizer than the one of fingerprint `tokenizer`.
+        Raises UserError where files are missing or cut, or where the store was made with another
+        tokenizer than the one of fingerprint `tokenizer`.
         """
-        directory = Path(path)
+        directory = Path(os.path.abspath(path))  # workers may stand elsewhere
         manifest = read_manifest(directory)
-        check_files(directory, manifest, verify=verify)
+        if wrong := next(size_differences(directory, manifest), None):
+            raise UserError(f"{wrong}; delete {directory} and prepare it again")
         if tokenizer is not None and manifest.tokenizer != tokenizer:
             raise UserError(
                 f"{directory} was prepared with tokenizer {manifest.tokenizer[:12]}…, "
@@ -72,25 +88,28 @@ class TokenStore:
         return np.fromfile(self.path / BYTE_LENGTHS_NAME, "<u2")
 
     @cached_property
-    def _maps(self) -> dict[str, np.ndarray]:
-        dtypes = {"tokens": self.manifest.dtype, "documents": "int64", "hashes": "uint64"}
-        return {
-            f"{split}.{part}": _mapped(self.path / f"{split}.{part}", dtype)
-            for split in SPLITS
-            for part, dtype in dtypes.items()
-        }
+    def _columns(self) -> dict[str, "Columns"]:
+        return {split: Columns(self.path, self.manifest, split) for split in SPLITS}
 
-    def tokens(self, split: str) -> np.ndarray:
-        """All token ids of a split in document order, as a read-only memory map."""
-        return self._maps[f"{split}.tokens"]
+    def columns(self, split: str) -> "Columns":
+        """The shards of a split as they lie on disk."""
+        return self._columns[split]
+
+    def tokens(self, split: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Token ids [start, stop) of a split in document order."""
+        total = self.manifest.splits[split].tokens
+        return self.columns(split).read(start, total if stop is None else stop)
 
     def documents(self, split: str) -> np.ndarray:
-        """int64[documents]: where each document ends in `tokens` (exclusive)."""
-        return self._maps[f"{split}.documents"]
+        """int64[documents]: where each document of a split ends (exclusive)."""
+        columns = self.columns(split)
+        ends = [columns.column("documents", n) + start for n, start in enumerate(columns.starts)]
+        return np.concatenate([*ends, np.empty(0, np.int64)])
 
-    def hashes(self, split: str) -> np.ndarray:
-        """uint64[documents]: content hash of each document."""
-        return self._maps[f"{split}.hashes"]
+    def hashes(self, split: str) -> list[np.ndarray]:
+        """uint64[documents] for each shard: content hash of each document."""
+        columns = self.columns(split)
+        return [columns.column("hashes", number) for number in range(len(columns.starts))]
 
     def bytes_per_token(self, split: str) -> float:
         """UTF-8 bytes of text per token, end-of-text tokens counted as tokens."""
@@ -114,6 +133,51 @@ class TokenStore:
             )
         return TokenRows(self, split, seq_len)
 
+    def computed_fingerprint(self) -> str:
+        """The fingerprint, from the files; reads all tokens."""
+        parts = []
+        for split in SPLITS:
+            columns, total = self.columns(split), self.manifest.splits[split].tokens
+            ends, tokens = hashlib.sha256(), hashlib.sha256()
+            for number, start in enumerate(columns.starts):
+                ends.update((columns.column("documents", number) + start).data)
+            for start in range(0, total, _BLOCK):
+                tokens.update(columns.read(start, min(start + _BLOCK, total)).data)
+            parts += [
+                f"{split}.documents {ends.hexdigest()}",
+                f"{split}.tokens {tokens.hexdigest()}",
+            ]
+        text = [_FINGERPRINT_VERSION, self.manifest.tokenizer, self.manifest.dtype, *parts]
+        return hashlib.sha256("\n".join(text).encode()).hexdigest()
+
+
+def check_store(path: str | Path) -> list[str]:
+    """What differs between a store's files and its checksums and fingerprint; reads all of it.
+
+    Raises UserError where there is no store.
+    """
+    directory = Path(os.path.abspath(path))
+    manifest = read_manifest(directory)
+    found = [content_difference(directory / n, record) for n, record in manifest.files.items()]
+    for shard in manifest.shards:
+        folder = directory / shard.folder
+        name = os.path.normpath(folder / MANIFEST_NAME)
+        try:
+            size = os.stat(name).st_size
+            own = read_shard_manifest(Path(os.path.normpath(folder)))
+        except (UserError, OSError) as error:
+            found.append(f"{name}: {error}")
+            continue
+        found.append(content_difference(Path(name), FileRecord(size, shard.manifest)))
+        found += [content_difference(Path(name).with_name(n), r) for n, r in own.files.items()]
+    differences = [wrong for wrong in found if wrong is not None]
+    differences = differences or list(size_differences(directory, manifest))
+    if not differences and TokenStore(directory, manifest).computed_fingerprint() != (
+        manifest.fingerprint
+    ):
+        differences.append(f"{directory}: its tokens are not those of its fingerprint")
+    return differences
+
 
 @dataclass(frozen=True)
 class TokenRows:
@@ -131,15 +195,23 @@ class TokenRows:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} outside [0, {len(self)})")
         start = row * self.seq_len
-        return self.store.tokens(self.split)[start : start + self.seq_len + 1].astype(np.int32)
+        return self.store.tokens(self.split, start, start + self.seq_len + 1).astype(np.int32)
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """int32[n, seq_len + 1] of n rows at once; raises IndexError outside [0, len)."""
         self._check(rows)
-        windows = np.lib.stride_tricks.sliding_window_view(
-            self.store.tokens(self.split), self.seq_len + 1
-        )
-        return windows[rows * self.seq_len].astype(np.int32)
+        columns, starts = self.store.columns(self.split), rows * self.seq_len
+        found = np.empty((len(rows), self.seq_len + 1), np.int32)
+        first, last = columns.shard_of(starts), columns.shard_of(starts + self.seq_len)
+        within = first == last
+        for shard, own in _groups(first[within], np.flatnonzero(within)):
+            windows = np.lib.stride_tricks.sliding_window_view(
+                columns.column("tokens", shard), self.seq_len + 1
+            )
+            found[own] = windows[starts[own] - columns.starts[shard]]
+        for row in np.flatnonzero(~within):
+            found[row] = columns.read(int(starts[row]), int(starts[row]) + self.seq_len + 1)
+        return found
 
     def segments(self, rows: np.ndarray) -> np.ndarray:
         """int32[n, seq_len]: number of the document each input token belongs to, from 1 per row.
@@ -147,18 +219,29 @@ class TokenRows:
         The end-of-text token belongs to the document that it ends.
         """
         self._check(rows)
-        ends = self.store.documents(self.split)
-        starts = rows * self.seq_len
+        columns, starts = self.store.columns(self.split), rows * self.seq_len
+        first = columns.shard_of(starts)
+        count = columns.shard_of(starts + self.seq_len - 1) - first + 1
+        row_of_shard = np.repeat(np.arange(len(rows)), count)
+        shards = np.repeat(first - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        marks = np.zeros((len(rows), self.seq_len), np.int32)
+        marks[:, 0] = 1
+        for shard, own in _groups(shards, row_of_shard):
+            ends = columns.column("documents", shard)
+            self._mark(marks, own, ends, starts[own] - columns.starts[shard])
+        return np.cumsum(marks, axis=1, dtype=np.int32)
+
+    def _mark(
+        self, marks: np.ndarray, rows: np.ndarray, ends: np.ndarray, starts: np.ndarray
+    ) -> None:
+        """Mark where documents begin inside rows; `starts` are positions in the ends' shard."""
         # A document that ends at the row's first token begins there: no new segment inside.
         low = np.searchsorted(ends, starts, side="right")
         count = np.searchsorted(ends, starts + self.seq_len - 1, side="right") - low
         row_of_end = np.repeat(np.arange(len(rows)), count)
         first = np.repeat(low - (np.cumsum(count) - count), count)
         inside = ends[first + np.arange(count.sum())] - starts[row_of_end]
-        marks = np.zeros((len(rows), self.seq_len), np.int32)
-        marks[:, 0] = 1
-        marks[row_of_end, inside] = 1
-        return np.cumsum(marks, axis=1, dtype=np.int32)
+        marks[rows[row_of_end], inside] = 1
 
     def label_bytes(self, rows: np.ndarray) -> np.ndarray:
         """int64[n]: UTF-8 bytes that each row's labels stand for."""
@@ -169,13 +252,8 @@ class TokenRows:
             raise IndexError(f"rows {rows.min()}..{rows.max()} outside [0, {len(self)})")
 
 
-def _mapped(path: Path, dtype: str) -> np.ndarray:
-    """A read-only memory map as a plain array; an empty file cannot be mapped."""
-    if path.stat().st_size == 0:
-        return np.empty(0, np.dtype(dtype).newbyteorder("<"))
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    # Rows are drawn in random order: reading ahead would only push other pages out.
-    if hasattr(mmap, "MADV_RANDOM") and path.suffix == ".tokens":
-        pages.madvise(mmap.MADV_RANDOM)
-    return np.frombuffer(pages, np.dtype(dtype).newbyteorder("<"))
+def _groups(keys: np.ndarray, values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The values of each key."""
+    order = np.argsort(keys, kind="stable")
+    found, first = np.unique(keys[order], return_index=True)
+    yield from zip(found.tolist(), np.split(values[order], first[1:]), strict=True)

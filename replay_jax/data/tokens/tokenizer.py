@@ -4,15 +4,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 
+from replay_jax.data.tokens.pieces import cuts_are_exact
 from replay_jax.errors import UserError
 
 TOKENIZER_KINDS = ("bytes", "bpe", "file")
 END_OF_TEXT = "<|end_of_text|>"
+TOKENIZER_FILE = "tokenizer.json"
 # Tried in this order when eos_token is "": Llama 3, GPT-2 and Qwen, Llama 2 and T5, others.
 _KNOWN_ENDS = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>", "<|eos|>", "[EOS]")
 _BYTE_EOS = 256
@@ -80,6 +83,11 @@ class Tokenizer:
     byte_lengths: np.ndarray
     model: tokenizers.Tokenizer | None
 
+    @cached_property
+    def cuts_are_exact(self) -> bool:
+        """Whether long texts may be encoded in pieces (`pieces`)."""
+        return self.model is None or cuts_are_exact(self.model)
+
     def encode(self, text: str) -> np.ndarray:
         """Token ids of one text, uint32[n]."""
         return token_ids(self.encode_batch([text]))[0]
@@ -141,10 +149,17 @@ def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
         return byte_tokenizer()
     if config.kind != "file":
         raise ValueError(f"a tokenizer of kind {config.kind!r} is trained, not loaded")
+    place = Path(config.path).expanduser()
     try:
-        if Path(config.path).is_file():
-            model = tokenizers.Tokenizer.from_file(config.path)
-        elif config.path.endswith(".json"):
+        if place.is_dir() and not (place / TOKENIZER_FILE).is_file():
+            raise UserError(
+                f"the folder {config.path!r} has no {TOKENIZER_FILE}; set tokenizer.path to the "
+                "tokenizer's file"
+            )
+        if place.exists():
+            file = place / TOKENIZER_FILE if place.is_dir() else place
+            model = tokenizers.Tokenizer.from_file(str(file))
+        elif config.path.endswith(".json") or config.path.startswith((".", "/", "~")):
             raise UserError(f"no tokenizer file {config.path!r}")
         else:
             model = tokenizers.Tokenizer.from_pretrained(config.path)
@@ -163,9 +178,7 @@ def open_tokenizer(path: Path) -> Tokenizer:
         if description["kind"] == "bytes":
             return byte_tokenizer()
         model = tokenizers.Tokenizer.from_str(json.dumps(description["model"]))
-        # Stores of before 2026-11-25 do not name it, and have none.
-        bos_id = description["bos_id"] if "bos_id" in description else None
-        return _wrapped(description["kind"], model, bos_id, description["eos_id"])
+        return _wrapped(description["kind"], model, description["bos_id"], description["eos_id"])
     except FileNotFoundError as error:
         raise UserError(f"no tokenizer at {path}") from error
     except Exception as error:  # the library raises plain Exception
@@ -205,15 +218,29 @@ def _begin_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int 
 
 
 def _end_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int:
-    for name in (config.eos_token,) if config.eos_token else _KNOWN_ENDS:
-        found = model.token_to_id(name)
-        if found is not None:
-            return int(found)
-    wanted = repr(config.eos_token) if config.eos_token else " or ".join(_KNOWN_ENDS)
+    """The token that ends documents: one that no document's text can become."""
+    wanted = (config.eos_token,) if config.eos_token else _KNOWN_ENDS
+    there = {name: found for name in wanted if (found := model.token_to_id(name)) is not None}
+    for name, found in there.items():
+        if not _is_spelt(model, name, found):
+            return found
+    if there:
+        raise UserError(
+            f"token {next(iter(there))!r} of tokenizer {config.path!r} is not marked special, so a "
+            "document that holds it would end there; set tokenizer.eos_token to a special token"
+        )
+    named = repr(config.eos_token) if config.eos_token else " or ".join(_KNOWN_ENDS)
     raise UserError(
-        f"tokenizer {config.path!r} has no token {wanted}; set tokenizer.eos_token to the "
+        f"tokenizer {config.path!r} has no token {named}; set tokenizer.eos_token to the "
         "one that ends a document"
     )
+
+
+def _is_spelt(model: tokenizers.Tokenizer, name: str, token: int) -> bool:
+    """Whether a text that holds a token's name gets the token itself."""
+    model.encode_special_tokens = True
+    texts = (name, f"a{name}b", f"a {name} b")
+    return any(token in model.encode(text, add_special_tokens=False).ids for text in texts)
 
 
 def _byte_lengths(model: tokenizers.Tokenizer) -> np.ndarray:

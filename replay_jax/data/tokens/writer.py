@@ -1,81 +1,54 @@
-"""Writes a token store so that an interruption loses little and never leaves half a store.
+"""Writes shards, and the stores that are made of them.
 
-Files grow in "<store>.partial". A checkpoint makes them durable and records their lengths in
-progress.json; continuing cuts them back to those lengths. The manifest is written when all is
-done, and then the folder gets its real name in one step.
+A folder without its manifest is nothing: the manifest is written when all else is on disk, and
+then the folder gets its real name in one step.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from replay_jax.data.sources.documents import Document
-from replay_jax.data.sources.durable import file_sha256, write_durably
+from replay_jax.data.sources.durable import claimed, release, sync
 from replay_jax.data.tokens.manifest import (
+    COLUMNS,
+    MANIFEST_NAME,
+    NO_COUNTS,
     SPLITS,
     STORE_FORMAT,
     FileRecord,
     Manifest,
+    ShardManifest,
+    ShardRecord,
     SplitCounts,
+    file_record,
+    read_shard_manifest,
     write_manifest,
 )
-from replay_jax.data.tokens.store import BYTE_LENGTHS_NAME, TOKENIZER_NAME
+from replay_jax.data.tokens.store import BYTE_LENGTHS_NAME, TOKENIZER_NAME, TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
 from replay_jax.errors import UserError
 
-_PROGRESS_NAME = "progress.json"
 
+class ShardWriter:
+    """Appends documents to the files of a shard in `folder`; `finish` makes it one."""
 
-@dataclass
-class _Counts:
-    documents: int = 0
-    tokens: int = 0
-    text_bytes: int = 0
-    token_bytes: int = 0
-
-
-@dataclass
-class StoreProgress:
-    """How far a preparation has come: documents read, passed over, and counts per split."""
-
-    documents_read: int = 0
-    passed_over: int = 0
-    splits: dict[str, _Counts] = field(
-        default_factory=lambda: {split: _Counts() for split in SPLITS}
-    )
-
-    @property
-    def text_bytes(self) -> int:
-        """UTF-8 bytes of the documents written so far."""
-        return sum(counts.text_bytes for counts in self.splits.values())
-
-    @property
-    def tokens(self) -> int:
-        """Tokens written so far."""
-        return sum(counts.tokens for counts in self.splits.values())
-
-
-class StoreWriter:
-    """Appends documents to the store at `directory`; picks up where an earlier writer stopped."""
-
-    def __init__(self, directory: Path, tokenizer: Tokenizer) -> None:
-        self._directory = directory
-        self._partial = directory.with_name(directory.name + ".partial")
+    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
+        self._folder = folder
         self._tokenizer = tokenizer
         self._dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
-        self._partial.mkdir(parents=True, exist_ok=True)
-        self.progress = _read_progress(self._partial / _PROGRESS_NAME)
-        self._files = {name: self._open(name, size) for name, size in self._sizes().items()}
+        self._files: dict[str, _HashingFile] = {}
         self._pieces: list[np.ndarray] = []
         begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         self._bos = np.array(begin, self._dtype)
         self._eos = np.array([tokenizer.eos_id], self._dtype)
+        self.splits = dict.fromkeys(SPLITS, NO_COUNTS)
+        self.documents_read, self.empty, self.bad, self.first_bad = 0, 0, 0, ""
 
     def append(self, pieces: Sequence[tuple[Document, bool]], ids: Sequence[np.ndarray]) -> None:
         """Add pieces of documents in order, each with "is its document's last piece".
@@ -83,104 +56,142 @@ class StoreWriter:
         A document without bytes is only counted. Raises UserError for an id outside the
         vocabulary, OSError where the disk is full.
         """
-        waiting: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-        ends: dict[str, list[int]] = {split: [] for split in SPLITS}
-        hashes: dict[str, list[int]] = {split: [] for split in SPLITS}
+        tokens: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        known: dict[str, list[tuple[int, int, int]]] = {split: [] for split in SPLITS}
         for (document, last), piece in zip(pieces, ids, strict=True):
             self._pieces.append(piece)
             if not last:
                 continue
-            self.progress.documents_read += 1
+            self.documents_read += 1
             if document.bytes:
                 split = "validation" if document.held_out else "train"
-                counts = self.progress.splits[split]
-                counts.documents += 1
-                counts.text_bytes += document.bytes
-                document_pieces = [self._bos, *self._pieces, self._eos]
-                counts.tokens += sum(map(len, document_pieces))
-                waiting[split] += document_pieces
-                ends[split].append(counts.tokens)
-                hashes[split].append(document.hashed)
+                whole = [self._bos, *self._pieces, self._eos]
+                tokens[split] += whole
+                known[split].append((sum(map(len, whole)), document.hashed, document.bytes))
+            elif document.bad:
+                self.bad += 1
+                self.first_bad = self.first_bad or document.bad
             else:
-                self.progress.passed_over += 1
+                self.empty += 1
             self._pieces = []
         for split in SPLITS:
-            if ends[split]:
-                self._write(split, np.concatenate(waiting[split]), ends[split], hashes[split])
+            if known[split]:
+                lengths, hashes, sizes = zip(*known[split], strict=True)
+                self.add(
+                    split,
+                    np.concatenate(tokens[split]),
+                    np.array(lengths, np.int64),
+                    np.array(hashes, np.uint64),
+                    np.array(sizes, np.int64),
+                )
 
-    def _write(self, split: str, ids: np.ndarray, ends: list[int], hashes: list[int]) -> None:
+    def add(
+        self,
+        split: str,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        hashes: np.ndarray,
+        sizes: np.ndarray,
+    ) -> None:
+        """Add whole documents: their ids one after another; per document the number of ids, its
+        hash and its UTF-8 bytes."""
         if int(ids.max()) >= self._tokenizer.vocab_size:
             raise UserError(
                 f"token id {int(ids.max())} does not fit the vocabulary of "
                 f"{self._tokenizer.vocab_size}; the tokenizer's file is inconsistent"
             )
-        lengths = self._tokenizer.byte_lengths[ids]
-        self.progress.splits[split].token_bytes += int(lengths.sum(dtype=np.int64))
-        self._files[f"{split}.tokens"].write(ids.astype(self._dtype, copy=False).tobytes())
-        self._files[f"{split}.documents"].write(np.array(ends, "<i8").tobytes())
-        self._files[f"{split}.hashes"].write(np.array(hashes, "<u8").tobytes())
+        before = self.splits[split]
+        stood_for = self._tokenizer.byte_lengths[ids].sum(dtype=np.int64)
+        self.splits[split] = before + SplitCounts(
+            len(lengths), len(ids), int(sizes.sum()), int(stood_for)
+        )
+        columns = {"documents": before.tokens + np.cumsum(lengths), "hashes": hashes}
+        columns["sizes"] = sizes
+        self._file(f"{split}.tokens").write(ids.astype(self._dtype, copy=False))
+        for column, values in columns.items():
+            self._file(f"{split}.{column}").write(values.astype(COLUMNS[column], copy=False))
 
-    def checkpoint(self) -> None:
-        """Make all whole documents that were added durable."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
-        write_durably(self._partial / _PROGRESS_NAME, json.dumps(asdict(self.progress)))
-
-    def finish(self, *, source: str, kind: str, identity: str, inputs: str) -> Manifest:
-        """Write the manifest and give the folder its name; the store is whole from here on."""
-        self.checkpoint()
-        self.close()
-        write_durably(self._partial / TOKENIZER_NAME, self._tokenizer.to_json())
-        self._tokenizer.byte_lengths.astype("<u2").tofile(self._partial / BYTE_LENGTHS_NAME)
-        names = sorted([*self._files, TOKENIZER_NAME, BYTE_LENGTHS_NAME])
-        paths = [self._partial / name for name in names]
-        _sync(paths)
-        files = {path.name: FileRecord(path.stat().st_size, file_sha256(path)) for path in paths}
-        manifest = Manifest(
+    def finish(self, key: str, *, copies: int = 0) -> ShardManifest:
+        """Write the manifest; the folder is a whole shard from here on."""
+        files = {name: self._files[name].finish() for name in sorted(self._files)}
+        manifest = ShardManifest(
             format=STORE_FORMAT,
-            source=source,
-            kind=kind,
-            identity=identity,
-            fingerprint=_fingerprint(files, self._tokenizer, self._dtype),
-            inputs=inputs,
-            tokenizer_kind=self._tokenizer.kind,
+            key=key,
             tokenizer=self._tokenizer.fingerprint,
-            vocab_size=self._tokenizer.vocab_size,
-            eos_id=self._tokenizer.eos_id,
             dtype=self._dtype.name,
-            passed_over=self.progress.passed_over,
-            splits={name: SplitCounts(**vars(c)) for name, c in self.progress.splits.items()},
+            empty=self.empty,
+            bad=self.bad,
+            first_bad=self.first_bad,
+            copies=copies,
+            splits=self.splits,
             files=files,
         )
-        write_manifest(self._partial, manifest)
-        self._partial.rename(self._directory)
-        _sync([self._directory.parent])
-        (self._directory / _PROGRESS_NAME).unlink()
+        write_manifest(self._folder, manifest)
+        sync([self._folder])
         return manifest
 
     def close(self) -> None:
-        """Close the files; what was not checkpointed is written again by the next writer."""
+        """Close the files, finished or not."""
         for file in self._files.values():
             file.close()
 
-    def _sizes(self) -> dict[str, int]:
-        sizes = {}
-        for split, counts in self.progress.splits.items():
-            sizes[f"{split}.tokens"] = counts.tokens * self._dtype.itemsize
-            sizes |= {f"{split}.{part}": counts.documents * 8 for part in ("documents", "hashes")}
-        return sizes
+    def _file(self, name: str) -> "_HashingFile":
+        if name not in self._files:
+            self._files[name] = _HashingFile(self._folder / name)
+        return self._files[name]
 
-    def _open(self, name: str, size: int) -> IO[bytes]:
-        path = self._partial / name
-        path.touch()
-        if path.stat().st_size < size:
-            raise UserError(
-                f"{path} is shorter than its progress file says; delete {self._partial} "
-                "and prepare again"
-            )
-        os.truncate(path, size)
-        return path.open("ab", buffering=1 << 20)
+
+class StoreWriter:
+    """Writes a store of one shard, of documents that come from no source."""
+
+    def __init__(self, directory: Path, tokenizer: Tokenizer) -> None:
+        self._directory, self._tokenizer = directory, tokenizer
+        self._folder = directory.with_name(f"{directory.name}.shard")
+        self._folder.mkdir(parents=True)
+        self._shard = ShardWriter(self._folder, tokenizer)
+        self.append = self._shard.append
+
+    def finish(self, *, source: str, kind: str, identity: str, inputs: str) -> None:
+        """Write both manifests; `TokenStore.open` reads the store from here on."""
+        self._shard.finish(identity)
+        facts = StoreFacts(source, kind, identity, inputs)
+        write_store(self._directory, facts, [self._folder], self._tokenizer)
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """What a store's manifest says besides what its shards say."""
+
+    source: str
+    kind: str
+    identity: str
+    inputs: str
+
+
+def write_store(
+    directory: Path, facts: StoreFacts, shards: Sequence[Path], tokenizer: Tokenizer
+) -> None:
+    """Make finished shards a store at `directory`; another process may do so at once.
+
+    Reads all tokens once, for the fingerprint.
+    """
+    partial = directory.with_name(f"{directory.name}.partial")
+    with claimed(partial, directory / MANIFEST_NAME, wait=True) as mine:
+        if mine:
+            (partial / TOKENIZER_NAME).write_text(tokenizer.to_json(), encoding="utf-8")
+            tokenizer.byte_lengths.astype("<u2").tofile(partial / BYTE_LENGTHS_NAME)
+            write_manifest(partial, _manifest(partial, facts, shards, tokenizer))
+            sync([partial / TOKENIZER_NAME, partial / BYTE_LENGTHS_NAME, partial])
+            into_place(partial, directory)
+
+
+def into_place(partial: Path, finished: Path) -> None:
+    """Give a claimed, whole folder its name; one of that name without a manifest is none."""
+    if finished.exists():
+        shutil.rmtree(finished)
+    partial.rename(finished)
+    release(finished)
+    sync([finished.parent])
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -190,28 +201,61 @@ def token_dtype(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 2**16 else "uint32"
 
 
-def _read_progress(path: Path) -> StoreProgress:
-    if not path.exists():
-        return StoreProgress()
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    splits = {name: _Counts(**counts) for name, counts in stored.pop("splits").items()}
-    return StoreProgress(**stored, splits=splits)
+def _manifest(
+    directory: Path, facts: StoreFacts, shards: Sequence[Path], tokenizer: Tokenizer
+) -> Manifest:
+    found = [read_shard_manifest(shard) for shard in shards]
+    counts = {split: sum((shard.splits[split] for shard in found), NO_COUNTS) for split in SPLITS}
+    records = tuple(
+        ShardRecord(
+            os.path.relpath(shard, directory),
+            file_record(shard / MANIFEST_NAME).sha256,
+            manifest.splits,
+        )
+        for shard, manifest in zip(shards, found, strict=True)
+    )
+    manifest = Manifest(
+        format=STORE_FORMAT,
+        source=facts.source,
+        kind=facts.kind,
+        identity=facts.identity,
+        fingerprint="",
+        inputs=facts.inputs,
+        tokenizer_kind=tokenizer.kind,
+        tokenizer=tokenizer.fingerprint,
+        vocab_size=tokenizer.vocab_size,
+        eos_id=tokenizer.eos_id,
+        dtype=token_dtype(tokenizer.vocab_size),
+        empty=sum(shard.empty for shard in found),
+        bad=sum(shard.bad for shard in found),
+        copies=sum(shard.copies for shard in found),
+        splits=counts,
+        shards=records,
+        files={name: file_record(directory / name) for name in (TOKENIZER_NAME, BYTE_LENGTHS_NAME)},
+    )
+    fingerprint = TokenStore(directory, manifest).computed_fingerprint()
+    return replace(manifest, fingerprint=fingerprint)
 
 
-def _fingerprint(files: dict[str, FileRecord], tokenizer: Tokenizer, dtype: np.dtype) -> str:
-    parts = [
-        f"{name} {record.sha256}"
-        for name, record in files.items()
-        if name.endswith((".tokens", ".documents"))
-    ]
-    text = "\n".join([str(STORE_FORMAT), tokenizer.fingerprint, dtype.name, *parts])
-    return hashlib.sha256(text.encode()).hexdigest()
+class _HashingFile:
+    """A new file that is hashed as it is written."""
 
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb", buffering=1 << 20)
+        self._digest = hashlib.sha256()
+        self._bytes = 0
 
-def _sync(paths: Iterable[Path]) -> None:
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def write(self, values: np.ndarray) -> None:
+        data = np.ascontiguousarray(values).view(np.uint8).data
+        self._file.write(data)
+        self._digest.update(data)
+        self._bytes += len(data)
+
+    def finish(self) -> FileRecord:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return FileRecord(self._bytes, self._digest.hexdigest())
+
+    def close(self) -> None:
+        self._file.close()

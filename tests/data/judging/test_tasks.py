@@ -24,7 +24,7 @@ from replay_jax.data.judging.tasks import (
     task_batches,
     task_rows,
 )
-from replay_jax.data.sources.split import document_hash, in_validation
+from replay_jax.data.sources.documents import document_hash, in_validation
 from replay_jax.data.tokens.bpe_training import train_bpe
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.errors import UserError

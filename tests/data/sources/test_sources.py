@@ -12,10 +12,10 @@ import pytest
 import tensorflow_datasets as tfds
 from pyarrow import parquet
 
-from replay_jax.data.sources.documents import split_documents
+from replay_jax.data.sources.documents import document_hash, in_validation, split_documents
 from replay_jax.data.sources.embedded import embedded_files, module_text, read_embedded
-from replay_jax.data.sources.source import SourceConfig, input_files, read_documents
-from replay_jax.data.sources.split import document_hash, in_validation
+from replay_jax.data.sources.parts import read_documents, source_files
+from replay_jax.data.sources.source import SourceConfig
 from replay_jax.errors import UserError
 
 TEXTS = ["the first", "zwei\nZeilen", "τρία 🎉", ""]
@@ -95,7 +95,7 @@ def test_tfds_reads_array_records_without_tensorflow(tmp_path: Path) -> None:
     assert sorted(documents("tfds", folder)) == [f"document {i} é" for i in range(6)]
     assert documents("tfds", folder) == documents("tfds", folder)
     assert sorted(documents("tfds", folder, split="test")) == [f"document {i} é" for i in range(2)]
-    assert [path.is_file() for path in input_files(SourceConfig("tfds", folder))] == [True]
+    assert [path.is_file() for path in source_files(SourceConfig("tfds", folder))] == [True]
     assert "tensorflow" not in sys.modules
     for changes, message in (
         ({"split": "dev"}, r"no split 'dev'.*\['test', 'train'\]"),
@@ -123,7 +123,7 @@ def test_huggingface_with_the_extra_reads_a_folder(
     folder.mkdir()
     (folder / "train.jsonl").write_bytes(json_lines(TEXTS))
     assert documents("huggingface", folder) == TEXTS
-    assert all(path.is_file() for path in input_files(SourceConfig("huggingface", str(folder))))
+    assert all(path.is_file() for path in source_files(SourceConfig("huggingface", str(folder))))
     with pytest.raises(UserError, match=r"no column 'body'.*\['text', 'id'\]"):
         documents("huggingface", folder, text_field="body")
     with pytest.raises(UserError, match="split 'dev', cannot be loaded"):

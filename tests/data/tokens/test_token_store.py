@@ -13,7 +13,7 @@ from tiny_store import make_store
 
 from replay_jax.data.sources.documents import Document
 from replay_jax.data.tokens.manifest import MANIFEST_NAME, write_manifest
-from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.store import TokenStore, check_store
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.data.tokens.writer import StoreWriter, token_dtype
 from replay_jax.errors import UserError
@@ -73,7 +73,7 @@ def test_splits_are_separate_and_counted(tmp_path: Path) -> None:
     assert (counts.documents, counts.tokens, counts.text_bytes) == (2, 5, 14)
     assert counts.token_bytes == 1 + 2 + 4 + 3 + 4
     assert store.bytes_per_token("train") == 14 / 5
-    assert store.hashes("train").tolist() == [0, 1]
+    assert [h.tolist() for h in store.hashes("train")] == [[0, 1]]
 
 
 def test_dtype_is_the_narrowest_that_holds_the_vocabulary(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_fingerprint_is_of_the_tokens_not_of_the_place(tmp_path: Path) -> None:
 def test_damage_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "store"
     make_store(path, [[1] * 50], [[2] * 50])
-    tokens = path / "train.tokens"
+    tokens = tmp_path / "store.shard" / "train.tokens"
     whole = tokens.read_bytes()
 
     tokens.write_bytes(whole[:-2])
@@ -112,19 +112,19 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
 
     tokens.write_bytes(whole[:40] + b"\x07" + whole[41:])
     TokenStore.open(path)  # sizes agree: only checksums can tell
-    with pytest.raises(UserError, match="train.tokens was altered"):
-        TokenStore.open(path, verify=True)
+    (wrong,) = check_store(path)
+    assert "train.tokens was altered" in wrong
 
     tokens.unlink()
     with pytest.raises(UserError, match="train.tokens is missing"):
         TokenStore.open(path)
     tokens.write_bytes(whole)
-    TokenStore.open(path, verify=True)
+    assert check_store(path) == []
 
     manifest = (path / MANIFEST_NAME).read_text(encoding="utf-8")
     for text, message in (
         (manifest[:-20], "is damaged"),
-        (manifest.replace('"format": 1', '"format": 99'), "store format 99"),
+        (manifest.replace('"format": 2', '"format": 99'), "store format 99"),
         ("{}", "is damaged"),
     ):
         (path / MANIFEST_NAME).write_text(text, encoding="utf-8")
@@ -157,13 +157,13 @@ def test_a_store_far_larger_than_memory_is_read_in_place(tmp_path: Path) -> None
     path = tmp_path / "store"
     store = make_store(path, [[1] * 50], [[2] * 50])
     tokens = 2**37  # 256 GiB of uint16 ids, all holes but the last 1025
-    with (path / "train.tokens").open("r+b") as file:
+    with (tmp_path / "store.shard" / "train.tokens").open("r+b") as file:
         file.truncate(2 * tokens)
         file.seek(-2 * 1025, os.SEEK_END)
         file.write(np.full(1025, 7, "<u2").tobytes())
     stored = json.loads((path / MANIFEST_NAME).read_text(encoding="utf-8"))
     stored["splits"]["train"]["tokens"] = tokens
-    stored["files"]["train.tokens"]["bytes"] = 2 * tokens
+    stored["shards"][0]["splits"]["train"]["tokens"] = tokens
     (path / MANIFEST_NAME).write_text(json.dumps(stored), encoding="utf-8")
     rows = TokenStore.open(path).rows("train", 1024)
     assert len(rows) == 2**27 - 1

@@ -1,0 +1,210 @@
+"""Documents in files: plain text, JSON lines and Parquet.
+
+A reader gives texts in stored order; what is no text (a line that is not JSON, a missing field,
+invalid UTF-8) comes as the `UserError` that says so, for the caller to raise or to pass over.
+A file that cannot be read on is always an error.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import orjson
+from pyarrow import ArrowException, parquet
+
+from replay_jax.data.sources.files import BLOCK_BYTES
+from replay_jax.errors import UserError
+
+Texts = Iterator[str | UserError]
+_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()  # byte-order mark: of the file, not of its text
+
+
+def read_text(file: IO[bytes], path: Path, separator: str, *, first: int, cut: bool) -> Texts:
+    """Documents of UTF-8 text: all of it, or the pieces between separators.
+
+    With a separator the file is read in blocks and never held whole.
+
+    Args:
+        file: the bytes from `first` on.
+        path: for messages.
+        separator: "" for none.
+        first: where in the (uncompressed) file the bytes begin.
+        cut: whether they end in a separator that more documents follow.
+    """
+    lines = 0
+    for data in _between(file, separator.encode(), path):
+        if first == 0 and lines == 0:
+            data = data.removeprefix(_MARK)
+        if data or not cut:
+            yield _decoded(data, path, first, lines)
+        lines += data.count(b"\n") + separator.count("\n")
+
+
+def read_json_lines(file: IO[bytes], path: Path, text_field: str, *, first: int) -> Texts:
+    """The text field of each JSON line; blank lines are passed over, null is an empty document."""
+    try:
+        for number, line in enumerate(file):
+            if first == number == 0:
+                line = line.removeprefix(_MARK)
+            if line.strip():
+                yield _text_of_line(path, first, number, line, text_field)
+    except (EOFError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_parquet(path: Path, text_field: str, *, first: int, stop: int | None) -> Texts:
+    """The text column of row groups [first, stop) of a Parquet file; null is an empty document.
+
+    Raises UserError where the file is no Parquet file or has no such text column.
+    """
+    row = 0
+    try:
+        with parquet.ParquetFile(path) as table:
+            names = table.schema_arrow.names
+            if text_field not in names:
+                raise UserError(f"{path} has no column {text_field!r}; its columns are {names}")
+            groups = list(range(table.num_row_groups))
+            row = sum(table.metadata.row_group(group).num_rows for group in groups[:first])
+            for batch in table.iter_batches(1024, groups[first:stop], [text_field]):
+                for text in _column(batch.column(0)):
+                    where = f"{path}, row {row}"
+                    row += 1
+                    if text is None or isinstance(text, str):
+                        yield text or ""
+                    elif isinstance(text, bytes):
+                        yield UserError(f"{where}: column {text_field!r} is not valid UTF-8")
+                    else:
+                        raise UserError(
+                            f"{path}: column {text_field!r} holds {type(text).__name__}, not text"
+                        )
+    except (ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def parquet_cuts(path: Path, size: int) -> list[tuple[int, int, int]]:
+    """Ranges [first, stop) of row groups with about `size` bytes of data each, and those bytes.
+
+    Raises UserError where the file is no Parquet file.
+    """
+    try:
+        metadata = parquet.read_metadata(path)
+    except (ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    cuts, first, held = [], 0, 0
+    for group in range(metadata.num_row_groups):
+        held += metadata.row_group(group).total_byte_size
+        if held >= size or group == metadata.num_row_groups - 1:
+            cuts.append((first, group + 1, held))
+            first, held = group + 1, 0
+    return cuts
+
+
+def parquet_bytes(path: Path, first: int, stop: int) -> list[tuple[int, int]]:
+    """Byte ranges that decide what row groups [first, stop) hold: their own and the footer's."""
+    metadata = parquet.read_metadata(path)
+    size = path.stat().st_size
+    footer = size - metadata.serialized_size - 8
+    begins = [_group_start(metadata.row_group(group)) for group in range(metadata.num_row_groups)]
+    return [(begins[first], [*begins, footer][stop]), (footer, size)]
+
+
+def _group_start(group: parquet.RowGroupMetaData) -> int:
+    columns = [group.column(number) for number in range(group.num_columns)]
+    return min(c.dictionary_page_offset or c.data_page_offset for c in columns)
+
+
+def _column(column) -> list:  # type: ignore[no-untyped-def]
+    """Values of an Arrow column; where one is no Unicode, that one as bytes."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [_decoded_or_not(value) for value in column.cast("binary").to_pylist()]
+
+
+def _decoded_or_not(value: bytes | None) -> str | bytes | None:
+    try:
+        return value if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _between(file: IO[bytes], separator: bytes, path: Path) -> Iterator[bytes]:
+    """The bytes between separators, each piece of the file looked at once."""
+    try:
+        if not separator:
+            yield file.read()
+            return
+        pending, looked = bytearray(), 0
+        while block := file.read(BLOCK_BYTES):
+            pending += block
+            start = 0
+            while (at := pending.find(separator, max(start, looked))) >= 0:
+                yield bytes(pending[start:at])
+                start = looked = at + len(separator)
+            del pending[:start]
+            looked = max(0, len(pending) - len(separator) + 1)
+        yield bytes(pending)
+    except (EOFError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _decoded(data: bytes, path: Path, first: int, lines: int) -> str | UserError:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = _lines_before(path, first) + lines + data.count(b"\n", 0, error.start) + 1
+        why = (
+            "the file ends inside a character"
+            if error.reason == "unexpected end of data"
+            else f"byte 0x{data[error.start]:02x}"
+        )
+        return UserError(f"{path}, line {line}: not valid UTF-8 ({why})")
+
+
+def _text_of_line(
+    path: Path, first: int, number: int, line: bytes, text_field: str
+) -> str | UserError:
+    try:
+        # Twice as fast as `json`; what it refuses (NaN, depth), `json` decides.
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        record = _decided_by_json(line)
+    if isinstance(record, dict) and text_field in record:
+        text = record[text_field]
+        if isinstance(text, str) or text is None:
+            return text or ""
+        what = f"field {text_field!r} is {type(text).__name__}, not text"
+    elif isinstance(record, dict):
+        what = f"no field {text_field!r}; the fields are {sorted(record)}"
+    elif isinstance(record, UserError):
+        what = str(record)
+    else:
+        what = f"expected a JSON object, found {type(record).__name__}"
+    return UserError(f"{path}, line {_lines_before(path, first) + number + 1}: {what}")
+
+
+def _decided_by_json(line: bytes) -> object:
+    try:
+        return json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return UserError(f"not valid UTF-8 (byte 0x{line[error.start]:02x})")
+    except RecursionError:
+        return UserError("JSON that is nested too deeply to be read")
+    except ValueError as error:
+        return UserError(f"not valid JSON ({error})")
+
+
+def _lines_before(path: Path, first: int) -> int:
+    """Lines before a byte of a file; only counted for a message."""
+    found = 0
+    if first:
+        with path.open("rb") as file:
+            while first and (block := file.read(min(first, BLOCK_BYTES))):
+                found += block.count(b"\n")
+                first -= len(block)
+    return found
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be read: {error}")

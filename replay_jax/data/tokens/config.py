@@ -1,0 +1,63 @@
+"""What is prepared: all sources of an experiment, one tokenizer, and where stores are kept."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.tokens.tokenizer import TokenizerConfig
+from replay_jax.errors import UserError
+
+DROP_COPIES = ("none", "of_target", "all")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """All sources of an experiment, the tokenizer they share, and where stores are kept.
+
+    sources: (name, source) pairs. generic, target: which names play these roles.
+    repeat_generic: whether sources other than the target may be drawn again, in a new order,
+        once all their rows have been seen; otherwise running out of them is an error.
+    drop_copies: which exact copies are left out of training text: "none", "of_target" (documents
+        of other sources that stand in the target's training or held-out text) or "all" (these,
+        and second and later copies within each source).
+    """
+
+    sources: tuple[tuple[str, SourceConfig], ...]
+    tokenizer: TokenizerConfig
+    store_dir: str
+    generic: str
+    target: str
+    repeat_generic: bool = False
+    drop_copies: str = "none"
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.sources]
+        if len(set(names)) != len(names):
+            raise UserError(f"source names must differ, got {names}")
+        for role, name in (("generic", self.generic), ("target", self.target)):
+            if name not in names:
+                raise UserError(f"{role} source {name!r} is not among the sources {names}")
+        for name in self.tokenizer.train_sources:
+            if name not in names:
+                raise UserError(f"tokenizer.train_sources names {name!r}, not among {names}")
+        if self.generic == self.target:
+            raise UserError(f"generic and target are both {self.generic!r}; they must differ")
+        if self.drop_copies not in DROP_COPIES:
+            raise UserError(
+                f"data.drop_copies {self.drop_copies!r} is not one of {', '.join(DROP_COPIES)}"
+            )
+        if ":/" in self.store_dir:
+            raise UserError(
+                f"data.store_dir {self.store_dir!r} is not on a disk: stores are memory-mapped, so "
+                "name a folder, on every host or shared by all"
+            )
+
+    @property
+    def stores(self) -> Path:
+        """The folder of stores, "~" for the home folder."""
+        return Path(self.store_dir).expanduser()
+
+    def tokenizer_sources(self) -> list[tuple[str, SourceConfig]]:
+        """The sources that a tokenizer is trained on."""
+        chosen = self.tokenizer.train_sources
+        return [(name, source) for name, source in self.sources if not chosen or name in chosen]
