@@ -7,6 +7,7 @@ asked for, and nothing else is converted.
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ from typing import Any, TypeVar
 from replay_jax.errors import UserError
 
 T = TypeVar("T")
+
+_SCALARS = (str, int, float, bool, type(None))
+# Looked up once per class: a sweep of thousands of runs reads its annotations thousands of times.
+_hints = functools.cache(typing.get_type_hints)
 
 
 def nearest(name: str, valid: typing.Iterable[str]) -> str:
@@ -35,6 +40,8 @@ def from_plain(kind: type[T], value: Any, *, path: str) -> T:
     Raises:
         UserError: a key is missing, unknown or of the wrong type.
     """
+    if type(value) is kind and kind in _SCALARS:
+        return value
     if dataclasses.is_dataclass(kind):
         return typing.cast(T, _dataclass(kind, value, path))
     origin = typing.get_origin(kind)
@@ -60,6 +67,8 @@ def from_plain(kind: type[T], value: Any, *, path: str) -> T:
 
 def to_plain(value: Any) -> Any:
     """The inverse of `from_plain`: dicts, lists and scalars that JSON can hold."""
+    if type(value) in _SCALARS:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -90,7 +99,7 @@ def _dataclass(kind: Any, value: Any, path: str) -> Any:
         return value
     if not isinstance(value, Mapping):
         raise _wrong(kind, value, path)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     names = [f.name for f in dataclasses.fields(kind) if f.init]
     for key in value:
         if key not in names:

@@ -85,17 +85,19 @@ def load_recipe(path: str | Path, overrides: Overrides = MappingProxyType({})) -
 
 
 def override(plain: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy of nested dicts with the value at a dotted key replaced.
+    """Nested dicts with the value at a dotted key replaced; the dicts on the way to it are copies.
 
     Raises:
         UserError: the key does not exist; names the nearest that does.
     """
-    result = copy.deepcopy(dict(plain))
-    node = result
+    result = dict(plain)
+    node: Any = result
     *parents, last = key.split(".")
     for part in parents:
         if not isinstance(node, dict) or part not in node:
             raise UserError(f"unknown key '{key}': {nearest(key, _dotted(plain))}")
+        if isinstance(node[part], dict):
+            node[part] = dict(node[part])
         node = node[part]
     if not isinstance(node, dict) or last not in node:
         raise UserError(f"unknown key '{key}': {nearest(key, _dotted(plain))}")

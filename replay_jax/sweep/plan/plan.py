@@ -7,6 +7,7 @@ The public way in (with `drive.engine`, which carries a plan out):
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,10 +60,26 @@ class Plan:
         largest = max(parameter_counts(run.config.model).total for run in self.runs)
         return _STATE_BYTES_PER_PARAMETER * largest
 
+    @functools.cached_property
+    def paths(self) -> tuple[tuple[Edge, ...], ...]:
+        """The edges of every run, from its beginning to its end."""
+        paths: list[list[Edge]] = [[] for _ in self.runs]
+        for edge in self.edges:
+            for run in edge.runs:
+                paths[run].append(edge)
+        return tuple(tuple(path) for path in paths)
+
     def passes(self, digest: str, step: int) -> bool:
         """Whether some run passes through a state."""
-        chains = (run.chain for run in self.runs)
-        return any(step < len(chain) and chain[step].tobytes().hex() == digest for chain in chains)
+        if step not in self._states_at:
+            here = [edge for edge in self.edges if edge.start.step <= step <= edge.stop.step]
+            self._states_at[step] = {self.runs[edge.runs[0]].node(step).digest for edge in here}
+        return digest in self._states_at[step]
+
+    @functools.cached_property
+    def _states_at(self) -> dict[int, set[str]]:
+        """The states of all runs after the numbers of updates that were asked for."""
+        return {}
 
     def edge_name(self, number: int) -> str:
         """An edge in words: its steps, and the run or the number of runs that pass through it."""

@@ -98,10 +98,10 @@ def _common_until(chains: Sequence[np.ndarray], group: list[int], *, low: int, h
 
     Chains that part never meet again, so the last common step is found by bisection.
     """
-    first = chains[group[0]]
     while low < high:
         middle = (low + high + 1) // 2
-        if all(np.array_equal(first[middle], chains[run][middle]) for run in group[1:]):
+        first = chains[group[0]][middle].tobytes()
+        if all(chains[run][middle].tobytes() == first for run in group[1:]):
             low = middle
         else:
             high = middle - 1

@@ -4,6 +4,7 @@ Pure: facts in, tasks out. A task trains one edge from the deepest state that ex
 only evaluates the state at its end where that is all that is missing.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
@@ -70,7 +71,8 @@ def remaining_tasks(
         saved: digest and step of every usable saved state.
         keep_states: whether states at the ends of edges are kept after their last use.
     """
-    resume = [_deepest(edge, chains[edge.runs[0]], saved) for edge in edges]
+    steps = sorted(set(saved.values()))
+    resume = [_deepest(edge, chains[edge.runs[0]], saved, steps) for edge in edges]
     begins_here: set[int] = set()
     tasks: list[Task] = []
     # From the leaves up: an edge is needed for the runs that end at it and the tasks below it.
@@ -124,10 +126,11 @@ def peak_saved_states(tasks: Sequence[Task]) -> int:
     return peak
 
 
-def _deepest(edge: Edge, chain: np.ndarray, saved: Mapping[str, int]) -> Node:
-    """The last saved state on the way along an edge, or the edge's start."""
-    found = edge.start
-    for digest, step in saved.items():
-        if found.step < step <= edge.stop.step and chain[step].tobytes().hex() == digest:
-            found = Node(digest, step)
-    return found
+def _deepest(edge: Edge, chain: np.ndarray, saved: Mapping[str, int], steps: Sequence[int]) -> Node:
+    """The last saved state on the way along an edge, or the edge's start; `steps` are sorted."""
+    inside = slice(bisect.bisect(steps, edge.start.step), bisect.bisect(steps, edge.stop.step))
+    for step in reversed(steps[inside]):
+        digest = chain[step].tobytes().hex()
+        if digest in saved:
+            return Node(digest, step)
+    return edge.start

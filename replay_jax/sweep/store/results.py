@@ -190,10 +190,9 @@ def _task_summary(fact: Mapping[str, Any]) -> dict[str, float]:
 
 def _own_seconds(plan: Plan, number: int, history: Sequence[Segment]) -> dict[str, float]:
     """A run's share of the time of its history: a shared edge counts divided by its runs."""
-    path = [edge for edge in plan.edges if number in edge.runs]
     seconds = dict.fromkeys(TIME_KINDS, 0.0)
     for segment in history:
-        edge = next(edge for edge in path if segment.stop.step <= edge.stop.step)
+        edge = next(edge for edge in plan.paths[number] if segment.stop.step <= edge.stop.step)
         for kind in seconds:
             seconds[kind] += segment.seconds[kind] / len(edge.runs)
     return seconds

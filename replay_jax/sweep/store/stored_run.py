@@ -23,7 +23,7 @@ def run_fact(plan: Plan, number: int) -> dict[str, Any]:
         "steps": run.steps,
         "tokens": run.tokens,
         "flops": run.flops,
-        "path": [dataclasses.asdict(edge.stop) for edge in plan.edges if number in edge.runs],
+        "path": [dataclasses.asdict(edge.stop) for edge in plan.paths[number]],
         "config": to_plain(run.config),
         "pretrained": run.pretrained and dataclasses.asdict(run.pretrained),
         "tasks": [dataclasses.asdict(task) for task in run.tasks],

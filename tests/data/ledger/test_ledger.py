@@ -182,7 +182,7 @@ def test_the_rows_of_a_host_are_kept_as_blocks():
     assert span.rows_of_batch().tolist() == [0, 3, 4, 7]
     assert count(READ, PLAN, VIEWS).batch_rows == ((0, 8),)
     for rows in (np.array([3, 0]), np.array([2, 2]), slice(3, 3)):
-        with pytest.raises(ValueError, match="rows of a batch that are counted must ascend"):
+        with pytest.raises(ValueError, match="rows of a batch must ascend to be counted"):
             count(READ, PLAN, VIEWS, rows=rows)
 
 

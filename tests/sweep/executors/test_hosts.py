@@ -114,7 +114,7 @@ def test_hosts_that_share_heads_and_vocabulary_read_the_same_rows(tmp_path):
     hosts = start_hosts(tmp_path, "out", *options)
     said = [process.communicate(timeout=120) for process in hosts]
     assert [process.returncode for process in hosts] == [0, 0], said
-    assert all(parts == [(0, 1)] for parts in parts_read(tmp_path / "out"))
+    assert all(parts == [[[0, BATCH]]] for parts in parts_read(tmp_path / "out"))
     assert verify(tmp_path / "out") == ([], 2)
 
 

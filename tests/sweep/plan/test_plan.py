@@ -1,5 +1,7 @@
 """The trie and the tasks: against brute force, under random crashes, without any training."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 
 from replay_jax.schedule.mixture import StepDraws
 from replay_jax.sweep.plan.digest import course_of, state_chain
-from replay_jax.sweep.plan.tree import build_edges
+from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.tree import Node, build_edges
 from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks, states_in_use
 
 
@@ -50,6 +53,25 @@ def test_every_distinct_prefix_is_trained_once(runs) -> None:
             assert position in edges[edge.parent].children
     ends = sorted(run for edge in edges for run in edge.ending)
     assert ends == list(range(len(runs)))
+
+
+@settings(deadline=None)
+@given(RUNS)
+def test_paths_and_passing_are_those_of_the_chains(runs) -> None:
+    chains = [chain_of(run) for run in runs]
+    nodes = [
+        SimpleNamespace(node=lambda step, chain=chain: Node(chain[step].tobytes().hex(), step))
+        for chain in chains
+    ]
+    plan = Plan(tuple(nodes), build_edges(chains), (), frozenset())
+    for number, run in enumerate(runs):
+        assert plan.paths[number] == tuple(edge for edge in plan.edges if number in edge.runs)
+        assert plan.paths[number][-1].stop == nodes[number].node(len(run) - 1)
+    every = {(row.tobytes().hex(), step) for chain in chains for step, row in enumerate(chain)}
+    for digest, step in every:
+        assert plan.passes(digest, step)
+        assert all(plan.passes(digest, other) == (other == step) for other in range(12))
+    assert not plan.passes("00" * 16, 1)
 
 
 def test_subtrees_are_finished_before_the_next_begins() -> None:
