@@ -20,6 +20,7 @@ from replay_jax.compile.roofline import Speeds, roofline
 from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training.config import MeshConfig
+from replay_jax.training.devices import compiler_options
 from replay_jax.training.mesh_choice import MeshChoice, choose_mesh
 from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import StepShape, abstract_state, lower_train_step
@@ -110,7 +111,7 @@ def report_on(shape: StepShape, mesh: MeshConfig, target: Target) -> CompileRepo
     lowered = lower_train_step(shape, device_mesh)
     compiled = None
     try:
-        compiled = lowered.compile(dict(target.chip.compiler_options) or None)
+        compiled = lowered.compile(told(target) or None)
     except jax.errors.JaxRuntimeError as error:
         peak = peak_of_failure(str(error))
         if peak is None:
@@ -143,6 +144,12 @@ def report_on(shape: StepShape, mesh: MeshConfig, target: Target) -> CompileRepo
         estimate=estimate,
         compile_seconds=seconds,
     )
+
+
+def told(target: Target) -> dict[str, Any]:
+    """What the compiler is told: what a run tells it, and what only this report needs."""
+    platform = target.devices[0].platform
+    return {**(compiler_options(platform) or {}), **dict(target.chip.compiler_options)}
 
 
 def render(report: CompileReport) -> str:

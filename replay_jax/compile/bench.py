@@ -13,6 +13,7 @@ from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training.config import MeshConfig, OptimizerConfig
+from replay_jax.training.devices import attached_devices
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (
@@ -109,7 +110,7 @@ def bench(model: ModelConfig, *, seq_len: int, batch_size: int, rounds: int = 5)
 
 def prepare_step(model: ModelConfig, *, seq_len: int, batch_size: int) -> BenchStep:
     """Compile the real step for one device and give it a state and a batch of random tokens."""
-    mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    mesh = make_mesh(MeshConfig(1, 1, 1), attached_devices()[:1])
     shape = StepShape(model=model, batch_size=batch_size, seq_len=seq_len, sources=2)
     start = time.perf_counter()
     program: StepProgram = compile_train_step(shape, mesh)

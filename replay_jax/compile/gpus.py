@@ -16,9 +16,7 @@ import jax.numpy as jnp
 
 from replay_jax.compile.topology import KNOWN_SHAPES, Chip, Target, unknown_topology
 from replay_jax.errors import UserError
-
-# Share of a GPU's memory that JAX takes by default (XLA_PYTHON_CLIENT_MEM_FRACTION).
-_USABLE = 0.75
+from replay_jax.training.devices import GPU_MEMORY_SHARE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +32,7 @@ class _Gpu:
         return Chip(
             name=self.name,
             peak_flops=self.peak_flops,
-            hbm_bytes=int(_USABLE * self.memory_bytes),
+            hbm_bytes=int(GPU_MEMORY_SHARE * self.memory_bytes),
             hbm_bandwidth=self.bandwidth,
             link_bandwidth=450e9,
             wrap=1,

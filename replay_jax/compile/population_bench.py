@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.training.config import MeshConfig, OptimizerConfig, StepShape
+from replay_jax.training.devices import attached_devices
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.population import HostBatch, compile_population
 from replay_jax.training.sharding import make_mesh
@@ -69,7 +70,7 @@ def bench_population(
     if lanes < 2:
         raise UserError(f"--population={lanes} compares nothing: give 2 or more")
     shape = StepShape(model=model, batch_size=batch_size, seq_len=seq_len, sources=2)
-    devices = jax.devices()[:1]
+    devices = attached_devices()[:1]
     solo = time_solo(shape, make_mesh(MeshConfig(1, 1, 1), devices))
     population = time_population(shape, lanes, devices)
     alone, together = [], []

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from replay_jax.errors import UserError
+from replay_jax.training.devices import attached_devices
 
 _GIB = 1024**3
 
@@ -126,7 +127,7 @@ def unknown_topology(name: str, what: str) -> str:
 
 def local_devices() -> Target:
     """Describe the devices of this process; a chip that is not in the table is measured."""
-    devices = tuple(jax.devices())
+    devices = tuple(attached_devices())
     found = [chip for chip in CHIPS.values() if _same_kind(chip.name, devices[0].device_kind)]
     chip = found[0] if found else _measured_chip(devices[0], len(jax.local_devices()))
     return Target("local", chip, (len(devices),), devices)

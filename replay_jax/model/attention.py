@@ -31,8 +31,10 @@ FORMS_BY_PLATFORM = {"cpu": "blockwise", "gpu": "cudnn", "cuda": "cudnn", "tpu":
 def resolve_attention(kind: str, platform: str) -> str:
     """Name the form that `kind` means on a platform ("cpu", "gpu", "cuda" or "tpu").
 
-    Only "auto" depends on the platform. It is an argument because a step compiled ahead of time
-    for a TPU is built on a host that has none. Raises UserError for an unknown platform.
+    Only "auto" depends on the platform; on a GPU it means cuDNN's kernel where that takes the
+    arrays, and blockwise attention elsewhere (`cudnn_takes`). The platform is an argument because
+    a step compiled ahead of time for a TPU is built on a host that has none. Raises UserError for
+    an unknown platform.
     """
     if kind != "auto":
         return kind
@@ -59,8 +61,10 @@ def make_attention(
     if form == "blockwise":
         return _in_shard_map(blockwise_attention, placement)
     if form in ("cudnn", "cudnn_lanes"):
-        lanes = form == "cudnn_lanes"
-        return _in_shard_map(functools.partial(_cudnn_attention, lanes=lanes), placement)
+        attend = functools.partial(
+            _cudnn_attention, lanes=form == "cudnn_lanes", must=kind == "cudnn"
+        )
+        return _in_shard_map(attend, placement)
     return _in_shard_map(functools.partial(_splash_attention, interpret=interpret), placement)
 
 
@@ -99,6 +103,15 @@ def _grouped(q_BLHK: jax.Array, groups: int) -> jax.Array:
     return q_BLHK.reshape(batch, length, groups, heads // groups, width)
 
 
+def cudnn_takes(dtype: jnp.dtype, *, width: int, length: int, masked: bool) -> bool:
+    """Whether cuDNN's kernel computes heads of a width (before Hopper) and its gradient.
+
+    The conditions are those of JAX 0.10.2 (`check_is_flash_attention`, without a GPU to ask).
+    """
+    halves = jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
+    return halves and width <= 128 and width % 8 == 0 and not (masked and length % 2)
+
+
 def _cudnn_attention(
     q_BLHK: jax.Array,
     k_BLGK: jax.Array,
@@ -106,8 +119,22 @@ def _cudnn_attention(
     segments_BL: jax.Array | None,
     *,
     lanes: bool,
+    must: bool,
 ) -> jax.Array:
-    """cuDNN's kernel; `lanes` says that it will be mapped over a population."""
+    """cuDNN's kernel where it takes the arrays, else blockwise attention unless it `must`.
+
+    `lanes` says that it will be mapped over a population.
+    """
+    length, width = q_BLHK.shape[1], q_BLHK.shape[3]
+    masked = segments_BL is not None
+    if not cudnn_takes(q_BLHK.dtype, width=width, length=length, masked=masked):
+        if must:
+            raise UserError(
+                f"cuDNN's attention takes no {q_BLHK.dtype} heads of {width} in sequences of "
+                f"{length} {'with' if masked else 'without'} document masks; set model.attention "
+                "to 'auto', which computes these itself, or model.compute_dtype to 'bfloat16'."
+            )
+        return blockwise_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL)
     mask_BHLL = None
     if segments_BL is not None:
         mask_BHLL = (segments_BL[:, :, None] == segments_BL[:, None, :])[:, None]

@@ -1,10 +1,11 @@
 """Causal attention in plain XLA that skips what lies above the diagonal: the form for CPU.
 
 Queries are taken block by block against the keys that they may see, so about half of the square
-is never computed; rows of the batch are taken one at a time, so that a block's scores stay in the
-cache. The backward pass recomputes the scores from the saved log-sum-exp (flash attention,
-2205.14135) and works on their transpose, and gathers the gradient of the queries transposed too:
-so no matrix product has a large transposed operand. What was measured: docs/performance.md.
+is never computed; on CPU rows of the batch are taken one at a time, so that a block's scores stay
+in the cache, elsewhere all at once. The backward pass recomputes the scores from the saved
+log-sum-exp (flash attention, 2205.14135) and works on their transpose, and gathers the gradient of
+the queries transposed too: so no matrix product has a large transposed operand. What was measured:
+docs/performance.md.
 
 Shape letters: B batch, L length, G key/value heads, R query heads per key/value head, K head
 width, Q queries and S keys of a block, T = R x Q.
@@ -57,8 +58,15 @@ blockwise.defvjp(_forward, _backward)
 
 
 def _over_rows(function, rows):  # type: ignore[no-untyped-def]
-    """Apply a function of one row's arrays to every row of the batch in turn."""
-    return jax.lax.map(lambda row: function(*row), rows)
+    """Apply a function of one row's arrays to every row of the batch, on CPU in turn."""
+
+    def in_turn(rows):  # type: ignore[no-untyped-def]
+        return jax.lax.map(lambda row: function(*row), rows)
+
+    def at_once(rows):  # type: ignore[no-untyped-def]
+        return jax.vmap(lambda row: function(*row))(rows)
+
+    return jax.lax.platform_dependent(rows, cpu=in_turn, default=at_once)
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:

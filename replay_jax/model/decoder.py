@@ -199,9 +199,16 @@ def _with_remat(layer: type[nn.Module], remat: str, *, prevent_cse: bool) -> typ
     if remat == "matmuls":
         policy = policies.save_from_both_policies(
             policies.dots_with_no_batch_dims_saveable,
-            policies.save_only_these_names(ATTENTION_OUTPUT),
+            policies.save_from_both_policies(
+                policies.save_only_these_names(ATTENTION_OUTPUT), _is_cudnn_attention
+            ),
         )
     return nn.remat(layer, policy=policy, prevent_cse=prevent_cse)
+
+
+def _is_cudnn_attention(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Whether an operation is cuDNN's forward pass: JAX gives its softmax statistics no name."""
+    return primitive.name == "dot_product_attention_fwd_wrapper"
 
 
 def _parameter(

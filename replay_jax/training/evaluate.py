@@ -20,6 +20,7 @@ from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.loss import token_losses
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import StepShape
+from replay_jax.training.devices import compiler_options
 from replay_jax.training.gradient import DeviceBatch, batch_gradient, hidden_states, loss_chunk
 from replay_jax.training.sharding import host_rows, mesh_owners, placement, replicated
 from replay_jax.training.step import (
@@ -143,7 +144,8 @@ def compile_evaluation(shape: StepShape, mesh: Mesh) -> EvaluationProgram:
     params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
     whole = replicated(mesh)
     with on_mesh(mesh):
-        return jax.jit(step, out_shardings=(whole, whole)).lower(params, batch).compile()
+        lowered = jax.jit(step, out_shardings=(whole, whole)).lower(params, batch)
+        return lowered.compile(compiler_options(platform_of(mesh)))
 
 
 def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
@@ -171,7 +173,8 @@ def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
     params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
     with on_mesh(mesh):
         jitted = jax.jit(cosine, out_shardings=replicated(mesh))
-        return jitted.lower(params, batch, batch).compile()
+        lowered = jitted.lower(params, batch, batch)
+        return lowered.compile(compiler_options(platform_of(mesh)))
 
 
 def sum_over_hosts(number: int) -> int:

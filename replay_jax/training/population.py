@@ -20,6 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from replay_jax.errors import UserError
 from replay_jax.model.attention import resolve_attention
 from replay_jax.training.config import MeshConfig, OptimizerConfig, StepShape
+from replay_jax.training.devices import attached_devices, compiler_options
 from replay_jax.training.gradient import DeviceBatch
 from replay_jax.training.optimizer import HYPER_NAMES, Hyper, hyperparameters
 from replay_jax.training.sharding import make_mesh
@@ -108,7 +109,7 @@ def compile_population(
 
     Raises UserError if the lanes do not divide over the devices or the sequences are too long.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = attached_devices() if devices is None else devices
     check_lanes(lanes, len(devices))
     mesh = Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,))
     solo = make_mesh(MeshConfig(1, 1, 1), devices[:1])
@@ -137,7 +138,8 @@ def population_step(shape: StepShape, mesh: Mesh, *, platform: str) -> StepProgr
 def _compile_step(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> StepProgram:
     every = population_step(shape, mesh, platform=platform_of(mesh))
     arguments = abstract_arguments(shape, lanes, mesh, solo)
-    return jax.jit(every, donate_argnums=0).lower(*arguments).compile()
+    lowered = jax.jit(every, donate_argnums=0).lower(*arguments)
+    return lowered.compile(compiler_options(platform_of(mesh)))
 
 
 def abstract_arguments(

@@ -7,6 +7,7 @@ weight decay and so on) is an argument, so one program serves them all.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +23,7 @@ from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import build_transformer
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import MeshConfig, StepShape
+from replay_jax.training.devices import compiler_options
 from replay_jax.training.gradient import DeviceBatch, batch_gradient
 from replay_jax.training.mesh_choice import check_division
 from replay_jax.training.optimizer import HYPER_NAMES, Hyper, apply_gradients, init_optimizer
@@ -38,7 +40,7 @@ _DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
 
 # The random bits of a fresh state are run once and compile slowly: on a CPU, level 1 halves the
 # compile time (4.5 to 2.0 s, preset "tiny", measured 2026-11-23) and gives the same bits.
-_INIT_OPTIONS: dict[str, Any] = {"cpu": {"xla_backend_optimization_level": 1}}
+_INIT_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -191,7 +193,7 @@ def compile_train_step(shape: StepShape, mesh: Mesh) -> StepProgram:
 
     It cannot be traced again: an argument of another shape or sharding is an error.
     """
-    return lower_train_step(shape, mesh).compile()
+    return lower_train_step(shape, mesh).compile(compiler_options(platform_of(mesh)))
 
 
 def compile_init(model: ModelConfig, mesh: Mesh) -> Callable[[int], TrainState]:
@@ -202,7 +204,9 @@ def compile_init(model: ModelConfig, mesh: Mesh) -> Callable[[int], TrainState]:
         lambda seed: init_state(model, seed), out_shardings=_shardings(abstract_state(model, mesh))
     )
     with on_mesh(mesh):
-        program = jitted.lower(seed).compile(_INIT_OPTIONS.get(platform_of(mesh)))
+        platform = platform_of(mesh)
+        options = _INIT_OPTIONS if platform == "cpu" else compiler_options(platform)
+        program = jitted.lower(seed).compile(options)
 
     def init(seed: int) -> TrainState:
         if not 0 <= seed < 2**32:
@@ -253,7 +257,7 @@ def on_mesh(mesh: Mesh) -> Iterator[None]:
 
 def _init_boxed(model: ModelConfig, seed: jax.Array | int) -> Any:
     # The attention form holds no parameters, so any will do; one row of two tokens is enough.
-    transformer = build_transformer(model, platform="cpu")
+    transformer = build_transformer(replace(model, attention="reference"), platform="cpu")
     tokens = jnp.zeros((1, 2), jnp.int32)
     return transformer.init(jax.random.key(seed), tokens)["params"]
 

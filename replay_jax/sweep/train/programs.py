@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.training.config import MeshConfig, StepShape
+from replay_jax.training.devices import attached_devices
 from replay_jax.training.evaluate import (
     CosineProgram,
     EvaluationProgram,
@@ -40,7 +41,7 @@ class ProgramCache:
         """The mesh of all devices of this job for a model."""
 
         def build() -> Mesh:
-            devices = jax.devices()
+            devices = attached_devices()
             choice = choose_mesh(
                 config,
                 model,

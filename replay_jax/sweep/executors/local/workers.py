@@ -18,6 +18,7 @@ from replay_jax.sweep.executors.local.worker import STOP
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Lost, Message, Started
 from replay_jax.training.config import Profile
+from replay_jax.training.devices import ENVIRONMENT
 
 _MODULE = "replay_jax.sweep.executors.local.worker"
 # Models up to this size are trained by one thread each, several at a time: see docs/sweeps.md for
@@ -255,5 +256,6 @@ def jax_settings(root: epath.PathLike, threads: int) -> dict[str, str]:
     settings = {
         "JAX_COMPILATION_CACHE_DIR": str(epath.Path(root) / "compilation"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **ENVIRONMENT,
     }
     return {**settings, **CPU_ALLOCATOR, "NPROC": str(threads)} if threads else settings

@@ -1,0 +1,62 @@
+"""What each kind of device is told, in one place: memory, and what its compiler may do.
+
+A resumed run and a shared prefix are promised to change no bit (docs/sweeps.md), which XLA keeps on
+CPU and TPU by itself. On GPU it does not: sums of scattered gradients, cuDNN's backward pass and
+kernels chosen by timing differ from run to run unless it is told otherwise.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import jax
+
+from replay_jax.errors import UserError
+
+# Share of a GPU's memory that JAX may take; by itself it leaves a quarter unused.
+GPU_MEMORY_SHARE = 0.92
+# Read when JAX starts its first device.
+ENVIRONMENT = {"XLA_PYTHON_CLIENT_MEM_FRACTION": str(GPU_MEMORY_SHARE)}
+
+# Where the system shows an accelerator, and the packages through which JAX uses it.
+_ACCELERATORS = {
+    "/dev/nvidia0": ("jax_cuda12_plugin", "jax_cuda13_plugin"),
+    "/dev/accel0": ("libtpu",),
+    "/dev/vfio/0": ("libtpu",),
+}
+_COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
+    "gpu": {
+        # Run-to-run the same bits: no operation that has none, no kernel chosen by timing.
+        "xla_gpu_deterministic_ops": True,
+        # Collectives run beside compute.
+        "xla_gpu_enable_latency_hiding_scheduler": True,
+    },
+    "cpu": {},
+    "tpu": {},
+}
+
+
+def attached_devices() -> list[jax.Device]:
+    """The devices of this job, started with ENVIRONMENT if JAX has started none yet.
+
+    Raises UserError where JAX falls back to the CPU although the machine has an accelerator and
+    the package for it, unless JAX_PLATFORMS asks for that.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    devices = jax.devices()
+    if devices[0].platform != "cpu" or jax.config.read("jax_platforms"):
+        return devices
+    for place, packages in _ACCELERATORS.items():
+        if Path(place).exists() and any(map(importlib.util.find_spec, packages)):
+            raise UserError(
+                f"This machine has {place}, but JAX cannot start it, most often because another "
+                "process holds it: end that process (fuser -v shows it), or set JAX_PLATFORMS=cpu "
+                "to train on the CPU."
+            )
+    return devices
+
+
+def compiler_options(platform: str) -> dict[str, str | bool] | None:
+    """What the compiler is told for a platform ("cpu", "gpu", "cuda", "tpu"); None is nothing."""
+    return _COMPILER_OPTIONS["gpu" if platform == "cuda" else platform] or None

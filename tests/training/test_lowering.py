@@ -1,0 +1,122 @@
+"""Every preset and shipped config lowers for GPU and TPU: shapes only, nothing is compiled."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
+from places import ROOT
+from tiny_training import MODEL, mesh_of
+
+from replay_jax.config.experiment import resolve
+from replay_jax.config.recipe import load_recipe
+from replay_jax.errors import UserError
+from replay_jax.model.presets import PRESETS, preset
+from replay_jax.training.config import StepShape
+from replay_jax.training.optimizer import HYPER_NAMES
+from replay_jax.training.population import abstract_arguments, population_step
+from replay_jax.training.step import abstract_batch, abstract_state, train_step
+
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+
+def shape_of(model, **changes):
+    wanted = {
+        "batch_size": 2,
+        "seq_len": min(4096, model.max_seq_len),
+        "sources": 2,
+        "document_mask": True,
+    }
+    return StepShape(model, **(wanted | changes))
+
+
+def shapes():
+    """What the presets and the shipped configs train, with two rows instead of their batches.
+
+    Loops over layers are scanned and two layers deep: the layers are alike.
+    """
+    found = {name: shape_of(model) for name, model in PRESETS.items()}
+    for path in CONFIGS:
+        config = resolve(load_recipe(str(path), {}).base)
+        training = config.training
+        found[path.stem] = shape_of(
+            config.model, seq_len=training.seq_len, document_mask=training.document_mask
+        )
+    distinct = {}
+    for name, shape in found.items():
+        model = dataclasses.replace(shape.model, num_layers=2, layer_loop="scan")
+        distinct.setdefault(dataclasses.replace(shape, model=model), name)
+    return {name: shape for shape, name in distinct.items()}
+
+
+@pytest.fixture(autouse=True)
+def with_cudnn(monkeypatch):
+    """Tracing asks for cuDNN's version, which a machine without a GPU has not."""
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
+
+
+def lowered(shape, platform):
+    mesh = mesh_of(1, 1, 1)
+    state, batch = abstract_state(shape.model, mesh), abstract_batch(shape, mesh)
+    hyper = dict.fromkeys(HYPER_NAMES, jax.ShapeDtypeStruct((), jnp.float32))
+
+    def step(state, batch, hyper):
+        return train_step(state, batch, hyper, shape=shape, platform=platform)
+
+    traced = jax.jit(step).trace(*jax.tree.map(_bare, (state, batch, hyper)))
+    return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def _bare(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize(("name", "shape"), shapes().items(), ids=lambda value: str(value)[:20])
+def test_it_lowers(name, shape, platform):
+    text = lowered(shape, platform)
+    kernel = "__cudnn$fmha" if platform == "cuda" else "tpu_custom_call"
+    half = shape.model.compute_dtype == "bfloat16"
+    assert (kernel in text) == (half or platform == "tpu"), name
+
+
+@pytest.mark.parametrize(("remat", "forward"), [("none", 2), ("matmuls", 2), ("full", 4)])
+def test_attention_runs_forward_once_where_its_outputs_are_kept(remat, forward):
+    """Two layers, unrolled: a forward and a backward pass of each, and what remat adds."""
+    model = dataclasses.replace(preset("150m"), num_layers=2, remat=remat)
+    for masked in (False, True):
+        text = lowered(shape_of(model, seq_len=256, document_mask=masked), "cuda")
+        calls = re.findall(r"@__cudnn\$fmha\w*", text)
+        backward = [call for call in calls if call.endswith("Backward")]
+        assert (len(calls) - len(backward), len(backward)) == (forward, 2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "length", "masked"),
+    [("bfloat16", 16, 33, True), ("bfloat16", 256, 32, False), ("bfloat16", 4, 32, False),
+     ("float32", 16, 32, True)],
+)  # fmt: skip
+def test_what_cudnn_does_not_take_falls_back(dtype, width, length, masked):
+    model = dataclasses.replace(
+        MODEL, embed_dim=4 * width, compute_dtype=dtype, layer_loop="scan", max_seq_len=64
+    )
+    shape = shape_of(model, seq_len=length, document_mask=masked)
+    assert "__cudnn" not in lowered(shape, "cuda")
+    asked = dataclasses.replace(shape, model=dataclasses.replace(model, attention="cudnn"))
+    with pytest.raises(
+        UserError, match=f"takes no {dtype} heads of {width} in sequences of {length} with"
+    ):
+        lowered(asked, "cuda")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_population_lowers(dtype):
+    shape = shape_of(dataclasses.replace(MODEL, compute_dtype=dtype), seq_len=32)
+    mesh = mesh_of(1, 1, 1)
+    lanes = jax.sharding.Mesh(mesh.devices.reshape(1), ("population",))
+    arguments = jax.tree.map(_bare, abstract_arguments(shape, 2, lanes, mesh))
+    traced = jax.jit(population_step(shape, lanes, platform="cuda")).trace(*arguments)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert ("__cudnn$fmha" in text) == (dtype == "bfloat16")
