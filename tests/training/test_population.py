@@ -20,7 +20,7 @@ from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.population import abstract_arguments, compile_population, population_step
 from replay_jax.training.step import reset_optimizer
 
-LANES = 8
+LANES, STEPS = 8, 30
 DECAYED = dataclasses.replace(OPTIMIZER, weight_decay=0.5)
 
 
@@ -70,12 +70,12 @@ def test_lanes_agree_with_the_same_models_alone(population, stacked):
         2: Run(1, 500, 3e-3),
         5: Run(1, 500, 3e-3, DECAYED),
     }
-    _, many = train(population, runs, 100)
-    _, two = train(stacked, {0: runs[0], 1: runs[5]}, 100)
+    _, many = train(population, runs, STEPS)
+    _, two = train(stacked, {0: runs[0], 1: runs[5]}, STEPS)
     mesh, init, step = one_device()
     for lane, one in runs.items():
         _, seen = run(
-            step, init(one.seed), mesh, range(one.first, one.first + 100),
+            step, init(one.seed), mesh, range(one.first, one.first + STEPS),
             learning_rate=one.rate, optimizer=one.optimizer,
         )  # fmt: skip
         alone = [loss for loss, _ in seen]
