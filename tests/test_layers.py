@@ -1,6 +1,7 @@
 """The shape of the package: imports go one way, files and functions stay readable."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -87,6 +88,35 @@ def test_no_import_leads_back():
 
     for path in FILES:
         follow(path, ())
+
+
+def test_rooms_say_what_others_read():
+    """`__init__.py` names exactly the modules of a room that other rooms import."""
+    read: dict[str, set[str]] = {name: set() for name in ROOMS}
+    for path in FILES:
+        for file in own(imports(ast.parse(path.read_text()))):
+            if room(file) != room(path):
+                read[room(file)].add(file.stem)
+    for name in filter(None, ROOMS):
+        text = ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text())) or ""
+        said = set(re.findall(r"`(\w+)`", text.partition("Other rooms read")[2]))
+        assert said == read[name], f"{name} says {sorted(said)}, others read {sorted(read[name])}"
+
+
+def test_the_design_has_a_line_for_every_file():
+    """docs/design.md shows the house: every room, every module in it, each with what it is for."""
+    tree = (PACKAGE.parent / "docs" / "design.md").read_text().split("```")
+    (lines,) = (part.splitlines() for part in tree if part.strip().startswith("replay_jax/\n"))
+    here, drawn = "", set()
+    for line in filter(None, lines[2:]):
+        name, *words = line.split()
+        assert words, f"nothing is said of {name}"
+        if name.endswith("/"):
+            here = name
+        else:
+            drawn.add((here if line.startswith("    ") else "") + name)
+    files = {path.relative_to(PACKAGE).as_posix() for path in FILES}
+    assert drawn == {name for name in files if "/__init__" not in name}
 
 
 def test_rooms_are_small():

@@ -55,7 +55,7 @@ def assert_equals_reference(attend, arrays, segments_BL):  # type: ignore[no-unt
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-@pytest.mark.parametrize(("heads", "masked"), [(2, False), (4, True)])
+@pytest.mark.parametrize(("heads", "masked"), [(2, False), (2, True), (4, True)])
 def test_blockwise(heads: int, masked: bool) -> None:
     """Three blocks, the last one short; shared heads without documents are tried on a mesh."""
     segments = documents(2, 300) if masked else None
