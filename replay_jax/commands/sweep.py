@@ -59,19 +59,13 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Tokenize all sources of a config and fetch its models; what is there is left alone."""
-    from replay_jax.commands.preparing import preparation_shown, prepare_all
+    from replay_jax.commands.preparing import preparation_shown, prepare_all, print_prepared
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     console = Console()
     with preparation_shown(console) as progress:
         prepared = prepare_all(configs_of(experiments_of(recipe)), progress)
-    for name, store in prepared.stores.items():
-        train, held_out = (len(store.tokens(split)) for split in ("train", "validation"))
-        print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
-    for name, model in prepared.weights.items():
-        print(f"{name}: pre-trained model, in {model.folder}")
-    for name, task in prepared.tasks.items():
-        print(f"{name}: {task.items:,} items, rows of up to {task.length} tokens, in {task.path}")
+    print_prepared(prepared)
     return 0
 
 
