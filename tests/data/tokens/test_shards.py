@@ -15,6 +15,7 @@ from corpora import BYTES, HELD_OUT, prose, sources, texts_of, write_lines
 
 from replay_jax.commands.preparing import Prepared, print_prepared
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.tokens import shards
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore, check_store
@@ -64,7 +65,9 @@ def test_what_is_held_out_is_part_of_a_stores_identity(data: DataConfig, tmp_pat
             validation_fraction=0.0,
             validation_path=str(folders[held_out]),
         )
-        found[train] = prepare(with_target(data, source))["target"]
+        # A part for each file, so that the one that changes sides is the same part.
+        size = max(file.stat().st_size for file in folders["ab"].iterdir())
+        found[train] = prepare(with_target(data, source), part_bytes=size)["target"]
     assert len(texts_of(found["ab"], "train")) == 40 == len(texts_of(found["a"], "validation"))
     assert len(texts_of(found["a"], "train")) == 20 == len(texts_of(found["ab"], "validation"))
     assert found["ab"].path != found["a"].path
@@ -160,19 +163,22 @@ def test_only_what_changed_is_read_again(data: DataConfig, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("back", [False, True])
-def test_input_that_changes_while_it_is_read_leaves_nothing(data: DataConfig, back: bool) -> None:
+def test_input_that_changes_while_it_is_read_leaves_nothing(
+    data: DataConfig, back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(data.sources[0][1].path)
     before = path.read_text(encoding="utf-8")
     clean = prepare(replace(data, store_dir=data.store_dir + "-clean"))["generic"]
-    edits = []
+    real = shards.part_documents
 
-    def edit(state: PrepareProgress) -> None:
-        if state.documents and not edits:
-            edits.append(state)
-            path.write_text(before.replace("ba", "xx"), encoding="utf-8")
+    def edited(*arguments: object) -> object:
+        path.write_text(before.replace("ba", "xx"), encoding="utf-8")
+        return real(*arguments)  # type: ignore[arg-type]
 
-    with pytest.raises(UserError, match="changed while it was read; run again"):
-        prepare(data, edit)
+    with monkeypatch.context() as patched:
+        patched.setattr(shards, "part_documents", edited)
+        with pytest.raises(UserError, match="changed while it was read; run again"):
+            prepare(data)
     assert find_stores(data)["generic"] is None
     if back:
         path.write_text(before, encoding="utf-8")
