@@ -30,9 +30,11 @@ import tokenizers
 from replay_jax.data.reading.pipeline import read_ahead, run_dataset
 from replay_jax.data.reading.views import SourceView
 from replay_jax.data.sources.documents import Document
-from replay_jax.data.sources.source import SourceConfig, read_documents
+from replay_jax.data.sources.parts import read_documents
+from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
-from replay_jax.data.tokens.prepare import DataConfig, prepare
+from replay_jax.data.tokens.config import DataConfig
+from replay_jax.data.tokens.prepare import prepare
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import TokenizerConfig, byte_tokenizer
 from replay_jax.data.tokens.writer import StoreWriter
@@ -44,6 +46,8 @@ from replay_jax.schedule.two_stage import two_stage
 GOAL_ROWS_PER_SECOND = 20e6
 GOAL_TOKENS_PER_SECOND = 10e6
 GOAL_TOKENIZATION = 0.9
+# Processes of `prepare`; by itself it chooses.
+WAYS = {"prepare": None, "prepare_one_process": 1, "prepare_two_processes": 2}
 
 
 def main() -> None:
@@ -61,14 +65,15 @@ def main() -> None:
         default="python,numpy,scipy,jax",
         help="packages whose documentation is tokenized",
     )
+    parser.add_argument("--copies", type=int, default=8, help="of that text, to make it long")
+    parser.add_argument("--only_text", action="store_true", help="leave out store to batch")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = {
             "cores": os.cpu_count(),
             "machine": platform.processor() or platform.machine(),
             "load_average": os.getloadavg()[0],
-            "order": measure_order(),
-            "store_to_batch": measure_batches(Path(folder), options),
+            **({} if options.only_text else measure_reading(Path(folder), options)),
             "text_to_store": measure_tokenization(Path(folder), options),
         }
     print(json.dumps(result, indent=1) if options.json else table(result))
@@ -91,6 +96,11 @@ def measure_order() -> dict[str, float]:
                 spent.append(seconds.cpu / times)
             rates[f"{count:,} of {size:,}"] = count / statistics.median(spent)
     return rates
+
+
+def measure_reading(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """How fast rows are ordered, and batches read."""
+    return {"order": measure_order(), "store_to_batch": measure_batches(folder, options)}
 
 
 def measure_batches(folder: Path, options: argparse.Namespace) -> dict[str, float]:
@@ -154,25 +164,30 @@ def measure_tokenization(folder: Path, options: argparse.Namespace) -> dict[str,
     """Median tokens/s of `prepare` and of the library alone, and the ratios of the medians."""
     docs = SourceConfig("python_docs", options.distributions)
     texts = [text for text in read_documents(docs) if text.strip()]
-    tokenizer = train_bpe(sample_texts(texts, 8 * 2**20), options.vocab_size)
+    tokenizer = train_bpe(sample_texts(texts, 8 * 2**20).texts(), options.vocab_size)
     assert tokenizer.model is not None
     tokenizer.model.save(str(folder / "tokenizer.json"))
+    # Long enough for processes, which take 2 seconds to begin; the copies differ in a word.
+    texts = [f"{copy} {text}" for copy in range(options.copies) for text in texts]
     sources = []
     for name, part in (("generic", texts[::2]), ("target", texts[1::2])):
         path = folder / f"{name}.jsonl"
         path.write_text("".join(json.dumps({"text": t}) + "\n" for t in part), encoding="utf-8")
         sources.append((name, SourceConfig("jsonl", str(path))))
-    spent: dict[str, list[Spent]] = {"prepare": [], "library_ids": [], "library_objects": []}
+    spent: dict[str, list[Spent]] = {name: [] for name in (*WAYS, "library_ids", "library_objects")}
     for repeat in range(options.repeats):
-        data = DataConfig(
-            tuple(sources),
-            TokenizerConfig("file", str(folder / "tokenizer.json")),
-            str(folder / f"stores{repeat}"),
-            "generic",
-            "target",
-        )
-        stores, seconds = measured(lambda data=data: prepare(data))
-        spent["prepare"].append(seconds)
+        for way, processes in WAYS.items():
+            data = DataConfig(
+                tuple(sources),
+                TokenizerConfig("file", str(folder / "tokenizer.json")),
+                str(folder / f"stores-{way}-{repeat}"),
+                "generic",
+                "target",
+            )
+            stores, seconds = measured(
+                lambda data=data, processes=processes: prepare(data, processes=processes)
+            )
+            spent[way].append(seconds)
         counts = [c for store in stores.values() for c in store.manifest.splits.values()]
         tokens = sum(c.tokens for c in counts) - len(texts)
         for name, take_ids in (("library_ids", True), ("library_objects", False)):
@@ -196,7 +211,7 @@ def measure_tokenization(folder: Path, options: argparse.Namespace) -> dict[str,
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds by the clock, and CPU seconds of this process on all its threads."""
+    """Seconds by the clock, and CPU seconds of this process and of those it waited for."""
 
     wall: float
     cpu: float
@@ -204,9 +219,9 @@ class Spent:
 
 def measured(work: Callable[[], Any]) -> tuple[Any, Spent]:
     """What the work returns and what it took."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), sum(os.times()[:4])
     result = work()
-    return result, Spent(time.perf_counter() - wall, time.process_time() - cpu)
+    return result, Spent(time.perf_counter() - wall, sum(os.times()[:4]) - cpu)
 
 
 def library_tokens(model: tokenizers.Tokenizer, texts: list[str], *, take_ids: bool) -> int:
@@ -248,23 +263,26 @@ def replay_schedule(batch_size: int) -> Schedule:
 
 def table(result: dict) -> str:
     """The result in words, with the goals."""
-    batches, text = result["store_to_batch"], result["text_to_store"]
-    best = max(rate for name, rate in batches.items() if not name.endswith("_second"))
+    text = result["text_to_store"]
     lines = [f"{result['cores']} cores, load average {result['load_average']:.1f}", ""]
-    lines += ["order, million rows per CPU second (medians)"]
-    lines += [f"  {name:28s}{rate / 1e6:10.1f}" for name, rate in result["order"].items()]
-    most = max(result["order"].values())
-    lines += [f"  best against the goal of {GOAL_ROWS_PER_SECOND / 1e6:g} M rows/s: "
-              f"{most / GOAL_ROWS_PER_SECOND:.1f} x", ""]  # fmt: skip
-    lines += ["store to batch, million tokens/s (medians)"]
-    for name in batches:
-        if f"{name}_per_cpu_second" in batches:
-            per_cpu = batches[f"{name}_per_cpu_second"] / 1e6
-            lines += [f"  {name:28s}{batches[name] / 1e6:10.1f}  ({per_cpu:.1f} per CPU second)"]
-    lines += [f"  best against the goal of {GOAL_TOKENS_PER_SECOND / 1e6:g} M tokens/s: "
-              f"{best / GOAL_TOKENS_PER_SECOND:.1f} x", ""]  # fmt: skip
+    if "store_to_batch" in result:
+        lines += ["order, million rows per CPU second (medians)"]
+        lines += [f"  {name:28s}{rate / 1e6:10.1f}" for name, rate in result["order"].items()]
+        most = max(result["order"].values())
+        lines += [f"  best against the goal of {GOAL_ROWS_PER_SECOND / 1e6:g} M rows/s: "
+                  f"{most / GOAL_ROWS_PER_SECOND:.1f} x", ""]  # fmt: skip
+        batches = result["store_to_batch"]
+        best = max(rate for name, rate in batches.items() if not name.endswith("_second"))
+        lines += ["store to batch, million tokens/s (medians)"]
+        for name in batches:
+            if f"{name}_per_cpu_second" in batches:
+                per_cpu = batches[f"{name}_per_cpu_second"] / 1e6
+                rate = batches[name] / 1e6
+                lines += [f"  {name:28s}{rate:10.1f}  ({per_cpu:.1f} per CPU second)"]
+        lines += [f"  best against the goal of {GOAL_TOKENS_PER_SECOND / 1e6:g} M tokens/s: "
+                  f"{best / GOAL_TOKENS_PER_SECOND:.1f} x", ""]  # fmt: skip
     lines += [f"text to store, million tokens/s (medians), {text['megabytes']:.1f} MB"]
-    for name in ("prepare", "library_ids", "library_objects"):
+    for name in (*WAYS, "library_ids", "library_objects"):
         lines.append(f"  {name:28s}{text[name] / 1e6:10.2f}")
     lines += [
         f"  prepare / library with ids taken out: {text['ratio_to_library_ids']:.2f} "

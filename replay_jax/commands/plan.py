@@ -14,7 +14,7 @@ from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, parse_overrides
 from replay_jax.data.ledger.planned import Entry
 from replay_jax.library.planning import plan as plan_recipe
-from replay_jax.library.preparing import preparation_shown, prepare_all
+from replay_jax.library.preparing import preparation_shown, prepare_all, print_prepared
 from replay_jax.sweep.drive.drawing import print_plan
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
@@ -45,13 +45,7 @@ def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     console = Console()
     with preparation_shown(console) as progress:
         prepared = prepare_all(configs_of(experiments_of(recipe)), progress)
-    for name, store in prepared.stores.items():
-        train, held_out = (len(store.tokens(split)) for split in ("train", "validation"))
-        print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
-    for name, model in prepared.weights.items():
-        print(f"{name}: pre-trained model, in {model.folder}")
-    for name, task in prepared.tasks.items():
-        print(f"{name}: {task.items:,} items, rows of up to {task.length} tokens, in {task.path}")
+    print_prepared(prepared)
     return 0
 
 

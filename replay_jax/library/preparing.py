@@ -9,6 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.data.judging.tasks import Task, find_task
+from replay_jax.data.tokens.copies import find_copies
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
@@ -72,6 +73,23 @@ def _tasks(config: ExperimentConfig, tokenizer: Tokenizer | None) -> dict[str, T
     }
 
 
+def print_prepared(prepared: Prepared) -> None:
+    """What there is now: tokens by source and split, copies between documents, models, tasks."""
+    for name, store in prepared.stores.items():
+        train, held_out = (store.manifest.splits[split].tokens for split in ("train", "validation"))
+        print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
+        counts = {"bad": store.manifest.bad, "copies": store.manifest.copies}
+        for what, count in counts.items():
+            if count:
+                print(f"{name}: {count:,} documents passed over as {what}")
+    for copies in find_copies(prepared.stores):
+        print(copies.sentence)
+    for name, model in prepared.weights.items():
+        print(f"{name}: pre-trained model, in {model.folder}")
+    for name, task in prepared.tasks.items():
+        print(f"{name}: {task.items:,} items, rows of up to {task.length} tokens, in {task.path}")
+
+
 @contextlib.contextmanager
 def preparation_shown(console: Console) -> Iterator[ProgressCallback]:
     """A bar per source while `tokens.prepare.prepare` works; plain lines when not a terminal."""
@@ -94,11 +112,9 @@ def preparation_shown(console: Console) -> Iterator[ProgressCallback]:
                 said.add(what)
                 console.print(what)
             return
-        if now.source not in tasks:
-            tasks[now.source] = bars.add_task(what, total=now.input_bytes or None, tokens=0)
-        bars.update(
-            tasks[now.source], description=what, completed=now.text_bytes, tokens=now.tokens
-        )
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=now.input_bytes or None, tokens=0)
+        bars.update(tasks[what], completed=now.read_bytes, tokens=now.tokens)
 
     with bars:
         yield report

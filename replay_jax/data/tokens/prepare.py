@@ -248,7 +248,14 @@ def _identity(data: DataConfig, name: str, listed: Listed, tokenizer: Tokenizer)
     policy = data.drop_copies
     if name == data.target and policy == "of_target":
         policy = "none"
-    key = {"format": STORE_FORMAT, "name": name, "shards": keys, "drop_copies": policy}
+    key = {
+        "format": STORE_FORMAT,
+        "name": name,
+        "shards": keys,
+        "drop_copies": policy,
+        # Of the store and not of its shards: one that refuses goes on with those that are good.
+        "bad_documents": dict(data.sources)[name].bad_documents,
+    }
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 

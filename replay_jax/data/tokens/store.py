@@ -254,6 +254,8 @@ class TokenRows:
 
 def _groups(keys: np.ndarray, values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """The values of each key."""
+    if not len(keys):
+        return
     order = np.argsort(keys, kind="stable")
     found, first = np.unique(keys[order], return_index=True)
     yield from zip(found.tolist(), np.split(values[order], first[1:]), strict=True)

@@ -1,8 +1,6 @@
 """Preparation: once, in pieces that survive a kill, with no document on both sides."""
 
-import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corpora import BYTES, HELD_OUT, files_of, prose, sources, texts_of
 
 from replay_jax.data.sources.documents import document_hash, in_validation
 from replay_jax.data.sources.source import SourceConfig
@@ -27,53 +26,11 @@ from replay_jax.data.tokens.tokenizer import END_OF_TEXT, TokenizerConfig
 from replay_jax.data.tokens.workers import PrepareProgress
 from replay_jax.errors import UserError
 
-BYTES = TokenizerConfig("bytes")
-HELD_OUT = 0.2
-
-
-def prose(seed: int, words: int = 60) -> str:
-    rng = random.Random(seed)
-    coined = ["".join(rng.choices(("ba", "le", "mi", "tor", "größ"), k=3)) for _ in range(30)]
-    return f"{seed} " + " ".join(rng.choices(coined, k=words))
-
-
-def write_lines(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def sources(folder: Path, generic: list[str], target: list[str], **changes: object) -> dict:
-    """Two json-lines sources on disk and the rest of a DataConfig around them."""
-    values: dict = {"validation_fraction": HELD_OUT, **changes}
-    paths = {
-        "generic": write_lines(folder / "generic.jsonl", generic),
-        "target": write_lines(folder / "target.jsonl", target),
-    }
-    return {
-        "sources": tuple((n, SourceConfig("jsonl", str(p), **values)) for n, p in paths.items()),
-        "store_dir": str(folder / "stores"),
-        "generic": "generic",
-        "target": "target",
-    }
-
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataConfig:
     values = sources(tmp_path, [prose(i) for i in range(60)], [prose(i) for i in range(1000, 1030)])
     return DataConfig(tokenizer=BYTES, **values)
-
-
-def texts_of(store: TokenStore, split: str) -> list[str]:
-    starts = [0, *store.documents(split).tolist()]
-    tokens = store.tokens(split)
-    return [
-        store.tokenizer.decode(tokens[start : end - 1].tolist())
-        for start, end in zip(starts[:-1], starts[1:], strict=True)
-    ]
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_every_document_lands_once_on_the_side_its_hash_says(data: DataConfig) -> None:
