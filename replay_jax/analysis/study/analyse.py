@@ -170,6 +170,8 @@ def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingRe
         generic_by_seed=own.generic,
         target_loss=float(target_loss),
         generic_loss=float(generic_loss),
+        steps=_mean_of(own, "total_steps"),
+        flops=_mean_of(own, "flops"),
         run_ids=tuple(str(record["id"]) for record in own.records),
         overrides={
             key: value
@@ -177,6 +179,13 @@ def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingRe
             if key not in ("seed", "name")
         },
     )
+
+
+def _mean_of(own: Setting, field: str) -> float | None:
+    """Mean of an optional field of the setting's records; None where one has none."""
+    if not all(field in record for record in own.records):
+        return None
+    return float(np.mean([record[field] for record in own.records]))
 
 
 def _tuning_notes(cells: Sequence[Cell], config: AnalysisConfig) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ class SettingResult:
     `target_loss` and `generic_loss` are means over seeds, by least squares over the whole study
     where runs are missing: a setting that lacks an unlucky seed gains nothing by it.
 
+    `steps` (updates) and `flops` of one run are None where records do not say.
     `overrides` are those of its runs without the seed: what to repeat in a next run.
     """
 
@@ -32,6 +33,8 @@ class SettingResult:
     generic_by_seed: np.ndarray
     target_loss: float
     generic_loss: float
+    steps: float | None
+    flops: float | None
     run_ids: tuple[str, ...]
     overrides: Mapping[str, Any]
 
