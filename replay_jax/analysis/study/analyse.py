@@ -21,11 +21,11 @@ from replay_jax.analysis.study.comparisons import (
     difference,
     edges_of,
     find_controls,
-    fit_replay,
     pareto_fronts,
 )
 from replay_jax.analysis.study.evidence import Evidence, gather
 from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, describe, group_records
+from replay_jax.analysis.study.minimum import fit_replay
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import CellResult, Draws, SettingResult, Study, TargetStudy
 

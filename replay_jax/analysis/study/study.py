@@ -101,7 +101,8 @@ class ReplayFit:
     """Quadratic in t = -ln(1 - rho) through the tuned target losses of one row of rho.
 
     (Figure convention of the authors' plots.) `minimum` is the predicted best rho, None unless the
-    curve is convex and its minimum lies within 20 % beyond the sampled range of t.
+    curve is convex, its minimum lies within 20 % beyond the sampled range of t, and the losses are
+    a parabola within their noise; an end beyond that range is None: it is no bound.
     """
 
     cells: tuple[int, ...]  # indices into TargetStudy.cells, rho increasing
