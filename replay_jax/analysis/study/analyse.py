@@ -83,6 +83,7 @@ def _analyse_target(
         notes=(() if known else (ONE_SEED,))
         + (() if curve is None else curve.notes)
         + _tuning_notes(group.cells, config),
+        documents=evidence.target.documents,
         components=_components(evidence.target.noise),
         generic_components=_components(evidence.generic.noise),
         draws=Draws(

@@ -149,8 +149,9 @@ class TargetStudy:
 
     `curve` is None when no law could be fitted; `curve_problem` then says why. `noise` and
     `generic_noise` are standard deviations of one run's loss, None when unknown. `front` maps a
-    budget to the cells that no other cell beats on both target and generic loss. `components` and
-    `generic_components` say what that noise is made of; empty when unknown.
+    budget to the cells that no other cell beats on both target and generic loss. `documents`: how
+    many held-out target documents have their luck in the intervals, None where records do not say.
+    `components` and `generic_components` say what that noise is made of; empty when unknown.
     """
 
     target: str
@@ -168,6 +169,7 @@ class TargetStudy:
     controls: tuple[Control, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    documents: int | None
     components: tuple[Component, ...]
     generic_components: tuple[Component, ...]
     draws: Draws
