@@ -21,6 +21,7 @@ from replay_jax.analysis.statistics.efficiency import (
     require_falling,
     score_laws,
 )
+from replay_jax.analysis.statistics.interpolation import fit_interpolation
 from replay_jax.errors import UserError
 
 X = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
@@ -81,10 +82,10 @@ def test_bounded_power_law_is_recovered_and_needs_its_ceiling():
 def test_interpolation_passes_through_falling_points_and_pools_rising_ones():
     falling = np.array([4.0, 3.5, 3.4, 3.0, 2.2, 2.1])
     np.testing.assert_allclose(
-        laws.fit_interpolation(np.log(X), falling[None], np.ones(6)).loss(np.log(X))[0], falling
+        fit_interpolation(np.log(X), falling[None], np.ones(6)).loss(np.log(X))[0], falling
     )
     rising = np.array([4.0, 3.5, 3.7, 3.0, 2.2, 2.1])
-    fitted = laws.fit_interpolation(np.log(X), rising[None], np.ones(6))
+    fitted = fit_interpolation(np.log(X), rising[None], np.ones(6))
     grid = fitted.loss(np.linspace(0, np.log(32), 200))[0]
     assert (np.diff(grid) <= 1e-12).all()
     np.testing.assert_allclose(fitted.values[0, 1:3], 3.6)
@@ -107,7 +108,7 @@ def test_losses_that_no_amount_reaches_are_infinite():
     found = curves.log_equivalent(np.array([[1.9, 2.5]]))
     assert found[0, 0] == np.inf
     assert found[0, 1] == pytest.approx(np.log(2), abs=1e-3)
-    inside = laws.fit_interpolation(np.log(X), (1 / X + 2)[None], np.ones(6))
+    inside = fit_interpolation(np.log(X), (1 / X + 2)[None], np.ones(6))
     found = inside.log_equivalent(np.array([[2.001, 3.5]]))
     assert found[0, 0] == np.inf and found[0, 1] == -np.inf
 

@@ -41,9 +41,12 @@ def test_three_points_test_the_limit_of_the_power_law_only():
     assert saturated.p == 1.0
 
 
-@pytest.mark.parametrize("pair", [(3.6, 1.8), (1.9, 1.15)])
+@pytest.mark.parametrize("pair", [(3.6, 1.8), (1.9, 1.15), (5.3, 4.0)])
 def test_multipliers_on_a_bent_curve_hold_the_truth(pair):
-    """StarCoder's published points as the truth, three seeds; a line held it in 19 to 41 %."""
+    """StarCoder's published points as the truth, three seeds; a line held it in 19 to 41 %.
+
+    The last pair begins where the curve bends: its cubic alone held the truth in half the studies.
+    """
     reference = json.loads((PUBLISHED / "starcoder.json").read_text())["reference"]
     order = np.argsort(reference["x"])
     loss = np.array(reference["loss"])[order]

@@ -259,6 +259,54 @@ def test_replay_is_not_credited_with_what_another_schedule_does():
     assert "no constant mixture and no earlier allocation without replay was run" in alone.sentence
 
 
+def continual(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As a continual protocol: a run is as long as its target epochs over 1 - rho ask for."""
+    kept = without_constant(records)
+    for r in kept:
+        if r["protocol"] == "two_stage":
+            share = 1 - r["replay_fraction"]["requested"]
+            r["total_steps"] = round(8 * r["target_epochs"] / share)
+    return kept
+
+
+def test_longer_training_is_not_taken_for_replay():
+    """Replay fractions of .5 train twice the steps: no verdict before it is given to both."""
+    records = sweep(worth=lambda rho: 1 + rho, epochs=(16.0,), replay_fractions=(0.0, 0.5))
+    found = advice(continual(records))
+    assert found.verdict == "cannot tell"
+    assert "replay trained 2.0 times the steps (256 against 128)" in found.reasons[0]
+    assert "but trained 2.0 times the steps" in found.sentence
+    option = found.next_runs[0]
+    assert "trained as long" in option.why
+    assert {run["schedule.target_epochs"] for run in option.runs} == {32.0}
+    assert {run["schedule.replay_fraction"] for run in option.runs} == {0.0}
+
+
+def test_equal_training_is_enough_where_more_was_no_better():
+    """The baseline was tried at twice the epochs, as long as replay, and was worse."""
+    records = sweep(worth=lambda rho: 1 + rho, epochs=(8.0, 16.0, 32.0), replay_fractions=(0, 0.5))
+    found = advice(continual(records))
+    assert found.verdict == "replay helps" and found.training.ratio == 1.0
+    assert "times the steps" not in found.sentence
+    assert not any("trained as long" in option.why for option in found.next_runs)
+
+
+def test_flops_decide_where_records_have_them():
+    records = continual(sweep(worth=lambda rho: 1 + rho, epochs=(16.0,), replay_fractions=(0, 0.5)))
+    for r in records:
+        r["flops"] = 1e15
+    assert advice(records).verdict == "replay helps"
+
+
+def test_replay_that_was_trained_less_is_not_said_to_hurt():
+    records = without_constant(sweep(worth=hurts))
+    for r in records:
+        if r["replay_fraction"]["requested"] == 0 and r["target_tokens"] == 4096:
+            r["total_steps"] = 1024
+    found = advice(records)
+    assert found.verdict == "cannot tell" and "no setting of the best replay" in found.reasons[0]
+
+
 def test_a_rival_has_the_same_axes():
     """A constant mixture at another weight decay is no rival."""
     records = sweep(worth=helps)

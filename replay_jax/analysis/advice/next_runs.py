@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.advice.training import as_long, training
 from replay_jax.analysis.statistics.bootstrap import interval
 from replay_jax.analysis.statistics.efficiency import fit_reference
 from replay_jax.analysis.study.comparisons import one_further
@@ -57,7 +58,11 @@ def plan_next_runs(
     seeds = [option for option in seeds if option.runs]
     seeds.sort(key=lambda option: 1.0 if option.width_ratio is None else option.width_ratio)
     seeds = [o for o in seeds if o.width_ratio is None or o.width_ratio < _WORTHWHILE]
-    doubts = _extend_grids(found, (baseline, best)) + _extend_budgets(found, best)
+    doubts = (
+        _equal_training(found, best, baseline)
+        + _extend_grids(found, (baseline, best))
+        + _extend_budgets(found, best)
+    )
     finer = _finer_replay(found, members, best)
     if found.seed_noise_known:
         return (*doubts, *seeds, *finer)
@@ -115,6 +120,25 @@ def _reference(found: TargetStudy) -> list[int]:
         return []
     chosen = [i for i, cell in enumerate(found.cells) if cell.is_reference]
     return sorted(chosen, key=lambda i: found.cells[i].key.target_tokens)
+
+
+def _equal_training(found: TargetStudy, best: int, baseline: int) -> list[NextRuns]:
+    """The schedule without replay, trained as long as the one with it, where it never was."""
+    other = found.cells[baseline]
+    longer = training(found.cells[best], other)
+    if longer is None or not longer.longer:
+        return []
+    overrides = as_long(other, longer.ratio)
+    if overrides is None:
+        return []
+    return [
+        NextRuns(
+            why=f"{other.label}, trained as long: replay has {longer.words}",
+            narrows="tuning",
+            width_ratio=None,
+            runs=tuple(_seeded(overrides, seed) for seed in found.seeds),
+        )
+    ]
 
 
 def _extend_grids(found: TargetStudy, cells: Sequence[int]) -> list[NextRuns]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from replay_jax.analysis.advice.compare import Comparison, best_of, compare, not_run, rivals
 from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
+from replay_jax.analysis.advice.training import Training, training
 from replay_jax.analysis.advice.verdict import judge
 from replay_jax.analysis.advice.wording import HURTS, cautions, sentence
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
@@ -36,6 +37,7 @@ class Recommendation:
     usual: the same schedule against the usual recipe, all target data at the end.
     lacking: kinds of schedule without replay that were not run, so that the rival may not be the
       best there is.
+    training: how much longer the schedule was trained than the rival ever was.
     verdict: HELPS, HURTS or UNCLEAR, on the gain over the rival; reasons: why, and what to beware
       of, one sentence each.
     overrides: those of the recommended runs, without the seed.
@@ -59,6 +61,7 @@ class Recommendation:
     rival: Comparison
     usual: Comparison
     lacking: tuple[str, ...]
+    training: Training | None
     components: tuple[Component, ...]
     level: float
 
@@ -78,6 +81,7 @@ class Recommendation:
             "against": self.rival.words,
             "usual": self.usual.to_json(),
             "not_run": list(self.lacking),
+            "training": None if self.training is None else self.training.to_json(),
             "noise": [component.to_json() for component in self.components],
             "verdict": self.verdict,
             "sentence": self.sentence,
@@ -108,6 +112,7 @@ def recommend(
     others = rivals(found, best)
     rival = compare(found, replaying, others)
     usual = compare(found, replaying, [i for i in members if cells[i].is_baseline])
+    longer = training(cells[best], cells[rival.against])
     verdict, reasons = judge(found, best, rival)
     shown = rival.against if verdict == HURTS else best
     lacking = not_run(found, others)
@@ -130,6 +135,7 @@ def recommend(
             rival=rival,
             usual=usual,
             lacking=lacking,
+            longer=longer,
             level=found.level,
         ),
         reasons=reasons + cautions(found, members, best, rival, usual),
@@ -139,6 +145,7 @@ def recommend(
         rival=rival,
         usual=usual,
         lacking=lacking,
+        training=longer,
         components=found.components,
         level=found.level,
         overrides=cells[shown].chosen.overrides,

@@ -1,6 +1,7 @@
 """Whether replay helps: the verdict on a gain, and the one doubt that no interval shows."""
 
 from replay_jax.analysis.advice.compare import Comparison
+from replay_jax.analysis.advice.training import training
 from replay_jax.analysis.advice.wording import HELPS, HURTS, UNCLEAR
 from replay_jax.analysis.study.study import CellResult, SettingResult, TargetStudy
 
@@ -8,11 +9,18 @@ from replay_jax.analysis.study.study import CellResult, SettingResult, TargetStu
 def judge(found: TargetStudy, best: int, rival: Comparison) -> tuple[str, tuple[str, ...]]:
     """Verdict on the gain of cell `best` over its best rival, and the reason for it."""
     gain = rival.gain
+    own, other = found.cells[best], found.cells[rival.against]
     if not found.seed_noise_known:
         return UNCLEAR, ("with one seed the noise between seeds is unknown; run at least two",)
     assert gain.value is not None and gain.low is not None and gain.high is not None
     percent = f"{100 * found.level:g} %"
     if gain.high < 0:
+        shorter = training(other, own)
+        if shorter is not None and shorter.longer:
+            return UNCLEAR, (
+                f"{rival.words} was trained {shorter.words}, and no setting of the best replay "
+                "schedule as long: compare them at equal training first",
+            )
         return HURTS, (
             f"the {percent} interval of its gain over {rival.words}, {gain.low:.3f} to "
             f"{gain.high:.3f} nat, lies below zero",
@@ -22,7 +30,13 @@ def judge(found: TargetStudy, best: int, rival: Comparison) -> tuple[str, tuple[
             f"the {percent} interval of its gain over {rival.words}, {gain.low:.3f} to "
             f"{gain.high:.3f} nat, includes zero",
         )
-    step = _last_step(found.cells[rival.against])
+    longer = training(own, other)
+    if longer is not None and longer.longer:
+        return UNCLEAR, (
+            f"replay trained {longer.words}, and no setting of {rival.words} as long: compare them "
+            "at equal training first",
+        )
+    step = _last_step(other)
     if step is not None and step[1] >= gain.value:
         return UNCLEAR, (
             f"{rival.words} is still improving at the edge of its grid ({step[0]}; its last step "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from replay_jax.analysis.advice.compare import Comparison
+from replay_jax.analysis.advice.training import Training
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 
@@ -20,6 +21,7 @@ def sentence(
     rival: Comparison,
     usual: Comparison,
     lacking: Sequence[str],
+    longer: Training | None,
     level: float,
 ) -> str:
     """The answer in one sentence with its intervals; `best` is the best cell that replays.
@@ -32,6 +34,8 @@ def sentence(
     worth = _worth(rival, level)
     if usual.against != rival.against:
         worth += f", {_short(usual)} {usual.words}"
+    if longer is not None and longer.longer:
+        worth += f", but trained {longer.words}"
     worth += _cost_words(rival.generic_cost)
     own = f"{best.key.replay_fraction:g}"
     if allocation_swept:

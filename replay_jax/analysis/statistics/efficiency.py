@@ -8,12 +8,13 @@ Shape legend as in laws.py: R curves, N reference points, M losses.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from replay_jax.analysis.statistics import laws
 from replay_jax.analysis.statistics.authors import fit_authors_recipe
+from replay_jax.analysis.statistics.interpolation import InterpolatedCurves, fit_interpolation
 from replay_jax.analysis.statistics.laws import Curves, PowerCurves
 from replay_jax.errors import UserError
 
@@ -38,7 +39,7 @@ _FITS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Curves]] = {
     "log_linear": laws.fit_log_linear,
     "power": laws.fit_power,
     "bounded_power": laws.fit_bounded_power,
-    "interpolation": laws.fit_interpolation,
+    "interpolation": fit_interpolation,
 }
 
 
@@ -191,6 +192,14 @@ class ReferenceLaw:
                     answers[rows] = ask(curves.take(rows), rows)
         silent = (self.chosen == _INTERPOLATION)[:, None] & ~np.isfinite(result)
         return np.where(silent, outside, result)
+
+    def with_shapes(self, rng: np.random.Generator) -> "ReferenceLaw":
+        """The same with the shape of every interpolated curve drawn (InterpolatedCurves.drawn)."""
+        curves = tuple(
+            (index, found.drawn(rng) if isinstance(found, InterpolatedCurves) else found)
+            for index, found in self.curves
+        )
+        return replace(self, curves=curves)
 
     @property
     def shares(self) -> dict[str, float]:

@@ -99,7 +99,7 @@ def fit_curve(
     # Where the data chose a law, a resample that prefers interpolation still has to answer outside.
     fitted = fit_reference(
         points, resampled, law=law, among=among or LAW_NAMES, silent_outside=name == "interpolation"
-    )
+    ).with_shapes(rng)
     well_posed, why, coefficients = _coefficients(
         points, observed, name, resampled, float(variances.mean()) + missed**2, level
     )

@@ -1,4 +1,4 @@
-"""Loss as a function of target tokens: four laws, fitted to many resampled curves at once.
+"""Loss as a function of target tokens: three laws, fitted to many resampled curves at once.
 
 Shape legend: R curves (one per bootstrap resample; 1 for the data themselves), N reference points,
 M losses to invert, G grid values of a nonlinear parameter.
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import isotonic_regression
 
 MAX_EXPONENT = 4.0
 # Below this exponent the power law and its log-linear limit differ by less than 1 % of the loss
@@ -21,7 +19,6 @@ MIN_EXPONENT = 0.01
 _EXPONENTS = np.concatenate([[0.0], np.geomspace(MIN_EXPONENT, MAX_EXPONENT, 40)])
 _REFINE_POINTS = 9
 _REFINE_ROUNDS = 5
-_INVERSION_HALVINGS = 50
 
 LAW_PARAMETERS = {"log_linear": 2, "power": 3, "bounded_power": 4}
 
@@ -121,47 +118,6 @@ class BoundedCurves:
             self.knee[rows],
             self.center,
         )
-
-
-@dataclass(frozen=True)
-class InterpolatedCurves:
-    """Monotone cubic through the points (PCHIP in ln x) after pooling violators (isotonic).
-
-    It is no law: outside the measured range it answers +inf or -inf, never a number.
-    """
-
-    log_x: np.ndarray  # [N], increasing
-    values: np.ndarray  # [R, N], non-increasing along N
-    cubics: np.ndarray  # [4, N-1, R], scipy's order: highest power first
-
-    def loss(self, log_x: np.ndarray) -> np.ndarray:
-        """Loss [R, M] in nats per token at ln(x) [M]; nan outside the measured range."""
-        segment = np.clip(np.searchsorted(self.log_x, log_x) - 1, 0, len(self.log_x) - 2)
-        t = log_x - self.log_x[segment]
-        c = self.cubics[:, segment, :]
-        value = ((c[0] * t[:, None] + c[1]) * t[:, None] + c[2]) * t[:, None] + c[3]
-        inside = (log_x >= self.log_x[0]) & (log_x <= self.log_x[-1])
-        return np.where(inside[None, :], value.T, np.nan)
-
-    def log_equivalent(self, loss: np.ndarray) -> np.ndarray:
-        """ln(x) [R, M] at which each curve reaches its row of `loss` [R, M]; see `Curves`."""
-        segment = (self.values[:, None, 1:-1] > loss[:, :, None]).sum(axis=2)
-        rows = np.arange(len(loss))[:, None]
-        cubic = self.cubics[:, segment, rows]
-        low = np.zeros_like(loss)
-        high = np.diff(self.log_x)[segment]
-        for _ in range(_INVERSION_HALVINGS):
-            middle = (low + high) / 2
-            value = ((cubic[0] * middle + cubic[1]) * middle + cubic[2]) * middle + cubic[3]
-            low = np.where(value > loss, middle, low)
-            high = np.where(value > loss, high, middle)
-        result = self.log_x[segment] + (low + high) / 2
-        result = np.where(loss < self.values[:, -1:], np.inf, result)
-        return np.where(loss > self.values[:, :1], -np.inf, result)
-
-    def take(self, rows: np.ndarray) -> "InterpolatedCurves":
-        """The curves at the given rows."""
-        return InterpolatedCurves(self.log_x, self.values[rows], self.cubics[:, :, rows])
 
 
 def fit_log_linear(log_x: np.ndarray, losses: np.ndarray, weights: np.ndarray) -> PowerCurves:
@@ -275,13 +231,3 @@ def fit_bounded_power(log_x: np.ndarray, losses: np.ndarray, weights: np.ndarray
     exponent, knee = exponent[rows, i], knee[rows, j]
     height, floor = _solve(_bounded_shape(u, exponent[:, None], knee[:, None]), losses, weights)
     return BoundedCurves(floor, height, exponent, knee, center)
-
-
-def fit_interpolation(
-    log_x: np.ndarray, losses: np.ndarray, weights: np.ndarray
-) -> InterpolatedCurves:
-    """Isotonic regression, then monotone cubic interpolation, of R curves `losses` [R, N]."""
-    values = losses.copy()
-    for row in np.flatnonzero((np.diff(losses, axis=1) > 0).any(axis=1)):
-        values[row] = isotonic_regression(losses[row], weights=weights, increasing=False).x
-    return InterpolatedCurves(log_x, values, PchipInterpolator(log_x, values, axis=1).c)

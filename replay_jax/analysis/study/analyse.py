@@ -21,11 +21,11 @@ from replay_jax.analysis.study.comparisons import (
     difference,
     edges_of,
     find_controls,
-    fit_replay,
     pareto_fronts,
 )
 from replay_jax.analysis.study.evidence import Evidence, gather
 from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, describe, group_records
+from replay_jax.analysis.study.minimum import fit_replay
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import CellResult, Draws, SettingResult, Study, TargetStudy
 
@@ -83,6 +83,7 @@ def _analyse_target(
         notes=(() if known else (ONE_SEED,))
         + (() if curve is None else curve.notes)
         + _tuning_notes(group.cells, config),
+        documents=evidence.target.documents,
         components=_components(evidence.target.noise),
         generic_components=_components(evidence.generic.noise),
         draws=Draws(
@@ -170,6 +171,8 @@ def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingRe
         generic_by_seed=own.generic,
         target_loss=float(target_loss),
         generic_loss=float(generic_loss),
+        steps=_mean_of(own, "total_steps"),
+        flops=_mean_of(own, "flops"),
         run_ids=tuple(str(record["id"]) for record in own.records),
         overrides={
             key: value
@@ -177,6 +180,13 @@ def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingRe
             if key not in ("seed", "name")
         },
     )
+
+
+def _mean_of(own: Setting, field: str) -> float | None:
+    """Mean of an optional field of the setting's records; None where one has none."""
+    if not all(field in record for record in own.records):
+        return None
+    return float(np.mean([record[field] for record in own.records]))
 
 
 def _tuning_notes(cells: Sequence[Cell], config: AnalysisConfig) -> tuple[str, ...]:

@@ -7,9 +7,7 @@ import numpy as np
 
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.groups import Cell, Setting
-from replay_jax.analysis.study.study import BoundaryResult, CellResult, Control, ReplayFit
-
-_BEYOND = 0.2  # a predicted minimum may lie this share of the sampled range beyond it
+from replay_jax.analysis.study.study import BoundaryResult, CellResult, Control
 
 
 def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -> Interval:
@@ -53,33 +51,6 @@ def one_further(tried: Sequence[float]) -> float:
     if value < 1 or not all(float(number).is_integer() for number in tried):
         return value
     return float(round(value))
-
-
-def fit_replay(
-    cells: Sequence[CellResult], drawn: np.ndarray, *, spread: bool, level: float
-) -> tuple[ReplayFit, ...]:
-    """Quadratics in -ln(1 - rho) for every row of at least three rho; drawn is [R, cells]."""
-    rows: dict[tuple[object, ...], list[int]] = {}
-    for index, cell in enumerate(cells):
-        key = cell.key
-        if key.protocol != "uniform" and key.replay_fraction < 1:
-            rows.setdefault((key.protocol, key.target_tokens, key.axes, key.allocation), []).append(
-                index
-            )
-    fits = []
-    for members in rows.values():
-        members.sort(key=lambda index: cells[index].key.replay_fraction)
-        fractions = np.array([cells[index].key.replay_fraction for index in members])
-        if len(set(fractions)) < 3 or len(set(fractions)) < len(fractions):
-            continue
-        t = -np.log1p(-fractions)
-        losses = np.array([cells[index].target_loss.value for index in members])
-        coefficients = np.polyfit(t, losses, 2)
-        resampled = np.polyfit(t, drawn[:, members].T, 2)
-        minimum, note = _minimum(t, coefficients, resampled, spread=spread, level=level)
-        a, b, c = (float(value) for value in coefficients)
-        fits.append(ReplayFit(tuple(members), (a, b, c), minimum, note))
-    return tuple(fits)
 
 
 def pareto_fronts(cells: Sequence[CellResult]) -> dict[int, tuple[int, ...]]:
@@ -148,36 +119,6 @@ def boundary_of(records: Sequence[Mapping[str, Any]]) -> BoundaryResult:
         gradient_cosine=mean([boundary["gradient_cosine"] for boundary in found]),
         gap=mean(gaps),
     )
-
-
-def _minimum(
-    t: np.ndarray,
-    coefficients: np.ndarray,
-    resampled: np.ndarray,
-    *,
-    spread: bool,
-    level: float,
-) -> tuple[Interval | None, str]:
-    """Predicted best rho, or None and why."""
-    reach = _BEYOND * (t[-1] - t[0])
-    low, high = max(0.0, t[0] - reach), t[-1] + reach
-    a, b, _ = coefficients
-    if a <= 0:
-        return None, "the fitted curve has no minimum"
-    best = -b / (2 * a)
-    if not t[0] - reach <= best <= high:
-        side = "above" if best > high else "below"
-        return None, f"the fitted minimum lies far {side} the sampled replay fractions"
-    value = float(-np.expm1(-max(best, 0.0)))
-    if not spread:
-        return Interval(value, None, None, note="seed noise unknown"), ""
-    a, b = resampled[0], resampled[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        vertex = np.clip(-b / (2 * a), low, high)
-    falling = a * (high**2 - low**2) + b * (high - low) < 0
-    drawn = np.where(a > 0, vertex, np.where(falling, high, low))
-    ends = -np.expm1(-np.array(interval(drawn, level=level)))
-    return Interval(value, min(float(ends[0]), value), max(float(ends[1]), value)), ""
 
 
 def _number(value: Any) -> float:

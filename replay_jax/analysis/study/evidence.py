@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay_jax.analysis.statistics.components import Layout
+from replay_jax.analysis.statistics.documents import DocumentLuck
 from replay_jax.analysis.statistics.equivalents import Equivalents, equivalents
 from replay_jax.analysis.statistics.inference import (
     CurveFit,
@@ -17,6 +18,7 @@ from replay_jax.analysis.statistics.inference import (
 )
 from replay_jax.analysis.statistics.noise import Noise, estimate_noise, resample_means
 from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup
+from replay_jax.analysis.study.held_out import luck_of
 from replay_jax.analysis.study.layout import layout_of, reference_cells, reference_points
 
 # Standard deviation of the multiple of its resampled excess that a winner owes to luck; chosen so
@@ -35,6 +37,7 @@ class Losses:
     means: np.ndarray
     noise: Noise | None
     drawn: np.ndarray
+    documents: int | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def gather(
     noise: Noise | None = seed_noise
     if not known:
         noise = None if points is None else residual_noise(points, by_seed)
-    target = _losses(by_seed, means, noise, rng, resamples)
+    target = _losses(by_seed, means, noise, rng, resamples, luck_of(settings, "target"))
     generic = _generic(settings, layout, rng, resamples)
     winner = np.stack([own[target.drawn[:, own].argmin(axis=1)] for own in rows], axis=1)
     drawn = np.take_along_axis(target.drawn, winner, axis=1)
@@ -136,7 +139,14 @@ def _generic(
 ) -> Losses:
     by_seed = np.array([setting.generic for setting in settings])
     noise = estimate_noise(by_seed, layout)
-    return _losses(by_seed, noise.means, noise if noise.known else None, rng, resamples)
+    return _losses(
+        by_seed,
+        noise.means,
+        noise if noise.known else None,
+        rng,
+        resamples,
+        luck_of(settings, "generic"),
+    )
 
 
 def _losses(
@@ -145,9 +155,18 @@ def _losses(
     noise: Noise | None,
     rng: np.random.Generator,
     resamples: int,
+    luck: DocumentLuck | None,
 ) -> Losses:
     if noise is None:
         drawn = np.broadcast_to(means, (resamples, len(means)))
     else:
         drawn = resample_means(noise, rng, resamples=resamples)
-    return Losses(by_seed=by_seed, means=means, noise=noise, drawn=drawn)
+        if luck is not None:
+            drawn += luck.drawn(rng, resamples=resamples)
+    return Losses(
+        by_seed=by_seed,
+        means=means,
+        noise=noise,
+        drawn=drawn,
+        documents=None if luck is None else luck.documents,
+    )

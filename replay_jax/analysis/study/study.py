@@ -23,6 +23,7 @@ class SettingResult:
     `target_loss` and `generic_loss` are means over seeds, by least squares over the whole study
     where runs are missing: a setting that lacks an unlucky seed gains nothing by it.
 
+    `steps` (updates) and `flops` of one run are None where records do not say.
     `overrides` are those of its runs without the seed: what to repeat in a next run.
     """
 
@@ -32,6 +33,8 @@ class SettingResult:
     generic_by_seed: np.ndarray
     target_loss: float
     generic_loss: float
+    steps: float | None
+    flops: float | None
     run_ids: tuple[str, ...]
     overrides: Mapping[str, Any]
 
@@ -98,7 +101,8 @@ class ReplayFit:
     """Quadratic in t = -ln(1 - rho) through the tuned target losses of one row of rho.
 
     (Figure convention of the authors' plots.) `minimum` is the predicted best rho, None unless the
-    curve is convex and its minimum lies within 20 % beyond the sampled range of t.
+    curve is convex, its minimum lies within 20 % beyond the sampled range of t, and the losses are
+    a parabola within their noise; an end beyond that range is None: it is no bound.
     """
 
     cells: tuple[int, ...]  # indices into TargetStudy.cells, rho increasing
@@ -145,8 +149,9 @@ class TargetStudy:
 
     `curve` is None when no law could be fitted; `curve_problem` then says why. `noise` and
     `generic_noise` are standard deviations of one run's loss, None when unknown. `front` maps a
-    budget to the cells that no other cell beats on both target and generic loss. `components` and
-    `generic_components` say what that noise is made of; empty when unknown.
+    budget to the cells that no other cell beats on both target and generic loss. `documents`: how
+    many held-out target documents have their luck in the intervals, None where records do not say.
+    `components` and `generic_components` say what that noise is made of; empty when unknown.
     """
 
     target: str
@@ -164,6 +169,7 @@ class TargetStudy:
     controls: tuple[Control, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    documents: int | None
     components: tuple[Component, ...]
     generic_components: tuple[Component, ...]
     draws: Draws

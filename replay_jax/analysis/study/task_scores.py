@@ -3,7 +3,8 @@
 Which items a task happens to ask and which seeds were trained are both chance, and they cross:
 every seed answers every item. So a mean over both is given the interval of a two-way layout with
 random rows and columns; with one seed only the items can be counted, which is said. The change
-against the baseline is paired by seed and item.
+against the baseline is paired by seed and item. Where a record's task has a `group` for each item,
+groups take the place of items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -105,6 +106,19 @@ def two_way_interval(values: np.ndarray, *, level: float) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Values [S, n] of items as values [S, groups] with the same means.
+
+    Items of a group (a paradigm, a passage) are right or wrong together, so groups are what was
+    sampled. A group's value is its items' deviation from the mean of all, times the number of
+    groups over that of items, which for groups of one size is its mean.
+    """
+    _, places = np.unique(groups, return_inverse=True)
+    count, mean = int(places.max()) + 1, float(values.mean())
+    sums = np.stack([np.bincount(places, weights=row - mean, minlength=count) for row in values])
+    return mean + sums * count / values.shape[1]
+
+
 def sign_flip_p(differences: np.ndarray) -> float:
     """Two-sided exact p of integer differences [n], each as likely to have either sign.
 
@@ -124,17 +138,19 @@ def sign_flip_p(differences: np.ndarray) -> float:
 
 def _result(study: TargetStudy, cell: CellResult, records: Records, task: str) -> TaskResult:
     own = _answers(cell, records, task)
+    groups = _groups(cell, records, task)
     change, p_value = None, None
     if cell.baseline is not None and not cell.is_baseline:
         other = _answers(study.cells[cell.baseline], records, task)
         seeds = sorted(own.keys() & other.keys())
         if seeds:
             paired = np.stack([own[seed] - other[seed] for seed in seeds])
-            change = two_way_interval(paired, level=study.level)
-            p_value = sign_flip_p(paired.sum(axis=0).astype(int))
+            change = two_way_interval(by_group(paired, groups), level=study.level)
+            sums = np.bincount(np.unique(groups, return_inverse=True)[1], paired.sum(axis=0))
+            p_value = sign_flip_p(np.rint(sums).astype(int))
     losses = [record["tasks"][task]["choice_loss"] for record in records_of(cell, records)]
     answers = np.stack(list(own.values()))
-    accuracy = two_way_interval(answers, level=study.level)
+    accuracy = two_way_interval(by_group(answers, groups), level=study.level)
     return TaskResult(
         cell=cell,
         accuracy=accuracy,
@@ -152,3 +168,9 @@ def _answers(cell: CellResult, records: Records, task: str) -> dict[int, np.ndar
         int(record["seed"]): np.array([float(c) for c in record["tasks"][task]["correct"]])
         for record in records_of(cell, records)
     }
+
+
+def _groups(cell: CellResult, records: Records, task: str) -> np.ndarray:
+    """Group of every item [items]: the record's `group` of the task; its own where it has none."""
+    found = records_of(cell, records)[0]["tasks"][task]
+    return np.array(found["group"]) if "group" in found else np.arange(len(found["correct"]))
