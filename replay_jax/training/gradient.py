@@ -3,9 +3,11 @@
 Shape letters: B batch, L length, D embed, A microbatches, M rows of one microbatch, S sources.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
@@ -36,11 +38,15 @@ def batch_gradient(
     total = jnp.sum(batch["loss_weights"])
     batch = {**batch, "scaled_weights": batch["loss_weights"] / total}
 
-    def loss(params: Any, micro: DeviceBatch) -> Any:
-        return _loss(params, micro, shape=shape, platform=platform, placement=placement)
+    def gradient(params: Any, batch: DeviceBatch, *, placement: Placement | None) -> Any:
+        loss = functools.partial(_loss, shape=shape, platform=platform, placement=placement)
+        return _accumulate(loss, params, batch, shape, placement)
 
     with jax.default_matmul_precision(shape.model.product_precision):
-        return _accumulate(loss, params, batch, shape, placement)
+        if shape.accumulation > 1 and placement is not None and _is_replicated(placement):
+            alone = functools.partial(gradient, placement=None)
+            return _reduced_once(alone, params, batch, placement)
+        return gradient(params, batch, placement=placement)
 
 
 def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement | None) -> int:
@@ -85,6 +91,37 @@ def _loss(
     nats_S = jnp.sum(jnp.where(of_MS, nats_M[:, None], 0.0), axis=0)
     weights_S = jnp.sum(jnp.where(of_MS, jnp.sum(weights_ML, axis=1)[:, None], 0.0), axis=0)
     return total, (nats_S, weights_S)
+
+
+def _is_replicated(placement: Placement) -> bool:
+    """Whether every device holds the whole model."""
+    return placement.embed_axis is None and placement.vocab_axis is None
+
+
+def _reduced_once(
+    gradient: Callable[[Any, DeviceBatch], Any],
+    params: Any,
+    batch: DeviceBatch,
+    placement: Placement,
+) -> Any:
+    """`gradient` of each device's own rows, summed over the devices after its last microbatch.
+
+    Left to XLA, the gradients of embedding and head are summed once a microbatch, and they are
+    most of a small model. Where parameters are split over fsdp they must be: no device has room
+    for a whole gradient.
+    """
+
+    def local(params: Any, batch: DeviceBatch) -> Any:
+        with nn.logical_axis_rules(()):  # the rows are those of one device: nothing to place
+            return jax.lax.psum(gradient(params, batch), BATCH_AXES)
+
+    return jax.shard_map(
+        local,
+        mesh=placement.mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(BATCH_AXES)),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )(params, batch)
 
 
 def _accumulate(
