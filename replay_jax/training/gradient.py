@@ -58,6 +58,22 @@ def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement |
     return chunk_positions(model, rows=rows[0] // ways, seq_len=rows[1], vocab_shards=vocab)
 
 
+def microbatches(batch: DeviceBatch, count: int, placement: Placement | None) -> DeviceBatch:
+    """The batch with a leading axis of microbatches: [A, B / A, ...].
+
+    Microbatch a holds rows a, a + A, ...: every device keeps the rows that it has.
+    """
+
+    def split(array: jax.Array) -> jax.Array:
+        rows = array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)
+        if placement is None:
+            return rows
+        sharding = NamedSharding(placement.mesh, PartitionSpec(None, BATCH_AXES))
+        return jax.lax.with_sharding_constraint(rows, sharding)
+
+    return jax.tree.map(split, batch)
+
+
 def hidden_states(transformer: Transformer, params: Any, batch: DeviceBatch) -> jax.Array:
     """Final hidden states [B, L, D] of a batch; documents are kept apart if it has segments."""
     segments_BL = batch["segments"] if "segments" in batch else None
@@ -136,18 +152,10 @@ def _accumulate(
     if shape.accumulation == 1:
         return gradient(params, batch)
 
-    def split(array: jax.Array) -> jax.Array:
-        # Microbatch a holds rows a, a + A, ...: every device keeps the rows that it has.
-        rows = array.reshape(-1, shape.accumulation, *array.shape[1:]).swapaxes(0, 1)
-        if placement is None:
-            return rows
-        sharding = NamedSharding(placement.mesh, PartitionSpec(None, BATCH_AXES))
-        return jax.lax.with_sharding_constraint(rows, sharding)
-
     def add(sums: Any, micro: DeviceBatch) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, gradient(params, micro)), None
 
-    micros = jax.tree.map(split, batch)
+    micros = microbatches(batch, shape.accumulation, placement)
     one = jax.tree.map(lambda rows: rows[0], micros)
     zeros = jax.tree.map(
         lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(gradient, params, one)

@@ -9,7 +9,8 @@ import pytest
 from tiny_training import MODEL
 
 from replay_jax.compile import ahead as aot
-from replay_jax.compile.ahead import compile_report, peak_of_failure, render
+from replay_jax.compile.ahead import compile_report, render
+from replay_jax.compile.fitting import peak_of_failure
 from replay_jax.compile.search import fastest, misfit, nearest_fit, search
 from replay_jax.compile.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
 from replay_jax.errors import UserError
@@ -20,7 +21,8 @@ from replay_jax.training.config import MeshConfig, StepShape
 FIELDS = {
     "topology", "devices", "chip", "fits", "peak_bytes_per_device", "hbm_bytes_per_device",
     "flops_per_device", "model_flops_per_device", "hbm_bytes_moved", "collective_bytes",
-    "roofline_seconds", "mfu_bound", "compile_seconds",
+    "roofline_seconds", "mfu_bound", "compile_seconds", "starts",
+    "evaluation_peak_bytes_per_device",
 }  # fmt: skip
 DEEP = dataclasses.replace(MODEL, num_layers=2)
 SHAPE = StepShape(DEEP, batch_size=16, seq_len=32, sources=2)
@@ -36,11 +38,14 @@ def on_fake_devices(monkeypatch):
 
 
 def test_a_report_describes_the_real_step(on_fake_devices):
-    report = compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None)
+    report = compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None, evaluation_batch=64)
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert set(plain) >= FIELDS
     assert (plain["topology"], plain["devices"], plain["chip"]) == ("local", 8, "made up")
-    assert plain["fits"] is True
+    assert plain["fits"] is plain["starts"] is True
+    # Beside the state: 64 rows in four microbatches hold less than a step of 16 rows.
+    state_and_more = plain["evaluation_peak_bytes_per_device"]
+    assert plain["state_bytes_per_device"] < state_and_more < plain["peak_bytes_per_device"]
     assert (plain["rows_per_device"], plain["mesh"]["tensor"]) == (4, 2)
     # float32 parameters and two moments; all but the norms are split four ways.
     state = 12 * parameter_counts(DEEP).total
@@ -138,14 +143,15 @@ class Memory:
     def __init__(self, room: int) -> None:
         self.room, self.tried = room, []
 
-    def report_on(self, shape, mesh, target):
+    def report_on(self, shape, mesh, target, evaluation_batch=None):
         rows = shape.batch_size // (shape.accumulation * 8)
         peak = rows * self.NEED[shape.model.remat]
         self.tried.append((shape.model.remat, rows))
         return aot.CompileReport(
             topology="local", devices=8, chip="made up", mesh={}, mesh_reason="",
             rows_per_device=rows, accumulation=shape.accumulation, remat=shape.model.remat,
-            fits=peak <= self.room, peak_bytes_per_device=peak, hbm_bytes_per_device=self.room,
+            fits=peak <= self.room, starts=True, evaluation_peak_bytes_per_device=None,
+            peak_bytes_per_device=peak, hbm_bytes_per_device=self.room,
             state_bytes_per_device=0, temporary_bytes_per_device=peak, model_flops_per_device=1.0,
             estimate=None, compile_seconds=0.0,
         )  # fmt: skip
