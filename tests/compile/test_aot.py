@@ -77,6 +77,15 @@ def test_loops_and_recomputation_cost_what_they_should(on_fake_devices):
     assert cost(accumulation=1, layer_loop="scan", remat="full") > 1.1 * plain
 
 
+def test_of_local_devices_of_unknown_speed_only_the_memory_is_said():
+    report = compile_report(SHAPE, MeshConfig(8, 1, 1), topology=None)
+    plain = report.to_json()
+    assert plain["starts"] and plain["fits"] and plain["peak_bytes_per_device"] > 0
+    assert report.estimate is plain["roofline_seconds"] is plain["mfu_bound"] is None
+    assert "estimate" not in render(report)
+    assert "no speeds of these devices" in fastest([report, report])
+
+
 def test_an_unknown_topology_is_answered_with_the_known_ones():
     for name in ("v9:4x4", "v4:3x5x1", "v5e", "v5e:4x4x4", "h200", "h100:3", "b200:8"):
         with pytest.raises(UserError) as refusal:
