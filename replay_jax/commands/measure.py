@@ -84,7 +84,14 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     if arguments.search:
         reports = aot_search.search(shape, config.mesh, topology=arguments.topology)
     else:
-        reports = [aot.compile_report(shape, config.mesh, topology=arguments.topology)]
+        reports = [
+            aot.compile_report(
+                shape,
+                config.mesh,
+                topology=arguments.topology,
+                evaluation_batch=config.evaluation.batch_size,
+            )
+        ]
     if arguments.json:
         print(
             json.dumps([r.to_json() for r in reports] if arguments.search else reports[0].to_json())

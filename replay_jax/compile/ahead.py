@@ -1,18 +1,17 @@
 """Compile the real train step ahead of time; say what it needs and how fast it can be.
 
 Nothing of the model is built: the step is lowered from shapes with its real shardings, for a TPU
-slice or a GPU machine that need not be attached, or for the local devices.
+slice or a GPU machine that need not be attached, or for the local devices. The time is an estimate
+from the compiled text: it knows neither latency nor vector units nor a GPU's caches.
 """
 
 import dataclasses
-import math
-import re
 import time
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
+from replay_jax.compile.fitting import compiled_or_peak, evaluation_peak, starts, state_bytes
 from replay_jax.compile.gpus import GPU_CHIPS, gpu_machine
 from replay_jax.compile.hlo.costs import ProgramCost, program_cost
 from replay_jax.compile.hlo.text import parse_module
@@ -20,13 +19,11 @@ from replay_jax.compile.roofline import Speeds, roofline
 from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training.config import MeshConfig
-from replay_jax.training.devices import compiler_options
 from replay_jax.training.mesh_choice import MeshChoice, choose_mesh
 from replay_jax.training.sharding import make_mesh
-from replay_jax.training.step import StepShape, abstract_state, lower_train_step
+from replay_jax.training.step import StepShape, lower_train_step
 
 LARGEST_SHARES = 12
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +52,11 @@ class CompileReport:
     """What a compiled step needs; bytes and FLOPs are of one device and one step.
 
     `peak_bytes_per_device` must fit into HBM: state (parameters and moments), batch, and all
-    temporaries. If the program does not fit, the peak is the compiler's own figure and `estimate`
-    is None. `model_flops_per_device` counts attention in full.
+    temporaries of the train step; so must `evaluation_peak_bytes_per_device`, of the held-out loss
+    beside the same state (None if no evaluation was asked about). `fits` says that all do,
+    `starts` that every process of the mesh gets as many rows of the batch as the others. If a
+    program does not fit, its peak is the compiler's own figure (0: unsaid), and `estimate` is None
+    for the train step's. `model_flops_per_device` counts attention in full.
     """
 
     topology: str
@@ -68,6 +68,8 @@ class CompileReport:
     accumulation: int
     remat: str
     fits: bool
+    starts: bool
+    evaluation_peak_bytes_per_device: int | None
     peak_bytes_per_device: int
     hbm_bytes_per_device: int
     state_bytes_per_device: int
@@ -95,35 +97,33 @@ def target_of(topology: str | None) -> Target:
     return gpu_machine(topology) if is_gpu else tpu_slice(topology)
 
 
-def compile_report(shape: StepShape, mesh: MeshConfig, *, topology: str | None) -> CompileReport:
+def compile_report(
+    shape: StepShape, mesh: MeshConfig, *, topology: str | None, evaluation_batch: int | None = None
+) -> CompileReport:
     """Compile the train step of `shape` for a topology (None: the local devices) and cost it.
+
+    With an evaluation's batch (sequences), its program too, for its memory.
 
     Raises UserError as `target_of` does, or for a shape that the mesh does not divide.
     """
-    return report_on(shape, mesh, target_of(topology))
+    return report_on(shape, mesh, target_of(topology), evaluation_batch)
 
 
-def report_on(shape: StepShape, mesh: MeshConfig, target: Target) -> CompileReport:
+def report_on(
+    shape: StepShape, mesh: MeshConfig, target: Target, evaluation_batch: int | None = None
+) -> CompileReport:
     """`compile_report` for devices that were looked up before."""
     choice = mesh_choice(shape, mesh, target)
     device_mesh = make_mesh(choice.config, target.devices)
     start = time.perf_counter()
-    lowered = lower_train_step(shape, device_mesh)
-    compiled = None
-    try:
-        compiled = lowered.compile(told(target) or None)
-    except jax.errors.JaxRuntimeError as error:
-        peak = peak_of_failure(str(error))
-        if peak is None:
-            raise
+    compiled, peak = compiled_or_peak(lower_train_step(shape, device_mesh), target)
     seconds = time.perf_counter() - start
+    evaluation = evaluation_peak(shape, device_mesh, target, evaluation_batch)
     estimate = None
-    if compiled is not None:
-        peak = _peak_bytes(compiled)
+    if compiled is not None and target.chip.peak_flops:
         module = parse_module(compiled.as_text() or "")
         cost = program_cost(module, devices=len(target.devices))
         estimate = _estimate(shape, cost, device_mesh, target)
-    assert peak is not None
     state = state_bytes(shape, device_mesh)
     config = choice.config
     return CompileReport(
@@ -135,7 +135,11 @@ def report_on(shape: StepShape, mesh: MeshConfig, target: Target) -> CompileRepo
         rows_per_device=shape.batch_size // (shape.accumulation * config.replica * config.fsdp),
         accumulation=shape.accumulation,
         remat=shape.model.remat,
-        fits=compiled is not None and peak <= target.chip.hbm_bytes,
+        fits=compiled is not None
+        and evaluation != 0
+        and max(peak, evaluation or 0) <= target.chip.hbm_bytes,
+        starts=starts(device_mesh),
+        evaluation_peak_bytes_per_device=evaluation,
         peak_bytes_per_device=peak,
         hbm_bytes_per_device=target.chip.hbm_bytes,
         state_bytes_per_device=state,
@@ -144,12 +148,6 @@ def report_on(shape: StepShape, mesh: MeshConfig, target: Target) -> CompileRepo
         estimate=estimate,
         compile_seconds=seconds,
     )
-
-
-def told(target: Target) -> dict[str, Any]:
-    """What the compiler is told: what a run tells it, and what only this report needs."""
-    platform = target.devices[0].platform
-    return {**(compiler_options(platform) or {}), **dict(target.chip.compiler_options)}
 
 
 def render(report: CompileReport) -> str:
@@ -166,6 +164,10 @@ def render(report: CompileReport) -> str:
         f"{gib(report.state_bytes_per_device)}, temporaries "
         f"{gib(report.temporary_bytes_per_device)}",
     ]
+    if report.evaluation_peak_bytes_per_device is not None:
+        lines.append(f"evaluation: peak {gib(report.evaluation_peak_bytes_per_device)}")
+    if not report.starts:
+        lines.append("it does not start: the processes get unequal rows of a batch")
     found = report.estimate
     if found is None:
         return "\n".join(lines)
@@ -173,8 +175,9 @@ def render(report: CompileReport) -> str:
         f"work per step: {found.flops_per_device / 1e12:.3g} TFLOP in matrix products (the model "
         f"needs {report.model_flops_per_device / 1e12:.3g}), {found.hbm_bytes_moved / 1e9:.3g} GB "
         f"through HBM, {found.collective_bytes / 1e9:.3g} GB sent",
-        f"bound: {1e3 * found.roofline_seconds:.4g} ms per step, limited by {found.limit}; MFU at "
-        f"most {found.mfu_bound:.1%} (attention in full), {found.mfu_bound_causal:.1%} (halved)",
+        f"estimate: {1e3 * found.roofline_seconds:.4g} ms per step, limited by {found.limit}; "
+        f"MFU at most {found.mfu_bound:.1%} (attention in full), "
+        f"{found.mfu_bound_causal:.1%} (halved)",
         "parts: " + ", ".join(f"{k} {1e3 * v:.3g} ms" for k, v in found.roofline_parts.items()),
         "longest:",
     ]
@@ -188,28 +191,6 @@ def render(report: CompileReport) -> str:
     if found.loops_of_unknown_length:
         lines.append(f"counted once, length unknown: {', '.join(found.loops_of_unknown_length)}")
     return "\n".join(lines)
-
-
-def peak_of_failure(message: str) -> int | None:
-    """Bytes that a compiler error says a program needs, None if it is no lack of memory."""
-    found = re.search(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM", message)
-    if found:
-        return int(float(found[1]) * _UNITS[found[2]])
-    return 0 if "RESOURCE_EXHAUSTED" in message else None
-
-
-def state_bytes(shape: StepShape, mesh: Mesh) -> int:
-    """Bytes of parameters and optimizer state that one device holds (unpadded)."""
-    leaves = jax.tree.leaves(abstract_state(shape.model, mesh))
-    sizes = (math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
-    return sum(n * leaf.dtype.itemsize for n, leaf in zip(sizes, leaves, strict=True))
-
-
-def _peak_bytes(compiled: jax.stages.Compiled) -> int:
-    """Bytes of arguments, results that reuse none of them, and temporaries."""
-    memory: Any = compiled.memory_analysis()
-    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return int(memory.argument_size_in_bytes + results + memory.temp_size_in_bytes)
 
 
 def _estimate(shape: StepShape, cost: ProgramCost, mesh: Mesh, target: Target) -> Estimate:

@@ -1,4 +1,4 @@
-"""The least time a compiled step can take on a chip, and what it spends it on.
+"""An estimate of the time that a compiled step takes on a chip, and what it spends it on.
 
 Each instruction takes at least as long as its FLOPs at the chip's peak, and at least as long as
 its HBM bytes at the chip's bandwidth; instructions run one after another. Transfers that XLA runs
@@ -14,7 +14,7 @@ from replay_jax.compile.hlo.costs import OpCost, ProgramCost
 
 @dataclasses.dataclass(frozen=True)
 class Speeds:
-    """What the bound divides by; `wire` gives bytes/s for a group of devices (by position)."""
+    """What the estimate divides by; `wire` gives bytes/s for a group of devices (by position)."""
 
     flops: float
     hbm: float
@@ -47,7 +47,7 @@ class Roofline:
 
     @property
     def total(self) -> float:
-        """The bound: seconds per step."""
+        """The estimate: seconds per step."""
         return max(self.matrix + self.memory + self.exposed_wire, self.hidden)
 
     @property
@@ -68,7 +68,7 @@ class Roofline:
 
 
 def roofline(cost: ProgramCost, speeds: Speeds) -> Roofline:
-    """Bound the time of a program's cost at the given speeds."""
+    """Estimate the time of a program's cost at the given speeds."""
     matrix = memory = exposed = hidden_hbm = hidden_wire = 0.0
     shares = []
     for op in cost.ops:

@@ -63,12 +63,14 @@ def nearest_fit(
 
 
 def fastest(reports: Sequence[aot.CompileReport]) -> str:
-    """A sentence: which of the trials that fit has the shortest bound, and what others cost."""
+    """A sentence: which of the trials that fit has the shortest estimate, and what others cost."""
     known = [(r.estimate.roofline_seconds, r) for r in reports if r.estimate is not None]
+    if not known:
+        return "which is fastest is not known: there are no speeds of these devices to go by"
     seconds, best = min(known, key=lambda pair: pair[0])
     most = reports[0]
     said = (
-        f"shortest bound: {1e3 * seconds:.4g} ms with {best.rows_per_device} rows per device, "
+        f"shortest estimate: {1e3 * seconds:.4g} ms with {best.rows_per_device} rows per device, "
         f"rematerialisation '{best.remat}' and accumulation {best.accumulation}"
     )
     if best is most or most.estimate is None:

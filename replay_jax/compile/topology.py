@@ -8,12 +8,10 @@ interconnect of a chip; a link carries it divided by the number of links and by 
 import dataclasses
 import os
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from replay_jax.errors import UserError
 from replay_jax.training.devices import attached_devices
@@ -23,7 +21,7 @@ _GIB = 1024**3
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What one chip can do at best; rates are per second.
+    """What one chip can do at best; rates are per second, 0 where they are not known.
 
     `hbm_bytes` is what the compiler lets a program use, a little less than the chip has.
     `link_bandwidth` is bytes in one direction of one link; an axis of the torus of a multiple of
@@ -126,10 +124,14 @@ def unknown_topology(name: str, what: str) -> str:
 
 
 def local_devices() -> Target:
-    """Describe the devices of this process; a chip that is not in the table is measured."""
+    """Describe the devices of this process; of a chip that is not in the table only the memory.
+
+    No speed is measured for one: on a CPU, whose caches the estimate knows nothing of, it came out
+    above the time that steps really took.
+    """
     devices = tuple(attached_devices())
     found = [chip for chip in CHIPS.values() if _same_kind(chip.name, devices[0].device_kind)]
-    chip = found[0] if found else _measured_chip(devices[0], len(jax.local_devices()))
+    chip = found[0] if found else _unknown_chip(devices[0], len(jax.local_devices()))
     return Target("local", chip, (len(devices),), devices)
 
 
@@ -154,37 +156,9 @@ def _same_kind(chip: str, kind: str) -> bool:
     return chip == ("TPU v5p" if lite == "TPU v5" else lite)
 
 
-def _measured_chip(device: jax.Device, sharing: int) -> Chip:
-    """Speeds of a device by trial: a large matrix product and a large copy, best of five.
-
-    `sharing` devices share them (fake CPU devices). Memory is what the device reports, or the
-    machine's. Products are float32 on a CPU, bfloat16 elsewhere.
-    """
-    dtype = jnp.float32 if device.platform == "cpu" else jnp.bfloat16
-    size = 2048 if device.platform == "cpu" else 8192
-    square = jax.device_put(jnp.ones((size, size), dtype), device)
-    long = jax.device_put(jnp.ones((64 * 1024**2,), jnp.float32), device)
-    flops = 2.0 * size**3 / _best_seconds(jax.jit(jnp.dot), square, square)
-    bandwidth = 2.0 * long.nbytes / _best_seconds(jax.jit(jnp.negative), long)
+def _unknown_chip(device: jax.Device, sharing: int) -> Chip:
+    """A device of no known speeds; `sharing` devices share the machine's memory (fake CPU ones)."""
     stats = device.memory_stats() or {}
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     memory = int(stats["bytes_limit"]) if "bytes_limit" in stats else host // sharing
-    return Chip(
-        name=f"{device.device_kind}, measured",
-        peak_flops=flops / sharing,
-        hbm_bytes=memory,
-        hbm_bandwidth=bandwidth / sharing,
-        link_bandwidth=bandwidth / sharing,
-        wrap=1,
-    )
-
-
-def _best_seconds(function: Any, *arguments: jax.Array) -> float:
-    """Shortest of five runs after one that compiles."""
-    jax.block_until_ready(function(*arguments))
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return Chip(device.device_kind, 0.0, memory, 0.0, 0.0, wrap=1)

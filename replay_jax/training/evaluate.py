@@ -3,6 +3,7 @@
 Shape letters: B batch, L length, D embed, V vocabulary.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,13 @@ from replay_jax.model.loss import token_losses
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import StepShape
 from replay_jax.training.devices import compiler_options
-from replay_jax.training.gradient import DeviceBatch, batch_gradient, hidden_states, loss_chunk
+from replay_jax.training.gradient import (
+    DeviceBatch,
+    batch_gradient,
+    hidden_states,
+    loss_chunk,
+    microbatches,
+)
 from replay_jax.training.sharding import host_rows, mesh_owners, placement, replicated
 from replay_jax.training.step import (
     abstract_batch,
@@ -124,28 +131,50 @@ def evaluation_step(
     return nats_B, jnp.sum(counted_BL.astype(jnp.float32), axis=1)
 
 
-def compile_evaluation(shape: StepShape, mesh: Mesh) -> EvaluationProgram:
-    """Compile `evaluation_step`: (parameters, placed batch) -> row sums, whole on every host.
+def evaluation_shape(shape: StepShape, mesh: Mesh, *, batch_size: int) -> StepShape:
+    """What is measured beside training with `shape`: batches of a size, and few rows at once.
 
-    `shape.batch_size` is that of the evaluation; `sources` and `accumulation` do not matter.
-    Raises UserError if the shape does not divide over the mesh.
+    As many microbatches as bring a device no more rows at once than training does, so that what
+    trains can be measured; one where no such number divides the batch over the mesh.
     """
+    ways = mesh.shape.get("replica", 1) * mesh.shape.get("fsdp", 1)
+    most = shape.batch_size // shape.accumulation
+    counts = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
+    fair = [n for n in counts if batch_size // n % ways == 0]
+    count = next((n for n in fair if batch_size // n <= most), fair[-1] if fair else 1)
+    return dataclasses.replace(shape, batch_size=batch_size, sources=1, accumulation=count)
+
+
+def lower_evaluation(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
+    """Lower `evaluation_step` over the microbatches of a shape, for the mesh's own platform."""
     check_shape(shape, mesh, batch_name="evaluation.batch_size")
+    placed = placement(mesh)
+
+    def one(params: Any, batch: DeviceBatch) -> tuple[jax.Array, jax.Array]:
+        return evaluation_step(
+            params, batch, model=shape.model, platform=platform_of(mesh), placement=placed
+        )
 
     def step(params: Any, batch: DeviceBatch) -> tuple[jax.Array, jax.Array]:
-        return evaluation_step(
-            params,
-            batch,
-            model=shape.model,
-            platform=platform_of(mesh),
-            placement=placement(mesh),
-        )
+        if shape.accumulation == 1:
+            return one(params, batch)
+        micros = microbatches(batch, shape.accumulation, placed)
+        sums = jax.lax.map(lambda micro: one(params, micro), micros)
+        return jax.tree.map(lambda rows: rows.swapaxes(0, 1).reshape(-1), sums)
 
     params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
     whole = replicated(mesh)
     with on_mesh(mesh):
-        lowered = jax.jit(step, out_shardings=(whole, whole)).lower(params, batch)
-        return lowered.compile(compiler_options(platform_of(mesh)))
+        return jax.jit(step, out_shardings=(whole, whole)).lower(params, batch)
+
+
+def compile_evaluation(shape: StepShape, mesh: Mesh) -> EvaluationProgram:
+    """Compile `evaluation_step`: (parameters, placed batch) -> row sums, whole on every host.
+
+    `shape` is an `evaluation_shape`; its `sources` do not matter. Raises UserError if it does not
+    divide over the mesh.
+    """
+    return lower_evaluation(shape, mesh).compile(compiler_options(platform_of(mesh)))
 
 
 def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:

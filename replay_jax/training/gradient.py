@@ -3,9 +3,11 @@
 Shape letters: B batch, L length, D embed, A microbatches, M rows of one microbatch, S sources.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
@@ -36,11 +38,15 @@ def batch_gradient(
     total = jnp.sum(batch["loss_weights"])
     batch = {**batch, "scaled_weights": batch["loss_weights"] / total}
 
-    def loss(params: Any, micro: DeviceBatch) -> Any:
-        return _loss(params, micro, shape=shape, platform=platform, placement=placement)
+    def gradient(params: Any, batch: DeviceBatch, *, placement: Placement | None) -> Any:
+        loss = functools.partial(_loss, shape=shape, platform=platform, placement=placement)
+        return _accumulate(loss, params, batch, shape, placement)
 
     with jax.default_matmul_precision(shape.model.product_precision):
-        return _accumulate(loss, params, batch, shape, placement)
+        if shape.accumulation > 1 and placement is not None and _is_replicated(placement):
+            alone = functools.partial(gradient, placement=None)
+            return _reduced_once(alone, params, batch, placement)
+        return gradient(params, batch, placement=placement)
 
 
 def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement | None) -> int:
@@ -50,6 +56,22 @@ def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement |
         ways = placement.mesh.shape["replica"] * placement.mesh.shape["fsdp"]
         vocab = placement.mesh.shape["tensor"]
     return chunk_positions(model, rows=rows[0] // ways, seq_len=rows[1], vocab_shards=vocab)
+
+
+def microbatches(batch: DeviceBatch, count: int, placement: Placement | None) -> DeviceBatch:
+    """The batch with a leading axis of microbatches: [A, B / A, ...].
+
+    Microbatch a holds rows a, a + A, ...: every device keeps the rows that it has.
+    """
+
+    def split(array: jax.Array) -> jax.Array:
+        rows = array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)
+        if placement is None:
+            return rows
+        sharding = NamedSharding(placement.mesh, PartitionSpec(None, BATCH_AXES))
+        return jax.lax.with_sharding_constraint(rows, sharding)
+
+    return jax.tree.map(split, batch)
 
 
 def hidden_states(transformer: Transformer, params: Any, batch: DeviceBatch) -> jax.Array:
@@ -87,6 +109,37 @@ def _loss(
     return total, (nats_S, weights_S)
 
 
+def _is_replicated(placement: Placement) -> bool:
+    """Whether every device holds the whole model."""
+    return placement.embed_axis is None and placement.vocab_axis is None
+
+
+def _reduced_once(
+    gradient: Callable[[Any, DeviceBatch], Any],
+    params: Any,
+    batch: DeviceBatch,
+    placement: Placement,
+) -> Any:
+    """`gradient` of each device's own rows, summed over the devices after its last microbatch.
+
+    Left to XLA, the gradients of embedding and head are summed once a microbatch, and they are
+    most of a small model. Where parameters are split over fsdp they must be: no device has room
+    for a whole gradient.
+    """
+
+    def local(params: Any, batch: DeviceBatch) -> Any:
+        with nn.logical_axis_rules(()):  # the rows are those of one device: nothing to place
+            return jax.lax.psum(gradient(params, batch), BATCH_AXES)
+
+    return jax.shard_map(
+        local,
+        mesh=placement.mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(BATCH_AXES)),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )(params, batch)
+
+
 def _accumulate(
     loss: Callable[..., Any],
     params: Any,
@@ -99,18 +152,10 @@ def _accumulate(
     if shape.accumulation == 1:
         return gradient(params, batch)
 
-    def split(array: jax.Array) -> jax.Array:
-        # Microbatch a holds rows a, a + A, ...: every device keeps the rows that it has.
-        rows = array.reshape(-1, shape.accumulation, *array.shape[1:]).swapaxes(0, 1)
-        if placement is None:
-            return rows
-        sharding = NamedSharding(placement.mesh, PartitionSpec(None, BATCH_AXES))
-        return jax.lax.with_sharding_constraint(rows, sharding)
-
     def add(sums: Any, micro: DeviceBatch) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, gradient(params, micro)), None
 
-    micros = jax.tree.map(split, batch)
+    micros = microbatches(batch, shape.accumulation, placement)
     one = jax.tree.map(lambda rows: rows[0], micros)
     zeros = jax.tree.map(
         lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(gradient, params, one)

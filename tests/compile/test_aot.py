@@ -10,7 +10,8 @@ import pytest
 from tiny_training import MODEL
 
 from replay_jax.compile import ahead as aot
-from replay_jax.compile.ahead import compile_report, peak_of_failure, render
+from replay_jax.compile.ahead import compile_report, render
+from replay_jax.compile.fitting import peak_of_failure
 from replay_jax.compile.search import fastest, misfit, nearest_fit, search
 from replay_jax.compile.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
 from replay_jax.errors import UserError
@@ -21,7 +22,8 @@ from replay_jax.training.config import MeshConfig, StepShape
 FIELDS = {
     "topology", "devices", "chip", "fits", "peak_bytes_per_device", "hbm_bytes_per_device",
     "flops_per_device", "model_flops_per_device", "hbm_bytes_moved", "collective_bytes",
-    "roofline_seconds", "mfu_bound", "compile_seconds",
+    "roofline_seconds", "mfu_bound", "compile_seconds", "starts",
+    "evaluation_peak_bytes_per_device",
 }  # fmt: skip
 DEEP = dataclasses.replace(MODEL, num_layers=2)
 SHAPE = StepShape(DEEP, batch_size=16, seq_len=32, sources=2)
@@ -48,14 +50,17 @@ def on_fake_devices():
 def report():
     """The report of the step, compiled once."""
     with devices_as_target(8):
-        return compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None)
+        return compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None, evaluation_batch=64)
 
 
 def test_a_report_describes_the_real_step(report):
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert set(plain) >= FIELDS
     assert (plain["topology"], plain["devices"], plain["chip"]) == ("local", 8, "made up")
-    assert plain["fits"] is True
+    assert plain["fits"] is plain["starts"] is True
+    # Beside the state: 64 rows in four microbatches hold less than a step of 16 rows.
+    state_and_more = plain["evaluation_peak_bytes_per_device"]
+    assert plain["state_bytes_per_device"] < state_and_more < plain["peak_bytes_per_device"]
     assert (plain["rows_per_device"], plain["mesh"]["tensor"]) == (4, 2)
     # float32 parameters and two moments; all but the norms are split four ways.
     state = 12 * parameter_counts(DEEP).total
@@ -86,6 +91,15 @@ def test_loops_and_recomputation_cost_what_they_should():
     plain = cost(accumulation=1)
     assert cost(accumulation=2, layer_loop="scan") == pytest.approx(plain, rel=0.01)
     assert cost(accumulation=1, layer_loop="scan", remat="full") > 1.1 * plain
+
+
+def test_of_local_devices_of_unknown_speed_only_the_memory_is_said():
+    report = compile_report(SHAPE, MeshConfig(8, 1, 1), topology=None)
+    plain = report.to_json()
+    assert plain["starts"] and plain["fits"] and plain["peak_bytes_per_device"] > 0
+    assert report.estimate is plain["roofline_seconds"] is plain["mfu_bound"] is None
+    assert "estimate" not in render(report)
+    assert "no speeds of these devices" in fastest([report, report])
 
 
 def test_an_unknown_topology_is_answered_with_the_known_ones():
@@ -154,14 +168,15 @@ class Memory:
     def __init__(self, room: int) -> None:
         self.room, self.tried = room, []
 
-    def report_on(self, shape, mesh, target):
+    def report_on(self, shape, mesh, target, evaluation_batch=None):
         rows = shape.batch_size // (shape.accumulation * 8)
         peak = rows * self.NEED[shape.model.remat]
         self.tried.append((shape.model.remat, rows))
         return aot.CompileReport(
             topology="local", devices=8, chip="made up", mesh={}, mesh_reason="",
             rows_per_device=rows, accumulation=shape.accumulation, remat=shape.model.remat,
-            fits=peak <= self.room, peak_bytes_per_device=peak, hbm_bytes_per_device=self.room,
+            fits=peak <= self.room, starts=True, evaluation_peak_bytes_per_device=None,
+            peak_bytes_per_device=peak, hbm_bytes_per_device=self.room,
             state_bytes_per_device=0, temporary_bytes_per_device=peak, model_flops_per_device=1.0,
             estimate=None, compile_seconds=0.0,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from replay_jax.training.evaluate import (
     compile_evaluation,
     compile_gradient_cosine,
     evaluate,
+    evaluation_shape,
     place_held_out,
 )
 from replay_jax.training.step import compile_init, place_batch
@@ -76,6 +77,20 @@ def test_the_order_of_batches_and_the_padding_do_not_matter(trained):
     results.append(evaluate(program, params, place_held_out(batches, mesh)))
     assert results[0].nats == pytest.approx(results[1].nats, rel=1e-12)
     assert results[0] == results[2]
+
+
+def test_microbatches_change_nothing_but_the_memory(trained):
+    """Eight rows, two at once as in training; and batches that have no such cut."""
+    mesh, params, program = trained
+    training = dataclasses.replace(SHAPE, batch_size=8, accumulation=4)
+    shape = evaluation_shape(training, mesh, batch_size=8)
+    assert (shape.batch_size, shape.accumulation, shape.sources) == (8, 4, 1)
+    assert evaluation_shape(training, mesh, batch_size=6).accumulation == 3
+    assert evaluation_shape(training, mesh, batch_size=7).accumulation == 1  # refused by its name
+    placed = place_batch(batch(9, rows=8), mesh)
+    at_once, in_parts = program(params, placed), compile_evaluation(shape, mesh)(params, placed)
+    for one, other in zip(at_once, in_parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_units_agree():

@@ -1,6 +1,7 @@
 """One update: its value, its independence of devices and accumulation, its single program."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
 import textwrap
@@ -24,7 +25,10 @@ from tiny_training import (
     run,
 )
 
+from replay_jax.compile.hlo.costs import program_cost
+from replay_jax.compile.hlo.text import parse_module
 from replay_jax.errors import UserError
+from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.loss import token_losses
 from replay_jax.training.checkpoint import save_state
@@ -32,6 +36,7 @@ from replay_jax.training.config import OptimizerConfig
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
     abstract_state,
+    compile_init,
     compile_reset,
     compile_train_step,
     place_batch,
@@ -139,6 +144,28 @@ def test_eight_devices_train_like_one(single):
     gate = other.params["layer_0"]["gate"]
     assert len(gate.sharding.device_set) == 8
     assert {shard.data.shape for shard in gate.addressable_shards} == {(16, 32)}
+
+
+def test_gradients_are_summed_over_devices_once_an_update():
+    """Counted in the compiled program, loops taken as often as they run: at any accumulation."""
+    mesh, sent = mesh_of(8, 1, 1), {}
+    gradient = 4 * parameter_counts(MODEL).total
+    states = {}
+    for accumulation in (1, 4):
+        shape = dataclasses.replace(SHAPE, batch_size=32, accumulation=accumulation)
+        program = compile_train_step(shape, mesh)
+        cost = program_cost(parse_module(program.as_text()), devices=8)
+        sent[accumulation] = cost.collective_bytes
+        host = batch(0, rows=32)
+        host["loss_weights"][3] = 0.0
+        hyper = place_hyper(hyperparameters(OPTIMIZER, 1e-2), mesh)
+        state, _ = program(compile_init(MODEL, mesh)(0), place_batch(host, mesh), hyper)
+        states[accumulation] = state.opt_state.mu
+    # A ring sends each byte to 7 of 8 devices twice.
+    assert 2 * 7 / 8 * gradient <= sent[4] < 1.05 * 2 * 7 / 8 * gradient
+    assert sent[4] == pytest.approx(sent[1], rel=0.05)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7)
+    jax.tree.map(close, states[4], states[1])
 
 
 def test_accumulation_equals_the_full_batch(single):

@@ -76,9 +76,12 @@ def _fusion_bytes(module: Module, instruction: Instruction, operands: list[Shape
     )
     if is_call_of(inner.root, ASYNC_START):  # (operand, result, flags...)
         return read + instruction.shapes[1].hbm_bytes
+    results = _results(inner)
+    if len(results) != len(instruction.shapes):  # one operation of several results, as on GPU
+        return read + sum(shape.hbm_bytes for shape in instruction.shapes)
     return read + sum(
         _written_to(module, inner, result)
-        for result, shape in zip(_results(inner), instruction.shapes, strict=True)
+        for result, shape in zip(results, instruction.shapes, strict=True)
         if not shape.memory_space
     )
 

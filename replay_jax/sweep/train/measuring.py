@@ -22,7 +22,13 @@ from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.training.config import StepShape
-from replay_jax.training.evaluate import HeldOut, evaluate, place_held_out, row_losses
+from replay_jax.training.evaluate import (
+    HeldOut,
+    evaluate,
+    evaluation_shape,
+    place_held_out,
+    row_losses,
+)
 from replay_jax.training.gradient import DeviceBatch
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.sharding import mesh_host_rows
@@ -64,7 +70,7 @@ class Measuring:
         Raises:
             FloatingPointError: the loss is not finite.
         """
-        shape = _shape(place.shape, held_out)
+        shape = evaluation_shape(place.shape, place.mesh, batch_size=held_out.batch_size)
         program = self._programs.evaluation(shape, place.mesh, clock=place.clock)
         with place.clock.measure("evaluate"):
             found = evaluate(program, params, self._on_devices(held_out, place))
@@ -118,7 +124,7 @@ class Measuring:
         place: Place,
     ) -> None:
         """Measure the cosine of the two microbatches' gradients at a state."""
-        shape = _shape(place.shape, pair.generic)
+        shape = evaluation_shape(place.shape, place.mesh, batch_size=pair.generic.batch_size)
         program = self._programs.cosine(shape, place.mesh, clock=place.clock)
         with place.clock.measure("evaluate"):
             batches = [
@@ -158,11 +164,6 @@ class Measuring:
             )
             self._placed[key] = place_held_out(batches, place.mesh)
         return self._placed[key]
-
-
-def _shape(shape: StepShape, held_out: HeldOutSet) -> StepShape:
-    """The shape of an evaluation: its own batch, and nothing that only training has."""
-    return dataclasses.replace(shape, batch_size=held_out.batch_size, sources=1, accumulation=1)
 
 
 def _bits(flags: np.ndarray) -> str:
