@@ -1,6 +1,7 @@
 """The command line: parse, dispatch, and turn mistakes into one sentence and exit code 2."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ _OVERRIDES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 some run failed, 2 the user's mistake."""
+    _never_fail_at_a_letter()
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     if rest and not (known.takes_overrides and all(a.startswith("--config.") for a in rest)):
@@ -35,6 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has gone; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _never_fail_at_a_letter() -> None:
+    """What the terminal's encoding does not have is shown replaced, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:

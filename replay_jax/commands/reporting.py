@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 from rich.console import Console
 
-from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.anyway import analyse_anyway
 from replay_jax.analysis.study.records import AnalysisConfig, load_records
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
@@ -61,7 +61,7 @@ def study_of(workdir: epath.Path) -> tuple[Study, list[dict[str, Any]]]:
     if not records:
         raise UserError(f"no run of {workdir} has finished: see replay-jax status {workdir}")
     config = from_plain(AnalysisConfig, records[0]["config"]["analysis"], path="analysis")
-    return analyse(records, config), records
+    return analyse_anyway(records, config), records
 
 
 def report_on(workdir: epath.Path, console: Console) -> None:
@@ -92,16 +92,22 @@ def report_on(workdir: epath.Path, console: Console) -> None:
         },
         machine=_machine(),
     )
-    with _folder_here(workdir) as folder:
-        write_report(
-            records,
-            study,
-            advice,
-            folder,
-            plan_summary=summary,
-            time_table=_time_table(records, _sessions(workdir)),
-            rerun_command=recipe["command"],
-        )
+    try:
+        with _folder_here(workdir) as folder:
+            write_report(
+                records,
+                study,
+                advice,
+                folder,
+                plan_summary=summary,
+                time_table=_time_table(records, _sessions(workdir)),
+                rerun_command=recipe["command"],
+            )
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written into {workdir}: {error.strerror or error}; copy the "
+            "folder to a place that can be written"
+        ) from error
     console.print(terminal_table(study, advice, records))
     console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)
     console.print(f"report:  {workdir / 'report.html'}", highlight=False)

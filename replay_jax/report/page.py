@@ -127,8 +127,7 @@ def _efficiency(study: TargetStudy) -> Blocks:
 
 
 def _replay(study: TargetStudy) -> Blocks:
-    target_loss, _ = replay_figures(study)
-    yield target_loss
+    yield from replay_figures(study)[:1]
     yield from heatmap_figures(study)
     yield quadratic_figure(study)
     yield minima_table(study)
@@ -136,9 +135,8 @@ def _replay(study: TargetStudy) -> Blocks:
 
 
 def _cost(study: TargetStudy) -> Blocks:
-    _, generic_loss = replay_figures(study)
     yield from pareto_figures(study)
-    yield generic_loss
+    yield from replay_figures(study)[1:]
 
 
 def _boundary(study: TargetStudy, records: Records) -> Blocks:

@@ -7,6 +7,7 @@ from fake_report import COMMAND, CONFIG, PLAN, TIME
 
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.report.answer import advise
+from replay_jax.report.drawing import draw_figures
 from replay_jax.report.html import render_page
 from replay_jax.report.page import build_page
 
@@ -40,7 +41,7 @@ def browser():
 @pytest.fixture
 def opened(browser, page, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(render_page(page))
+    path.write_text(render_page(page, draw_figures(page.figures())))
 
     def open_as(*, width, dark=False):
         browser.look(width=width, height=900, dark=dark)

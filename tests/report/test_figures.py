@@ -10,6 +10,7 @@ from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.selection import best_replay, focus_budget
+from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.theme import DARK, LIGHT, vega_config
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
 from replay_jax.report.figures.study_figures import (
@@ -220,7 +221,7 @@ def test_targets_get_figures_of_their_own():
 
 def test_pictures_need_no_browser(figures, tmp_path):
     chosen = tuple(f for f in figures if f.name.startswith(("efficiency", "heatmap_gsm8k_4096")))
-    paths = write_pictures(chosen, tmp_path / "figures")
+    paths = write_pictures(draw_figures(chosen), tmp_path / "figures")
     assert [path.suffix for path in paths] == [".svg", ".png"] * 2
     for path in paths:
         content = path.read_bytes()

@@ -12,11 +12,13 @@ from rich.console import Console
 
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.analyse import analyse
+from replay_jax.report import html as html_of
 from replay_jax.report.answer import advise, answers
+from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.blocks import Figure, Section
 from replay_jax.report.elements.words import between, number, seconds, signed, times
 from replay_jax.report.figures.run_charts import seeds_chart
-from replay_jax.report.html import render_page, write_whole
+from replay_jax.report.html import write_whole
 from replay_jax.report.page import build_page
 from replay_jax.report.tables.run_tables import ledger_table, time_table, versions_table
 from replay_jax.report.tables.study_tables import losses_table
@@ -32,6 +34,10 @@ def page_of(study, *, records=None, plan=PLAN):
     return build_page(
         records, found, advise(found), plan_summary=plan, time_rows=TIME, rerun_command=COMMAND
     )
+
+
+def render_page(page):
+    return html_of.render_page(page, draw_figures(page.figures()))
 
 
 @pytest.fixture(scope="module")

@@ -34,8 +34,14 @@ def efficiency_chart(
     """
     budgets = sorted({float(row["tokens"]) for row in (*reference, *candidates)})
     tokens = token_axis("tokens", budgets)
-    layers = (*_law_layers(curve, tokens), _reference_layer(reference, tokens))
-    layers += _candidate_layers(candidates, tokens, token_axis("equivalent_low", budgets))
+    layers: list[alt.Chart] = []
+    # A layer without a row has no domain, and a log axis without one has no end.
+    if curve:
+        layers += _law_layers(curve, tokens)
+    if reference:
+        layers.append(_reference_layer(reference, tokens))
+    if candidates:
+        layers += _candidate_layers(candidates, tokens, token_axis("equivalent_low", budgets))
     return alt.layer(*layers).properties(height=400)
 
 

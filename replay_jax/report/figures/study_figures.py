@@ -34,8 +34,11 @@ def figure_name(kind: str, study: TargetStudy, *parts: object) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", words)
 
 
-def efficiency_figure(study: TargetStudy) -> Figure:
-    """The reference law with its band, and what each budget's schedules are worth on it."""
+def efficiency_figure(study: TargetStudy) -> Figure | None:
+    """The reference law with its band, and what each budget's schedules are worth on it.
+
+    None where there is neither a reference run nor a schedule to draw.
+    """
     reference = [
         {"tokens": cell.key.target_tokens, "loss": loss, "seed": seed}
         for cell in study.reference_cells
@@ -44,6 +47,8 @@ def efficiency_figure(study: TargetStudy) -> Figure:
     shown = [("no replay", baseline(study, tokens)) for tokens in study.budgets]
     shown += [("best replay", best_replay(study, tokens)) for tokens in study.budgets]
     compared = [(name, cell) for name, cell in shown if cell is not None]
+    if not reference and not compared:
+        return None
     low, high = _law_range(study, [cell for _, cell in compared])
     candidates = [_candidate(name, cell, low, high) for name, cell in compared]
     curve = [] if study.curve is None else _curve_rows(study, low, high)
@@ -132,8 +137,10 @@ def _within(value: float, low: float, high: float) -> float:
 
 
 def replay_figures(study: TargetStudy) -> tuple[Figure, ...]:
-    """Target and generic loss against the replay fraction, for every budget."""
+    """Target and generic loss against the replay fraction, for every budget; none without rows."""
     lines = rows_of_replay(study)
+    if not lines:
+        return ()
     figures = []
     for kind, title, axis in (
         ("target", "Target loss against replay", TARGET_LOSS),
