@@ -5,16 +5,16 @@ from typing import Any
 
 from replay_jax.analysis.study.selection import Records
 from replay_jax.analysis.study.study import Study, TargetStudy
-from replay_jax.report.answer import Advice, answers, next_runs, reasons
-from replay_jax.report.elements.blocks import Block, Bullets, Code, Note, Page, Section
+from replay_jax.report.answer import Advice, answers, next_runs, reasons, settled
+from replay_jax.report.elements.blocks import Block, Bullets, Code, Figure, Note, Page, Section
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.elements.words import count
+from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
 from replay_jax.report.figures.study_figures import (
     efficiency_figure,
     heatmap_figures,
     quadratic_figure,
-    replay_figures,
 )
 from replay_jax.report.tables.run_tables import (
     configuration,
@@ -29,7 +29,7 @@ from replay_jax.report.tables.study_tables import (
     boundary_table,
     controls_table,
     laws_table,
-    losses_table,
+    losses_tables,
     minima_table,
     reference_table,
 )
@@ -49,6 +49,8 @@ def build_page(
 ) -> Page:
     """Return everything that the report shows; sections without content are left out."""
     by_id: Records = {record["id"]: record for record in records}
+    study = settled(study, advice)
+    lead = tuple(figure for target in study.targets if (figure := _lead(target)) is not None)
     sections = [
         _section("why", "Why", reasons(study, advice)),
         _section("next", "What to run next", next_runs(study, advice)),
@@ -68,6 +70,7 @@ def build_page(
         question=plan_summary.question,
         targets=tuple(target.target for target in study.targets),
         answers=answers(study, advice),
+        lead=lead,
         sections=tuple(section for section in sections if section.blocks),
         footer=(
             f"Written by replay-jax from {count(len(records), 'finished run')}. Losses are nats "
@@ -86,6 +89,14 @@ def _each(study: Study, anchor: str, title: str, make: Any) -> Section:
     return _section(anchor, title, blocks)
 
 
+def _lead(study: TargetStudy) -> Figure | None:
+    """The figure beside the answer: what replay is worth, or without a law how losses lie."""
+    figures = [efficiency_figure(study), *replay_figures(study)[:1]]
+    if study.curve is None:
+        figures.reverse()
+    return next((figure for figure in figures if figure is not None), None)
+
+
 def _doubts(study: Study, plan: PlanSummary) -> Blocks:
     """Everything that weakens the answer, in words; nothing is hidden in a footnote."""
     blocks: list[Block] = []
@@ -98,7 +109,8 @@ def _doubts(study: Study, plan: PlanSummary) -> Blocks:
         if target.curve is None:
             lines.insert(0, f"No reference law, so no multiplier: {target.curve_problem}.")
         lines += _edges(target)
-        lines += [f"missing: {words}" for words in target.missing]
+        absent = "missing" if plan.missing_runs else "not among the planned runs"
+        lines += [f"{absent}: {words}" for words in target.missing]
         if lines:
             blocks.append(Bullets("", tuple(lines), target.target))
     return blocks
@@ -120,14 +132,16 @@ def _efficiency(study: TargetStudy) -> Blocks:
     if study.curve is None:
         words = f"No reference law could be fitted: {study.curve_problem}."
         yield Note(words, study.target, "caution")
-    yield efficiency_figure(study)
-    yield losses_table(study)
+        if replay_figures(study):
+            yield efficiency_figure(study)
+    yield from losses_tables(study)
     yield reference_table(study)
     yield laws_table(study)
 
 
 def _replay(study: TargetStudy) -> Blocks:
-    yield from replay_figures(study)[:1]
+    if study.curve is not None:
+        yield from replay_figures(study)[:1]
     yield from heatmap_figures(study)
     yield quadratic_figure(study)
     yield minima_table(study)

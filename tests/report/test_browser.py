@@ -38,10 +38,15 @@ def browser():
         yield running
 
 
-@pytest.fixture
-def opened(browser, page, tmp_path):
-    path = tmp_path / "report.html"
+@pytest.fixture(scope="module")
+def path(page, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render_page(page, draw_figures(page.figures())))
+    return path
+
+
+@pytest.fixture
+def opened(browser, path):
 
     def open_as(*, width, dark=False):
         browser.look(width=width, height=900, dark=dark)

@@ -39,10 +39,14 @@ class Code:
 
 @dataclass(frozen=True)
 class Column:
-    """A table column; align "left", "right" or "left wrap"."""
+    """A table column; align "left", "right" or "left wrap".
+
+    Where a terminal is too narrow, columns with the largest `drop` are left out first; 0 stays.
+    """
 
     title: str
     align: str = "left"
+    drop: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Answer:
     """The answer for one target: what it rests on, one sentence, and its numbers.
 
     `tone` is "good" where replay helps, "plain" where it does not, "doubt" where nobody can tell.
+    `groups` answers every budget, protocol and axis where there are several.
     """
 
     target: str | None
@@ -115,6 +120,7 @@ class Answer:
     sentence: str
     tone: str
     tiles: tuple[Tile, ...]
+    groups: "Table | None"
 
 
 @dataclass(frozen=True)
@@ -125,10 +131,11 @@ class Page:
     question: str
     targets: tuple[str, ...]
     answers: tuple[Answer, ...]
+    lead: tuple[Figure, ...]  # the first figure of every target, beside its answer
     sections: tuple[Section, ...]
     footer: str
 
     def figures(self) -> tuple[Figure, ...]:
         """Return every figure in reading order."""
         blocks = (block for section in self.sections for block in section.blocks)
-        return tuple(block for block in blocks if isinstance(block, Figure))
+        return (*self.lead, *(block for block in blocks if isinstance(block, Figure)))

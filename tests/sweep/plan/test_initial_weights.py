@@ -194,7 +194,7 @@ def test_a_model_to_start_from_may_be_trained_without_any_target(study, tmp_path
     config = AnalysisConfig({"protocol": "stages"}, (), 0.9)
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     found = analyse([json.loads(line) for line in lines], config)
-    assert "nothing can be recommended" in str(advise(found)["target"])
+    assert "nothing can be recommended" in advise(found)["target"]
     assert render_terminal(found, lines)
 
 
