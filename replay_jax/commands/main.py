@@ -158,14 +158,17 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         commands, "status", "Say of every run whether it is planned, running, done or failed.",
         "replay-jax status runs/quickstart", workdir=True, json=True,
     )  # fmt: skip
-    _add(
+    report = _add(
         commands, "report", "Fit the finished runs and write report.html and the figures.",
-        "replay-jax report runs/quickstart", workdir=True,
+        "replay-jax report runs/quickstart",
     )  # fmt: skip
-    _add(
+    recommend = _add(
         commands, "recommend", "Say which replay fraction to use, how sure, and what to run next.",
-        "replay-jax recommend runs/quickstart --json", workdir=True, json=True,
+        "replay-jax recommend runs/quickstart --json", json=True,
     )  # fmt: skip
+    for parser in (report, recommend):
+        parser.add_argument("workdirs", metavar="WORKDIR", nargs="+",
+                            help="the folder that `run` printed; of several all runs")  # fmt: skip
     _add(
         commands, "verify", "Recompute every ledger from the stored configuration and compare.",
         "replay-jax verify runs/quickstart", workdir=True,

@@ -59,7 +59,7 @@ def run_here(
     for line in outcome.failures:
         print(f"failed: {line}")
     if outcome.results:
-        report_on(workdir, console)
+        report_on([workdir], console)
     return 1 if outcome.failures else 0
 
 

@@ -88,10 +88,10 @@ def status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    """Fit the finished runs of a working directory and write its report."""
+    """Fit all finished runs of working directories and write a report into the first."""
     from replay_jax.commands.reporting import report_on
 
-    report_on(existing(arguments.workdir), Console())
+    report_on([existing(workdir) for workdir in arguments.workdirs], Console())
     return 0
 
 
@@ -102,16 +102,20 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     the group to act on, with those of all others (budget, protocol, further axes) under `others`.
     A target for which there is nothing to compare has the reason in words as its verdict.
     """
-    from replay_jax.commands.reporting import study_of
-    from replay_jax.report.answer import advise, by_target
+    from replay_jax.commands.gathering import PRESET_NAMES, gather
+    from replay_jax.report.advice import advise, by_target
+    from replay_jax.report.naming import unnamed
 
-    study, _records = study_of(existing(arguments.workdir))
-    advice = advise(study)
+    gathered = gather([existing(workdir) for workdir in arguments.workdirs])
+    advice = advise(gathered.study)
     if arguments.json:
-        print(json.dumps(by_target(advice)))
+        found = by_target(advice, value_of=lambda said: unnamed(said, gathered.plain, PRESET_NAMES))
+        print(json.dumps(found))
     else:
         for target, given in advice.items():
             print(f"{target}: {given if isinstance(given, str) else _advice_text(given)}")
+        for line in gathered.sources if len(gathered.sources) > 1 else ():
+            print(f"from {line}")
     return 0
 
 

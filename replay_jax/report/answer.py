@@ -1,14 +1,13 @@
 """The answer of a report: per target a verdict, one sentence, four numbers, and what is next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from replay_jax.analysis.advice.every_group import group_words, readable, recommend_every_group
+from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.advice.recommend import HELPS, HURTS, Recommendation
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study, TargetStudy
-from replay_jax.errors import UserError
+from replay_jax.report.advice import Advice
 from replay_jax.report.elements.blocks import (
     Answer,
     Block,
@@ -30,48 +29,6 @@ from replay_jax.report.elements.words import (
     signed,
     times,
 )
-
-# Target to its recommendations, the one to act on first, or in words why there is none.
-Advice = Mapping[str, tuple[Recommendation, ...] | str]
-
-
-def advise(study: Study, *, complete: bool = False) -> dict[str, tuple[Recommendation, ...] | str]:
-    """Return for every target its recommendations, or in words why nothing can be recommended.
-
-    There is one for every budget, protocol and further axis. `complete`: every planned run has
-    finished, so that runs which others lead one to expect are not missing, only never asked for.
-    """
-    advice: dict[str, tuple[Recommendation, ...] | str] = {}
-    for target in study.targets:
-        try:
-            found = recommend_every_group(study, target.target)
-        except UserError as error:
-            advice[target.target] = str(error)
-        else:
-            advice[target.target] = tuple(_said(each, complete=complete) for each in found)
-    return advice
-
-
-def by_target(advice: Advice) -> dict[str, Any]:
-    """JSON of `recommend`: one object for a single target, by target name for several.
-
-    It is that of the group to act on; `others` are those of all other groups. Where
-    nothing can be recommended the verdict says why.
-    """
-    found = {target: _plain_advice(given) for target, given in advice.items()}
-    return found if len(found) > 1 else next(iter(found.values()))
-
-
-def _plain_advice(given: tuple[Recommendation, ...] | str) -> dict[str, Any]:
-    if isinstance(given, str):
-        return {"verdict": given}
-    first, *others = (each.to_json() for each in given)
-    return {**first, "others": others}
-
-
-def _said(found: Recommendation, *, complete: bool) -> Recommendation:
-    reasons = (r for r in found.reasons if not (complete and r.endswith("incomplete")))
-    return replace(found, sentence=readable(found.sentence), reasons=tuple(reasons))
 
 
 def answers(study: Study, advice: Advice) -> tuple[Answer, ...]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from replay_jax.analysis.study.selection import Records
 from replay_jax.analysis.study.study import Study, TargetStudy
-from replay_jax.report.answer import Advice, answers, next_runs, reasons, settled
+from replay_jax.report.advice import Advice
+from replay_jax.report.answer import answers, next_runs, reasons, settled
 from replay_jax.report.elements.blocks import Block, Bullets, Code, Figure, Note, Page, Section
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.elements.words import count

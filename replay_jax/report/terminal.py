@@ -10,7 +10,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from replay_jax.analysis.study.study import Study, TargetStudy
-from replay_jax.report.answer import Advice, answers, settled
+from replay_jax.report.advice import Advice
+from replay_jax.report.answer import answers, settled
 from replay_jax.report.elements.blocks import Answer, Table
 from replay_jax.report.elements.words import count
 from replay_jax.report.tables.screen import rich_table

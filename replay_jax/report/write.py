@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from replay_jax.analysis.study.study import Study
-from replay_jax.report.answer import Advice
+from replay_jax.report.advice import Advice
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.html import render_page, write_pictures, write_whole

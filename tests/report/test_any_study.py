@@ -13,7 +13,7 @@ from rich.console import Console
 from replay_jax.analysis.study.anyway import analyse_anyway
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.errors import UserError
-from replay_jax.report.answer import advise
+from replay_jax.report.advice import advise
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.blocks import Figure, Section
 from replay_jax.report.html import render_page

@@ -6,7 +6,7 @@ from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 from fake_report import COMMAND, CONFIG, PLAN, TIME
 
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.report.answer import advise
+from replay_jax.report.advice import advise
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.html import render_page
 from replay_jax.report.page import build_page

@@ -13,7 +13,8 @@ from rich.console import Console
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.report import html as html_of
-from replay_jax.report.answer import advise, answers
+from replay_jax.report.advice import advise
+from replay_jax.report.answer import answers
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.blocks import Figure, Section
 from replay_jax.report.elements.words import between, number, seconds, signed, times

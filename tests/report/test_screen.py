@@ -9,7 +9,8 @@ from fake_report import CONFIG
 from rich.console import Console
 
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.report.answer import advise, answers
+from replay_jax.report.advice import advise
+from replay_jax.report.answer import answers
 from replay_jax.report.naming import named, unnamed
 from replay_jax.report.terminal import MOST_LINES, terminal_table
 
