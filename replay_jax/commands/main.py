@@ -56,6 +56,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
         from replay_jax.commands.export import export
 
         return export
+    if name == "analyse":
+        from replay_jax.commands.analyse import analyse
+
+        return analyse
     if name == "overlap":
         from replay_jax.commands.overlap import overlap
 
@@ -85,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _workdir_commands(commands)
     _overlap_command(commands)
     _export_command(commands)
+    _analyse_command(commands)
     _other_commands(commands)
     return parser
 
@@ -193,6 +198,23 @@ def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     export.add_argument("folder", metavar="FOLDER", help="must not exist yet")
     export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
                         help="of the tensors (default: bfloat16)")  # fmt: skip
+
+
+def _analyse_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    analyse = _add(
+        commands, "analyse", "Say what replay is worth in a table of anybody's runs.",
+        "replay-jax analyse runs.csv --tuned=learning_rate --json", json=True,
+    )  # fmt: skip
+    analyse.add_argument("runs", metavar="RUNS", help="a .csv, .jsonl or .parquet file")
+    analyse.add_argument("--reference", action="append", metavar="COLUMN=VALUE",
+                         help="of the reference runs (default: replay_fraction=0)")  # fmt: skip
+    for name, words in (
+        ("tuned", "columns of settings of which the best is taken, joined by commas"),
+        ("axes", "columns of settings that are never compared with each other"),
+        ("ignore", "columns to leave out"),
+    ):
+        analyse.add_argument(f"--{name}", default="", metavar="COLUMNS", help=words)
+    analyse.add_argument("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
 
 
 def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

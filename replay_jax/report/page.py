@@ -51,20 +51,20 @@ def build_page(
     """Return everything that the report shows; sections without content are left out."""
     by_id: Records = {record["id"]: record for record in records}
     study = settled(study, advice)
-    lead = tuple(figure for target in study.targets if (figure := _lead(target)) is not None)
+    lead = tuple(figure for target in study.targets if (figure := lead_figure(target)) is not None)
     sections = [
-        _section("why", "Why", reasons(study, advice)),
-        _section("next", "What to run next", next_runs(study, advice)),
-        _section("doubts", "What to doubt", _doubts(study, plan_summary)),
-        _each(study, "efficiency", "What replay is worth", _efficiency),
-        _each(study, "replay", "How much replay", _replay),
-        _each(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
-        _each(study, "cost", "What it costs elsewhere", _cost),
-        _each(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),
-        _each(study, "training", "Along the runs", lambda s: training_figures(s, by_id)),
-        _section("runs", "What was run", _runs(records, study, by_id, plan_summary)),
-        _section("time", "Where the time went", _time(time_rows, plan_summary)),
-        _section("again", "How to run it again", _again(records, plan_summary, rerun_command)),
+        section("why", "Why", reasons(study, advice)),
+        section("next", "What to run next", next_runs(study, advice)),
+        section("doubts", "What to doubt", doubts(study, plan_summary)),
+        each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
+        each_target(study, "replay", "How much replay", replay_blocks),
+        each_target(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
+        each_target(study, "cost", "What it costs elsewhere", cost_blocks),
+        each_target(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),
+        each_target(study, "training", "Along the runs", lambda s: training_figures(s, by_id)),
+        section("runs", "What was run", _runs(records, study, by_id, plan_summary)),
+        section("time", "Where the time went", _time(time_rows, plan_summary)),
+        section("again", "How to run it again", _again(records, plan_summary, rerun_command)),
     ]
     return Page(
         title=plan_summary.name,
@@ -72,7 +72,7 @@ def build_page(
         targets=tuple(target.target for target in study.targets),
         answers=answers(study, advice),
         lead=lead,
-        sections=tuple(section for section in sections if section.blocks),
+        sections=tuple(part for part in sections if part.blocks),
         footer=(
             f"Written by replay-jax from {count(len(records), 'finished run')}. Losses are nats "
             f"per token on held-out text; intervals have level {100 * study.level:g} %. The "
@@ -81,16 +81,18 @@ def build_page(
     )
 
 
-def _section(anchor: str, title: str, blocks: Blocks) -> Section:
+def section(anchor: str, title: str, blocks: Blocks) -> Section:
+    """A section of the blocks that there are."""
     return Section(anchor, title, tuple(block for block in blocks if block is not None))
 
 
-def _each(study: Study, anchor: str, title: str, make: Any) -> Section:
+def each_target(study: Study, anchor: str, title: str, make: Any) -> Section:
+    """A section of what `make` gives for every target."""
     blocks = [block for target in study.targets for block in make(target)]
-    return _section(anchor, title, blocks)
+    return section(anchor, title, blocks)
 
 
-def _lead(study: TargetStudy) -> Figure | None:
+def lead_figure(study: TargetStudy) -> Figure | None:
     """The figure beside the answer: what replay is worth, or without a law how losses lie."""
     figures = [efficiency_figure(study), *replay_figures(study)[:1]]
     if study.curve is None:
@@ -98,7 +100,7 @@ def _lead(study: TargetStudy) -> Figure | None:
     return next((figure for figure in figures if figure is not None), None)
 
 
-def _doubts(study: Study, plan: PlanSummary) -> Blocks:
+def doubts(study: Study, plan: PlanSummary) -> Blocks:
     """Everything that weakens the answer, in words; nothing is hidden in a footnote."""
     blocks: list[Block] = []
     if plan.missing_runs:
@@ -129,7 +131,8 @@ def _edges(study: TargetStudy) -> list[str]:
     ]
 
 
-def _efficiency(study: TargetStudy) -> Blocks:
+def efficiency_blocks(study: TargetStudy) -> Blocks:
+    """What replay is worth, and the reference it is worth it by."""
     if study.curve is None:
         words = f"No reference law could be fitted: {study.curve_problem}."
         yield Note(words, study.target, "caution")
@@ -140,7 +143,8 @@ def _efficiency(study: TargetStudy) -> Blocks:
     yield laws_table(study)
 
 
-def _replay(study: TargetStudy) -> Blocks:
+def replay_blocks(study: TargetStudy) -> Blocks:
+    """How losses lie over replay fractions and allocations."""
     if study.curve is not None:
         yield from replay_figures(study)[:1]
     yield from heatmap_figures(study)
@@ -149,7 +153,8 @@ def _replay(study: TargetStudy) -> Blocks:
     yield controls_table(study)
 
 
-def _cost(study: TargetStudy) -> Blocks:
+def cost_blocks(study: TargetStudy) -> Blocks:
+    """What the target gains against what generic data loses."""
     yield from pareto_figures(study)
     yield from replay_figures(study)[1:]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.report.advice import Advice
 from replay_jax.report.answer import answers, settled
-from replay_jax.report.elements.blocks import Answer, Table
+from replay_jax.report.elements.blocks import Answer, Table, without_column
 from replay_jax.report.elements.words import count
 from replay_jax.report.tables.screen import rich_table
 from replay_jax.report.tables.study_tables import losses_tables, reference_table
@@ -49,6 +49,7 @@ class TerminalReport:
     study: Study
     advice: Advice
     records: Sequence[Mapping[str, Any]]
+    generic: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines that have room at the console's width."""
@@ -79,12 +80,16 @@ class TerminalReport:
         tables += [] if reference is None else [reference]
         tables += task_tables(target, self.records)
         shown: list[RenderableType] = [
-            rich_table(_shortened(table, room.rows), width) for table in tables[: room.tables]
+            rich_table(_shortened(self._known(table), room.rows), width)
+            for table in tables[: room.tables]
         ]
         if len(tables) > room.tables:
             more = count(len(tables) - room.tables, "table")
             shown.append(Text(f"{more} {_ELSEWHERE}", style="dim"))
         return shown
+
+    def _known(self, table: Table) -> Table:
+        return table if self.generic else without_column(table, "generic loss")
 
     def _ending(
         self, target: TargetStudy, answer: Answer, room: _Room, width: int
@@ -95,7 +100,7 @@ class TerminalReport:
             notes.insert(0, f"no reference law: {target.curve_problem}")
         parts: list[RenderableType] = [Text(n, style="yellow") for n in _some(notes, room.notes)]
         if answer.groups is not None and room.rows:
-            parts.append(rich_table(_shortened(answer.groups, room.rows), width))
+            parts.append(rich_table(_shortened(self._known(answer.groups), room.rows), width))
         style = "bold green" if answer.tone == "good" else "bold yellow"
         parts.append(Padding(Text(answer.sentence, style=style), (1, 0, 0, 0)))
         found = self.advice[target.target]
@@ -105,10 +110,17 @@ class TerminalReport:
 
 
 def terminal_table(
-    study: Study, advice: Advice, records: Sequence[Mapping[str, Any]]
+    study: Study,
+    advice: Advice,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    generic: bool = True,
 ) -> RenderableType:
-    """Return the answer and its tables, to be printed with `rich`."""
-    return TerminalReport(settled(study, advice), advice, records)
+    """Return the answer and its tables, to be printed with `rich`.
+
+    `generic`: whether generic losses were measured; their columns are left out otherwise.
+    """
+    return TerminalReport(settled(study, advice), advice, records, generic)
 
 
 def _shortened(table: Table, rows: int) -> Table:

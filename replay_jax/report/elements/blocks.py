@@ -1,6 +1,6 @@
 """The pieces a report is made of; each may belong to one target or to all of them (target None)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import altair as alt
@@ -68,6 +68,13 @@ class Table:
     target: str | None = None
     folded: bool = False
     kind: ClassVar[str] = "table"
+
+
+def without_column(table: Table, title: str) -> Table:
+    """The table without the columns of a title."""
+    kept = [i for i, column in enumerate(table.columns) if column.title != title]
+    rows = tuple(Line(tuple(row.cells[i] for i in kept), row.strong) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
 
 @dataclass(frozen=True)
