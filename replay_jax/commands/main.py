@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ _OVERRIDES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 some run failed, 2 the user's mistake."""
+    _never_fail_at_a_letter()
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     if rest and not (known.takes_overrides and all(a.startswith("--config.") for a in rest)):
@@ -38,6 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _never_fail_at_a_letter() -> None:
+    """What the terminal's encoding does not have is shown replaced, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 # The module that has a command, in the words of `replay_jax.commands`; imported when it is called,
 # so that --help and mistakes in arguments answer at once.
 _MODULES = {
@@ -48,6 +57,7 @@ _MODULES = {
     "report": "sweep",
     "recommend": "sweep",
     "verify": "sweep",
+    "analyse": "analyse",
     "overlap": "overlap",
     "export": "export",
     "fit": "measure",
@@ -74,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _workdir_commands(commands)
     _overlap_command(commands)
     _export_command(commands)
+    _analyse_command(commands)
     _other_commands(commands)
     return parser
 
@@ -147,14 +158,17 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         commands, "status", "Say of every run whether it is planned, running, done or failed.",
         "replay-jax status runs/quickstart", workdir=True, json=True,
     )  # fmt: skip
-    _add(
+    report = _add(
         commands, "report", "Fit the finished runs and write report.html and the figures.",
-        "replay-jax report runs/quickstart", workdir=True,
+        "replay-jax report runs/quickstart",
     )  # fmt: skip
-    _add(
+    recommend = _add(
         commands, "recommend", "Say which replay fraction to use, how sure, and what to run next.",
-        "replay-jax recommend runs/quickstart --json", workdir=True, json=True,
+        "replay-jax recommend runs/quickstart --json", json=True,
     )  # fmt: skip
+    for parser in (report, recommend):
+        parser.add_argument("workdirs", metavar="WORKDIR", nargs="+",
+                            help="the folder that `run` printed; of several all runs")  # fmt: skip
     _add(
         commands, "verify", "Recompute every ledger from the stored configuration and compare.",
         "replay-jax verify runs/quickstart", workdir=True,
@@ -179,6 +193,23 @@ def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     export.add_argument("folder", metavar="FOLDER", help="must not exist yet")
     export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
                         help="of the tensors (default: bfloat16)")  # fmt: skip
+
+
+def _analyse_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    analyse = _add(
+        commands, "analyse", "Say what replay is worth in a table of anybody's runs.",
+        "replay-jax analyse runs.csv --tuned=learning_rate --json", json=True,
+    )  # fmt: skip
+    analyse.add_argument("runs", metavar="RUNS", help="a .csv, .jsonl or .parquet file")
+    analyse.add_argument("--reference", action="append", metavar="COLUMN=VALUE",
+                         help="of the reference runs (default: replay_fraction=0)")  # fmt: skip
+    for name, words in (
+        ("tuned", "columns of settings of which the best is taken, joined by commas"),
+        ("axes", "columns of settings that are never compared with each other"),
+        ("ignore", "columns to leave out"),
+    ):
+        analyse.add_argument(f"--{name}", default="", metavar="COLUMNS", help=words)
+    analyse.add_argument("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
 
 
 def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -26,33 +26,34 @@ def status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    """Fit the finished runs of a working directory and write its report."""
+    """Fit all finished runs of working directories and write a report into the first."""
     from replay_jax.library.reporting import report_on
 
-    report_on(existing(arguments.workdir), Console())
+    report_on([existing(workdir) for workdir in arguments.workdirs], Console())
     return 0
 
 
 def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Print which replay fraction to use, how sure that is, and what to run next.
 
-    With --json one object for a single target, and an object by target name for several; a target
-    for which there is nothing to compare has the reason in words in place of its object.
+    With --json one object for a single target, and an object by target name for several: that of
+    the group to act on, with those of all others (budget, protocol, further axes) under `others`.
+    A target for which there is nothing to compare has the reason in words as its verdict.
     """
-    from replay_jax.library.reporting import study_of
-    from replay_jax.report.answer import advise
+    from replay_jax.library.gathering import PRESET_NAMES, gather
+    from replay_jax.report.advice import advise, by_target
+    from replay_jax.report.naming import unnamed
 
-    study, _records = study_of(existing(arguments.workdir))
-    advice = advise(study)
+    gathered = gather([existing(workdir) for workdir in arguments.workdirs])
+    advice = advise(gathered.study)
     if arguments.json:
-        found = {
-            target: given.to_json() if not isinstance(given, str) else {"verdict": given}
-            for target, given in advice.items()
-        }
-        print(json.dumps(found if len(found) > 1 else next(iter(found.values()))))
+        found = by_target(advice, value_of=lambda said: unnamed(said, gathered.plain, PRESET_NAMES))
+        print(json.dumps(found))
     else:
         for target, given in advice.items():
             print(f"{target}: {given if isinstance(given, str) else _advice_text(given)}")
+        for line in gathered.sources if len(gathered.sources) > 1 else ():
+            print(f"from {line}")
     return 0
 
 
@@ -67,9 +68,11 @@ def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     return 1 if differences else 0
 
 
-def _advice_text(given: "Recommendation") -> str:
-    lines = [given.sentence, *(f"- {reason}" for reason in given.reasons)]
-    for option in given.next_runs:
+def _advice_text(given: Sequence[Recommendation]) -> str:
+    lines = []
+    for found in given:
+        lines += [found.sentence, *(f"- {reason}" for reason in found.reasons)]
+    for option in given[0].next_runs:
         first = ", ".join(f"{key} = {value}" for key, value in option.runs[0].items())
         lines.append(f"next, {option.why}: {len(option.runs)} runs, such as {first}")
     return "\n".join(lines)

@@ -1,16 +1,16 @@
 """What a working directory holds, as a table, as an analysed study, and as advice."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.study.study import Study
-from replay_jax.library.reporting import study_of
-from replay_jax.report.answer import advise
+from replay_jax.errors import UserError
+from replay_jax.library.gathering import Gathered, gather
+from replay_jax.report.advice import advise
 from replay_jax.sweep.store.places import existing
-from replay_jax.sweep.store.workdir import WorkStore
 
 # Of a record, what is a plain value and stands in a column of its own.
 _PLAIN = (
@@ -22,52 +22,57 @@ _REQUESTED = ("replay_fraction", "allocation")
 _ROLES = ("target", "generic")
 
 
-def results(workdir: epath.PathLike) -> dict[str, list[Any]]:
-    """Finished runs of the last sweep as columns of equal length, one row per run.
+def results(*workdirs: epath.PathLike) -> dict[str, list[Any]]:
+    """All finished runs of working directories as columns of equal length, one row per run.
 
     `pandas.DataFrame(...)` and `polars.DataFrame(...)` take it as it is. Losses are in nats per
     token: `loss_target`, `loss_generic`; `bits_per_byte_…` likewise. A task NAME gives
-    `task_NAME`, its accuracy. What the sweep varies has a column by its dotted key.
+    `task_NAME`, its accuracy. What a sweep varies has a column by its dotted key.
 
     Example:
         >>> table = replay_jax.results("runs/smoke")  # doctest: +SKIP
         >>> pandas.DataFrame(table).groupby("replay_fraction").loss_target.mean()  # doctest: +SKIP
 
     Raises:
-        UserError: no such working directory.
+        UserError: no such working directory, or no finished run.
     """
-    store = WorkStore(existing(workdir))
-    rows = [_row(record) for run in store.runs() if (record := store.result(run["id"]))]
+    rows = [_row(record) for record in _gather(workdirs).plain]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row[name] if name in row else None for row in rows] for name in names}
 
 
-def study(workdir: epath.PathLike) -> Study:
-    """The analysed sweep of a working directory: cells, reference law, multipliers, comparisons.
+def study(*workdirs: epath.PathLike) -> Study:
+    """All finished runs of working directories, analysed: cells, law, multipliers, comparisons.
 
     Example:
         >>> study = replay_jax.study("runs/quickstart")  # doctest: +SKIP
-        >>> [target.name for target in study.targets]  # doctest: +SKIP
+        >>> [each.target for each in study.targets]  # doctest: +SKIP
 
     Raises:
         UserError: no such directory, no finished run, or records that cannot be compared.
     """
-    found, _records = study_of(existing(workdir))
-    return found
+    return _gather(workdirs).study
 
 
-def recommend(workdir: epath.PathLike) -> Mapping[str, Recommendation | str]:
+def recommend(*workdirs: epath.PathLike) -> Mapping[str, tuple[Recommendation, ...] | str]:
     """By target: which replay fraction to use, how sure, and what to run next.
 
-    A target for which there is nothing to compare has the reason in words.
+    One recommendation for every budget, protocol and further axis, the one to act on first; a
+    target for which there is nothing to compare has the reason in words.
 
     Example:
-        >>> replay_jax.recommend("runs/quickstart")["c_headers"].sentence  # doctest: +SKIP
+        >>> replay_jax.recommend("runs/quickstart")["c_headers"][0].sentence  # doctest: +SKIP
 
     Raises:
         UserError: no such directory, no finished run, or records that cannot be compared.
     """
-    return advise(study(workdir))
+    return advise(study(*workdirs))
+
+
+def _gather(workdirs: Sequence[epath.PathLike]) -> Gathered:
+    if not workdirs:
+        raise UserError("no working directory: give the folder that `run` printed")
+    return gather([existing(workdir) for workdir in workdirs])
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,15 +13,12 @@ from typing import Any
 from etils import epath
 from rich.console import Console
 
-from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig, load_records
-from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
-from replay_jax.report.answer import advise
+from replay_jax.library.gathering import gather
+from replay_jax.report.advice import advise
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.terminal import terminal_table
 from replay_jax.report.write import write_report
-from replay_jax.strict import from_plain
 from replay_jax.sweep.drive.status import sweep_status
 from replay_jax.sweep.store.facts import read_fact, write_text
 
@@ -35,40 +33,31 @@ def remember_session(workdir: epath.Path, seconds: Mapping[str, float], *, worke
     write_text(workdir / _SESSIONS, "".join(json.dumps(each) + "\n" for each in sessions))
 
 
-def study_of(workdir: epath.Path) -> tuple[Study, list[dict[str, Any]]]:
-    """The analysed study of a working directory and the records that it rests on.
-
-    Raises:
-        UserError: no finished run, or records that cannot be compared.
-    """
-    records = load_records(workdir / "results.jsonl")
-    if not records:
-        raise UserError(f"no run of {workdir} has finished: see replay-jax status {workdir}")
-    config = from_plain(AnalysisConfig, records[0]["config"]["analysis"], path="analysis")
-    return analyse(records, config), records
-
-
-def report_on(workdir: epath.Path, console: Console) -> None:
-    """Analyse, print the table and write results, figures and report.html."""
-    study, records = study_of(workdir)
-    advice = advise(study)
+def report_on(workdirs: Sequence[epath.Path], console: Console) -> None:
+    """Analyse all finished runs of the directories, print, and write a report into the first."""
+    workdir = workdirs[0]
+    gathered = gather(workdirs)
+    study, records = gathered.study, gathered.records
     recipe = read_fact(workdir / _RECIPE)
     if recipe is None:
         raise UserError(
             f"{workdir} was not made by replay-jax run: give the folder that it printed"
         )
-    runs = sweep_status(workdir)["runs"]
+    missing = tuple(
+        f"{run['name']}: {run['reason'] or run['state']}"
+        for each in workdirs
+        for run in sweep_status(each)["runs"]
+        if run["state"] != "done"
+    )
+    advice = advise(study, complete=not missing)
+    alone = len(gathered.sources) == 1
     summary = PlanSummary(
         name=recipe["name"],
-        question=recipe["question"],
-        planned_runs=len(runs),
-        missing_runs=tuple(
-            f"{run['name']}: {run['reason'] or run['state']}"
-            for run in runs
-            if run["state"] != "done"
-        ),
-        steps_alone=recipe["steps_alone"],
-        steps_planned=recipe["steps_planned"],
+        question=_introduction(recipe, gathered.sources),
+        planned_runs=len(records) + len(missing),
+        missing_runs=missing,
+        steps_alone=recipe["steps_alone"] if alone else None,
+        steps_planned=recipe["steps_planned"] if alone else None,
         fingerprints={
             key.removeprefix("data of ").strip("'"): value
             for key, value in records[0]["machine"].items()
@@ -76,19 +65,41 @@ def report_on(workdir: epath.Path, console: Console) -> None:
         },
         machine=_machine(),
     )
-    with _folder_here(workdir) as folder:
-        write_report(
-            records,
-            study,
-            advice,
-            folder,
-            plan_summary=summary,
-            time_table=_time_table(records, _sessions(workdir)),
-            rerun_command=recipe["command"],
-        )
+    try:
+        with _folder_here(workdir) as folder:
+            write_report(
+                records,
+                study,
+                advice,
+                folder,
+                plan_summary=summary,
+                time_table=_time_table(records, _sessions(workdir)),
+                rerun_command=recipe["command"],
+            )
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written into {workdir}: {error.strerror or error}; copy the "
+            "folder to a place that can be written"
+        ) from error
     console.print(terminal_table(study, advice, records))
+    for line in gathered.sources if not alone else ():
+        console.print(line, highlight=False)
     console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)
     console.print(f"report:  {workdir / 'report.html'}", highlight=False)
+
+
+def _introduction(recipe: Mapping[str, Any], sources: Sequence[str]) -> str:
+    """What was asked: the first paragraph of the config's words, and what the command changed.
+
+    A config that is changed on the command line is asked something else than its words say.
+    """
+    words = " ".join(recipe["question"].split("\n\n")[0].split())
+    changed = [part for part in shlex.split(recipe["command"]) if part.startswith("--config.")]
+    if changed:
+        words += f" Asked with {' '.join(changed)}."
+    if len(sources) > 1:
+        words += f" Runs: {'; '.join(sources)}."
+    return words.strip()
 
 
 @contextlib.contextmanager

@@ -1,11 +1,14 @@
 """The answer of a report: per target a verdict, one sentence, four numbers, and what is next."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 
-from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.advice.every_group import group_words
+from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.advice.wording import HELPS, HURTS
+from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study, TargetStudy
-from replay_jax.errors import UserError
+from replay_jax.report.advice import Advice
 from replay_jax.report.elements.blocks import (
     Answer,
     Block,
@@ -16,6 +19,7 @@ from replay_jax.report.elements.blocks import (
     Table,
     Tile,
 )
+from replay_jax.report.elements.lines import axes_words, protocol_words
 from replay_jax.report.elements.words import (
     EXTRAPOLATED,
     NONE,
@@ -23,22 +27,9 @@ from replay_jax.report.elements.words import (
     count,
     level_words,
     number,
+    signed,
     times,
 )
-
-# Target to its recommendation, or in words why there is none.
-Advice = Mapping[str, Recommendation | str]
-
-
-def advise(study: Study) -> dict[str, Recommendation | str]:
-    """Return for every target its recommendation, or in words why nothing can be recommended."""
-    advice: dict[str, Recommendation | str] = {}
-    for target in study.targets:
-        try:
-            advice[target.target] = recommend(study, target=target.target)
-        except UserError as error:
-            advice[target.target] = str(error)
-    return advice
 
 
 def answers(study: Study, advice: Advice) -> tuple[Answer, ...]:
@@ -51,7 +42,7 @@ def next_runs(study: Study, advice: Advice) -> list[Block]:
     blocks: list[Block] = []
     for target in study.targets:
         found = advice[target.target]
-        if isinstance(found, str) or not found.next_runs:
+        if isinstance(found, str) or not found[0].next_runs:
             continue
         blocks.append(
             Table(
@@ -62,9 +53,9 @@ def next_runs(study: Study, advice: Advice) -> list[Block]:
                     Column("settings", "left wrap"),
                     Column("interval then", "right"),
                 ),
-                rows=tuple(_next_rows(found)),
+                rows=tuple(_next_rows(found[0])),
                 words=(
-                    f"{_shared_words(found)}Interval then: expected width of the multiplier's "
+                    f"{_shared_words(found[0])}Interval then: expected width of the multiplier's "
                     "interval with these runs, as a share of its width now; a dash where they "
                     "settle a doubt instead."
                 ),
@@ -81,27 +72,101 @@ def reasons(study: Study, advice: Advice) -> list[Block]:
         found = advice[target.target]
         if isinstance(found, str):
             blocks.append(Note(found, target.target, "caution"))
-        elif found.reasons:
-            tone = "plain" if found.verdict == HELPS else "caution"
-            blocks.append(Bullets("", tuple(map(_sentence, found.reasons)), target.target, tone))
+            continue
+        for each in found:
+            lines = tuple(map(_sentence, each.reasons))
+            tone = "plain" if tone_of(target, each) == "good" else "caution"
+            title = f"At {group_words(target, target.cells[each.best].key)}: {each.verdict}"
+            if lines:
+                blocks.append(Bullets(title if len(found) > 1 else "", lines, target.target, tone))
     return blocks
 
 
-def _answer(study: TargetStudy, found: Recommendation | str) -> Answer:
+def settled(study: Study, advice: Advice) -> Study:
+    """The study in which what is recommended has the interval that it is recommended with.
+
+    That one also counts that the schedule was picked for being best, so no figure or table says
+    another than the answer.
+    """
+    targets = []
+    for target in study.targets:
+        cells = list(target.cells)
+        found = advice[target.target]
+        for each in () if isinstance(found, str) else found:
+            own = cells[each.best]
+            cells[each.best] = replace(own, multiplier=each.multiplier, gain=each.gain)
+        targets.append(replace(target, cells=tuple(cells)))
+    return replace(study, targets=tuple(targets))
+
+
+def tone_of(study: TargetStudy, found: Recommendation) -> str:
+    """How an answer is coloured: "good" only where replay helps and its baseline is tuned."""
+    if found.verdict == HELPS:
+        return "doubt" if study.cells[found.baseline].at_edge else "good"
+    return "plain" if found.verdict == HURTS else "doubt"
+
+
+def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answer:
     runs = sum(len(setting.run_ids) for cell in study.cells for setting in cell.settings)
     seeds = count(len(study.seeds), "seed")
     basis = f"{study.target}, with {study.generic} replayed · {count(runs, 'run')} · {seeds}"
     if isinstance(found, str):
         sentence = f"Nothing can be recommended for {study.target}: {found}."
-        return Answer(study.target, basis, sentence, "doubt", ())
-    tones = {HELPS: "good", HURTS: "plain"}
+        return Answer(study.target, basis, sentence, "doubt", (), None)
     return Answer(
         target=study.target,
         basis=basis,
-        sentence=found.sentence.replace(" %", "\u00a0%"),
-        tone=tones[found.verdict] if found.verdict in tones else "doubt",
-        tiles=_tiles(found),
+        sentence=found[0].sentence.replace(" %", "\u00a0%"),
+        tone=tone_of(study, found[0]),
+        tiles=_tiles(found[0]),
+        groups=groups_table(study, found) if len(found) > 1 else None,
     )
+
+
+def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
+    """The answer for every budget, protocol and further axis, one line for each."""
+    shown = sorted(found, key=lambda each: (each.target_tokens, each is not found[0]))
+    protocols = {study.cells[each.best].key.protocol for each in found}
+    axes = any(study.cells[each.best].key.axes for each in found)
+    return Table(
+        title="Every answer",
+        columns=(
+            Column("target tokens", "right"),
+            *((Column("protocol"),) if len(protocols) > 1 else ()),
+            *((Column("also", "left wrap"),) if axes else ()),
+            Column("verdict"),
+            Column("ρ", "right"),
+            Column("worth", "right"),
+            Column("target loss", "right"),
+            Column("generic loss", "right", drop=1),
+        ),
+        rows=tuple(
+            Line(
+                (
+                    f"{each.target_tokens:,}",
+                    *((protocol_words(key),) if len(protocols) > 1 else ()),
+                    *((axes_words(key),) if axes else ()),
+                    each.verdict,
+                    f"{key.replay_fraction:g}",
+                    times(each.multiplier),
+                    signed(_negative(each.gain)),
+                    signed(each.generic_cost),
+                ),
+                strong=each is found[0],
+            )
+            for each in shown
+            for key in [study.cells[each.best].key]
+        ),
+        words="Losses are changes against the baseline without replay, nats per token. Bold: the "
+        "one answered above.",
+        target=study.target,
+    )
+
+
+def _negative(value: Interval) -> Interval:
+    """The interval of the opposite number."""
+    ends = [None if x is None else -x for x in (value.value, value.high, value.low)]
+    return replace(value, value=ends[0], low=ends[1], high=ends[2])
 
 
 def _tiles(found: Recommendation) -> tuple[Tile, ...]:
@@ -116,7 +181,7 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
         Tile(
             "replay fraction ρ",
             number(rho.value, "g"),
-            (f"plausible {spread}, " if spread else "")
+            (f"plausible {_open(rho, spread)}, " if spread else "")
             + f"α {number(found.allocation.value, 'g')}, {found.target_epochs:g} epochs",
         ),
         Tile(
@@ -137,6 +202,11 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
             _range(cost.low, cost.high),
         ),
     )  # fmt: skip
+
+
+def _open(rho: Interval, spread: str) -> str:
+    """The range of the replay fraction, open where nothing larger was run."""
+    return f"from {rho.low:.2g} up" if rho.high is None and rho.low is not None else spread
 
 
 def _range(low: float | None, high: float | None) -> str:

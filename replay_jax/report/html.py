@@ -8,38 +8,43 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import jinja2
 import vl_convert
 from markupsafe import Markup, escape
 
-from replay_jax.report.elements.blocks import Figure, Page
+from replay_jax.report.drawing import VEGA_LITE, Drawings
+from replay_jax.report.elements.blocks import Page
 from replay_jax.report.elements.theme import DARK, LIGHT, vega_config
 
 _PAGE_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif'
-_PICTURE_FONT = "Liberation Sans, Arial, sans-serif"  # Liberation Sans comes with vl-convert
 _EXPOSE = "window.vegaEmbed = vegaEmbed;"
-_PICTURE_WIDTH = 720
-_PICTURE_SCALE = 2.0
-# The Vega-Lite release that Altair writes for: page and pictures are drawn by the same code.
-_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
-def render_page(page: Page) -> str:
-    """Return the page as one HTML text that needs no other file and no network."""
+def render_page(page: Page, drawings: Drawings) -> str:
+    """Return the page as one HTML text that needs no other file and no network.
+
+    Every figure stands in it as a picture, which the page's own script replaces by a chart that
+    answers the pointer: without JavaScript nothing is missing. Where a figure could not be drawn
+    the page says why.
+    """
     package = resources.files("replay_jax.report")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(_read(package, "report.html.jinja"))
-    charts = {figure.name: _wide(figure.spec()) for figure in page.figures()}
+    charts = {
+        figure.name: _wide(figure.spec())
+        for figure in page.figures()
+        if not drawings[figure.name].problem
+    }
     themes = {
         name: vega_config(theme, background="transparent", font=_PAGE_FONT)
         for name, theme in (("light", LIGHT), ("dark", DARK))
     }
     return template.render(
         page=page,
-        css=_read(package, "report.css"),
+        drawings=drawings,
+        css=_read(package, "report.css") + _dark_pictures(),
         script=_read(package, "report.js"),
         bundle=_bundle(),
         charts=_script_json({"charts": charts, "themes": themes}),
@@ -47,17 +52,15 @@ def render_page(page: Page) -> str:
     )
 
 
-def write_pictures(figures: tuple[Figure, ...], folder: Path) -> tuple[Path, ...]:
-    """Write each figure as PNG and SVG (light theme, white) and return the paths."""
+def write_pictures(drawings: Drawings, folder: Path) -> tuple[Path, ...]:
+    """Write each drawing as PNG and SVG (light theme, white) and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = vega_config(LIGHT, background=LIGHT.page, font=_PICTURE_FONT)
     paths = []
-    for figure in figures:
-        spec = figure.spec() | {"width": _PICTURE_WIDTH, "config": config, "title": figure.title}
-        svg = vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE)
-        png = vl_convert.svg_to_png(svg, scale=_PICTURE_SCALE)
-        for ending, content in (("svg", svg.encode()), ("png", png)):
-            path = folder / f"{figure.name}.{ending}"
+    for name, drawing in drawings.items():
+        if drawing.problem:
+            continue
+        for ending, content in (("svg", drawing.svg.encode()), ("png", drawing.png)):
+            path = folder / f"{name}.{ending}"
             write_whole(path, content)
             paths.append(path)
     return tuple(paths)
@@ -83,7 +86,23 @@ def write_whole(path: Path, content: bytes) -> None:
 @cache
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script (about 0.9 MB); the same for every report."""
-    return str(vl_convert.javascript_bundle(_EXPOSE, vl_version=_VEGA_LITE))
+    return str(vl_convert.javascript_bundle(_EXPOSE, vl_version=VEGA_LITE))
+
+
+@cache
+def _dark_pictures() -> str:
+    """Rules that give the pictures in the page, drawn for white, the colours of the dark theme."""
+    pairs = [(LIGHT.ink, DARK.ink), (LIGHT.muted, DARK.muted), (LIGHT.grid, DARK.grid)]
+    pairs += zip(LIGHT.series, DARK.series, strict=True)
+    rules = "".join(
+        f"PLACE .chart:not(.vega-embed) [{kind}='{light}'] {{ {kind}: {dark}; }}\n"
+        for light, dark in pairs
+        for kind in ("fill", "stroke")
+        if light != dark
+    )
+    system = rules.replace("PLACE", ":root:not([data-theme='light'])")
+    chosen = rules.replace("PLACE", ":root[data-theme='dark']")
+    return f"@media (prefers-color-scheme: dark) {{\n{system}}}\n{chosen}"
 
 
 def _read(package: Any, name: str) -> str:

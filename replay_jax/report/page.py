@@ -5,16 +5,17 @@ from typing import Any
 
 from replay_jax.analysis.study.selection import Records
 from replay_jax.analysis.study.study import Study, TargetStudy
-from replay_jax.report.answer import Advice, answers, next_runs, reasons
-from replay_jax.report.elements.blocks import Block, Bullets, Code, Note, Page, Section
+from replay_jax.report.advice import Advice
+from replay_jax.report.answer import answers, next_runs, reasons, settled
+from replay_jax.report.elements.blocks import Block, Bullets, Code, Figure, Note, Page, Section
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.elements.words import count
+from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
 from replay_jax.report.figures.study_figures import (
     efficiency_figure,
     heatmap_figures,
     quadratic_figure,
-    replay_figures,
 )
 from replay_jax.report.tables.run_tables import (
     configuration,
@@ -29,7 +30,7 @@ from replay_jax.report.tables.study_tables import (
     boundary_table,
     controls_table,
     laws_table,
-    losses_table,
+    losses_tables,
     minima_table,
     reference_table,
 )
@@ -49,26 +50,29 @@ def build_page(
 ) -> Page:
     """Return everything that the report shows; sections without content are left out."""
     by_id: Records = {record["id"]: record for record in records}
+    study = settled(study, advice)
+    lead = tuple(figure for target in study.targets if (figure := lead_figure(target)) is not None)
     sections = [
-        _section("why", "Why", reasons(study, advice)),
-        _section("next", "What to run next", next_runs(study, advice)),
-        _section("doubts", "What to doubt", _doubts(study, plan_summary)),
-        _each(study, "efficiency", "What replay is worth", _efficiency),
-        _each(study, "replay", "How much replay", _replay),
-        _each(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
-        _each(study, "cost", "What it costs elsewhere", _cost),
-        _each(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),
-        _each(study, "training", "Along the runs", lambda s: training_figures(s, by_id)),
-        _section("runs", "What was run", _runs(records, study, by_id, plan_summary)),
-        _section("time", "Where the time went", _time(time_rows, plan_summary)),
-        _section("again", "How to run it again", _again(records, plan_summary, rerun_command)),
+        section("why", "Why", reasons(study, advice)),
+        section("next", "What to run next", next_runs(study, advice)),
+        section("doubts", "What to doubt", doubts(study, plan_summary)),
+        each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
+        each_target(study, "replay", "How much replay", replay_blocks),
+        each_target(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
+        each_target(study, "cost", "What it costs elsewhere", cost_blocks),
+        each_target(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),
+        each_target(study, "training", "Along the runs", lambda s: training_figures(s, by_id)),
+        section("runs", "What was run", _runs(records, study, by_id, plan_summary)),
+        section("time", "Where the time went", _time(time_rows, plan_summary)),
+        section("again", "How to run it again", _again(records, plan_summary, rerun_command)),
     ]
     return Page(
         title=plan_summary.name,
         question=plan_summary.question,
         targets=tuple(target.target for target in study.targets),
         answers=answers(study, advice),
-        sections=tuple(section for section in sections if section.blocks),
+        lead=lead,
+        sections=tuple(part for part in sections if part.blocks),
         footer=(
             f"Written by replay-jax from {count(len(records), 'finished run')}. Losses are nats "
             f"per token on held-out text; intervals have level {100 * study.level:g} %. The "
@@ -77,16 +81,26 @@ def build_page(
     )
 
 
-def _section(anchor: str, title: str, blocks: Blocks) -> Section:
+def section(anchor: str, title: str, blocks: Blocks) -> Section:
+    """A section of the blocks that there are."""
     return Section(anchor, title, tuple(block for block in blocks if block is not None))
 
 
-def _each(study: Study, anchor: str, title: str, make: Any) -> Section:
+def each_target(study: Study, anchor: str, title: str, make: Any) -> Section:
+    """A section of what `make` gives for every target."""
     blocks = [block for target in study.targets for block in make(target)]
-    return _section(anchor, title, blocks)
+    return section(anchor, title, blocks)
 
 
-def _doubts(study: Study, plan: PlanSummary) -> Blocks:
+def lead_figure(study: TargetStudy) -> Figure | None:
+    """The figure beside the answer: what replay is worth, or without a law how losses lie."""
+    figures = [efficiency_figure(study), *replay_figures(study)[:1]]
+    if study.curve is None:
+        figures.reverse()
+    return next((figure for figure in figures if figure is not None), None)
+
+
+def doubts(study: Study, plan: PlanSummary) -> Blocks:
     """Everything that weakens the answer, in words; nothing is hidden in a footnote."""
     blocks: list[Block] = []
     if plan.missing_runs:
@@ -98,7 +112,8 @@ def _doubts(study: Study, plan: PlanSummary) -> Blocks:
         if target.curve is None:
             lines.insert(0, f"No reference law, so no multiplier: {target.curve_problem}.")
         lines += _edges(target)
-        lines += [f"missing: {words}" for words in target.missing]
+        absent = "missing" if plan.missing_runs else "not among the planned runs"
+        lines += [f"{absent}: {words}" for words in target.missing]
         if lines:
             blocks.append(Bullets("", tuple(lines), target.target))
     return blocks
@@ -116,29 +131,32 @@ def _edges(study: TargetStudy) -> list[str]:
     ]
 
 
-def _efficiency(study: TargetStudy) -> Blocks:
+def efficiency_blocks(study: TargetStudy) -> Blocks:
+    """What replay is worth, and the reference it is worth it by."""
     if study.curve is None:
         words = f"No reference law could be fitted: {study.curve_problem}."
         yield Note(words, study.target, "caution")
-    yield efficiency_figure(study)
-    yield losses_table(study)
+        if replay_figures(study):
+            yield efficiency_figure(study)
+    yield from losses_tables(study)
     yield reference_table(study)
     yield laws_table(study)
 
 
-def _replay(study: TargetStudy) -> Blocks:
-    target_loss, _ = replay_figures(study)
-    yield target_loss
+def replay_blocks(study: TargetStudy) -> Blocks:
+    """How losses lie over replay fractions and allocations."""
+    if study.curve is not None:
+        yield from replay_figures(study)[:1]
     yield from heatmap_figures(study)
     yield quadratic_figure(study)
     yield minima_table(study)
     yield controls_table(study)
 
 
-def _cost(study: TargetStudy) -> Blocks:
-    _, generic_loss = replay_figures(study)
+def cost_blocks(study: TargetStudy) -> Blocks:
+    """What the target gains against what generic data loses."""
     yield from pareto_figures(study)
-    yield generic_loss
+    yield from replay_figures(study)[1:]
 
 
 def _boundary(study: TargetStudy, records: Records) -> Blocks:

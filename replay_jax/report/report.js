@@ -25,6 +25,7 @@
     const look = theme() + (width < 520 ? " narrow" : " wide");
     if (width === 0 || shown.get(place.id) === look) return;
     shown.set(place.id, look);
+    const picture = place.innerHTML;
     try {
       await vegaEmbed(place, page.charts[place.id], {
         config: configFor(width), renderer: "svg",
@@ -34,7 +35,7 @@
       place.dataset.drawn = look;
     } catch (error) {
       shown.delete(place.id);
-      place.textContent = "This figure could not be drawn: " + error.message;
+      place.innerHTML = picture;  // drawn when the report was written
       console.error(place.id, error);
     }
   };

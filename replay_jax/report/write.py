@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from replay_jax.analysis.study.study import Study
-from replay_jax.report.answer import Advice
+from replay_jax.report.advice import Advice
+from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.html import render_page, write_pictures, write_whole
 from replay_jax.report.page import build_page
@@ -43,7 +44,8 @@ def write_report(
         time_rows=time_table,
         rerun_command=rerun_command,
     )
-    pictures = write_pictures(page.figures(), out_dir / "figures")
+    drawings = draw_figures(page.figures())
+    pictures = write_pictures(drawings, out_dir / "figures")
     report = out_dir / "report.html"
-    write_whole(report, render_page(page).encode())
+    write_whole(report, render_page(page, drawings).encode())
     return (report, *pictures)

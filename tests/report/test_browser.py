@@ -6,7 +6,8 @@ from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 from fake_report import COMMAND, CONFIG, PLAN, TIME
 
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.report.answer import advise
+from replay_jax.report.advice import advise
+from replay_jax.report.drawing import draw_figures
 from replay_jax.report.html import render_page
 from replay_jax.report.page import build_page
 
@@ -34,10 +35,15 @@ def browser():
         yield running
 
 
+@pytest.fixture(scope="module")
+def path(page, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render_page(page, draw_figures(page.figures())))
+    return path
+
+
 @pytest.fixture
-def opened(browser, page, tmp_path):
-    path = tmp_path / "report.html"
-    path.write_text(render_page(page))
+def opened(browser, path):
 
     def open_as(*, width, dark=False):
         browser.look(width=width, height=900, dark=dark)

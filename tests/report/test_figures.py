@@ -9,14 +9,16 @@ from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.records import AnalysisConfig
-from replay_jax.analysis.study.selection import best_replay, focus_budget
+from replay_jax.analysis.study.selection import baseline, best_replay, focus_budget
+from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.theme import DARK, LIGHT, vega_config
+from replay_jax.report.elements.words import times
+from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
 from replay_jax.report.figures.study_figures import (
     efficiency_figure,
     heatmap_figures,
     quadratic_figure,
-    replay_figures,
 )
 from replay_jax.report.html import write_pictures
 
@@ -103,7 +105,10 @@ def test_efficiency_joins_a_schedule_to_what_it_is_worth(study):
         if row["series"] == "best replay":
             cell = best_replay(study, row["tokens"])
             assert row["loss"] == cell.chosen.target_loss
-            assert row["equivalent"] == pytest.approx(cell.equivalent_tokens.value)
+            start = study.cells[cell.baseline].equivalent_tokens.value
+            assert row["start"] == pytest.approx(start)
+            assert row["equivalent"] == pytest.approx(start * cell.multiplier.value)
+            assert row["label"] == times(cell.multiplier) and row["label"].endswith(")")
             assert row["equivalent_low"] <= row["equivalent"] <= row["equivalent_high"]
             assert row["equivalent"] > row["tokens"]
 
@@ -130,12 +135,20 @@ def test_every_seed_is_a_dot_and_the_lowest_mean_is_ringed(study):
         ringed = [row for row in line if row["best"]]
         assert [row["loss"] for row in ringed] == [min(row["loss"] for row in line)]
         assert ringed[0]["rho"] == 0.5
-    for row in means:
-        cells = [c for c in study.cells if c.key.protocol == "two_stage"]
-        cells = [c for c in cells if f"{c.key.target_tokens:,}" == row["series"]]
-        at_rho = [c.chosen.target_loss for c in cells if c.key.replay_fraction == row["rho"]]
-        assert len(at_rho) == 3 and row["loss"] == min(at_rho)  # the best of the allocations
     assert generic.spec() != target.spec()
+
+
+def test_a_line_has_one_allocation_and_every_baseline_is_on_the_chart(study):
+    target, _ = replay_figures(study)
+    drawn = [row for rows in target.spec()["datasets"].values() for row in rows]
+    means = table(target, "best")
+    for series in {row["series"] for row in means}:
+        allocations = {r["setting"].split(",")[0] for r in means if r["series"] == series}
+        assert len(allocations) == 1 and series.endswith(allocations.pop())
+    for tokens in study.budgets:
+        base = baseline(study, tokens)
+        assert base.key.allocation == 1.0  # the lines have 0.5
+        assert any(row["loss"] == base.chosen.target_loss and row["rho"] == 0 for row in drawn)
 
 
 def test_the_lowest_cell_of_the_heatmap_is_boxed(study):
@@ -203,6 +216,28 @@ def test_training_curves_belong_to_the_focus_budget(study, records):
     assert target.name != generic.name
 
 
+def test_training_losses_stand_in_the_middle_of_their_window_and_cross_no_gap(study, records):
+    by_id = {record["id"]: record for record in records}
+    rows = table(training_figures(study, by_id)[0], "measured")
+    trained = [row for row in rows if row["measured"] == "training"]
+    lines = {}
+    for row in trained:
+        lines.setdefault(row["run"], []).append(row["step"])
+    for run, steps in lines.items():
+        curve = by_id[run.split()[0]]["curve"]
+        ends = [0, *(point["step"] for point in curve)]
+        windows = {(a + b) / 2: point for a, b, point in zip(ends, ends[1:], curve, strict=False)}
+        assert all(windows[step]["train_target"] is not None for step in steps)
+        inside = [windows[step] for step in windows if steps[0] <= step <= steps[-1]]
+        assert len(inside) == len(steps)  # no window without target rows between two of a line
+    gaps = {**by_id[trained[0]["run"].split()[0]]}
+    gaps["curve"] = [point | {"train_target": 3.0} for point in gaps["curve"]]
+    gaps["curve"][2]["train_target"] = None
+    broken = table(training_figures(study, by_id | {gaps["id"]: gaps})[0], "measured")
+    own = {row["run"] for row in broken if row["run"].startswith(f"{gaps['id']} training")}
+    assert len(own) == 2
+
+
 def test_without_a_law_the_points_are_still_drawn():
     two = FakeStudy(budgets=(4096, 8192), seeds=(0, 1))
     study = analyse(fake_records(two), CONFIG, resamples=50).targets[0]
@@ -220,7 +255,7 @@ def test_targets_get_figures_of_their_own():
 
 def test_pictures_need_no_browser(figures, tmp_path):
     chosen = tuple(f for f in figures if f.name.startswith(("efficiency", "heatmap_gsm8k_4096")))
-    paths = write_pictures(chosen, tmp_path / "figures")
+    paths = write_pictures(draw_figures(chosen), tmp_path / "figures")
     assert [path.suffix for path in paths] == [".svg", ".png"] * 2
     for path in paths:
         content = path.read_bytes()

@@ -1,6 +1,6 @@
 """The pieces a report is made of; each may belong to one target or to all of them (target None)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import altair as alt
@@ -39,10 +39,14 @@ class Code:
 
 @dataclass(frozen=True)
 class Column:
-    """A table column; align "left", "right" or "left wrap"."""
+    """A table column; align "left", "right" or "left wrap".
+
+    Where a terminal is too narrow, columns with the largest `drop` are left out first; 0 stays.
+    """
 
     title: str
     align: str = "left"
+    drop: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,13 @@ class Table:
     target: str | None = None
     folded: bool = False
     kind: ClassVar[str] = "table"
+
+
+def without_column(table: Table, title: str) -> Table:
+    """The table without the columns of a title."""
+    kept = [i for i, column in enumerate(table.columns) if column.title != title]
+    rows = tuple(Line(tuple(row.cells[i] for i in kept), row.strong) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,7 @@ class Answer:
     """The answer for one target: what it rests on, one sentence, and its numbers.
 
     `tone` is "good" where replay helps, "plain" where it does not, "doubt" where nobody can tell.
+    `groups` answers every budget, protocol and axis where there are several.
     """
 
     target: str | None
@@ -115,6 +127,7 @@ class Answer:
     sentence: str
     tone: str
     tiles: tuple[Tile, ...]
+    groups: "Table | None"
 
 
 @dataclass(frozen=True)
@@ -125,10 +138,11 @@ class Page:
     question: str
     targets: tuple[str, ...]
     answers: tuple[Answer, ...]
+    lead: tuple[Figure, ...]  # the first figure of every target, beside its answer
     sections: tuple[Section, ...]
     footer: str
 
     def figures(self) -> tuple[Figure, ...]:
         """Return every figure in reading order."""
         blocks = (block for section in self.sections for block in section.blocks)
-        return tuple(block for block in blocks if isinstance(block, Figure))
+        return (*self.lead, *(block for block in blocks if isinstance(block, Figure)))

@@ -27,15 +27,21 @@ def efficiency_chart(
     """Return the reference law with its band, its seeds, and what each schedule is worth on it.
 
     Rows: curve {tokens, loss, low, high, range "reference law" | "extrapolated", piece}; reference
-    {tokens, loss, seed}; candidates {series, tokens, loss, setting, worth, equivalent,
-    equivalent_low, equivalent_high}. A line runs
-    from a schedule's own budget to the point of the law with the same loss: its length is the
-    multiplier. Candidates that no point of the law matches have `equivalent` None.
+    {tokens, loss, seed}; candidates {series, tokens, loss, setting, worth, label, start,
+    equivalent, equivalent_low, equivalent_high}. A line runs from `start`, where the law has the
+    baseline's loss, to `equivalent`: its length is the multiplier, which stands there in words.
+    Candidates without a multiplier have None in place of the last four.
     """
     budgets = sorted({float(row["tokens"]) for row in (*reference, *candidates)})
     tokens = token_axis("tokens", budgets)
-    layers = (*_law_layers(curve, tokens), _reference_layer(reference, tokens))
-    layers += _candidate_layers(candidates, tokens, token_axis("equivalent_low", budgets))
+    layers: list[alt.Chart] = []
+    # A layer without a row has no domain, and a log axis without one has no end.
+    if curve:
+        layers += _law_layers(curve, tokens)
+    if reference:
+        layers.append(_reference_layer(reference, tokens))
+    if candidates:
+        layers += _candidate_layers(candidates, tokens, budgets)
     return alt.layer(*layers).properties(height=400)
 
 
@@ -78,7 +84,7 @@ def _reference_layer(reference: Sequence[Row], tokens: alt.X) -> alt.Chart:
 
 
 def _candidate_layers(
-    candidates: Sequence[Row], tokens: alt.X, lowest: alt.X
+    candidates: Sequence[Row], tokens: alt.X, budgets: Sequence[float]
 ) -> tuple[alt.Chart, ...]:
     """The interval of what a schedule is worth, the line that leads to it, and its own point."""
     colour, shape = colours_of(series_names(candidates), title=None)
@@ -88,25 +94,36 @@ def _candidate_layers(
         tip("tokens", "target tokens", ",.0f"),
         tip("loss", "nats per token, mean of seeds", ".3f"),
         tip("setting", "setting"),
-        tip("worth", "worth on the law"),
+        tip("worth", "worth"),
     ]
     own = alt.Chart(data(candidates)).encode(y=loss, color=colour, tooltip=tips)
     reached = own.transform_filter("isValid(datum.equivalent)")
-    spread = reached.mark_rule(strokeWidth=6, opacity=0.35).encode(x=lowest, x2="equivalent_high:Q")
+    spread = reached.mark_rule(strokeWidth=6, opacity=0.35).encode(
+        x=token_axis("equivalent_low", budgets), x2="equivalent_high:Q"
+    )
     leads = reached.mark_rule(strokeWidth=1.75, strokeDash=[2, 3])
+    words = alt.Chart(data(candidates)).transform_filter("isValid(datum.equivalent)")
+    # Beginning at the line's own beginning, it has room on a phone too.
+    said = words.mark_text(style="annotation", align="left", dx=10, dy=-9).encode(
+        x=tokens, y=loss, text="label:N"
+    )
     points = own.mark_point(size=95, filled=True, opacity=1).encode(x=tokens, shape=shape)
-    return spread, leads.encode(x=tokens, x2="equivalent:Q"), points
+    leads = leads.encode(x=token_axis("start", budgets), x2="equivalent:Q")
+    return spread, leads, points, said
 
 
-def replay_chart(means: Sequence[Row], seeds: Sequence[Row], *, loss_title: str) -> Chart:
-    """Return loss against replay fraction: one line per budget through the means, every seed a dot.
+def replay_chart(
+    means: Sequence[Row], seeds: Sequence[Row], baselines: Sequence[Row], *, loss_title: str
+) -> Chart:
+    """Return loss against replay fraction: one line per series through the means, seeds as dots.
 
-    Rows: means {series, rho, loss, setting, seeds, best}; seeds {series, rho, loss, seed}.
+    Rows: means {series, rho, loss, setting, seeds, best}; baselines, which no line passes, the
+    same without `best`; seeds {series, rho, loss, seed}.
     """
     rho = replay_axis(means)
-    colour, shape = colours_of(series_names(means), title="target tokens")
+    colour, shape = colours_of(series_names(means), title="schedules, target tokens")
     tips = [
-        tip("series", "target tokens"),
+        tip("series", "schedules"),
         tip("rho", "replay fraction", ".4~f"),
         tip("loss", "nats per token, mean", ".3f"),
         tip("seeds", "seeds"),
@@ -125,7 +142,13 @@ def replay_chart(means: Sequence[Row], seeds: Sequence[Row], *, loss_title: str)
         .mark_point(size=330, filled=False, strokeWidth=2)
         .encode(tooltip=tips)
     )
-    return alt.layer(line, dots, points, ring).properties(height=HEIGHT)
+    layers = [line, dots, points, ring]
+    if baselines:
+        off = alt.Chart(data(baselines)).mark_point(
+            size=110, shape="cross", color=REFERENCE_COLOUR, filled=True
+        )
+        layers.append(off.encode(x=rho, y=loss_axis("loss", loss_title), tooltip=tips))
+    return alt.layer(*layers).properties(height=HEIGHT)
 
 
 def heatmap_chart(cells: Sequence[Row]) -> Chart:

@@ -46,7 +46,7 @@ def training_chart(rows: Sequence[Row], boundaries: Sequence[Row], *, loss_title
     tips += [tip("measured", "measured on"), tip("seed", "seed")]
     base = alt.Chart(data(rows)).encode(x=step, y=loss_axis("loss", loss_title), color=colour)
     lines = base.mark_line(strokeWidth=1.6, opacity=0.85).encode(strokeDash=dash, detail="run:N")
-    hover = base.mark_point(size=70, opacity=0).encode(tooltip=tips)
+    hover = base.mark_point(size=22, opacity=0.85).encode(tooltip=tips)
     starts = alt.Chart(data(boundaries)).mark_rule(strokeDash=[6, 4], strokeWidth=1.25).encode(
         x=step, color=colour,
         tooltip=[tip("series", "replay fraction"), tip("step", "stage 2 starts at step", ",.0f")],

@@ -1,17 +1,18 @@
 """Figures of costs and of what happened inside the runs, with captions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from replay_jax.analysis.study.selection import (
     Records,
     focus_budget,
-    focus_cells,
     records_of,
     seeds_of,
     setting_words,
 )
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 from replay_jax.report.elements.blocks import Figure
+from replay_jax.report.elements.lines import focus_line
 from replay_jax.report.figures import charts, run_charts
 from replay_jax.report.figures.encodings import Row
 from replay_jax.report.figures.study_figures import figure_name
@@ -72,7 +73,7 @@ def _trade(study: TargetStudy, cell: CellResult) -> Row:
 
 def training_figures(study: TargetStudy, records: Records) -> tuple[Figure, ...]:
     """Loss along the runs at the focus budget, target and generic; none without curves."""
-    cells = focus_cells(study)
+    cells = focus_line(study)
     starts = _boundaries(cells, records)
     figures = []
     for domain in ("target", "generic"):
@@ -85,8 +86,9 @@ def training_figures(study: TargetStudy, records: Records) -> tuple[Figure, ...]
                 title=f"{domain.capitalize()} loss along the runs{_at_focus(study)}",
                 caption=(
                     "The best setting at every replay fraction, one line per seed: solid on held-"
-                    f"out {domain} text, dotted on the {domain} rows trained on. Vertical lines: "
-                    "stage 2 starts."
+                    f"out {domain} text, dotted on the {domain} rows trained on, whose losses are "
+                    "means between two evaluations, drawn in the middle of their window. Dots: "
+                    "what was measured. Vertical lines: stage 2 starts."
                 ),
                 chart=run_charts.training_chart(rows, starts, loss_title=f"{domain} loss "
                                                 "(nats per token)"),
@@ -100,7 +102,7 @@ def boundary_figures(study: TargetStudy, records: Records) -> tuple[Figure, ...]
     """Loss around the stage boundary, its jump, and the gradient cosine; none if not measured."""
     cells = [
         cell
-        for cell in focus_cells(study)
+        for cell in focus_line(study)
         if any(record["boundary"] is not None for record in records_of(cell, records))
     ]
     if not cells:
@@ -159,23 +161,44 @@ def _at_focus(study: TargetStudy) -> str:
 
 
 def _curve_rows(cells: Sequence[CellResult], records: Records, domain: str) -> list[Row]:
+    return [
+        {
+            "series": f"{cell.key.replay_fraction:g}",
+            "setting": setting_words(cell),
+            "seed": record["seed"],
+            **point,
+            "run": f"{record['id']} {point['measured']} {point['piece']}",
+        }
+        for cell in cells
+        for record in records_of(cell, records)
+        for point in (*_held_out(record, domain), *_trained_on(record, domain))
+    ]
+
+
+def _held_out(record: Mapping[str, Any], domain: str) -> list[Row]:
+    return [
+        {"step": point["step"], "loss": point[domain], "measured": "held out", "piece": 0}
+        for point in record["curve"]
+        if point[domain] is not None
+    ]
+
+
+def _trained_on(record: Mapping[str, Any], domain: str) -> list[Row]:
+    """Means over the steps between two evaluations, each in the middle of its window.
+
+    A new piece begins after a window in which nothing of the domain was trained on, so that no line
+    crosses it.
+    """
     rows: list[Row] = []
-    for cell in cells:
-        for record in records_of(cell, records):
-            for point in record["curve"]:
-                for measured, field in (("held out", domain), ("training", f"train_{domain}")):
-                    if point[field] is not None:
-                        rows.append(
-                            {
-                                "series": f"{cell.key.replay_fraction:g}",
-                                "step": point["step"],
-                                "loss": point[field],
-                                "measured": measured,
-                                "setting": setting_words(cell),
-                                "seed": record["seed"],
-                                "run": f"{record['id']} {measured}",
-                            }
-                        )
+    before, piece = 0, 0
+    for point in record["curve"]:
+        loss = point[f"train_{domain}"]
+        if loss is None:
+            piece += 1
+        else:
+            middle = (before + point["step"]) / 2
+            rows.append({"step": middle, "loss": loss, "measured": "training", "piece": piece})
+        before = point["step"]
     return rows
 
 

@@ -10,7 +10,6 @@ from replay_jax.analysis.study.selection import (
     best_replay,
     loss_of,
     row_of,
-    rows_of_replay,
     schedules,
     seeds_of,
     setting_words,
@@ -18,9 +17,9 @@ from replay_jax.analysis.study.selection import (
 )
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 from replay_jax.report.elements.blocks import Figure
-from replay_jax.report.elements.words import between
+from replay_jax.report.elements.words import between, times
 from replay_jax.report.figures import charts
-from replay_jax.report.figures.encodings import GENERIC_LOSS, TARGET_LOSS, Row
+from replay_jax.report.figures.encodings import Row
 
 _CURVE_POINTS = 81
 # How far the law is drawn beyond the reference points: a quarter more, or as far as a schedule
@@ -34,8 +33,11 @@ def figure_name(kind: str, study: TargetStudy, *parts: object) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", words)
 
 
-def efficiency_figure(study: TargetStudy) -> Figure:
-    """The reference law with its band, and what each budget's schedules are worth on it."""
+def efficiency_figure(study: TargetStudy) -> Figure | None:
+    """The reference law with its band, and what each budget's schedules are worth on it.
+
+    None where there is neither a reference run nor a schedule to draw.
+    """
     reference = [
         {"tokens": cell.key.target_tokens, "loss": loss, "seed": seed}
         for cell in study.reference_cells
@@ -44,17 +46,21 @@ def efficiency_figure(study: TargetStudy) -> Figure:
     shown = [("no replay", baseline(study, tokens)) for tokens in study.budgets]
     shown += [("best replay", best_replay(study, tokens)) for tokens in study.budgets]
     compared = [(name, cell) for name, cell in shown if cell is not None]
+    if not reference and not compared:
+        return None
     low, high = _law_range(study, [cell for _, cell in compared])
-    candidates = [_candidate(name, cell, low, high) for name, cell in compared]
+    candidates = [_candidate(study, name, cell, low, high) for name, cell in compared]
     curve = [] if study.curve is None else _curve_rows(study, low, high)
     return Figure(
         name=figure_name("efficiency", study),
         title="What each schedule is worth in target data",
         caption=(
             "Grey: the reference recipe at several budgets, every seed a dot, with the fitted law "
-            f"and its {study.level:.0%} band. Coloured: schedules at their own budget; the dotted "
-            "line leads to the amount of target data at which the reference recipe reaches the "
-            "same loss, the thick bar is its interval. To the right means worth more."
+            f"and its {study.level:.0%} band (of a loss, seeds included: wider than what a "
+            "comparison on the same seeds leaves open). Coloured: schedules at their own budget. "
+            "From the amount at which the law has the baseline's loss, the dotted line leads as "
+            "many times further as the best replay is worth; the thick bar is the interval of "
+            "that multiplier."
         ).replace("%", " %"),
         chart=charts.efficiency_chart(curve=curve, reference=reference, candidates=candidates),
         target=study.target,
@@ -103,79 +109,41 @@ def _curve_rows(study: TargetStudy, low: float, high: float) -> list[Row]:
     return rows
 
 
-def _candidate(name: str, cell: CellResult, low: float, high: float) -> dict[str, object]:
-    """One schedule; ends of its interval are cut to what is drawn, its words are not."""
-    found = cell.equivalent_tokens
-    words = cell.note or "no reference law"
-    ends: tuple[float | None, float | None, float | None] = (None, None, None)
-    if found is not None:
-        words = between(found, ",.0f") + (f"; {found.note}" if found.note else "")
-        if found.value is not None:
-            bottom = low if found.low is None else found.low
-            top = high if found.high is None else found.high
-            ends = (_within(found.value, low, high), _within(bottom, low, high),
-                    _within(top, low, high))  # fmt: skip
+def _candidate(
+    study: TargetStudy, name: str, cell: CellResult, low: float, high: float
+) -> dict[str, object]:
+    """One schedule with its multiplier from where its baseline stands on the law.
+
+    Ends of the interval are cut to what is drawn, its words are not.
+    """
+    start, worth = None, cell.multiplier
+    if cell.baseline is not None and worth is not None and worth.value is not None:
+        tokens = study.cells[cell.baseline].equivalent_tokens
+        start = None if tokens is None else tokens.value
+    ends: dict[str, float | None] = dict.fromkeys(("start", "equivalent", "low", "high"))
+    label = ""
+    if start is not None and worth is not None and worth.value is not None:
+        bounds = (low if worth.low is None else start * worth.low,
+                  high if worth.high is None else start * worth.high)  # fmt: skip
+        found = (start, start * worth.value, *bounds)
+        ends = {key: _within(x, low, high) for key, x in zip(ends, found, strict=True)}
+        label = times(worth)
     return {
         "series": name,
         "tokens": cell.key.target_tokens,
         "loss": loss_of(cell),
         "setting": f"ρ {cell.key.replay_fraction:g}, {setting_words(cell)}",
-        "worth": words,
-        "equivalent": ends[0],
-        "equivalent_low": ends[1],
-        "equivalent_high": ends[2],
+        "worth": "the baseline" if cell.is_baseline else times(worth) + f" {cell.note}".rstrip(),
+        "label": label,
+        "start": ends["start"],
+        "equivalent": ends["equivalent"],
+        "equivalent_low": ends["low"],
+        "equivalent_high": ends["high"],
     }
 
 
 def _within(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
-
-
-def replay_figures(study: TargetStudy) -> tuple[Figure, ...]:
-    """Target and generic loss against the replay fraction, for every budget."""
-    lines = rows_of_replay(study)
-    figures = []
-    for kind, title, axis in (
-        ("target", "Target loss against replay", TARGET_LOSS),
-        ("generic", "Generic loss against replay", GENERIC_LOSS),
-    ):
-        means: list[Row] = []
-        seeds: list[Row] = []
-        for series, cells in lines.items():
-            best = min(cells, key=loss_of)
-            for cell in cells:
-                chosen = cell.chosen
-                losses = chosen.target_by_seed if kind == "target" else chosen.generic_by_seed
-                rho = cell.key.replay_fraction
-                runs = seeds_of(study, losses)
-                means.append(
-                    {
-                        "series": series,
-                        "rho": rho,
-                        "loss": float(np.mean([loss for _, loss in runs])),
-                        "setting": setting_words(cell),
-                        "seeds": len(runs),
-                        "best": cell is best,
-                    }
-                )
-                seeds += [
-                    {"series": series, "rho": rho, "loss": loss, "seed": seed}
-                    for seed, loss in runs
-                ]
-        figures.append(
-            Figure(
-                name=figure_name(f"replay_{kind}", study),
-                title=title,
-                caption=(
-                    "Lines join the means over seeds, small dots are single seeds. At every replay "
-                    "fraction the setting with the lowest mean target loss is shown; the ring "
-                    "marks the lowest target loss of each line."
-                ),
-                chart=charts.replay_chart(means, seeds, loss_title=axis),
-                target=study.target,
-            )
-        )
-    return tuple(figures)
 
 
 def heatmap_figures(study: TargetStudy) -> tuple[Figure, ...]:

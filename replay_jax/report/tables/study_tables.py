@@ -1,66 +1,103 @@
 """Tables of what a study found: losses, the reference law, minima, controls, boundaries."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.statistics.efficiency import LAW_TITLES
 from replay_jax.analysis.study.selection import (
     best_replay,
-    other_settings,
+    loss_of,
     recipe_words,
     rows_of_replay,
     shown_fits,
-    shown_rows,
 )
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 from replay_jax.report.elements.blocks import Column, Line, Table
+from replay_jax.report.elements.lines import (
+    against_baselines,
+    compared_with_nothing,
+    protocol_words,
+)
 from replay_jax.report.elements.words import NONE, between, number, share, signed, times
 
 RIGHT = "right"
+# So many losses tables stand open in the page; the rest are folded.
+_OPEN_TABLES = 4
 
 
-def losses_table(study: TargetStudy) -> Table:
-    """Target and generic loss, and the multiplier, for every budget and replay fraction."""
-    rows = []
-    for best, cells in shown_rows(study):
-        rows += [_losses_row(cell, strong=cell is best) for cell in cells]
-    more = any(line.cells[-1] for line in rows)
+def losses_tables(study: TargetStudy) -> tuple[Table, ...]:
+    """A table for every baseline: its losses, and those of what is compared with it.
+
+    A last one holds what can be compared with nothing.
+    """
+    groups = against_baselines(study)
+    tables = [_losses_table(study, baseline, (baseline, *cells)) for baseline, cells in groups]
+    alone = compared_with_nothing(study)
+    if alone:
+        tables.append(_losses_table(study, None, alone))
+    return tuple(
+        replace(table, folded=number >= _OPEN_TABLES) for number, table in enumerate(tables)
+    )
+
+
+def _losses_table(
+    study: TargetStudy, baseline: CellResult | None, cells: Sequence[CellResult]
+) -> Table:
+    best = min(cells, key=loss_of)
+    mixed = len({cell.key.protocol for cell in cells}) > 1
+    budgets = len({cell.key.target_tokens for cell in cells}) > 1
+    more = any(_tuned_words(cell) for cell in cells)
+    title = "Held-out losses of runs that can be compared with nothing"
+    against = ""
+    if baseline is not None:
+        title = f"Held-out losses at {group_words(study, baseline.key)}"
+        against = (
+            " Worth: how many times the target data, against this table's baseline, "
+            f"{recipe_words(baseline)}, {baseline.chosen.target_epochs:g} epochs; † rests on the "
+            "law outside the measured budgets."
+        )
+    columns = [
+        (Column("schedule", drop=7), lambda c: protocol_words(c.key), mixed),
+        (Column("target tokens", RIGHT), lambda c: f"{c.key.target_tokens:,}", budgets),
+        (Column("ρ", RIGHT), _replay_words, True),
+        (Column("α", RIGHT, drop=5), lambda c: f"{c.key.allocation:g}", True),
+        (Column("epochs", RIGHT, drop=4), lambda c: f"{c.chosen.target_epochs:g}", True),
+        (Column("target loss", RIGHT), lambda c: between(c.target_loss, ".3f"), True),
+        (Column("generic loss", RIGHT, drop=2), lambda c: between(c.generic_loss, ".3f"), True),
+        (Column("worth", RIGHT), _worth, baseline is not None),
+        (Column("seeds", RIGHT, drop=6), lambda c: str(len(c.chosen.run_ids)), True),
+        (Column("also", "left wrap", drop=3), _tuned_words, more),
+    ]
+    shown = [(column, words) for column, words, there in columns if there]
     return Table(
-        title="Held-out losses at every budget and replay fraction",
-        columns=(
-            Column("target tokens", RIGHT),
-            Column("ρ", RIGHT),
-            Column("α", RIGHT),
-            Column("epochs", RIGHT),
-            Column("target loss", RIGHT),
-            Column("generic loss", RIGHT),
-            Column("worth", RIGHT),
-            Column("seeds", RIGHT),
-            *((Column("also"),) if more else ()),
+        title=title,
+        columns=tuple(column for column, _ in shown),
+        rows=tuple(
+            Line(tuple(words(cell) for _, words in shown), strong=cell is best) for cell in cells
         ),
-        rows=tuple(rows if more else (Line(row.cells[:-1], row.strong) for row in rows)),
-        words=(
-            f"Nats per token, with {_level(study)} intervals, at the best setting for each replay "
-            "fraction. Worth: how many times the target data, against the baseline without replay "
-            "at the same budget; † rests on the law outside the measured budgets. Bold: the lowest "
-            "target loss of each budget."
-        ),
+        words=f"Nats per token, with {_level(study)} intervals, at the best setting.{against} "
+        "Bold: the lowest target loss.",
         target=study.target,
     )
 
 
-def _losses_row(cell: CellResult, *, strong: bool) -> Line:
-    worth = "baseline" if cell.is_baseline else times(cell.multiplier)
-    return Line(
-        (
-            f"{cell.key.target_tokens:,}",
-            f"{cell.key.replay_fraction:g}",
-            f"{cell.key.allocation:g}",
-            f"{cell.chosen.target_epochs:g}",
-            between(cell.target_loss, ".3f"),
-            between(cell.generic_loss, ".3f"),
-            worth,
-            str(len(cell.chosen.run_ids)),
-            other_settings(cell),
-        ),
-        strong=strong,
+def _replay_words(cell: CellResult) -> str:
+    return "mixed" if cell.key.protocol == "uniform" else f"{cell.key.replay_fraction:g}"
+
+
+def _worth(cell: CellResult) -> str:
+    return "baseline" if cell.is_baseline else times(cell.multiplier)
+
+
+def _tuned_words(cell: CellResult) -> str:
+    """Tuned values other than epochs in words; empty if there are none."""
+    return ", ".join(
+        f"{name.split('.')[-1].replace('_', ' ')} {value:g}"
+        if isinstance(value, float)
+        else f"{name.split('.')[-1].replace('_', ' ')} {value}"
+        for name, value in cell.chosen.tuned
+        if not name.endswith("target_epochs")
     )
 
 
@@ -78,9 +115,9 @@ def reference_table(study: TargetStudy) -> Table | None:
             Column("target tokens", RIGHT),
             Column("target loss", RIGHT),
             Column("law", RIGHT),
-            Column("epochs", RIGHT),
-            Column("seeds", RIGHT),
-            Column("recipe"),
+            Column("epochs", RIGHT, drop=2),
+            Column("seeds", RIGHT, drop=3),
+            Column("recipe", drop=1),
         ),
         rows=tuple(
             Line(

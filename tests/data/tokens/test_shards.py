@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpora import BYTES, HELD_OUT, prose, sources, texts_of, write_lines
-from replay_jax.commands.preparing import Prepared, print_prepared
 
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens import shards
@@ -22,6 +21,7 @@ from replay_jax.data.tokens.store import TokenStore, check_store
 from replay_jax.data.tokens.tokenizer import TokenizerConfig
 from replay_jax.data.tokens.workers import PrepareProgress, processes_for
 from replay_jax.errors import UserError
+from replay_jax.library.preparing import Prepared, print_prepared
 
 TEXTS = [prose(i) for i in range(90)]
 

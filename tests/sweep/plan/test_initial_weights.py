@@ -19,7 +19,7 @@ from replay_jax.errors import UserError
 from replay_jax.hub.folder import find_pretrained
 from replay_jax.library.exporting import export_run
 from replay_jax.library.preparing import Prepared
-from replay_jax.report.answer import advise
+from replay_jax.report.advice import advise
 from replay_jax.report.terminal import terminal_table
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.plan import plan_sweep
@@ -193,7 +193,7 @@ def test_a_model_to_start_from_may_be_trained_without_any_target(study, tmp_path
     config = AnalysisConfig({"protocol": "stages"}, (), 0.9)
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     found = analyse([json.loads(line) for line in lines], config)
-    assert "nothing can be recommended" in str(advise(found)["target"])
+    assert "nothing can be recommended" in advise(found)["target"]
     assert render_terminal(found, lines)
 
 

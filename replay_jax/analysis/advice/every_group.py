@@ -1,0 +1,67 @@
+"""Every group of a study answered: one recommendation per budget, protocol and further axes."""
+
+import re
+from dataclasses import replace
+
+from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.study.groups import CellKey
+from replay_jax.analysis.study.selection import focus_budget, row_of
+from replay_jax.analysis.study.study import Study, TargetStudy, replays
+from replay_jax.errors import UserError
+
+
+def recommend_every_group(study: Study, target: str) -> tuple[Recommendation, ...]:
+    """One recommendation for every group of a target with runs with and without replay.
+
+    The first is the one to act on: at the budget of the figures (`focus_budget`) the group whose
+    best schedule that replays has the lowest target loss. The others follow by budget.
+
+    Raises:
+        UserError: unknown target; or no group where replay can be compared with its absence.
+    """
+    found = study.target(target)
+    compared = [cell for cell in found.cells if replays(cell) and cell.baseline is not None]
+    places = {row_of(cell.key) for cell in compared}
+    answers = []
+    for place in sorted(places, key=lambda place: (place[1], place[0], place[2])):
+        alone = replace(study, targets=(_only(found, place),))
+        try:
+            answers.append(recommend(alone, target=target, target_tokens=place[1]))
+        except UserError:
+            continue  # its baseline is another group's (freely written stages)
+    if not answers:
+        raise UserError(
+            f"target {target!r} has no budget with runs both with and without replay "
+            "(replay_fraction 0), so nothing can be recommended; add the missing ones to the sweep"
+        )
+    first = min(answers, key=lambda answer: _rank(found, answer))
+    return (first, *(answer for answer in answers if answer is not first))
+
+
+def group_words(found: TargetStudy, key: CellKey) -> str:
+    """What tells the group of a cell from the study's other groups, in words."""
+    words = [f"{key.target_tokens:,} target tokens"]
+    if len({cell.key.protocol for cell in found.cells if cell.key.protocol != "uniform"}) > 1:
+        words.append(key.protocol.replace("_", "-"))
+    words += [f"{name.split('.')[-1].replace('_', ' ')} {value}" for name, value in key.axes]
+    return ", ".join(words)
+
+
+def readable(sentence: str) -> str:
+    """A sentence in which an end that is not known is said in words, not by a question mark."""
+    sentence = re.sub(r"\(plausible ([\d.]+) to \?\)", r"(plausible from \1 up)", sentence)
+    return re.sub(r"interval \? to ([\d.]+)", r"interval up to \1", sentence)
+
+
+def _only(found: TargetStudy, place: tuple[str, int, tuple[tuple[str, str], ...]]) -> TargetStudy:
+    """The study in which no other group of the budget has a baseline to be recommended from."""
+    cells = tuple(
+        replace(cell, is_baseline=cell.is_baseline and row_of(cell.key) == place)
+        for cell in found.cells
+    )
+    return replace(found, cells=cells)
+
+
+def _rank(found: TargetStudy, answer: Recommendation) -> tuple[bool, float]:
+    best = found.cells[answer.best]
+    return answer.target_tokens != focus_budget(found), best.chosen.target_loss

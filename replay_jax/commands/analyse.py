@@ -1,0 +1,99 @@
+"""The command `analyse`: a table of anybody's runs in, the answer and a report out; no JAX."""
+
+import argparse
+import ast
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+from rich.console import Console
+
+from replay_jax.analysis.study.anyway import analyse_anyway
+from replay_jax.analysis.study.frame import runs_of_frame
+from replay_jax.errors import UserError
+from replay_jax.report.advice import advise, by_target
+from replay_jax.report.drawing import draw_figures
+from replay_jax.report.foreign import foreign_advice, foreign_page
+from replay_jax.report.html import render_page, write_pictures, write_whole
+from replay_jax.report.terminal import terminal_table
+
+_READERS = {
+    ".csv": pyarrow.csv.read_csv,
+    ".jsonl": pyarrow.json.read_json,
+    ".parquet": pyarrow.parquet.read_table,
+}
+
+
+def analyse(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Print the answer (or its JSON) and write a report into a folder beside the table."""
+    path = Path(arguments.runs)
+    runs = runs_of_frame(
+        read_table(path),
+        reference=_reference(arguments.reference),
+        tuned=_list(arguments.tuned),
+        axes=_list(arguments.axes),
+        ignore=_list(arguments.ignore),
+        level=arguments.level,
+    )
+    study = analyse_anyway(runs.records, runs.config)
+    advice = foreign_advice(advise(study, complete=True), has_generic=runs.has_generic)
+    page = foreign_page(
+        runs.records, study, advice, name=path.name, notes=runs.notes, has_generic=runs.has_generic
+    )
+    folder = path.with_name(f"{path.stem}_report")
+    try:
+        drawings = draw_figures(page.figures())
+        write_pictures(drawings, folder / "figures")
+        write_whole(folder / "report.html", render_page(page, drawings).encode())
+    except OSError as error:
+        raise UserError(f"the report cannot be written into {folder}: {error.strerror}") from error
+    if arguments.json:
+        print(json.dumps(by_target(advice)))
+        return 0
+    console = Console()
+    shown = terminal_table(study, advice, runs.records, generic=runs.has_generic)
+    console.print(shown)
+    for note in runs.notes:
+        console.print(f"note: {note}", highlight=False)
+    console.print(f"report:  {folder / 'report.html'}", highlight=False)
+    return 0
+
+
+def read_table(path: Path) -> pyarrow.Table:
+    """Read a CSV, JSON lines or Parquet file; raises UserError if it is none of them."""
+    if path.suffix not in _READERS:
+        raise UserError(f"{path}: runs are read from {', '.join(_READERS)} files")
+    if not path.is_file():
+        raise UserError(f"no file {path}")
+    try:
+        table = _READERS[path.suffix](path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not table.num_rows:
+        raise UserError(f"{path} holds no run")
+    return table
+
+
+def _reference(given: Sequence[str] | None) -> dict[str, Any] | None:
+    """`column=value` words as a mapping; None for none."""
+    if not given:
+        return None
+    found: dict[str, Any] = {}
+    for word in given:
+        column, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--reference={word} is not of the form column=value")
+        try:
+            found[column] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[column] = value
+    return found
+
+
+def _list(words: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in words.split(",") if word.strip())

@@ -1,0 +1,129 @@
+"""Working directories add up: all their finished runs, from whichever sweep, as one study."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from etils import epath
+
+from replay_jax.analysis.study.anyway import analyse_anyway
+from replay_jax.analysis.study.records import AnalysisConfig, load_records
+from replay_jax.analysis.study.study import Study
+from replay_jax.errors import UserError
+from replay_jax.model.presets import PRESETS
+from replay_jax.report.elements.words import count
+from replay_jax.report.naming import Names, named
+from replay_jax.strict import from_plain
+from replay_jax.sweep.store.workdir import WorkStore
+
+Record = dict[str, Any]
+PRESET_NAMES: Names = {"model": {name: asdict(model) for name, model in PRESETS.items()}}
+# Parts of a configuration that change no result: sweeps may differ in them and still compare.
+_NO_MATTER = (
+    "name", "seed", "data_seed", "execution", "logging", "checkpoint", "mesh", "analysis",
+    "evaluation", "data.store_dir", "training.log_every", "training.evaluate_every",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Finished runs of one or several working directories.
+
+    Attributes:
+        study: their analysis.
+        records: those of the last sweep of the first directory first.
+        plain: the same, with swept tables of values as they are and not by name.
+        sources: in words, one line for each sweep and what was left out.
+    """
+
+    study: Study
+    records: list[Record]
+    plain: list[Record]
+    sources: tuple[str, ...]
+
+
+def gather(workdirs: Sequence[epath.Path]) -> Gathered:
+    """Read and analyse all finished runs of the directories.
+
+    Of the sweeps' analysis settings the first is taken, the last sweep's before others, whose
+    reference curve has a law. Runs of a target that were judged on other held-out text than the
+    last sweep's are left out, and said.
+
+    Raises:
+        UserError: no finished run, or records that cannot be compared.
+    """
+    found: dict[str, tuple[epath.Path, Record]] = {}
+    for workdir in workdirs:
+        for record in _finished(workdir):
+            found.setdefault(str(record["id"]), (workdir, record))
+    if not found:
+        where = workdirs[0]
+        raise UserError(f"no run of {where} has finished: see replay-jax status {where}")
+    judged: dict[str, str] = {}
+    for _, record in found.values():
+        judged.setdefault(str(record["target"]), str(record["evaluation"]))
+    kept = [each for each in found.values() if judged[each[1]["target"]] == each[1]["evaluation"]]
+    sweeps = Counter((str(r["config"]["name"]), str(workdir)) for workdir, r in kept)
+    sources = [f"{count(n, 'run')} of {name} in {where}" for (name, where), n in sweeps.items()]
+    if len(kept) < len(found):
+        left = count(len(found) - len(kept), "run")
+        sources.append(f"left out, judged on other held-out text: {left}")
+    records = _told_apart([record for _, record in kept])
+    by_name = named(records, PRESET_NAMES)
+    return Gathered(_analysed(by_name), by_name, records, tuple(sources))
+
+
+def _finished(workdir: epath.Path) -> Iterator[Record]:
+    """The last sweep's runs in their order, then those of earlier sweeps."""
+    store, listed = WorkStore(workdir), set()
+    last = workdir / "results.jsonl"
+    if last.exists() and last.read_text().strip():
+        for record in load_records(last):
+            listed.add(str(record["id"]))
+            yield record
+    for name in sorted(store.finished_runs() - listed):
+        earlier = store.result(name)
+        if earlier is not None:
+            yield earlier
+
+
+def _analysed(records: Sequence[Record]) -> Study:
+    configs: list[AnalysisConfig] = []
+    for record in records:
+        config = from_plain(AnalysisConfig, record["config"]["analysis"], path="analysis")
+        if config not in configs:
+            configs.append(config)
+    studies = [analyse_anyway(records, config) for config in configs]
+    return max(studies, key=lambda study: sum(t.curve is not None for t in study.targets))
+
+
+def _told_apart(records: Sequence[Record]) -> list[Record]:
+    """Records whose overrides also say in what the configurations of their sweeps differ."""
+    if len({str(record["config"]["name"]) for record in records}) == 1:
+        return list(records)
+    flat = [dict(_leaves(record["config"])) for record in records]
+    swept = {key for record in records for key in record["overrides"]}
+    differing = [
+        key
+        for key in flat[0]
+        if not any(key == part or key.startswith(part + ".") for part in _NO_MATTER)
+        and not any(_overlap(key, other) for other in swept)
+        and any(key not in other or other[key] != flat[0][key] for other in flat)
+    ]
+    return [
+        {**record, "overrides": {**record["overrides"], **{k: f[k] for k in differing if k in f}}}
+        for record, f in zip(records, flat, strict=True)
+    ]
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _overlap(a: str, b: str) -> bool:
+    return a == b or a.startswith(b + ".") or b.startswith(a + ".")

@@ -1,0 +1,139 @@
+"""The report on runs that another trainer made: what the table does not hold has no section."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from replay_jax.analysis.advice.recommend import Recommendation
+from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.study.study import Study
+from replay_jax.report.advice import Advice
+from replay_jax.report.answer import answers, reasons, settled
+from replay_jax.report.elements.blocks import (
+    Answer,
+    Block,
+    Bullets,
+    Column,
+    Line,
+    Page,
+    Section,
+    Table,
+    without_column,
+)
+from replay_jax.report.elements.inputs import PlanSummary
+from replay_jax.report.elements.words import NONE, count, number
+from replay_jax.report.page import (
+    cost_blocks,
+    doubts,
+    each_target,
+    efficiency_blocks,
+    lead_figure,
+    replay_blocks,
+    section,
+)
+
+_GENERIC = "generic loss"
+_UNKNOWN = Interval(None, None, None, note="no generic losses were given")
+_GENERIC_WORDS = re.compile(
+    r", (and (costs|saves) [\d.]+ nat of generic loss[^.]*(?=\.)|at no generic cost[^)]*\))"
+)
+
+
+def foreign_advice(advice: Advice, *, has_generic: bool) -> Advice:
+    """Advice without what only this project's trainer could run next, or nobody measured."""
+    return {
+        target: given if isinstance(given, str) else tuple(_kept(g, has_generic) for g in given)
+        for target, given in advice.items()
+    }
+
+
+def foreign_page(
+    records: Sequence[Mapping[str, Any]],
+    study: Study,
+    advice: Advice,
+    *,
+    name: str,
+    notes: Sequence[str],
+    has_generic: bool,
+) -> Page:
+    """Return the report on a table of runs as a page; `notes` are what its reader left out."""
+    study = settled(study, advice)
+    plan = PlanSummary(name, "", len(records), (), None, None, {}, {})
+    about = [Bullets("About the table", tuple(notes), tone="caution")] if notes else []
+    sections = [
+        section("why", "Why", reasons(study, advice)),
+        section("doubts", "What to doubt", [*about, *doubts(study, plan)]),
+        each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
+        each_target(study, "replay", "How much replay", replay_blocks),
+        each_target(study, "cost", "What it costs elsewhere", cost_blocks),
+        section("runs", "What was run", [_runs_table(records)]),
+    ]
+    page = Page(
+        title=name,
+        question="",
+        targets=tuple(target.target for target in study.targets),
+        answers=answers(study, advice),
+        lead=tuple(f for target in study.targets if (f := lead_figure(target)) is not None),
+        sections=tuple(part for part in sections if part.blocks),
+        footer=(
+            f"Written by replay-jax analyse from {count(len(records), 'run')}. Losses are nats per "
+            f"token on held-out text; intervals have level {100 * study.level:g} %."
+        ),
+    )
+    return page if has_generic else _without_generic(page)
+
+
+def _without_generic(page: Page) -> Page:
+    sections = (
+        Section(part.anchor, part.title, tuple(map(_block, part.blocks)))
+        for part in page.sections
+        if part.anchor != "cost"
+    )
+    return replace(page, answers=tuple(map(_answer, page.answers)), sections=tuple(sections))
+
+
+def _block(block: Block) -> Block:
+    return without_column(block, _GENERIC) if isinstance(block, Table) else block
+
+
+def _answer(answer: Answer) -> Answer:
+    tiles = tuple(tile for tile in answer.tiles if not tile.label.startswith("generic"))
+    groups = None if answer.groups is None else without_column(answer.groups, _GENERIC)
+    return replace(answer, tiles=tiles, groups=groups)
+
+
+def _kept(found: Recommendation, has_generic: bool) -> Recommendation:
+    if has_generic:
+        return replace(found, next_runs=())
+    sentence = _GENERIC_WORDS.sub("", found.sentence)
+    return replace(found, next_runs=(), generic_cost=_UNKNOWN, sentence=sentence)
+
+
+def _runs_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Every run as it was read, losses in nats per token."""
+    own = list(dict.fromkeys(key for record in records for key in record["overrides"]))
+    titles = ("run", "target tokens", "ρ", "α", "epochs", "seed", *own, "target loss",
+              "generic loss")  # fmt: skip
+    return Table(
+        title=f"All {count(len(records), 'run')}",
+        columns=tuple(Column(title, "left" if title == "run" else "right") for title in titles),
+        rows=tuple(
+            Line(
+                (
+                    record["name"],
+                    f"{record['target_tokens']:,}",
+                    f"{record['replay_fraction']['requested']:g}",
+                    f"{record['allocation']['requested']:g}",
+                    f"{record['target_epochs']:g}",
+                    str(record["seed"]),
+                    *(NONE if (v := record["overrides"][key]) is None else f"{v}" for key in own),
+                    number(record["losses"]["target"], ".4f"),
+                    number(record["losses"]["generic"], ".4f"),
+                )
+            )
+            for record in records
+        ),
+        words="Losses in nats per token.",
+        folded=True,
+    )

@@ -1,0 +1,87 @@
+"""The command `analyse`: the documented table in, the answer and a report out, without JAX."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from places import ROOT
+
+from replay_jax.commands.main import main
+
+TABLE = ROOT / "docs/examples/runs.csv"
+HEAVY = ("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets")
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    """The documented command in a process of its own: what it printed, and the report."""
+    folder = tmp_path_factory.mktemp("analysed")
+    shutil.copy(TABLE, folder)
+    program = (
+        "import sys; from replay_jax.commands.main import main; "
+        "code = main(['analyse', 'runs.csv']); "
+        f"heavy = sorted(set({HEAVY}) & set(sys.modules)); sys.exit(str(heavy) if heavy else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]  # no heavy package was imported either
+    return done.stdout, folder / "runs_report"
+
+
+def test_the_documented_table_gives_the_documented_answer(analysed):
+    text = " ".join((ROOT / "docs/analyse.md").read_text().split())
+    answer = next(
+        part for part in " ".join(analysed[0].split()).split(" - ") if "Replay helps" in part
+    )
+    sentence = answer[answer.index("Replay helps") :]
+    assert sentence in text and "generic" not in sentence
+    first, second = TABLE.read_text().splitlines()[:2]
+    assert f"{first} {second}" in text
+
+
+def test_a_report_stands_beside_the_table(analysed):
+    _, folder = analysed
+    html = (folder / "report.html").read_text()
+    assert "worth 1.82 times" in html and "generic loss against" not in html
+    assert "no column generic_loss" in html and 'id="cost"' not in html
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".svg"}
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_json_is_that_of_recommend_whatever_the_file(tmp_path, capsys, monkeypatch, ending):
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    from replay_jax.commands import analyse
+
+    monkeypatch.setattr(analyse, "draw_figures", lambda figures: {})
+    monkeypatch.setattr(analyse, "render_page", lambda page, drawings: "")
+    table = pyarrow.csv.read_csv(TABLE)
+    path = tmp_path / f"runs{ending}"
+    if ending == ".parquet":
+        pyarrow.parquet.write_table(table, path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    assert main(["analyse", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "replay helps" and found["replay_fraction"]["value"] == 0.75
+    low, high = found["multiplier"]["low"], found["multiplier"]["high"]
+    assert low < 1.8 < high  # the worth that the table was drawn with
+    assert found["generic_cost_nats"] is None and found["next_runs"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("runs.txt", "", "are read from .csv, .jsonl, .parquet"),
+        ("runs.csv", "rho,seed\n", "holds no run"),
+        ("runs.csv", "rho,seed\n1,2,3\n", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, capsys, name, text, words):
+    (tmp_path / name).write_text(text)
+    assert main(["analyse", str(tmp_path / name)]) == 2
+    assert words in capsys.readouterr().err
