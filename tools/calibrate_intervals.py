@@ -216,7 +216,8 @@ class Tally:
         low = -math.inf if found.low is None else found.low
         high = math.inf if found.high is None else found.high
         self.seen[name] += 1
-        self.held[name] += low - 1e-9 <= truth <= high + 1e-9
+        slack = 1e-9 * max(1.0, abs(truth))  # rounding
+        self.held[name] += low - slack <= truth <= high + slack
 
     def shares(self) -> dict[str, float]:
         """Share that held, by kind."""
@@ -239,7 +240,8 @@ def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: 
     if len(rho) == 1:
         tally.add("rho", found.replay_fraction, rho[0])
     for cell in cells:
-        tally.add("amount", cell.equivalent_tokens, worth(cell))
+        if not cell.is_reference:
+            tally.add("amount", cell.equivalent_tokens, worth(cell))
         if cell.gain is not None and cell.baseline is not None:
             other = cells[cell.baseline]
             tally.add("multiplier", cell.multiplier, worth(cell) / worth(other))
