@@ -81,17 +81,14 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         accumulation=config.training.accumulation,
         document_mask=config.training.document_mask,
     )
+    asked = {
+        "topology": arguments.topology,
+        "evaluation_batch": config.evaluation.batch_size,
+    }
     if arguments.search:
-        reports = aot_search.search(shape, config.mesh, topology=arguments.topology)
+        reports = aot_search.search(shape, config.mesh, **asked)
     else:
-        reports = [
-            aot.compile_report(
-                shape,
-                config.mesh,
-                topology=arguments.topology,
-                evaluation_batch=config.evaluation.batch_size,
-            )
-        ]
+        reports = [aot.compile_report(shape, config.mesh, **asked)]
     if arguments.json:
         print(
             json.dumps([r.to_json() for r in reports] if arguments.search else reports[0].to_json())
@@ -104,7 +101,7 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
             print(f"\n{aot_search.fastest(reports)}")
     if not reports[0].fits:
         print("it does not fit; trying fewer rows at once", file=sys.stderr)
-        fitting = aot_search.nearest_fit(shape, config.mesh, topology=arguments.topology)
+        fitting = aot_search.nearest_fit(shape, config.mesh, **asked)
         raise UserError(aot_search.misfit(reports[0], fitting))
     return 0
 

@@ -10,7 +10,9 @@ from replay_jax.model.architecture import REMAT_POLICIES
 from replay_jax.training.config import MeshConfig, StepShape
 
 
-def search(shape: StepShape, mesh: MeshConfig, *, topology: str | None) -> list[aot.CompileReport]:
+def search(
+    shape: StepShape, mesh: MeshConfig, *, topology: str | None, evaluation_batch: int | None = None
+) -> list[aot.CompileReport]:
     """Find the most rows per device and the least recomputation that fit; best trial first.
 
     The batch of one update stays what it is: fewer rows at once mean more accumulation. For every
@@ -29,7 +31,7 @@ def search(shape: StepShape, mesh: MeshConfig, *, topology: str | None) -> list[
             tried = dataclasses.replace(shape, model=model, accumulation=accumulation)
             if not _divides(tried, mesh, target, more_than=most):
                 break
-            smallest = aot.report_on(tried, mesh, target)
+            smallest = aot.report_on(tried, mesh, target, evaluation_batch)
             if smallest.fits:
                 fitting.append(smallest)
                 break
@@ -43,7 +45,7 @@ def search(shape: StepShape, mesh: MeshConfig, *, topology: str | None) -> list[
 
 
 def nearest_fit(
-    shape: StepShape, mesh: MeshConfig, *, topology: str | None
+    shape: StepShape, mesh: MeshConfig, *, topology: str | None, evaluation_batch: int | None = None
 ) -> aot.CompileReport | None:
     """The fewest microbatches with which a step fits that does not, all else the same.
 
@@ -56,7 +58,7 @@ def nearest_fit(
             continue
         if not _divides(tried, mesh, target, more_than=0):
             break
-        report = aot.report_on(tried, mesh, target)
+        report = aot.report_on(tried, mesh, target, evaluation_batch)
         if report.fits:
             return report
     return None

@@ -45,7 +45,8 @@ def attached_devices() -> list[jax.Device]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     devices = jax.devices()
-    if devices[0].platform != "cpu" or jax.config.read("jax_platforms"):
+    asked_for = jax.config.jax_platforms  # type: ignore[attr-defined]
+    if devices[0].platform != "cpu" or asked_for:
         return devices
     for place, packages in _ACCELERATORS.items():
         if Path(place).exists() and any(map(importlib.util.find_spec, packages)):

@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_told_the_nearest_batch_that_does(
     shape = dataclasses.replace(SHAPE, batch_size=64)
     report = compile_report(shape, MeshConfig(8, 1, 1), topology=None)
     assert not report.fits
-    fitting = nearest_fit(shape, MeshConfig(8, 1, 1), topology=None)
+    fitting = nearest_fit(shape, MeshConfig(8, 1, 1), topology=None, evaluation_batch=64)
     assert (fitting.accumulation if fitting else None) == accumulation
     said = misfit(report, fitting)
     assert words in said and "8 rows per device" in said and "GiB" in said

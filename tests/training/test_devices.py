@@ -1,5 +1,7 @@
 """What each kind of device is told, and a machine whose accelerator JAX cannot start."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -23,9 +25,9 @@ def test_programs_of_a_gpu_are_the_same_from_run_to_run():
 def test_an_accelerator_that_jax_cannot_start_is_named(monkeypatch, tmp_path):
     held = tmp_path / "nvidia0"
     monkeypatch.setattr(devices, "_ACCELERATORS", {str(held): ("jax",)})
-    monkeypatch.setattr(jax.config, "read", lambda name: None)
-    assert attached_devices() == jax.devices()
     held.touch()
+    assert attached_devices() == jax.devices()  # JAX_PLATFORMS asks for the CPU
+    monkeypatch.setattr(devices.jax, "config", SimpleNamespace(jax_platforms=None))
     with pytest.raises(UserError, match=f"This machine has {held}, but .*JAX_PLATFORMS=cpu"):
         attached_devices()
     monkeypatch.setattr(devices, "_ACCELERATORS", {str(held): ("no_such_package",)})
