@@ -127,6 +127,14 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )  # fmt: skip
     run.add_argument("--num_processes", type=int, metavar="N", help="how many hosts there are")
     run.add_argument("--process_id", type=int, metavar="I", help="which this is, 0 to N-1")
+    run.add_argument(
+        "--accept_environment", action="store_true",
+        help="go on in a directory whose results come out of other code, versions or devices",
+    )  # fmt: skip
+    run.add_argument(
+        "--retry_failed", action="store_true",
+        help="train again what failed before and would fail again, such as a diverging loss",
+    )  # fmt: skip
     run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
     plan = _add(
         commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs and the ledger.",
@@ -161,7 +169,7 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "replay-jax recommend runs/quickstart --json", workdir=True, json=True,
     )  # fmt: skip
     _add(
-        commands, "verify", "Recompute every ledger from the stored configuration and compare.",
+        commands, "verify", "Recompute every ledger and record from what is stored and compare.",
         "replay-jax verify runs/quickstart", workdir=True,
     )  # fmt: skip
 
