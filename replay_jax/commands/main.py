@@ -51,6 +51,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
         from replay_jax.commands.run import run
 
         return run
+    if name == "gc":
+        from replay_jax.commands.gc import gc
+
+        return gc
     if name == "overlap":
         from replay_jax.commands.overlap import overlap
 
@@ -77,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _recipe_commands(commands)
     _workdir_commands(commands)
+    _gc_command(commands)
     _overlap_command(commands)
     _export_command(commands)
     _other_commands(commands)
@@ -172,6 +177,14 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         commands, "verify", "Recompute every ledger and record from what is stored and compare.",
         "replay-jax verify runs/quickstart", workdir=True,
     )  # fmt: skip
+
+
+def _gc_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    collect = _add(
+        commands, "gc", "Delete saved states that no run of the last sweep needs.",
+        "replay-jax gc runs/quickstart --dry_run", workdir=True,
+    )  # fmt: skip
+    collect.add_argument("--dry_run", action="store_true", help="list them with their sizes only")
 
 
 def _overlap_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

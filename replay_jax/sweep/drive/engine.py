@@ -36,6 +36,7 @@ from replay_jax.sweep.executors.local.workers import (
 from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.store.environment import refusal, software
 from replay_jax.sweep.store.lock import WorkdirLock
+from replay_jax.sweep.store.orphans import bytes_in_words, orphans
 from replay_jax.sweep.store.stored_run import run_fact
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.config import Profile
@@ -78,6 +79,7 @@ def run_sweep(
         store.drop_unfinished_states()
         store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))], about)
         plan = _settled(plan, store)
+        _name_orphans(store, console)
         executor = _executor(plan, store, choice, lanes, lock.fd, ray_address, hosts)
         stack.enter_context(executor)
         profile, is_over = _profile(store, profile_steps), False
@@ -107,6 +109,15 @@ def _settled(plan: Plan, store: WorkStore) -> Plan:
     for number in range(len(plan.runs)):
         settle(plan, number, store)
     return refresh(plan, store.done())
+
+
+def _name_orphans(store: WorkStore, console: Console) -> None:
+    found = orphans(store)
+    if found:
+        size = bytes_in_words(sum(orphan.size for orphan in found))
+        what = f"{len(found)} saved states that no run needs take {size}"
+        line = f"{what}: replay-jax gc {store.root}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _check_software(store: WorkStore) -> None:

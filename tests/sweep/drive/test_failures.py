@@ -125,6 +125,16 @@ def test_a_damaged_state_means_the_one_before(study, workdir, tmp_path):
     assert results_of(workdir)[alone["name"]] == alone
 
 
+def test_a_branch_that_was_saved_against_an_interruption_is_kept_as_a_branch(study, workdir):
+    """Killed at a checkpoint where runs part, and finished since: the plan knows, not the meta."""
+    branch = study.plan(SWEEP[:2], workdir, **KEPT).edges[0].stop.digest
+    meta = workdir / "states" / branch / "meta" / "metadata"
+    assert json.loads(meta.read_text())["checkpoint"] is False
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "checkpoint": True}))
+    coordinate(study, SWEEP[:2], workdir, Refusing(("never asked", "", "mistake")))
+    assert (workdir / "states" / branch).exists()
+
+
 def test_a_failure_says_its_kind_and_where_it_happened(finished):
     (path,) = (finished / "failures").glob("*.json")
     fact = json.loads(path.read_text())
