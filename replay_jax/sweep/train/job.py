@@ -1,6 +1,7 @@
 """A task made self-contained: everything a worker needs to train one edge, and nothing else."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 
 from replay_jax.config.experiment import ExperimentConfig
@@ -99,9 +100,14 @@ def make_job(
         cuts=tuple(sorted({cut for run in runs for cut in run.schedule.stage_starts})),
         marks=frozenset(step for run in runs for step in evaluation_steps(run)),
         measurements=tuple(left for each in wanted if (left := each.without(known))),
-        pretrained=owner.pretrained,
+        pretrained=owner.pretrained and _absolute(owner.pretrained),
         accept_environment=accept_environment,
     )
+
+
+def _absolute(model: Pretrained) -> Pretrained:
+    """A worker may stand in another folder."""
+    return dataclasses.replace(model, folder=os.path.abspath(model.folder))
 
 
 def resume_step(job: EdgeJob, store: WorkStore) -> int:
