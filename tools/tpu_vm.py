@@ -5,9 +5,9 @@
 
 `run` creates the machine if it is not there, prepares it, starts `replay-jax run --executor=hosts`
 with these arguments on every worker and watches it: a preempted machine is deleted, created again
-and started again, and the run goes on from its last checkpoint. At the end it gives back what it has
-rented, also after an error (`--keep` leaves it); interrupted, it leaves the machine at work and says
-so. `--dry_run` prints every command and calls nothing.
+and started again, and the run goes on from its last checkpoint. At the end it gives back what it
+has rented, also after an error (`--keep` leaves it); interrupted, it leaves the machine at work and
+says so. `--dry_run` prints every command and calls nothing.
 """
 
 import argparse

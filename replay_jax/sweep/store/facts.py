@@ -72,12 +72,12 @@ def read_fact(path: epath.PathLike) -> Any | None:
         UserError: the file is not JSON, so something else wrote it.
     """
     try:
-        text = patiently(epath.Path(path).read_text)
+        content = patiently(epath.Path(path).read_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): delete it to compute it again") from error
 
 
