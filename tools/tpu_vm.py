@@ -5,8 +5,9 @@
 
 `run` creates the machine if it is not there, prepares it, starts `replay-jax run --executor=hosts`
 with these arguments on every worker and watches it: a preempted machine is deleted, created again
-and started again, and the run goes on from its last checkpoint. `--dry_run` prints every command
-and calls nothing.
+and started again, and the run goes on from its last checkpoint. At the end it gives back what it
+has rented, also after an error (`--keep` leaves it); interrupted, it leaves the machine at work and
+says so. `--dry_run` prints every command and calls nothing.
 """
 
 import argparse
@@ -25,6 +26,12 @@ RUNTIMES = {
     "v5p": "v2-alpha-tpuv5",
     "v6e": "v2-alpha-tpuv6e",
 }
+# The images have Python 3.10 and replay-jax needs 3.11: uv brings its own, in the user's folder.
+INSTALL = (
+    "python3 -m pip install --quiet --user uv && "
+    "python3 -m uv venv --quiet --python 3.11 .venv && "
+    "python3 -m uv pip install --quiet --python .venv/bin/python '.[tpu,gcs]'"
+)
 # What becomes of a machine, as the TPU API names it (TPU VMs; queued resources).
 READY = ("READY", "ACTIVE")
 GONE = ("PREEMPTED", "TERMINATED", "SUSPENDED", "SUSPENDING", "FAILED", "ABSENT")
@@ -76,7 +83,7 @@ class Gcloud:
 
 
 def create(machine: Machine, gcloud: Gcloud) -> None:
-    """Ask for the machine and wait until it is ready; one that is ready already is kept."""
+    """Ask for the machine, if it is not ready already, and wait until it is."""
     if not gcloud.dry_run:
         now = state(machine, gcloud)
         if now in READY:
@@ -105,7 +112,7 @@ def prepare(machine: Machine, gcloud: Gcloud) -> None:
     on_all(
         machine,
         gcloud,
-        f"cd {FOLDER} && python3 -m venv .venv && .venv/bin/pip install --quiet '.[tpu,gcs]'",
+        f"cd {FOLDER} && {INSTALL}",
     )
 
 
@@ -153,7 +160,35 @@ def watch(machine: Machine, gcloud: Gcloud) -> int | None:
         time.sleep(gcloud.pause)
 
 
-def run(machine: Machine, gcloud: Gcloud, arguments: Sequence[str], *, restarts: int) -> int:
+def run(
+    machine: Machine, gcloud: Gcloud, arguments: Sequence[str], *, restarts: int, keep: bool
+) -> int:
+    """Create, prepare, start and watch; give the machine back unless it was there before.
+
+    Returns what `run_to_the_end` does.
+    """
+    rented = not keep and (gcloud.dry_run or state(machine, gcloud) not in READY)
+    try:
+        code = run_to_the_end(machine, gcloud, arguments, restarts=restarts)
+        if code and rented and not gcloud.dry_run:
+            print(on_worker(machine, gcloud, 0, f"tail -n 100 {FOLDER}/{LOG}") or "")
+    except KeyboardInterrupt:
+        print(
+            f"{machine.name} is still rented and at work: watch it, or delete it", file=sys.stderr
+        )
+        raise
+    except BaseException:
+        if rented:
+            delete(machine, gcloud)
+        raise
+    if rented:
+        delete(machine, gcloud)
+    return code
+
+
+def run_to_the_end(
+    machine: Machine, gcloud: Gcloud, arguments: Sequence[str], *, restarts: int
+) -> int:
     """Create, prepare, start and watch; after a preemption do it all again.
 
     Returns the exit code of the run; 75 if it was preempted more often than `restarts`.
@@ -260,6 +295,7 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, parents=[shared])
         if name == "run":
             command.add_argument("--restarts", type=int, default=100, help="default: %(default)s")
+            command.add_argument("--keep", action="store_true", help="do not delete it at the end")
             command.add_argument("arguments", nargs="+", help="-- CONFIG --workdir=gs://…")
     return top
 
@@ -285,7 +321,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }  # fmt: skip
     try:
         if given.command == "run":
-            return run(machine, gcloud, given.arguments, restarts=given.restarts)
+            how = {"restarts": given.restarts, "keep": given.keep}
+            return run(machine, gcloud, given.arguments, **how)
         code = simple[given.command](machine, gcloud)
         return code if code is not None else (1 if given.command == "watch" else 0)
     except GcloudError as error:

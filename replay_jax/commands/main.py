@@ -57,6 +57,7 @@ _MODULES = {
     "report": "sweep",
     "recommend": "sweep",
     "verify": "sweep",
+    "gc": "gc",
     "analyse": "analyse",
     "overlap": "overlap",
     "export": "export",
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _recipe_commands(commands)
     _workdir_commands(commands)
+    _gc_command(commands)
     _overlap_command(commands)
     _export_command(commands)
     _analyse_command(commands)
@@ -133,6 +135,14 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )  # fmt: skip
     run.add_argument("--num_processes", type=int, metavar="N", help="how many hosts there are")
     run.add_argument("--process_id", type=int, metavar="I", help="which this is, 0 to N-1")
+    run.add_argument(
+        "--accept_environment", action="store_true",
+        help="go on in a directory whose results come out of other code, versions or devices",
+    )  # fmt: skip
+    run.add_argument(
+        "--retry_failed", action="store_true",
+        help="train again what failed before and would fail again, such as a diverging loss",
+    )  # fmt: skip
     run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
     plan = _add(
         commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs and the ledger.",
@@ -170,9 +180,17 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         parser.add_argument("workdirs", metavar="WORKDIR", nargs="+",
                             help="the folder that `run` printed; of several all runs")  # fmt: skip
     _add(
-        commands, "verify", "Recompute every ledger from the stored configuration and compare.",
+        commands, "verify", "Recompute every ledger and record from what is stored and compare.",
         "replay-jax verify runs/quickstart", workdir=True,
     )  # fmt: skip
+
+
+def _gc_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    collect = _add(
+        commands, "gc", "Delete saved states that no run of the last sweep needs.",
+        "replay-jax gc runs/quickstart --dry_run", workdir=True,
+    )  # fmt: skip
+    collect.add_argument("--dry_run", action="store_true", help="list them with their sizes only")
 
 
 def _overlap_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -46,6 +46,8 @@ def _run(arguments: argparse.Namespace, recipe: Recipe, *, hosts: "Hosts | None"
         profile_steps=_profile_steps(arguments.profile_steps),
         console=Console(),
         hosts=hosts,
+        accept_environment=arguments.accept_environment,
+        retry_failed=arguments.retry_failed,
     )
     return 1 if outcome.failures else 0
 

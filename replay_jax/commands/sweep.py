@@ -58,11 +58,13 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    """Recompute ledgers from the stored configurations and compare with what was counted."""
+    """Recompute ledgers and records from what is stored and compare."""
+    from replay_jax.sweep.store.verify import mixed_environments
     from replay_jax.sweep.store.verify import verify as verify_workdir
 
-    differences, checked = verify_workdir(existing(arguments.workdir))
-    for line in differences:
+    workdir = existing(arguments.workdir)
+    differences, checked = verify_workdir(workdir)
+    for line in (*mixed_environments(workdir), *differences):
         print(line)
     print(f"{checked} runs checked, {len(differences)} differences")
     return 1 if differences else 0

@@ -9,6 +9,7 @@ from replay_jax.data.tokens.prepare import find_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.export import write_model_folder
 from replay_jax.library.naming import find_run
+from replay_jax.sweep.plan.run import Shared
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
@@ -56,7 +57,7 @@ def export(
             f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "
             "another --workdir with --config.execution.keep_states=True"
         )
-    config = restore_run(fact).config
+    config = restore_run(fact, Shared()).config
     tokenizer = find_tokenizer(config.data)
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     like = abstract_state(config.model, mesh).params

@@ -17,7 +17,7 @@ from replay_jax.data.tokens.workers import PrepareProgress, ProgressCallback
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, find_pretrained
 from replay_jax.sweep.plan.found import Found, Stores
-from replay_jax.sweep.store.results import versions
+from replay_jax.sweep.store.environment import software
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Prepared(Found):
         data = {f"data of '{name}'": store.fingerprint for name, store in self.stores.items()}
         start = {f"initial weights {name}": it.fingerprint for name, it in self.weights.items()}
         tasks = {f"task '{name}'": task.digest for name, task in self.tasks.items()}
-        return {**data, **start, **tasks, **versions()}
+        return {**data, **start, **tasks, **software()}
 
 
 def prepare_all(configs: Sequence[ExperimentConfig], progress: ProgressCallback | None) -> Prepared:

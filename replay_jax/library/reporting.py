@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import platform
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +62,7 @@ def report_on(workdirs: Sequence[epath.Path], console: Console) -> None:
             for key, value in records[0]["machine"].items()
             if key.startswith("data of ")
         },
-        machine=_machine(),
+        machine=_machine(records),
     )
     try:
         with _folder_here(workdir) as folder:
@@ -146,12 +145,13 @@ def _time_table(
     return rows + [TimeRow(phase, seconds, True) for phase, seconds in phases.items()]
 
 
-def _machine() -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    machine = {"system": platform.platform(), "cores": str(cores)}
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        names = [x for x in information.read_text().splitlines() if x.startswith("model name")]
-        if names:
-            machine["processor"] = names[0].split(":", 1)[1].strip()
-    return machine
+def _machine(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What trained the runs, by kind; all of it where they were trained on several."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for kind, value in record["machine"].items():
+            if not kind.startswith("data of ") and value not in ("", "None"):
+                found.setdefault(kind, {})[str(value)] = None
+    machine = {kind: " and ".join(values) for kind, values in found.items()}
+    environments = dict.fromkeys(digest for record in records for digest in record["environments"])
+    return {**machine, "environments": " and ".join(digest[:8] for digest in environments)}

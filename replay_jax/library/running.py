@@ -2,15 +2,15 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
 from rich.console import Console
 
-from replay_jax.config.experiments import configs_of, experiments_of
+from replay_jax.config.experiments import Experiments, configs_of, experiments_of
 from replay_jax.config.recipe import Recipe, command_line
-from replay_jax.library.preparing import preparation_shown, prepare_all
+from replay_jax.library.preparing import Prepared, preparation_shown, prepare_all
 from replay_jax.library.reporting import remember_session, report_on
 from replay_jax.sweep.drive.coordinator import Outcome
 from replay_jax.sweep.drive.drawing import print_plan
@@ -32,6 +32,8 @@ def run(
     profile_steps: tuple[int, int] | None = None,
     console: Console | None = None,
     hosts: "Hosts | None" = None,
+    accept_environment: bool = False,
+    retry_failed: bool = False,
 ) -> Outcome:
     """Train what is missing of a recipe's sweep, then analyse it and write its report.
 
@@ -49,10 +51,12 @@ def run(
         ray_address: an existing Ray cluster, for `execution.executor` "ray".
         profile_steps: first and last update to trace with xprof; None for no trace.
         console: where progress and the tables go; None for silence.
-        hosts: the other hosts, for `execution.executor` "hosts"; this is process 0.
+        hosts: the others, for `execution.executor` "hosts"; this is process 0.
+        accept_environment: go on in a directory of other code, versions or devices.
+        retry_failed: train again what failed before in this environment, such as a diverging loss.
 
     Raises:
-        UserError: bad input, or a working directory in use, of other data, or of another version.
+        UserError: bad input, or a directory in use, of other data, version or environment.
         KeyboardInterrupt: interrupted; all states are saved.
     """
     where = place(workdir if workdir is not None else default_workdir(recipe))
@@ -60,10 +64,8 @@ def run(
     console.print(f"working directory: {where}", highlight=False, markup=False, soft_wrap=True)
     experiments, clock = experiments_of(recipe), _Clock()
     with WorkdirLock(where) as lock:
-        with clock.phase("prepare data"), preparation_shown(console) as progress:
-            prepared = prepare_all(configs_of(experiments), progress)
-            if hosts is not None:
-                hosts.prepare(prepared.shared_facts())
+        with clock.phase("prepare data"):
+            prepared = _prepare(experiments, console, hosts)
         with clock.phase("plan"):
             planned = plan_sweep(experiments, found=prepared, done=WorkStore(where).done())
             print_plan(planned, console)
@@ -77,13 +79,30 @@ def run(
                 profile_steps=profile_steps,
                 console=console,
                 hosts=hosts,
+                accept_environment=accept_environment,
+                retry_failed=retry_failed,
             )
-        remember_session(where, clock.seconds, workers=outcome.workers)
-        for line in outcome.failures:
-            console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
-        if outcome.results:
-            report_on(where, console)
+        _conclude(where, outcome, clock.seconds, console)
     return outcome
+
+
+def _prepare(experiments: Experiments, console: Console, hosts: "Hosts | None") -> Prepared:
+    with preparation_shown(console) as progress:
+        prepared = prepare_all(configs_of(experiments), progress)
+    if hosts is not None:
+        hosts.prepare(prepared.shared_facts())
+    return prepared
+
+
+def _conclude(
+    workdir: epath.Path, outcome: Outcome, seconds: Mapping[str, float], console: Console
+) -> None:
+    """Say what failed, and report what did not."""
+    remember_session(workdir, seconds, workers=outcome.workers)
+    for line in outcome.failures:
+        console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
+    if outcome.results:
+        report_on(workdir, console)
 
 
 def default_workdir(recipe: Recipe) -> str:

@@ -90,10 +90,9 @@ def test_run_does_everything_once_and_returns_the_code_of_the_run(cloud):
     cloud.begin(story=[[None, "step 1\nrunning"], [None, "step 9\n0"]])
     done = cloud.tool("run", "--spot", arguments=ARGUMENTS)
     assert done.returncode == 0, done.stderr
-    assert cloud.verbs() == [
-        "describe", "create", "describe", *START, "ssh 0", "describe", "ssh 0",
-    ]  # fmt: skip
-    create, start = cloud.calls()[1], cloud.calls()[6]
+    created = ["describe", "describe", "create", "describe"]
+    assert cloud.verbs() == [*created, *START, "ssh 0", "describe", "ssh 0", "delete"]
+    create, start = cloud.calls()[2], cloud.calls()[7]
     assert create[:5] == ["compute", "tpus", "tpu-vm", "create", "study"]
     assert {"--spot", "--accelerator-type=v4-128", "--version=tpu-ubuntu2204-base"} <= set(create)
     assert "--config.name=two words" in start[-1]
@@ -103,7 +102,7 @@ def test_run_does_everything_once_and_returns_the_code_of_the_run(cloud):
 def test_the_command_that_starts_a_run_is_one_a_shell_can_run(cloud, tmp_path):
     cloud.begin(story=[[None, "0"]])
     cloud.tool("run", arguments=ARGUMENTS)
-    script = cloud.calls()[6][-1].removeprefix("--command=")
+    script = cloud.calls()[7][-1].removeprefix("--command=")
     program = tmp_path / "replay-jax" / ".venv" / "bin" / "replay-jax"
     program.parent.mkdir(parents=True)
     program.write_text('#!/bin/sh\nfor a in "$@"; do echo "[$a]"; done\nexit 3\n')
@@ -124,7 +123,8 @@ def test_a_preempted_run_is_started_again_on_a_new_machine(cloud):
     done = cloud.tool("run", arguments=ARGUMENTS)
     assert done.returncode == 0, done.stderr
     again = ["describe", "delete", "create", "describe", *START, "ssh 0"]
-    assert cloud.verbs() == ["describe", "create", "describe", *START, "ssh 0", "describe", *again]
+    first = ["describe", "describe", "create", "describe", *START, "ssh 0", "describe"]
+    assert cloud.verbs() == [*first, *again, "delete"]
     assert "PREEMPTED" in done.stdout and "restart 1 of 100" in done.stdout
 
 
@@ -137,6 +137,29 @@ def test_a_run_that_fails_is_not_started_again(cloud):
     cloud.begin(story=[[None, "out of memory\n1"]])
     assert cloud.tool("run", arguments=ARGUMENTS).returncode == 1
     assert cloud.verbs().count("create") == 1
+
+
+def test_what_was_rented_is_given_back_however_it_ends(cloud):
+    cloud.begin(story=[[None, "out of memory\n1"]])
+    assert cloud.tool("run", arguments=ARGUMENTS).returncode == 1
+    assert cloud.verbs()[-1] == "delete"
+    cloud.begin(story=[[None, "0"]])
+    before = len(cloud.calls())
+    assert cloud.tool("run", "--keep", arguments=ARGUMENTS).returncode == 0
+    assert "delete" not in cloud.verbs()[before:]
+
+
+def test_a_machine_that_was_there_before_is_not_given_back(cloud):
+    cloud.begin(state="READY", story=[[None, "0"]])
+    assert cloud.tool("run", arguments=ARGUMENTS).returncode == 0
+    assert "delete" not in cloud.verbs()
+
+
+def test_the_image_need_not_have_a_python_that_is_new_enough(cloud):
+    cloud.begin(story=[[None, "0"]])
+    cloud.tool("run", arguments=ARGUMENTS)
+    install = cloud.calls()[6][-1]
+    assert "uv venv --quiet --python 3.11 .venv" in install and "python3 -m venv" not in install
 
 
 def test_restarts_are_limited(cloud):
@@ -191,7 +214,7 @@ def test_a_dry_run_prints_every_command_and_calls_nothing(cloud):
     assert cloud.calls() == []
     lines = [line for line in done.stdout.splitlines() if line.startswith("$ ")]
     verbs = [line.split()[5] for line in lines]
-    assert verbs == ["create", "ssh", "scp", "ssh", "ssh", "ssh"]
+    assert verbs == ["create", "ssh", "scp", "ssh", "ssh", "ssh", "delete"]
     assert all("--project=p" in line for line in lines)
 
 

@@ -83,7 +83,7 @@ class TinyStudy:
         done = Done() if workdir is None else WorkStore(workdir).done()
         return plan_sweep(experiments, found=Found(self.stores, weights, tasks), done=done)
 
-    def train(self, sweep, workdir, **changes):
+    def train(self, sweep, workdir, *, accept_environment=False, retry_failed=False, **changes):
         """Plan and carry out a sweep in worker processes; returns its outcome."""
         with WorkdirLock(workdir) as lock:
             return run_sweep(
@@ -94,6 +94,8 @@ class TinyStudy:
                 ray_address=None,
                 profile_steps=None,
                 console=Console(quiet=True),
+                accept_environment=accept_environment,
+                retry_failed=retry_failed,
             )
 
 
@@ -139,7 +141,7 @@ def results_of(workdir: Path) -> dict[str, dict]:
     lines = (workdir / "results.jsonl").read_text().splitlines()
     records = {}
     for record in map(json.loads, lines):
-        for key in ("seconds", "time", "machine", "config"):
+        for key in ("seconds", "time", "machine", "config", "history", "environments"):
             del record[key]
         assert record["name"] not in records
         records[record["name"]] = record

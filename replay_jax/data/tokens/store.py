@@ -64,8 +64,8 @@ class TokenStore:
         return cls(directory, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A memory map would be pickled as a copy of the whole file.
-        return TokenStore.open, (self.path,)
+        # A memory map would be pickled as a copy of the whole file; the reader may stand elsewhere.
+        return TokenStore.open, (self.path.absolute(),)
 
     @property
     def fingerprint(self) -> str:

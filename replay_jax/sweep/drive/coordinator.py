@@ -6,17 +6,19 @@ moment and be started again.
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.progress import ProgressBoard
+from replay_jax.sweep.drive.settling import settle
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.scheduler import Scheduler
 from replay_jax.sweep.plan.work import Task
-from replay_jax.sweep.store.results import LedgerMismatch, build_result, is_ready, write_results
+from replay_jax.sweep.store.environment import software
+from replay_jax.sweep.store.results import write_results
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import EdgeJob, make_job
 from replay_jax.sweep.train.messages import (
@@ -33,6 +35,8 @@ from replay_jax.training.config import Profile
 # A job whose process is lost this often without coming further is given up.
 _MOST_LOSSES = 3
 _POLL_SECONDS = 0.2
+# Seconds before an edge is tried again that a fault of storage or network ended.
+PAUSES = (5.0, 20.0, 80.0)
 # results.jsonl holds every record, so it is not written again for each one.
 _RESULTS_SECONDS = 5.0
 
@@ -72,7 +76,11 @@ class Outcome:
 
 
 class Coordinator:
-    """The coordinator's loop and what it remembers between messages."""
+    """The coordinator's loop and what it remembers between messages.
+
+    `is_damaged` says, when it is over, that a saved state could not be read, so that what is left
+    must be planned anew.
+    """
 
     def __init__(
         self,
@@ -82,17 +90,24 @@ class Coordinator:
         executor: Executor,
         view: SweepView,
         profile: Profile | None,
+        *,
+        accept_environment: bool,
+        retry_failed: bool,
     ) -> None:
+        self._accept_environment = accept_environment
         self._plan, self._store, self._stores = plan, store, stores
         self._executor, self._view, self._profile = executor, view, profile
         self._scheduler = Scheduler(plan.tasks, workers=executor.workers * executor.lanes)
         self._board = ProgressBoard(plan)
         self._losses: dict[int, int] = {}
+        self._faults: dict[int, int] = {}
         self._failures: dict[int, str] = {}
         saved = store.saved_states().items()
         self._kept = {digest for digest, step in saved if plan.passes(digest, step)}
         self._results_at = 0.0
-        self.interrupted = False
+        self.interrupted = self.is_damaged = False
+        if not retry_failed:
+            self._skip_known_failures()
 
     def run(self) -> None:
         """Until nothing runs and nothing can begin.
@@ -136,7 +151,13 @@ class Coordinator:
             if task is None:
                 return
             self._store.clear_failure(task.stop.digest)
-            job = make_job(self._plan, task, store=self._store, stores=self._stores)
+            job = make_job(
+                self._plan,
+                task,
+                store=self._store,
+                stores=self._stores,
+                accept_environment=self._accept_environment,
+            )
             self._executor.submit(task.edge, job, after=task.parent, profile=self._profile)
 
     def _handle(self, message: Message) -> None:
@@ -145,17 +166,17 @@ class Coordinator:
                 self._board.start(edge, where)
             case Advanced(edge, progress):
                 if self._board.advance(edge, progress):
-                    self._losses[edge] = 0
+                    self._losses[edge] = self._faults[edge] = 0
             case Ended(edge, step, finished):
                 self._board.end(edge, step)
                 self._finish(edge) if finished else self._scheduler.put_back(edge)
-            case Failed(edge, reason, _, mistake) if mistake and not self._board.steps_done:
+            case Failed(edge, reason, kind="mistake") if not self._board.steps_done:
                 # Nothing is trained yet, and most of the runs will have the same fault.
                 run = self._plan.runs[self._plan.edges[edge].runs[0]]
                 raise UserError(f"run '{run.name}': {reason}")
-            case Failed(edge, reason, details):
+            case Failed(edge):
                 self._board.end(edge, None)
-                self._fail(edge, reason, details)
+                self._take_failure(message)
             case Lost(edge, reason):
                 self._board.end(edge, None)
                 self._losses[edge] = self._losses.get(edge, 0) + 1
@@ -163,7 +184,7 @@ class Coordinator:
                     self._view.say(f"{reason}; trying again from the last checkpoint")
                     self._scheduler.put_back(edge)
                 else:
-                    self._fail(edge, f"{reason}, {_MOST_LOSSES} times", "")
+                    self._fail(Failed(edge, f"{reason}, {_MOST_LOSSES} times", "", "transient"))
             case Interrupted() if not self.interrupted:
                 self.interrupt()
 
@@ -176,36 +197,80 @@ class Coordinator:
             reason = settle(self._plan, number, self._store)
             if reason is not None:
                 self._failures[number] = reason
-                self._record_failure(task, reason, "")
+                self._record_failure(task, Failed(edge, reason, ""))
             self._view.run_ended(number, reason)
         self._drop_states()
         self._write_results(now=False)
 
-    def _fail(self, edge: int, reason: str, details: str) -> None:
-        lost = self._scheduler.fail(edge, reason)
-        self._record_failure(lost[0], reason, details)
+    def _take_failure(self, failed: Failed) -> None:
+        """Try again what may pass, go back before what is damaged, and record the rest."""
+        edge, tries = failed.edge, self._faults.get(failed.edge, 0)
+        if failed.kind == "transient" and tries < len(PAUSES):
+            self._faults[edge] = tries + 1
+            self._view.say(f"{failed.reason}; trying again in {PAUSES[tries]:.0f} s")
+            self._scheduler.rest(edge, until=time.monotonic() + PAUSES[tries])
+        elif failed.state:
+            self._set_aside(failed)
+        else:
+            self._fail(failed)
+
+    def _set_aside(self, failed: Failed) -> None:
+        """Put a damaged state out of the way: what lies before it is trained from again."""
+        where = self._store.set_aside(failed.state)
+        self._kept.discard(failed.state)
+        self._view.say(f"{failed.reason}; kept as {where}, going on from the state before it")
+        if self._scheduler.starts_from(failed.edge, failed.state):
+            # What led to it may be done and gone, so all that is left is planned anew.
+            self._scheduler.fail(failed.edge, failed.reason)
+            self.is_damaged = True
+        else:
+            self._scheduler.put_back(failed.edge)
+
+    def _fail(self, failed: Failed) -> None:
+        lost = self._scheduler.fail(failed.edge, failed.reason)
+        self._record_failure(lost[0], failed)
+        self._give_up(lost, failed.reason)
+
+    def _give_up(self, lost: Sequence[Task], reason: str) -> None:
         for number in sorted({number for task in lost for number in task.ending}):
             self._failures[number] = reason
             self._view.run_ended(number, reason)
 
-    def _record_failure(self, task: Task, reason: str, details: str) -> None:
+    def _skip_known_failures(self) -> None:
+        """Spare the edges that failed here before and would fail again, bit for bit."""
+        environments = self._store.environments()
+        known = self._store.failures()
+        for edge, task in self._scheduler.tasks.items():
+            fact = known.get(task.stop.digest)
+            if fact is None or fact["kind"] != "deterministic" or self._scheduler.has_failed(edge):
+                continue
+            trained_in = environments.get(fact["environment"])
+            if trained_in is not None and trained_in["software"] == software():
+                reason = f"{fact['reason']} (known from before: --retry_failed tries it again)"
+                self._give_up(self._scheduler.fail(edge, reason), reason)
+
+    def _record_failure(self, task: Task, failed: Failed) -> None:
         fact: dict[str, Any] = {
             "runs": [self._plan.runs[number].id for number in task.runs],
             "start_step": task.start.step,
             "stop_step": task.stop.step,
-            "reason": reason,
-            "details": details,
+            "kind": failed.kind,
+            "environment": failed.environment,
+            "reason": failed.reason,
+            "details": failed.details,
         }
         self._store.write_failure(task.stop.digest, fact)
 
     def _drop_states(self) -> None:
         """Delete the plan's saved states that no unfinished task begins from.
 
-        With `keep_states`, only those that were saved against interruptions.
+        With `keep_states`, only those that stand neither where runs part nor where they end. The
+        plan knows that: whoever saved a state may have known another.
         """
         keep = self._plan.runs[0].config.execution.keep_states
+        ends = {edge.stop.digest for edge in self._plan.edges}
         for digest in self._kept - self._scheduler.states_needed():
-            if not keep or self._store.is_checkpoint(digest):
+            if not keep or digest not in ends:
                 self._store.drop_state(digest)
                 self._kept.remove(digest)
 
@@ -227,17 +292,3 @@ class Coordinator:
         fact = self._board.due_fact()
         if fact is not None:
             self._store.write_progress(fact)
-
-
-def settle(plan: Plan, number: int, store: WorkStore) -> str | None:
-    """Write the result of a run whose facts are complete; returns why that is impossible."""
-    run = plan.runs[number]
-    if store.result(run.id) is not None:
-        return None
-    if not is_ready(store, run):
-        return "its last step was not evaluated"
-    try:
-        store.write_result(run.id, build_result(plan, number, store=store))
-    except LedgerMismatch as error:
-        return str(error)
-    return None

@@ -20,8 +20,9 @@ from rich.console import Console
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
-from replay_jax.sweep.drive.coordinator import Coordinator, Outcome, settle
+from replay_jax.sweep.drive.coordinator import Coordinator, Outcome
 from replay_jax.sweep.drive.live import SweepView
+from replay_jax.sweep.drive.settling import settle
 from replay_jax.sweep.executors.hosts.others import Hosts
 from replay_jax.sweep.executors.local.workers import (
     LocalWorkers,
@@ -33,7 +34,9 @@ from replay_jax.sweep.executors.local.workers import (
     usable_cores,
 )
 from replay_jax.sweep.plan.plan import Plan, refresh
+from replay_jax.sweep.store.environment import refusal, software
 from replay_jax.sweep.store.lock import WorkdirLock
+from replay_jax.sweep.store.orphans import bytes_in_words, orphans
 from replay_jax.sweep.store.stored_run import run_fact
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.config import Profile
@@ -49,37 +52,79 @@ def run_sweep(
     profile_steps: tuple[int, int] | None,
     console: Console,
     hosts: Hosts | None = None,
+    accept_environment: bool = False,
+    retry_failed: bool = False,
 ) -> Outcome:
     """Train what is missing of a plan, in the directory of a held lock, and write results.jsonl.
 
     `about` is kept beside the sweep's runs: what was asked, in words. `hosts` are those of executor
-    "hosts", for which this is process 0.
+    "hosts", for which this is process 0. With `accept_environment`, what is missing is trained
+    although the directory holds results of another environment; with `retry_failed`, also what
+    failed before and would fail again.
 
     Raises:
-        UserError: the directory belongs to other data or another version, or cannot be written;
-            nothing has been trained then, and an earlier sweep's facts are as they were.
+        UserError: the directory belongs to other data, another version or another environment, or
+            cannot be written; nothing has been trained then, and an earlier sweep's facts are as
+            they were.
         KeyboardInterrupt: it was interrupted (Ctrl-C or SIGTERM); all states are saved.
         LostHost: one of the hosts is gone.
     """
     with contextlib.ExitStack() as stack:
         store = WorkStore(lock.workdir)
+        if plan.tasks and not accept_environment:
+            _check_software(store)
         choice = _choose(plan, store, console)
         lanes = _lanes(plan)
         store.create(_common(plan, choice, lanes))
         store.drop_unfinished_states()
         store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))], about)
-        for number in range(len(plan.runs)):
-            settle(plan, number, store)
-        plan = refresh(plan, store.done())
+        plan = _settled(plan, store)
+        _name_orphans(store, console)
         executor = _executor(plan, store, choice, lanes, lock.fd, ray_address, hosts)
-        view = stack.enter_context(SweepView(plan, console))
         stack.enter_context(executor)
-        sweep = Coordinator(plan, store, stores, executor, view, _profile(store, profile_steps))
-        with _signals(sweep.interrupt):
-            sweep.run()
+        profile, is_over = _profile(store, profile_steps), False
+        while not is_over:
+            with SweepView(plan, console) as view:
+                sweep = Coordinator(
+                    plan,
+                    store,
+                    stores,
+                    executor,
+                    view,
+                    profile,
+                    accept_environment=accept_environment,
+                    retry_failed=retry_failed,
+                )
+                with _signals(sweep.interrupt):
+                    sweep.run()
+            is_over = sweep.interrupted or not sweep.is_damaged
+            plan = refresh(plan, store.done())
     if sweep.interrupted:
         raise KeyboardInterrupt
     return sweep.outcome()
+
+
+def _settled(plan: Plan, store: WorkStore) -> Plan:
+    """Write the results whose facts are complete; returns the plan of what is left."""
+    for number in range(len(plan.runs)):
+        settle(plan, number, store)
+    return refresh(plan, store.done())
+
+
+def _name_orphans(store: WorkStore, console: Console) -> None:
+    found = orphans(store)
+    if found:
+        size = bytes_in_words(sum(orphan.size for orphan in found))
+        what = f"{len(found)} saved states that no run needs take {size}"
+        line = f"{what}: replay-jax gc {store.root}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _check_software(store: WorkStore) -> None:
+    """Refuse other code or versions at once; whatever trains refuses another machine itself."""
+    refused = refusal(str(store.root), store.environments().values(), {"software": software()})
+    if refused is not None:
+        raise UserError(refused)
 
 
 def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:

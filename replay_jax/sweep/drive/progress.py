@@ -103,6 +103,7 @@ class ProgressBoard:
         """The state of affairs as plain values; `over` says that nothing runs any more."""
         running = {} if over else self.running
         return {
+            "time": time.time(),
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "steps_done": self.steps_done,

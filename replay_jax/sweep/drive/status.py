@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from replay_jax.sweep.drive.live import duration
 from replay_jax.sweep.store.facts import fact_names
 from replay_jax.sweep.store.lock import lock_holder
 from replay_jax.sweep.store.workdir import WorkStore
+
+_SILENCE_SECONDS = 30.0
 
 
 def sweep_status(workdir: epath.PathLike) -> dict[str, Any]:
@@ -36,9 +39,11 @@ def sweep_status(workdir: epath.PathLike) -> dict[str, Any]:
     reached = _reached(store)
     runs = [_run_status(fact, store, running, failures, reached) for fact in facts]
     states = [run["state"] for run in runs]
+    silent = None if progress is None else max(0.0, time.time() - progress["time"])
     return {
         "workdir": str(workdir),
         "coordinator": holder,
+        "silent_seconds": silent,
         "counts": {s: states.count(s) for s in ("done", "running", "failed", "planned")},
         "steps_done": progress["steps_done"] if progress else None,
         "steps_total": progress["steps_total"] if progress else None,
@@ -64,10 +69,17 @@ def render_status(found: Mapping[str, Any]) -> Group:
     counts = ", ".join(f"{number} {state}" for state, number in found["counts"].items() if number)
     line = counts
     if found["coordinator"] is not None:
-        line += f"; {found['coordinator']} is at work"
+        line += f"; {found['coordinator']} {_how_alive(found['silent_seconds'])}"
     if found["seconds_left"] is not None:
         line += f", {duration(found['seconds_left'])} left"
     return Group(table, Text(line))
+
+
+def _how_alive(silent: float | None) -> str:
+    """Whether a coordinator is heard of; it speaks every second, unless storage is slow."""
+    if silent is None or silent < _SILENCE_SECONDS:
+        return "is at work"
+    return f"stopped answering {duration(silent)} ago"
 
 
 _STYLES = {"done": "green", "running": "yellow", "failed": "red", "planned": "dim"}

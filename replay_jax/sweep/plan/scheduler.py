@@ -7,6 +7,7 @@ depend on it would no longer keep the other workers busy meanwhile; and when not
 more, the longest goes first.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 
 from replay_jax.sweep.plan.work import Task, states_in_use
@@ -27,6 +28,7 @@ class Scheduler:
         self._running: set[int] = set()
         self._done: set[int] = set()
         self._failed: dict[int, str] = {}
+        self._resting: dict[int, float] = {}
 
     def take(self) -> Task | None:
         """The next task to begin, or None while none is ready."""
@@ -43,6 +45,11 @@ class Scheduler:
         self._running.remove(edge)
         self._waiting.insert(0, edge)
 
+    def rest(self, edge: int, *, until: float) -> None:
+        """A running task waits again, not to be taken before a time (`time.monotonic`)."""
+        self._resting[edge] = until
+        self.put_back(edge)
+
     def finish(self, edge: int) -> Task:
         """A running task is done."""
         self._running.remove(edge)
@@ -50,8 +57,8 @@ class Scheduler:
         return self._tasks[edge]
 
     def fail(self, edge: int, reason: str) -> list[Task]:
-        """A running task cannot be done; returns it and all tasks that needed its end state."""
-        self._running.remove(edge)
+        """A task cannot be done; returns it and all tasks that needed its end state."""
+        self._running.discard(edge)
         lost = {edge}
         # Children stand behind their parents.
         for other in self._waiting:
@@ -63,6 +70,8 @@ class Scheduler:
 
     def _is_ready(self, edge: int) -> bool:
         parent = self._tasks[edge].parent
+        if edge in self._resting and time.monotonic() < self._resting[edge]:
+            return False
         return parent is None or parent in self._done
 
     def _urgent(self, ready: Sequence[int]) -> int:
@@ -96,6 +105,19 @@ class Scheduler:
     def waiting(self) -> int:
         """Number of tasks that have not begun."""
         return len(self._waiting)
+
+    @property
+    def tasks(self) -> Mapping[int, Task]:
+        """All tasks, by edge."""
+        return self._tasks
+
+    def has_failed(self, edge: int) -> bool:
+        """Whether a task, or one that it needed, cannot be done."""
+        return edge in self._failed
+
+    def starts_from(self, edge: int, digest: str) -> bool:
+        """Whether a state is the one that a task begins from, not one on its way."""
+        return self._tasks[edge].start.digest == digest
 
     @property
     def failed(self) -> Mapping[int, str]:

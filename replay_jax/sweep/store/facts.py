@@ -8,13 +8,19 @@ etils) writes whole objects by itself.
 import json
 import os
 import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from etils import epath
 
 from replay_jax.errors import UserError
+from replay_jax.sweep.store.kinds import is_transient
 
+# Seconds between tries where storage has a fault that may pass.
+PAUSES = (0.5, 2.0, 8.0)
+_Found = TypeVar("_Found")
 _TEMPORARY = ".tmp-"
 
 
@@ -27,17 +33,36 @@ def write_text(path: epath.PathLike, text: str) -> None:
     """Write a text file atomically; missing folders are made.
 
     Raises:
-        UserError: the place cannot be written to (permissions, full disk).
+        UserError: the place cannot be written to (permissions, full disk, a bucket that is away).
     """
     place = epath.Path(path)
-    try:
+
+    def write() -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         if "://" in os.fspath(place):
             place.write_text(text)
         else:
             _write_and_rename(Path(place), text.encode())
-    except OSError as error:
-        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
+
+    try:
+        patiently(write)
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_transient(error):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {place}: {why}") from error
+
+
+def patiently(action: Callable[[], _Found]) -> _Found:
+    """What an action on storage gives; a fault that may pass is waited for, a few times."""
+    for seconds in PAUSES:
+        try:
+            return action()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        time.sleep(seconds)
+    return action()
 
 
 def read_fact(path: epath.PathLike) -> Any | None:
@@ -47,12 +72,12 @@ def read_fact(path: epath.PathLike) -> Any | None:
         UserError: the file is not JSON, so something else wrote it.
     """
     try:
-        text = epath.Path(path).read_text()
+        content = patiently(epath.Path(path).read_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): delete it to compute it again") from error
 
 
@@ -63,7 +88,7 @@ def fact_names(folder: epath.PathLike) -> list[str]:
         return []
     return sorted(
         item.name.removesuffix(".json")
-        for item in place.iterdir()
+        for item in patiently(lambda: list(place.iterdir()))
         if item.name.endswith(".json") and not item.name.startswith(_TEMPORARY)
     )
 

@@ -82,6 +82,12 @@ class WorkdirLock:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            os.close(self.fd)
+            raise UserError(
+                f"the file system of {self._path.parent} has no locks ({error.strerror}): choose "
+                "another --workdir, on a disk of this machine or mounted with locks"
+            ) from error
         return True
 
 
@@ -96,6 +102,9 @@ def lock_holder(workdir: Path) -> str | None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _describe(os.pread(fd, 4096, 0))
+    except OSError:
+        # A file system without locks, on which no sweep can run.
+        return None
     finally:
         os.close(fd)
     return None

@@ -1,10 +1,9 @@
 """From facts about states to the record of a run, and from records to results.jsonl."""
 
-import importlib.metadata
+import dataclasses
 import json
 import math
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from replay_jax.data.ledger.compared import realised_ledger
@@ -18,18 +17,16 @@ from replay_jax.sweep.plan.measured import (
     HeldOutSet,
     TaskSet,
     boundary_step,
-    evaluation_steps,
     run_cosine,
     run_sets,
     run_tasks,
 )
-from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.store.facts import write_text
+from replay_jax.sweep.store.sealing import checksum
 from replay_jax.sweep.store.workdir import Segment, WorkStore
 from replay_jax.training.metrics import TIME_KINDS
 
-_PACKAGES = ("replay-jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 Record = dict[str, Any]
 
 
@@ -49,13 +46,20 @@ def is_ready(store: WorkStore, run: Run) -> bool:
     return measured and store.history(final) is not None
 
 
-def build_result(plan: Plan, number: int, *, store: WorkStore) -> Record:
+def build_result(
+    run: Run, *, store: WorkStore, sharing: Sequence[int], steps: Collection[int]
+) -> Record:
     """The record of a run that is ready; what it holds is listed in docs/sweeps.md.
+
+    Args:
+        run: the run.
+        store: all facts about it.
+        sharing: by how many runs each span of its history was shared when it was trained.
+        steps: at which measurements on the way are looked for.
 
     Raises:
         LedgerMismatch: the rows consumed are not those planned.
     """
-    run = plan.runs[number]
     final = run.node(run.steps)
     history = store.history(final)
     target_set, generic_set = run_sets(run)
@@ -63,7 +67,8 @@ def build_result(plan: Plan, number: int, *, store: WorkStore) -> Record:
     generic = store.evaluation(generic_set.key(final.digest))
     assert history is not None and target is not None and generic is not None
     ledger = _counted_ledger(run, history)
-    seconds = _own_seconds(plan, number, history)
+    seconds = _own_seconds(history, sharing)
+    last = store.environments()[history[-1].environment]
     facts = {"target": target, "generic": generic}
     return {
         "id": run.id,
@@ -74,14 +79,18 @@ def build_result(plan: Plan, number: int, *, store: WorkStore) -> Record:
         "bits_per_byte": {role: _bits_per_byte(fact) for role, fact in facts.items()},
         "loss_tokens": {role: fact["tokens"] for role, fact in facts.items()},
         "evaluation": evaluation_identity(target_set, generic_set),
-        "tasks": {wanted.task.name: _task_scores(run, wanted, store) for wanted in run_tasks(run)},
-        "curve": _curve(run, history, store),
-        "boundary": _boundary(run, store),
+        "tasks": {
+            wanted.task.name: _task_scores(run, wanted, store, steps) for wanted in run_tasks(run)
+        },
+        "curve": _curve(run, history, store, steps),
+        "boundary": _boundary(run, store, steps),
         "ledger": ledger.to_json(),
         "seconds": sum(seconds.values()),
         "time": seconds,
-        "versions": versions(),
-        "machine": store.common(),
+        "history": _history(history, sharing),
+        "environments": _environments(run, history, store),
+        "versions": last["software"],
+        "machine": {**last["machine"], **_shared_by_all(run, store)},
         "config": to_plain(run.config),
     }
 
@@ -97,12 +106,6 @@ def write_results(store: WorkStore, ids: Sequence[str]) -> int:
 def evaluation_identity(target: HeldOutSet, generic: HeldOutSet) -> str:
     """16 hex digits of the held-out rows that a run is judged by."""
     return canonical_digest([target.identity, generic.identity]).hex()[:16]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {**found, "python": platform.python_version()}
 
 
 def counted_spans(history: Sequence[Segment]) -> list[Span]:
@@ -159,10 +162,43 @@ def _description(run: Run, ledger: Ledger) -> Record:
     }
 
 
-def _task_scores(run: Run, wanted: TaskSet, store: WorkStore) -> Record:
+def _history(history: Sequence[Segment], sharing: Sequence[int]) -> list[Record]:
+    """The spans that led to a run's end: where each stopped, in what, and for how many runs."""
+    return [
+        {
+            "state": segment.stop.digest,
+            "step": segment.stop.step,
+            "environment": segment.environment,
+            "runs": runs,
+            "checksum": checksum(dataclasses.asdict(segment)),
+        }
+        for segment, runs in zip(history, sharing, strict=True)
+    ]
+
+
+def _environments(run: Run, history: Sequence[Segment], store: WorkStore) -> list[str]:
+    """Digests of what a run's way was trained in, and its end measured in, in order, each once."""
+    found = [segment.environment for segment in history]
+    end = run.node(run.steps).digest
+    keys = [held_out.key(end) for held_out in run_sets(run)]
+    for key in keys + [task.key(end) for task in run_tasks(run)]:
+        fact = store.evaluation(key)
+        assert fact is not None
+        found.append(fact["environment"])
+    return list(dict.fromkeys(found))
+
+
+def _shared_by_all(run: Run, store: WorkStore) -> Record:
+    """What all results of the working directory have in common with this one."""
+    data = {f"data of '{name}'" for name in run.views}
+    common = store.common()
+    return {name: value for name, value in common.items() if name in data | {"population"}}
+
+
+def _task_scores(run: Run, wanted: TaskSet, store: WorkStore, steps: Collection[int]) -> Record:
     """What a run makes of a task at its end, and on the way where that was measured."""
     curve = []
-    for step in evaluation_steps(run):
+    for step in sorted(steps):
         fact = store.evaluation(wanted.key(run.node(step).digest))
         if fact is not None:
             curve.append({"step": step, **_task_summary(fact)})
@@ -188,17 +224,18 @@ def _task_summary(fact: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _own_seconds(plan: Plan, number: int, history: Sequence[Segment]) -> dict[str, float]:
-    """A run's share of the time of its history: a shared edge counts divided by its runs."""
+def _own_seconds(history: Sequence[Segment], sharing: Sequence[int]) -> dict[str, float]:
+    """A run's share of the time of its history: a shared span counts divided by its runs."""
     seconds = dict.fromkeys(TIME_KINDS, 0.0)
-    for segment in history:
-        edge = next(edge for edge in plan.paths[number] if segment.stop.step <= edge.stop.step)
+    for segment, runs in zip(history, sharing, strict=True):
         for kind in seconds:
-            seconds[kind] += segment.seconds[kind] / len(edge.runs)
+            seconds[kind] += segment.seconds[kind] / runs
     return seconds
 
 
-def _curve(run: Run, history: Sequence[Segment], store: WorkStore) -> list[Record]:
+def _curve(
+    run: Run, history: Sequence[Segment], store: WorkStore, steps: Collection[int]
+) -> list[Record]:
     """Held-out and training loss at every point where both held-out sets were measured.
 
     Training losses are means over the steps since the point before; None where the source gave no
@@ -207,7 +244,7 @@ def _curve(run: Run, history: Sequence[Segment], store: WorkStore) -> list[Recor
     windows = [window for segment in history for window in segment.windows]
     roles = {"target": run.schedule.target, "generic": run.schedule.generic}
     points, before = [], 0
-    for step in evaluation_steps(run):
+    for step in sorted(steps):
         losses = _losses(run, step, store)
         if losses is None:
             continue
@@ -218,10 +255,10 @@ def _curve(run: Run, history: Sequence[Segment], store: WorkStore) -> list[Recor
     return points
 
 
-def _boundary(run: Run, store: WorkStore) -> Record | None:
+def _boundary(run: Run, store: WorkStore, steps: Collection[int]) -> Record | None:
     """Held-out losses around the start of the last stage; None for one stage, or unmeasured."""
     step = boundary_step(run)
-    if step is None:
+    if step is None or step not in steps or min(step + BOUNDARY_STEPS, run.steps) not in steps:
         return None
     before = _losses(run, step, store)
     after = _losses(run, min(step + BOUNDARY_STEPS, run.steps), store)

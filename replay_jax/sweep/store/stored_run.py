@@ -4,13 +4,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from replay_jax.config.experiment import ExperimentConfig, resolve
+from replay_jax.config.experiment import resolve
 from replay_jax.config.identity import result_identity
+from replay_jax.data.judging.tasks import Task
+from replay_jax.data.ledger.planned import plan_ledger
 from replay_jax.data.reading.views import SourceView
 from replay_jax.errors import UserError
-from replay_jax.schedule.protocols import Schedule, build_schedule
+from replay_jax.hub.folder import Pretrained
+from replay_jax.schedule.protocols import build_schedule
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.run import Run, Shared, run_chain
 
 
 def run_fact(plan: Plan, number: int) -> dict[str, Any]:
@@ -32,25 +36,10 @@ def run_fact(plan: Plan, number: int) -> dict[str, Any]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredRun:
-    """What a run was planned from, and the digest of all that its result depends on."""
+def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
+    """A run from its stored fact; its ledger and digests are computed anew, its id is the fact's.
 
-    config: ExperimentConfig
-    schedule: Schedule
-    views: Mapping[str, SourceView]
-    weights: str | None
-    tasks: Mapping[str, str]
-
-    @property
-    def identity(self) -> str:
-        """The run's id, computed again."""
-        fingerprints = {name: view.fingerprint for name, view in self.views.items()}
-        return result_identity(self.config, fingerprints, weights=self.weights, tasks=self.tasks)
-
-
-def restore_run(fact: Mapping[str, Any]) -> StoredRun:
-    """A run from its stored fact.
+    `shared` holds what the digests of several runs have in common.
 
     Raises:
         UserError: another version stored it.
@@ -69,11 +58,25 @@ def restore_run(fact: Mapping[str, Any]) -> StoredRun:
         target=config.data.target,
     )
     views = {name: SourceView(**values) for name, values in fact["views"].items()}
-    start = fact["pretrained"]
-    return StoredRun(
+    pretrained = None if fact["pretrained"] is None else Pretrained(**fact["pretrained"])
+    weights = None if pretrained is None else pretrained.fingerprint
+    return Run(
+        id=fact["id"],
+        name=fact["name"],
+        overrides=fact["overrides"],
         config=config,
         schedule=schedule,
         views=views,
-        weights=None if start is None else start["fingerprint"],
-        tasks={task["name"]: task["digest"] for task in fact["tasks"]},
+        pretrained=pretrained,
+        tasks=tuple(Task(**task) for task in fact["tasks"]),
+        ledger=plan_ledger(schedule, views),
+        chain=run_chain(config, schedule, views, weights=weights, shared=shared),
     )
+
+
+def identity(run: Run) -> str:
+    """A run's id, computed again from all that it depends on."""
+    fingerprints = {name: view.fingerprint for name, view in run.views.items()}
+    weights = None if run.pretrained is None else run.pretrained.fingerprint
+    tasks = {task.name: task.digest for task in run.tasks}
+    return result_identity(run.config, fingerprints, weights=weights, tasks=tasks)

@@ -4,6 +4,7 @@
     sweep.json                ids of the last sweep's runs, in order
     recipe.json               what the last sweep asks, in words
     runs/<run>.json           a run: name, overrides, configuration, planned ledger, its nodes
+    environments/<digest>.json  what trained and measured here: code, versions, machine
     states/<digest>/          a saved training state (`training.checkpoint`)
     segments/<digest>.json    a trained span, by the state that it ends with
     evaluations/<key>.json    one source's held-out loss at one state
@@ -26,11 +27,13 @@ from etils import epath
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.plan.work import Done
+from replay_jax.sweep.store.environment import Environment, environment_digest
 from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
-from replay_jax.training.saved import delete, is_complete, read_meta, remove_unfinished
+from replay_jax.sweep.store.sealing import sealed, unsealed
+from replay_jax.training.saved import delete, is_complete, remove_unfinished
 
-FORMAT = 3
-_FOLDERS = ("runs", "states", "segments", "evaluations", "failures", "results")
+FORMAT = 4
+_FOLDERS = ("runs", "environments", "states", "segments", "evaluations", "failures", "results")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Segment:
         start: state that it began from.
         stop: state that it ended with.
         edge: digest at the end of the edge that it is part of.
+        environment: digest of what it was trained in.
         seconds: wall time by what it was spent on (`metrics.TIME_KINDS`).
         windows: training sums over consecutive steps: "stop" (completed updates), and "nats" and
             "weights" by source name.
@@ -50,6 +54,7 @@ class Segment:
     start: Node
     stop: Node
     edge: str
+    environment: str
     seconds: Mapping[str, float]
     windows: Sequence[Mapping[str, Any]]
     realised: Sequence[Mapping[str, Any]]
@@ -104,6 +109,20 @@ class WorkStore:
             )
         return known
 
+    # What trained here.
+
+    def write_environment(self, environment: Environment) -> None:
+        """Name an environment as one that results of this folder come out of."""
+        path = self.root / "environments" / f"{environment_digest(environment)}.json"
+        if read_fact(path) is None:
+            write_fact(path, environment)
+
+    def environments(self) -> dict[str, Environment]:
+        """What results of this folder come out of, by digest."""
+        folder = self.root / "environments"
+        facts = {name: read_fact(folder / f"{name}.json") for name in fact_names(folder)}
+        return {name: fact for name, fact in facts.items() if fact is not None}
+
     # Saved states.
 
     def state_path(self, digest: str) -> epath.Path:
@@ -127,13 +146,21 @@ class WorkStore:
             return None
         return segment.stop.step
 
-    def is_checkpoint(self, digest: str) -> bool:
-        """Whether a saved state only guards the middle of an edge against interruptions."""
-        return bool(read_meta(self.state_path(digest))["checkpoint"])
-
     def drop_state(self, digest: str) -> None:
         """Delete a saved state; it is unusable from the first moment on."""
         delete(self.state_path(digest))
+
+    def set_aside(self, digest: str) -> str:
+        """Take a damaged state out of use; returns where it is kept, in a bucket nowhere."""
+        path = self.state_path(digest)
+        if "://" in os.fspath(self.root):
+            # Renaming would be copying.
+            delete(path)
+            return "nothing"
+        folder = self.root / "damaged"
+        folder.mkdir(exist_ok=True)
+        number = sum(item.name.startswith(digest) for item in folder.iterdir())
+        return os.fspath(path.rename(folder / f"{digest}-{number}"))
 
     def drop_unfinished_states(self) -> None:
         """Delete what interrupted saves and deletions left; only for the holder of the lock."""
@@ -143,7 +170,7 @@ class WorkStore:
 
     def write_segment(self, segment: Segment) -> None:
         """Record a trained span."""
-        fact = dataclasses.asdict(segment)
+        fact = sealed(dataclasses.asdict(segment))
         write_fact(self.root / "segments" / f"{segment.stop.digest}.json", fact)
 
     def segment(self, digest: str) -> Segment | None:
@@ -152,7 +179,7 @@ class WorkStore:
         if fact is None:
             return None
         nodes = {"start": Node(**fact["start"]), "stop": Node(**fact["stop"])}
-        return Segment(**{**fact, **nodes})
+        return Segment(**{**unsealed(fact), **nodes})
 
     def history(self, node: Node) -> list[Segment] | None:
         """All spans from the initial state to a state, in order; None if one is missing."""
@@ -169,12 +196,12 @@ class WorkStore:
 
     def write_evaluation(self, key: str, fact: Mapping[str, Any]) -> None:
         """Record one source's held-out sums at one state."""
-        write_fact(self.root / "evaluations" / f"{key}.json", fact)
+        write_fact(self.root / "evaluations" / f"{key}.json", sealed(fact))
 
     def evaluation(self, key: str) -> dict[str, Any] | None:
         """One source's held-out sums at one state, or None."""
         fact = read_fact(self.root / "evaluations" / f"{key}.json")
-        return fact if fact is None else dict(fact)
+        return fact if fact is None else unsealed(fact)
 
     # Runs and their results.
 

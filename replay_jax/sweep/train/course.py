@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from replay_jax.data.ledger.counted import RealisedCounter
+from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.workdir import Segment, WorkStore
 from replay_jax.sweep.train.job import EdgeJob, step_shape
@@ -19,6 +21,7 @@ from replay_jax.sweep.train.meter import by_the_wall, make_meter, metric_values
 from replay_jax.training.checkpoint import Checkpointer
 from replay_jax.training.loop import Span
 from replay_jax.training.metrics import MetricsWriter, Progress, StepRecord, TimeSplit
+from replay_jax.training.saved import is_complete
 from replay_jax.training.sharding import mesh_host_rows
 from replay_jax.training.step import TrainState
 
@@ -26,7 +29,8 @@ from replay_jax.training.step import TrainState
 class Course:
     """One job under way: counts, windows, metrics, measurements and saves, up to `reached`.
 
-    `sharing` says how many jobs share the seconds of the clock at the moment.
+    `environment` names what it is trained in, `sharing` says how many jobs share the seconds of
+    the clock at the moment.
     """
 
     def __init__(
@@ -38,12 +42,14 @@ class Course:
         clock: TimeSplit,
         checkpointer: Checkpointer,
         on_progress: Callable[[Progress], None],
+        environment: str,
         sharing: Callable[[], int] = lambda: 1,
     ) -> None:
         self.reached = job.start
         self._job, self._store, self._measuring = job, store, measuring
         self._mesh, self._clock, self._checkpointer = mesh, clock, checkpointer
         self._on_progress, self._sharing = on_progress, sharing
+        self._environment = environment
         self._due = {item.node.step: item for item in job.measurements}
         every = job.config.checkpoint.every
         inside = range(job.start.step + 1, job.stop.step)
@@ -52,6 +58,7 @@ class Course:
         self._names = job.schedule.source_names
         self._meter = make_meter(job, clock)
         self._metrics: MetricsWriter | None = None
+        self._saving: epath.Path | None = None
         self._spent = dict.fromkeys(clock.seconds, 0.0)
         self._open_segment()
 
@@ -109,7 +116,8 @@ class Course:
         if step not in self._due:
             return
         due = self._due[step]
-        place = Place(self._job.stores, step_shape(self._job), self._mesh, self._clock)
+        job, environment = self._job, self._environment
+        place = Place(job.stores, step_shape(job), self._mesh, self._clock, environment)
         for held_out in due.sets:
             self._measuring.losses(due.node, state.params, held_out, place=place)
         for wanted in due.tasks:
@@ -123,10 +131,9 @@ class Course:
         self._record_segment(node)
         with self._clock.measure("save"):
             # Waits for the save before, so that checkpoint is complete and its own can go.
-            self._checkpointer.wait()
+            self._settle_save()
             self._drop_checkpoints(keep=self._job.config.checkpoint.keep)
-            path = self._store.state_path(node.digest)
-            self._checkpointer.save(path, state, {"step": step, "checkpoint": checkpoint})
+            self._save_state(node, state, {"step": step, "checkpoint": checkpoint})
         if checkpoint:
             self._checkpoints.append(node)
 
@@ -147,9 +154,28 @@ class Course:
         self._wait()
         self._drop_checkpoints(keep=1)
 
+    def _save_state(self, node: Node, state: TrainState, meta: Mapping[str, Any]) -> None:
+        """Start saving, unless another process that was taken for lost has saved the same bits."""
+        path = self._store.state_path(node.digest)
+        if _on_first_host(lambda: is_complete(path)):
+            return
+        self._saving = path
+        try:
+            self._checkpointer.save(path, state, meta)
+        except UserError:
+            if not is_complete(path):
+                raise
+
+    def _settle_save(self) -> None:
+        try:
+            self._checkpointer.wait()
+        except UserError:
+            if self._saving is None or not is_complete(self._saving):
+                raise
+
     def _wait(self) -> None:
         with self._clock.measure("save"):
-            self._checkpointer.wait()
+            self._settle_save()
 
     def _drop_checkpoints(self, *, keep: int) -> None:
         """Delete all but the last of this job's own checkpoints."""
@@ -169,6 +195,7 @@ class Course:
             start=self.reached,
             stop=node,
             edge=self._job.stop.digest,
+            environment=self._environment,
             seconds={kind: value - self._spent[kind] for kind, value in seconds.items()},
             windows=self._windows,
             realised=_of_all_hosts(self._counter.span().to_json()),
@@ -206,6 +233,14 @@ class Course:
                 }
             )
         self._clear_window()
+
+
+def _on_first_host(ask: Callable[[], bool]) -> bool:
+    """What the first host finds, on all: a shared file system may not show them the same."""
+    if jax.process_count() == 1:
+        return ask()
+    found = np.int32(jax.process_index() == 0 and ask())
+    return bool(multihost_utils.broadcast_one_to_all(found))
 
 
 def _of_all_hosts(span: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -17,15 +17,18 @@ from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows
 from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
 from replay_jax.sweep.plan.run import loss_weights
+from replay_jax.sweep.store.kinds import DamagedState
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.course import Course
 from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shape
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.programs import ProgramCache
+from replay_jax.sweep.train.surroundings import Surroundings
 from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.config import Profile
 from replay_jax.training.loop import Hooks, train_span
 from replay_jax.training.metrics import Progress, TimeSplit
+from replay_jax.training.saved import DamagedCheckpoint
 from replay_jax.training.sharding import mesh_host_rows
 from replay_jax.training.step import TrainState, check_shape
 
@@ -51,7 +54,13 @@ class EdgeTrainer:
         self._store = store
         self._programs = ProgramCache()
         self._measuring = Measuring(store, self._programs)
+        self._surroundings = Surroundings(store)
         self._last: tuple[str, TrainState] | None = None
+
+    @property
+    def environment(self) -> str:
+        """Digest of what this process trained in last; "" before it came to that."""
+        return self._surroundings.last
 
     def train(
         self,
@@ -66,24 +75,23 @@ class EdgeTrainer:
         Args:
             job: what to do.
             on_progress: is told of the last steps, every `training.log_every`.
-            should_stop: asked before every step; after a yes the state is saved where it is. All
-                hosts must answer alike.
+            should_stop: asked before every step, alike on all hosts; after a yes it saves and ends.
             profile: updates to trace.
 
         Raises:
             FloatingPointError: a loss that is not a number; names the step and its rows.
-            UserError: a state cannot be saved (full disk) or restored; a shape does not divide over
-                the devices.
+            UserError: a state cannot be saved or restored; a shape does not divide over the
+                devices; the working directory is of another environment.
         """
+        environment = self._surroundings.enter(job)
         job = self._resumed(job)
         clock = TimeSplit()
         mesh = self._programs.mesh(job.config.mesh, job.config.model)
         _check_shapes(job, mesh)
         state = self._begin(job, mesh, clock)
-        with Checkpointer() as checkpointer:
-            course = Course(
-                job, self._store, self._measuring, mesh, clock, checkpointer, on_progress
-            )
+        with Checkpointer() as saves:
+            about = (mesh, clock, saves, on_progress, environment)
+            course = Course(job, self._store, self._measuring, *about)
             course.measure(job.start.step, state)
             if job.start == job.stop:
                 self._last = (job.stop.digest, state)
@@ -126,7 +134,8 @@ def first_state(
     """The state that a job begins from: of the seed or pre-trained at step 0, else read from disk.
 
     Raises:
-        UserError: the saved state, or the pre-trained model, cannot be read.
+        DamagedState: the saved state cannot be read.
+        UserError: the pre-trained model cannot be read.
     """
     model = job.config.model
     if job.start.step == 0 and job.pretrained is not None:
@@ -141,7 +150,10 @@ def first_state(
         return state
     with clock.measure("save"):
         like = programs.abstract_state(model, mesh)
-        restored, _ = restore_state(store.state_path(job.start.digest), like)
+        try:
+            restored, _ = restore_state(store.state_path(job.start.digest), like)
+        except DamagedCheckpoint as error:
+            raise DamagedState(job.start.digest, str(error)) from error
     assert int(restored.step) == job.start.step
     return restored
 

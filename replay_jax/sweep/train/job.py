@@ -1,6 +1,7 @@
 """A task made self-contained: everything a worker needs to train one edge, and nothing else."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 
 from replay_jax.config.experiment import ExperimentConfig
@@ -37,6 +38,7 @@ class EdgeJob:
         marks: steps at which any of the runs is evaluated; training losses are summed between them.
         measurements: what is still to be measured on the way, by ascending step.
         pretrained: the model that step 0 starts from, None for parameters of the seed.
+        accept_environment: whether the working directory may hold results of another environment.
     """
 
     name: str
@@ -52,6 +54,7 @@ class EdgeJob:
     marks: frozenset[int]
     measurements: tuple[Measurement, ...]
     pretrained: Pretrained | None
+    accept_environment: bool
 
     def node(self, step: int) -> Node:
         """The state after `step` updates, for any step of the job."""
@@ -60,7 +63,12 @@ class EdgeJob:
 
 
 def make_job(
-    plan: Plan, task: Task, *, store: WorkStore, stores: Mapping[str, TokenStore]
+    plan: Plan,
+    task: Task,
+    *,
+    store: WorkStore,
+    stores: Mapping[str, TokenStore],
+    accept_environment: bool,
 ) -> EdgeJob:
     """Make a task self-contained; what is measured already is not measured again.
 
@@ -92,8 +100,14 @@ def make_job(
         cuts=tuple(sorted({cut for run in runs for cut in run.schedule.stage_starts})),
         marks=frozenset(step for run in runs for step in evaluation_steps(run)),
         measurements=tuple(left for each in wanted if (left := each.without(known))),
-        pretrained=owner.pretrained,
+        pretrained=owner.pretrained and _absolute(owner.pretrained),
+        accept_environment=accept_environment,
     )
+
+
+def _absolute(model: Pretrained) -> Pretrained:
+    """A worker may stand in another folder."""
+    return dataclasses.replace(model, folder=os.path.abspath(model.folder))
 
 
 def resume_step(job: EdgeJob, store: WorkStore) -> int:

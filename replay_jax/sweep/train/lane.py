@@ -50,6 +50,7 @@ class Lane:
         state: TrainState,
         *,
         on_progress: Callable[[Progress], None],
+        environment: str,
         profile: Profile | None,
     ) -> None:
         """Measure what is due at the first state, and get the first batch."""
@@ -62,6 +63,7 @@ class Lane:
             self.clock,
             checkpointer,
             on_progress,
+            environment,
             lambda: self._time.sharing,
         )
         self.course.measure(self.step, state)

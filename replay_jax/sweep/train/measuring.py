@@ -37,12 +37,13 @@ from replay_jax.training.step import place_batch
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a state is measured: data by source, the training shape, the mesh, the clock."""
+    """Where a state is measured: data by source, training shape, mesh, clock, environment."""
 
     stores: Mapping[str, TokenStore]
     shape: StepShape
     mesh: Mesh
     clock: TimeSplit
+    environment: str
 
 
 class Measuring:
@@ -82,7 +83,7 @@ class Measuring:
                 "tokens": found.tokens,
                 "bytes": found.label_bytes,
             }
-            self._record(held_out.key(node.digest), fact)
+            self._record(held_out.key(node.digest), fact, place)
 
     def scores(self, node: Node, params: Any, wanted: TaskSet, *, place: Place) -> None:
         """Measure one task at a state.
@@ -113,7 +114,7 @@ class Measuring:
                 "correct_by_length": _bits(score.correct_by_length),
                 "choice_nats": float(score.choice_nats.sum()),
             }
-            self._record(wanted.key(node.digest), fact)
+            self._record(wanted.key(node.digest), fact, place)
 
     def cosine(
         self,
@@ -133,11 +134,11 @@ class Measuring:
             ]
             cosine = float(program(params, *batches))
             fact = {"state": node.digest, "step": node.step, "cosine": cosine}
-            self._record(pair.key(node.digest), fact)
+            self._record(pair.key(node.digest), fact, place)
 
-    def _record(self, key: str, fact: Mapping[str, Any]) -> None:
+    def _record(self, key: str, fact: Mapping[str, Any], place: Place) -> None:
         if jax.process_index() == 0:
-            self._store.write_evaluation(key, fact)
+            self._store.write_evaluation(key, {**fact, "environment": place.environment})
 
     def _task_on_devices(self, wanted: TaskSet, place: Place) -> tuple[TaskRows, list[DeviceBatch]]:
         key = (wanted, place.mesh)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from replay_jax.sweep.store.kinds import Kind
 from replay_jax.training.metrics import Progress
 
 
@@ -32,15 +33,21 @@ class Ended:
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """A job has failed and would fail again; `reason` is one line, `details` a traceback.
+    """A job has failed; `reason` is one line, `details` a traceback.
 
-    `mistake` says that the user asked for what cannot be, such as a batch that does not divide.
+    Attributes:
+        kind: whether it would fail again; a mistake is what the user asked for and cannot be, such
+            as a batch that does not divide.
+        environment: digest of what it was trained in, "" if it did not come so far.
+        state: digest of the saved state that could not be read, "" for other failures.
     """
 
     edge: int
     reason: str
     details: str
-    mistake: bool = False
+    kind: Kind = "deterministic"
+    environment: str = ""
+    state: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable
 
-from replay_jax.errors import UserError
+from replay_jax.sweep.store.kinds import DamagedState, kind_of
 from replay_jax.sweep.train.edge import EdgeTrainer
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
@@ -28,9 +28,15 @@ def work(
             profile=profile,
         )
     except Exception as error:
-        mistake = isinstance(error, UserError)
-        return Failed(edge, describe_error(error), traceback.format_exc(), mistake)
+        return failure(edge, error, trainer.environment)
     return Ended(edge, end.step, end.finished)
+
+
+def failure(edge: int, error: Exception, environment: str) -> Failed:
+    """An exception as a message; `environment` is the digest of what was trained in, if known."""
+    details = "".join(traceback.format_exception(error))
+    state = error.digest if isinstance(error, DamagedState) else ""
+    return Failed(edge, describe_error(error), details, kind_of(error), environment, state)
 
 
 def describe_error(error: Exception) -> str:

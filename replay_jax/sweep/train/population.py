@@ -8,7 +8,6 @@ lanes are free.
 
 import contextlib
 import dataclasses
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -21,9 +20,10 @@ from replay_jax.sweep.train.job import EdgeJob, resume_job, step_shape
 from replay_jax.sweep.train.lane import Lane
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
-from replay_jax.sweep.train.outcome import describe_error
+from replay_jax.sweep.train.outcome import failure
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.sweep.train.shared_time import SharedTime
+from replay_jax.sweep.train.surroundings import Surroundings
 from replay_jax.training.config import Profile, StepShape
 from replay_jax.training.optimizer import Hyper
 from replay_jax.training.population import Population
@@ -65,6 +65,7 @@ class PopulationTrainer:
         self._store, self._programs = store, programs
         self._tell, self._should_stop = tell, should_stop
         self._measuring = Measuring(store, programs)
+        self._surroundings = Surroundings(store)
         self._waiting: list[tuple[int, EdgeJob, Profile | None]] = []
         self._lanes: list[Lane | None] = [None] * lanes
         self._time = SharedTime(lanes)
@@ -136,6 +137,7 @@ class PopulationTrainer:
                 population,
                 state,
                 on_progress=lambda progress: self._tell(Advanced(edge, progress)),
+                environment=self._surroundings.enter(job),
                 profile=profile,
             )
             if lane.at_end:
@@ -188,10 +190,9 @@ class PopulationTrainer:
             self._fail(lane, error)
 
     def _fail(self, lane: Lane, error: Exception) -> None:
-        details = "".join(traceback.format_exception(error))
         lane.close(type(error), error, error.__traceback__)
         self._lanes[lane.index] = None
-        self._tell(Failed(lane.edge, describe_error(error), details))
+        self._tell(failure(lane.edge, error, self._surroundings.last))
         self._empty(lane)
 
     def _fail_all(self, error: Exception) -> None:

@@ -10,6 +10,7 @@ from tiny_sweep import BATCH, results_of
 from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
 from replay_jax.sweep.executors.local.workers import jax_settings
+from replay_jax.sweep.plan.measured import evaluation_steps
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.results import build_result
 from replay_jax.sweep.store.workdir import WorkStore
@@ -79,7 +80,7 @@ def test_the_hosts_of_an_edge_form_one_jax_cluster(study, cluster, tmp_path):
     plan = study.plan([{"mesh.replica": 2, "seed": 0}], tmp_path)
     store = WorkStore(tmp_path)
     store.create({})
-    job = make_job(plan, plan.tasks[0], store=store, stores=study.stores)
+    job = make_job(plan, plan.tasks[0], store=store, stores=study.stores, accept_environment=False)
     group = ray.util.placement_group([{"CPU": 1}] * 2, strategy="STRICT_SPREAD")
     ray.get(group.ready())
     board = ray.remote(Board).options(num_cpus=0).remote()
@@ -89,7 +90,9 @@ def test_the_hosts_of_an_edge_form_one_jax_cluster(study, cluster, tmp_path):
     (first, *_) = store.history(job.stop)
     halves = [[[0, BATCH // 2]], [[BATCH // 2, BATCH]]]
     assert [span["batch_rows"] for span in first.realised] == halves
-    record = build_result(plan, 0, store=store)
+    (run,) = plan.runs
+    sharing, steps = [1] * len(store.history(job.stop)), evaluation_steps(run)
+    record = build_result(run, store=store, sharing=sharing, steps=steps)
     study.train([{"seed": 0}], tmp_path / "local")
     (alone,) = results_of(tmp_path / "local").values()
     assert json.loads(json.dumps(record["ledger"])) == alone["ledger"]

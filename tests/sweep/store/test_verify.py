@@ -97,6 +97,40 @@ def test_one_sequence_fewer_than_planned(workdir):
     assert "79" in found(workdir)
 
 
+def test_a_result_that_claims_another_loss(workdir):
+    def better(fact):
+        fact["losses"]["target"] -= 1.0
+
+    spoil(only(workdir / "results"), better)
+    text = found(workdir)
+    assert "stored result: losses.target is" in text and "results.jsonl: line 1 is not" in text
+
+
+def test_a_result_that_claims_other_versions(workdir):
+    spoil(only(workdir / "results"), lambda fact: fact["versions"].update(jax="0.4.1"))
+    assert 'stored result: versions.jax is "0.4.1", not' in found(workdir)
+
+
+def test_an_evaluation_that_was_changed(workdir):
+    (path, *_) = sorted((workdir / "evaluations").glob("*.json"))
+    spoil(path, lambda fact: fact.update(environment="00"))
+    assert f"evaluations/{path.name} was changed after it was written" in found(workdir)
+
+
+def test_an_environment_that_was_changed(workdir):
+    path = only(workdir / "environments")
+    spoil(path, lambda fact: fact["machine"].update(device="TPU v4"))
+    assert f"environments/{path.name} was changed after it was written" in found(workdir)
+
+
+def test_published_lines_that_are_not_the_results(workdir):
+    path = workdir / "results.jsonl"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1', 1))
+    assert "results.jsonl: line 1 is not the result of run" in found(workdir)
+    path.write_text("")
+    assert "results.jsonl lacks run" in found(workdir)
+
+
 def test_a_span_that_is_missing(workdir):
     only(workdir / "segments").unlink()
     assert "a record of what it consumed is missing" in found(workdir)
@@ -104,7 +138,7 @@ def test_a_span_that_is_missing(workdir):
 
 def test_a_directory_of_another_version_is_refused_in_words(workdir):
     spoil(workdir / "workdir.json", lambda fact: fact.update(format=1))
-    with pytest.raises(UserError, match="format 1 and this version knows format 3"):
+    with pytest.raises(UserError, match="format 1 and this version knows format 4"):
         verify(workdir)
 
 

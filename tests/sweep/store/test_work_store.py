@@ -60,7 +60,7 @@ def test_a_workdir_of_other_data_or_another_version_is_refused(tmp_path):
     with pytest.raises(UserError, match="data of 'c4' = aaaa, not bbbb"):
         WorkStore(tmp_path).create({"data of 'c4'": "bbbb"})
     write_fact(tmp_path / "workdir.json", {"format": 0, "common": {}})
-    with pytest.raises(UserError, match="format 0 and this version knows format 3"):
+    with pytest.raises(UserError, match="format 0 and this version knows format 4"):
         WorkStore(tmp_path).create({})
 
 
@@ -74,7 +74,7 @@ def test_a_state_counts_only_when_complete_and_with_its_history(tmp_path):
         (folder / "commit_success.txt").write_text("")
     assert store.saved_states() == {}
     spans = {
-        node: Segment(start=start, stop=node, edge="bb", seconds={}, windows=[], realised=[])
+        node: Segment(start, node, "bb", "00", seconds={}, windows=[], realised=[])
         for start, node in ((Node("00", 0), first), (first, second))
     }
     store.write_segment(spans[second])

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import traceback
 from collections.abc import Callable
 
 import jax
@@ -15,7 +14,7 @@ from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.edge import EdgeTrainer
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
-from replay_jax.sweep.train.outcome import describe_error, work
+from replay_jax.sweep.train.outcome import failure, work
 from replay_jax.training.config import Profile
 from replay_jax.training.hosts import Cluster, connect
 
@@ -52,7 +51,7 @@ class HostTrainer:
                 self._trainer = self._start(root, threads)
             edge, job, profile = _shared(assignment)
         except Exception as error:
-            return Failed(-1, describe_error(error), traceback.format_exc())
+            return failure(-1, error, "")
         return work(
             self._trainer,
             edge,

@@ -11,10 +11,14 @@ import queue
 import signal
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
 STOP = b"stop"
+BEAT = "beat"
+# A process that is stopped, or hangs with Python's lock held, says nothing.
+_BEAT_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -29,15 +33,32 @@ def main() -> None:
     jobs: queue.Queue[bytes] = queue.Queue()
     # Listening begins before the slow imports, so that a lost coordinator is noticed at once.
     threading.Thread(target=_listen, args=(connection, jobs, stop), daemon=True).start()
+    tell = _Teller(connection)
+    threading.Thread(target=_beat, args=(tell,), daemon=True).start()
     lanes = int(sys.argv[4])
     if lanes > 1:
-        _train_side_by_side(lanes, connection, jobs, stop)
-    _train_in_turn(connection, jobs, stop)
+        _train_side_by_side(lanes, tell, jobs, stop)
+    _train_in_turn(tell, jobs, stop)
 
 
-def _train_in_turn(
-    connection: Connection, jobs: "queue.Queue[bytes]", stop: threading.Event
-) -> NoReturn:
+class _Teller:
+    """Sends messages to the coordinator, from any thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def __call__(self, message: object) -> None:
+        with self._lock:
+            self._connection.send(message)
+
+
+def _beat(tell: _Teller) -> None:
+    while True:
+        tell(BEAT)
+        time.sleep(_BEAT_SECONDS)
+
+
+def _train_in_turn(tell: _Teller, jobs: "queue.Queue[bytes]", stop: threading.Event) -> NoReturn:
     from replay_jax.sweep.store.workdir import WorkStore
     from replay_jax.sweep.train.edge import EdgeTrainer
     from replay_jax.sweep.train.outcome import work
@@ -45,14 +66,11 @@ def _train_in_turn(
     trainer = EdgeTrainer(WorkStore(sys.argv[2]))
     while True:
         edge, job, profile = pickle.loads(jobs.get())
-        message = work(
-            trainer, edge, job, tell=connection.send, should_stop=stop.is_set, profile=profile
-        )
-        connection.send(message)
+        tell(work(trainer, edge, job, tell=tell, should_stop=stop.is_set, profile=profile))
 
 
 def _train_side_by_side(
-    lanes: int, connection: Connection, jobs: "queue.Queue[bytes]", stop: threading.Event
+    lanes: int, tell: _Teller, jobs: "queue.Queue[bytes]", stop: threading.Event
 ) -> NoReturn:
     from replay_jax.sweep.store.workdir import WorkStore
     from replay_jax.sweep.train.population import PopulationTrainer
@@ -62,7 +80,7 @@ def _train_side_by_side(
         WorkStore(sys.argv[2]),
         ProgramCache(),
         lanes,
-        tell=connection.send,
+        tell=tell,
         should_stop=stop.is_set,
     )
     while True:

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 from etils import epath
 
 from replay_jax.config.execution import ExecutionConfig
-from replay_jax.sweep.executors.local.worker import STOP
+from replay_jax.errors import UserError
+from replay_jax.sweep.executors.local.worker import BEAT, STOP
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Lost, Message, Started
 from replay_jax.training.config import Profile
@@ -28,6 +30,8 @@ SMALL_MODEL_PARAMETERS = 30_000_000
 _WORKER_BYTES = 1 << 30
 # A worker needs its state several times over: gradients, activations, a state being saved.
 _STATES_PER_WORKER = 6
+# A worker says something every few seconds, also while it compiles.
+_SILENCE_SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +94,9 @@ def local_platform() -> str:
     """The platform that JAX will use here, found out without starting it in this process.
 
     A process that starts JAX takes the accelerators, which the worker is to have.
+
+    Raises:
+        UserError: JAX does not start, as where another process holds the accelerators.
     """
     named = os.environ["JAX_PLATFORMS"] if "JAX_PLATFORMS" in os.environ else ""
     plugins = importlib.metadata.entry_points(group="jax_plugins")
@@ -101,7 +108,15 @@ def local_platform() -> str:
         text=True,
         check=False,
     )
-    return asked.stdout.strip() or "cpu"
+    platform = asked.stdout.strip()
+    if asked.returncode or not platform:
+        lines = asked.stderr.strip().split("\n")
+        setting = f"JAX_PLATFORMS={named}" if named else "JAX_PLATFORMS is not set"
+        raise UserError(
+            f"JAX finds no devices here ({setting}): {lines[-1]}; set JAX_PLATFORMS to a platform "
+            "that is there, such as cpu"
+        )
+    return platform
 
 
 def usable_cores() -> int:
@@ -120,6 +135,8 @@ class _Worker:
     connection: Connection
     log: Path
     edges: set[int] = dataclasses.field(default_factory=set)
+    heard: float = dataclasses.field(default_factory=time.monotonic)
+    silent: bool = False
     # What it trained last, whose end states may still be in its memory.
     done: list[int] = dataclasses.field(default_factory=list)
 
@@ -136,6 +153,8 @@ class LocalWorkers:
         self._root, self._threads, self._lock_fd = root, choice.threads, lock_fd
         self._workers: list[_Worker] = []
         self._news: list[Message] = []
+        self._started = 0
+        self._polled = time.monotonic()
 
     def __enter__(self) -> "LocalWorkers":
         return self
@@ -169,6 +188,7 @@ class LocalWorkers:
         """What has happened, waiting at most `seconds` for something to."""
         news, self._news = self._news, []
         waiting = {worker.connection: worker for worker in self._workers}
+        self._kill_silent()
         if not waiting:
             return news
         for connection in wait(list(waiting), timeout=0 if news else seconds):
@@ -178,6 +198,9 @@ class LocalWorkers:
                 message = connection.recv()
             except (EOFError, OSError):
                 news.extend(self._bury(worker))
+                continue
+            worker.heard = time.monotonic()
+            if message == BEAT:
                 continue
             if not isinstance(message, Advanced):
                 worker.edges.remove(message.edge)
@@ -193,9 +216,23 @@ class LocalWorkers:
             except OSError:
                 pass
 
+    def _kill_silent(self) -> None:
+        """End workers that are stopped or hang, so that others take their edges."""
+        now, before = time.monotonic(), self._polled
+        self._polled = now
+        for worker in self._workers:
+            if now - before > _SILENCE_SECONDS / 2 or worker.connection.poll():
+                # This process was stopped as well, or there is something to be read.
+                worker.heard = now
+            elif now - worker.heard > _SILENCE_SECONDS and not worker.silent:
+                worker.silent = True
+                worker.process.kill()
+
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
-        log = self._root / "workers" / f"{len(self._workers)}.log"
+        # Never the name of one that is still written to.
+        log = self._root / "workers" / f"{self._started}.log"
+        self._started += 1
         log.parent.mkdir(parents=True, exist_ok=True)
         settings = jax_settings(self._root, self._threads)
         threads = {"NPROC": settings["NPROC"]} if self._threads else {}
@@ -224,7 +261,9 @@ class LocalWorkers:
             return []
         lines = worker.log.read_text(errors="replace").strip().split("\n")
         how = (
-            f"was killed by signal {-code} (if not by hand: out of memory)"
+            f"stopped answering for {_SILENCE_SECONDS:.0f} s and was ended"
+            if worker.silent
+            else f"was killed by signal {-code} (if not by hand: out of memory)"
             if code < 0
             else f"ended with code {code}: {lines[-1]}"
         )

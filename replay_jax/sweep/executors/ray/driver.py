@@ -9,22 +9,23 @@ from replay_jax.config.execution import ExecutionConfig
 from replay_jax.errors import UserError
 from replay_jax.sweep.executors.local.workers import jax_settings
 from replay_jax.sweep.train.job import EdgeJob
-from replay_jax.sweep.train.messages import Ended, Failed, Lost, Message
+from replay_jax.sweep.train.messages import Ended, Failed, Lost, Message, Started
 from replay_jax.training.config import Profile
 
 # How often Ray runs an edge again by itself when its process or node is lost; each time it goes on
 # from its last checkpoint.
 _RETRIES = 5
+_ALL = 1 << 30
 
 
 class RayTasks:
     """Trains jobs on a Ray cluster that exists (`address`) or is started here for the while.
 
-    Use it as a context manager. All jobs that are ready are given to Ray at once. The working
-    directory must be a path that every machine sees (NFS, gs://).
+    Use it as a context manager. `execution.workers` jobs are given to Ray at once, with 0 all that
+    are ready, which an autoscaler answers with all the nodes it may have. The working directory
+    must be a path that every machine sees (NFS, gs://).
     """
 
-    slots = 1 << 30
     lanes = 1
 
     def __init__(
@@ -41,7 +42,9 @@ class RayTasks:
         self._threads, self._address = threads, address
         self._edges: dict[Any, int] = {}
         self._starts: dict[int, int] = {}
-        self.workers = 0
+        self._begun: set[int] = set()
+        self._stopping = False
+        self.workers, self.slots = 0, execution.workers or _ALL
 
     def __enter__(self) -> "RayTasks":
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -86,13 +89,23 @@ class RayTasks:
         """What has happened, waiting at most `seconds` for an edge to end."""
         ready, _ = self._ray.wait(list(self._edges), num_returns=1, timeout=seconds)
         news: list[Message] = self._ray.get(self._board.drain.remote())
+        self._begun |= {message.edge for message in news if isinstance(message, Started)}
+        if self._stopping:
+            self._take_back()
         return news + [self._ended(reference, self._edges.pop(reference)) for reference in ready]
 
     def stop(self) -> None:
-        """Ask all edges to save and end; those that Ray has not begun are taken back."""
+        """Ask all edges to save and end; those that have not begun are taken back."""
+        # Also called by signal handlers: the rest is done by `poll`.
+        self._stopping = True
+
+    def _take_back(self) -> None:
+        """Cancel what has not begun: Ray interrupts what has, which would save nothing."""
+        self._stopping = False
         self._board.stop.remote()
-        for reference in self._edges:
-            self._ray.cancel(reference, force=False, recursive=False)
+        for reference, edge in self._edges.items():
+            if edge not in self._begun:
+                self._ray.cancel(reference, force=False, recursive=False)
 
     def _ended(self, reference: Any, edge: int) -> Message:
         errors = self._ray.exceptions
