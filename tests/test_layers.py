@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "", "schedule", "model", "analysis/statistics", "analysis/study", "analysis/advice",
     "data/sources", "data/tokens", "data/reading", "data/ledger", "data/judging",
-    "hub", "training", "compile/hlo", "compile",
+    "hub", "training/mesh", "training", "compile/hlo", "compile",
     "report/elements", "report/figures", "report/tables", "report",
     "config", "sweep/plan", "sweep/store", "sweep/train", "sweep/executors",
     "sweep/executors/local", "sweep/executors/hosts", "sweep/executors/ray", "sweep/drive",

@@ -61,7 +61,7 @@ def _on_hosts(arguments: argparse.Namespace, recipe: Recipe) -> int:
     # What trains in this process is slow to import.
     from replay_jax.sweep.executors.hosts.member import HostMember
     from replay_jax.sweep.executors.hosts.others import Hosts
-    from replay_jax.training.hosts import join
+    from replay_jax.training.mesh.hosts import join
 
     roll = join(
         arguments.coordinator,

@@ -18,9 +18,9 @@ from replay_jax.compile.hlo.text import parse_module
 from replay_jax.compile.roofline import Speeds, roofline
 from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
 from replay_jax.model.flops import flops_per_token
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.mesh_choice import MeshChoice, choose_mesh
-from replay_jax.training.sharding import make_mesh
+from replay_jax.training.mesh.choice import MeshChoice, choose_mesh
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import StepShape, lower_train_step
 
 LARGEST_SHARES = 12

@@ -12,10 +12,11 @@ from replay_jax.compile.peak import matmul_peak
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
-from replay_jax.training.config import MeshConfig, OptimizerConfig
-from replay_jax.training.devices import attached_devices
+from replay_jax.training.config import OptimizerConfig
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.devices import attached_devices
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.optimizer import hyperparameters
-from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (
     StepProgram,
     StepShape,

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 
 from replay_jax.compile.topology import Target
 from replay_jax.training.config import StepShape
-from replay_jax.training.devices import compiler_options
 from replay_jax.training.evaluate import evaluation_shape, lower_evaluation
-from replay_jax.training.sharding import host_rows, mesh_owners
+from replay_jax.training.mesh.devices import compiler_options
+from replay_jax.training.mesh.sharding import host_rows, mesh_owners
 from replay_jax.training.step import abstract_state
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from replay_jax.compile.topology import KNOWN_SHAPES, Chip, Target, unknown_topology
 from replay_jax.errors import UserError
-from replay_jax.training.devices import GPU_MEMORY_SHARE
+from replay_jax.training.mesh.devices import GPU_MEMORY_SHARE
 
 
 @dataclasses.dataclass(frozen=True)

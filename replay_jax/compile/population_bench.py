@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.training.config import MeshConfig, OptimizerConfig, StepShape
-from replay_jax.training.devices import attached_devices
+from replay_jax.training.config import OptimizerConfig, StepShape
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.devices import attached_devices
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.population import HostBatch, compile_population
-from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (
     compile_init,
     compile_train_step,

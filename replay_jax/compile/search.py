@@ -7,7 +7,8 @@ from replay_jax.compile import ahead as aot
 from replay_jax.compile.topology import Target
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import REMAT_POLICIES
-from replay_jax.training.config import MeshConfig, StepShape
+from replay_jax.training.config import StepShape
+from replay_jax.training.mesh.config import MeshConfig
 
 
 def search(

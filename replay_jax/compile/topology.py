@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from replay_jax.errors import UserError
-from replay_jax.training.devices import attached_devices
+from replay_jax.training.mesh.devices import attached_devices
 
 _GIB = 1024**3
 

@@ -1,1 +1,7 @@
-"""What a user writes: config files, and the frozen configuration of one run."""
+"""What a user writes: config files, and the frozen configuration of one run.
+
+Other rooms read `defaults` (sized_model), `execution` (ExecutionConfig), `experiment`
+(ExperimentConfig, resolve), `experiments` (Experiments, configs_of, experiments_of), `identity`
+(result_identity, without_neutral), `recipe` (Recipe, command_line, load_recipe, override,
+parse_overrides).
+"""

@@ -19,10 +19,10 @@ from replay_jax.training.config import (
     CheckpointConfig,
     EvaluationConfig,
     LoggingConfig,
-    MeshConfig,
     OptimizerConfig,
     TrainingConfig,
 )
+from replay_jax.training.mesh.config import MeshConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a Llama checkpoint of the Hugging Face hub lays out the parameters of this decoder.
+"""How a Llama checkpoint of the hub lays out the parameters of this decoder.
 
 There every matrix is [out, in], and heads and their width are one axis; here matrices are
 [in, out] and the axes are apart. Both rotate the pair (k, k + K/2), so no row is permuted.

@@ -1,1 +1,6 @@
-"""What `import replay_jax` gives: plan, run, read, export; the commands call the same."""
+"""What `import replay_jax` gives: plan, run, read, export; the commands call the same.
+
+Other rooms read `dataset` (dataset), `exporting` (export), `gathering` (PRESET_NAMES, gather),
+`planning` (plan), `preparing` (Prepared, preparation_shown, prepare_all, print_prepared),
+`reading` (recommend, results, study), `reporting` (report_on), `running` (run).
+"""

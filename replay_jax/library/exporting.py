@@ -14,8 +14,8 @@ from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.checkpoint import restore_params
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.sharding import make_mesh
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import abstract_state
 
 

@@ -1,1 +1,6 @@
-"""Which source every sequence of a run comes from, in exact integers: pure arithmetic."""
+"""Which source every sequence of a run comes from, in exact integers: pure arithmetic.
+
+Other rooms read `mixture` (StepDraws, draw_numbers, step_draws), `permutation` (ORDER, permuted),
+`protocols` (Schedule, ScheduleConfig, build_schedule), `stages` (Realised, Requested, Schedule,
+realised_values).
+"""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.training.mesh.config import nearest_divisor
 
 
 @dataclass(frozen=True)
@@ -36,28 +37,6 @@ class OptimizerConfig:
             raise UserError(
                 f"optimizer.weight_decay is {self.weight_decay}; it must be finite and at least 0."
             )
-
-
-@dataclass(frozen=True)
-class MeshConfig:
-    """How many ways the devices split the work, per mesh axis.
-
-    `replica` and `fsdp` split the rows of a batch; `fsdp` also splits parameters and optimizer
-    state, `tensor` splits heads, MLP width and vocabulary. 0 for `replica` or `fsdp` means "the
-    devices that are left"; 0 for both lets `mesh_choice.choose_mesh` decide, with its reason.
-    """
-
-    replica: int = 0
-    fsdp: int = 0
-    tensor: int = 1
-
-    def __post_init__(self) -> None:
-        if self.replica < 0 or self.fsdp < 0:
-            raise UserError(
-                f"mesh.replica {self.replica} and mesh.fsdp {self.fsdp} must be 0 (choose) or more."
-            )
-        if self.tensor < 1:
-            raise UserError(f"mesh.tensor is {self.tensor}; it must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -132,12 +111,6 @@ class LoggingConfig:
 
     tensorboard: bool
     wandb_project: str
-
-
-def nearest_divisor(number: int, wanted: int) -> int:
-    """The divisor of `number` that is nearest to `wanted` (the smaller one of two as near)."""
-    divisors = (d for d in range(1, number + 1) if number % d == 0)
-    return min(divisors, key=lambda d: (abs(d - wanted), d))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.loss import token_losses
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import StepShape
-from replay_jax.training.devices import compiler_options
 from replay_jax.training.gradient import (
     DeviceBatch,
     batch_gradient,
@@ -29,7 +28,8 @@ from replay_jax.training.gradient import (
     loss_chunk,
     microbatches,
 )
-from replay_jax.training.sharding import host_rows, mesh_owners, placement, replicated
+from replay_jax.training.mesh.devices import compiler_options
+from replay_jax.training.mesh.sharding import host_rows, mesh_owners, placement, replicated
 from replay_jax.training.step import (
     abstract_batch,
     abstract_state,

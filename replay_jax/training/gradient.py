@@ -17,7 +17,7 @@ from replay_jax.model.decoder import Transformer, build_transformer, head_kernel
 from replay_jax.model.loss import chunk_positions, weighted_loss
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import StepShape
-from replay_jax.training.sharding import BATCH_AXES
+from replay_jax.training.mesh.sharding import BATCH_AXES
 
 DeviceBatch = dict[str, jax.Array]
 

@@ -19,11 +19,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from replay_jax.errors import UserError
 from replay_jax.model.attention import resolve_attention
-from replay_jax.training.config import MeshConfig, OptimizerConfig, StepShape
-from replay_jax.training.devices import attached_devices, compiler_options
+from replay_jax.training.config import OptimizerConfig, StepShape
 from replay_jax.training.gradient import DeviceBatch
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.devices import attached_devices, compiler_options
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.optimizer import HYPER_NAMES, Hyper, hyperparameters
-from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (
     StepMetrics,
     StepProgram,

@@ -22,12 +22,12 @@ from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import build_transformer
 from replay_jax.model.placement import Placement
-from replay_jax.training.config import MeshConfig, StepShape
-from replay_jax.training.devices import compiler_options
+from replay_jax.training.config import StepShape
 from replay_jax.training.gradient import DeviceBatch, batch_gradient
-from replay_jax.training.mesh_choice import check_division
-from replay_jax.training.optimizer import HYPER_NAMES, Hyper, apply_gradients, init_optimizer
-from replay_jax.training.sharding import (
+from replay_jax.training.mesh.choice import check_division
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.devices import compiler_options
+from replay_jax.training.mesh.sharding import (
     LOGICAL_AXIS_RULES,
     batch_sharding,
     placement,
@@ -35,6 +35,7 @@ from replay_jax.training.sharding import (
     rows_of_all_hosts,
     tree_shardings,
 )
+from replay_jax.training.optimizer import HYPER_NAMES, Hyper, apply_gradients, init_optimizer
 
 _DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
 

@@ -17,7 +17,8 @@ from replay_jax.compile.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.flops import flops_per_token
-from replay_jax.training.config import MeshConfig, StepShape
+from replay_jax.training.config import StepShape
+from replay_jax.training.mesh.config import MeshConfig
 
 FIELDS = {
     "topology", "devices", "chip", "fits", "peak_bytes_per_device", "hbm_bytes_per_device",

@@ -5,9 +5,9 @@ import pytest
 
 from replay_jax.compile.topology import CHIPS, KNOWN_SHAPES, tpu_slice
 from replay_jax.model.presets import preset
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.mesh_choice import choose_mesh
-from replay_jax.training.sharding import host_rows, make_mesh, mesh_owners
+from replay_jax.training.mesh.choice import choose_mesh
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import host_rows, make_mesh, mesh_owners
 
 SLICES = [f"{chip}:{shape}" for chip in CHIPS for shape in KNOWN_SHAPES[chip]]
 

@@ -13,7 +13,7 @@ from replay_jax.errors import UserError
 from replay_jax.model import decoder as transformer
 from replay_jax.model.architecture import ModelConfig, RopeConfig
 from replay_jax.model.decoder import build_transformer, stack_layers
-from replay_jax.training.sharding import LOGICAL_AXIS_RULES
+from replay_jax.training.mesh.sharding import LOGICAL_AXIS_RULES
 from replay_jax.training.step import check_shape
 
 # Large initial weights: with 0.02 attention is all but uniform and a wrong one would pass.

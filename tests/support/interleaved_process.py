@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 from tiny_training import MODEL, ROWS, SHAPE, batch, run
 
 from replay_jax.training.evaluate import compile_evaluation, evaluate, place_held_out
-from replay_jax.training.hosts import initialize
-from replay_jax.training.sharding import MESH_AXES, mesh_host_rows
+from replay_jax.training.mesh.hosts import initialize
+from replay_jax.training.mesh.sharding import MESH_AXES, mesh_host_rows
 from replay_jax.training.step import compile_init, compile_train_step
 
 SEEDS = (0, 1, 2)

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.training.config import MeshConfig, OptimizerConfig, StepShape
+from replay_jax.training.config import OptimizerConfig, StepShape
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.optimizer import hyperparameters
-from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (
     compile_init,
     compile_train_step,

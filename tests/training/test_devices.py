@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from replay_jax.errors import UserError
-from replay_jax.training import devices
-from replay_jax.training.devices import attached_devices, compiler_options
+from replay_jax.training.mesh import devices
+from replay_jax.training.mesh.devices import attached_devices, compiler_options
 
 
 def test_programs_of_a_gpu_are_the_same_from_run_to_run():

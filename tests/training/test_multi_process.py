@@ -19,7 +19,7 @@ from tiny_store import make_store
 from tiny_training import LENGTH, MODEL, ROWS, mesh_of
 
 from replay_jax.errors import UserError
-from replay_jax.training.hosts import Cluster, call_roll, join
+from replay_jax.training.mesh.hosts import Cluster, call_roll, join
 
 PROGRAM = SUPPORT / "process_of_a_run.py"
 

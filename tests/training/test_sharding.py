@@ -12,9 +12,10 @@ from tiny_training import MODEL, SHAPE, mesh_of, one_device
 from replay_jax.errors import UserError
 from replay_jax.model.decoder import LOGICAL_AXES, PARAMETER_AXES
 from replay_jax.model.presets import preset
-from replay_jax.training.config import MeshConfig, TrainingConfig
-from replay_jax.training.mesh_choice import check_division, choose_mesh
-from replay_jax.training.sharding import (
+from replay_jax.training.config import TrainingConfig
+from replay_jax.training.mesh.choice import check_division, choose_mesh
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import (
     LOGICAL_AXIS_RULES,
     batch_sharding,
     device_grid,

@@ -1,4 +1,4 @@
-"""From observed and resampled mean losses to a reference curve and equivalents with intervals.
+"""From observed and resampled mean losses to a curve and equivalents with intervals.
 
 Used by `fit` (points.py) and by studies (study.py); both hand over the observed means and matching
 resamples (noise.py), so a seed effect shared by reference and candidate cancels as it should.

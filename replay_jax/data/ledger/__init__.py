@@ -1,1 +1,5 @@
-"""How many sequences and tokens of each source: planned, counted, and compared."""
+"""How many sequences and tokens of each source: planned, counted, and compared.
+
+Other rooms read `compared` (check_spans, realised_ledger), `counted` (RealisedCounter, Span),
+`planned` (Entry, Ledger, compare, plan_ledger).
+"""

@@ -1,1 +1,6 @@
-"""Tokenizers, and memory-mapped stores of tokens made from sources."""
+"""Tokenizers, and memory-mapped stores of tokens made from sources.
+
+Other rooms read `config` (DataConfig), `copies` (find_copies), `prepare` (find_stores,
+find_tokenizer, prepare), `store` (TokenRows, TokenStore), `tokenizer` (Tokenizer, token_ids),
+`workers` (PrepareProgress, ProgressCallback).
+"""

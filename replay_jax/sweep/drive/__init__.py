@@ -1,1 +1,5 @@
-"""Carries a plan out, and shows how far it is."""
+"""Carries a plan out, and shows how far it is.
+
+Other rooms read `coordinator` (Outcome), `drawing` (print_plan), `engine` (run_sweep), `status`
+(render_status, sweep_status).
+"""

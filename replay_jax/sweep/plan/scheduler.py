@@ -1,4 +1,4 @@
-"""Which task is next: pure bookkeeping between a plan's tasks and whatever carries them out.
+"""Which task is next: pure bookkeeping over a plan's tasks.
 
 Depth first, so that few states are kept at once. With several workers that alone would end badly:
 the shared prefix of the last seed would begin when nothing else is left, and one worker would

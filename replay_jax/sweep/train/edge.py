@@ -27,9 +27,9 @@ from replay_jax.sweep.train.surroundings import Surroundings
 from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.config import Profile
 from replay_jax.training.loop import Hooks, train_span
+from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import Progress, TimeSplit
 from replay_jax.training.saved import DamagedCheckpoint
-from replay_jax.training.sharding import mesh_host_rows
 from replay_jax.training.step import TrainState, check_shape
 
 # One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.

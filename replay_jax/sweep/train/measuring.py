@@ -30,8 +30,8 @@ from replay_jax.training.evaluate import (
     row_losses,
 )
 from replay_jax.training.gradient import DeviceBatch
+from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import TimeSplit
-from replay_jax.training.sharding import mesh_host_rows
 from replay_jax.training.step import place_batch
 
 

@@ -8,8 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.training.config import MeshConfig, StepShape
-from replay_jax.training.devices import attached_devices
+from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import (
     CosineProgram,
     EvaluationProgram,
@@ -17,10 +16,12 @@ from replay_jax.training.evaluate import (
     compile_gradient_cosine,
 )
 from replay_jax.training.loop import Programs
-from replay_jax.training.mesh_choice import choose_mesh
+from replay_jax.training.mesh.choice import choose_mesh
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.devices import attached_devices
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.population import Population, compile_population
-from replay_jax.training.sharding import make_mesh
 from replay_jax.training.step import (
     TrainState,
     abstract_state,

@@ -17,7 +17,7 @@ from replay_jax.sweep.store.environment import (
 )
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import EdgeJob
-from replay_jax.training.config import MeshConfig
+from replay_jax.training.mesh.config import MeshConfig
 
 # Settings of JAX that change numbers; each is part of the environment under its own name.
 _SETTINGS = (

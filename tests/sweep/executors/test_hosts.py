@@ -21,8 +21,8 @@ from replay_jax.sweep.executors.hosts.stop_gate import StopGate
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.messages import Ended, Failed, Interrupted, Started
-from replay_jax.training.hosts import Cluster, Roll
-from replay_jax.training.link import Link
+from replay_jax.training.mesh.hosts import Cluster, Roll
+from replay_jax.training.mesh.link import Link
 
 # A run on one host, which needs no address.
 ONE = ("--executor=hosts", "--num_processes=1")

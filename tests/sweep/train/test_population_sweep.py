@@ -24,8 +24,9 @@ from replay_jax.sweep.train.messages import Advanced, Ended, Failed
 from replay_jax.sweep.train.population import PopulationTrainer
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.training.checkpoint import restore_state
-from replay_jax.training.config import MeshConfig, Profile
-from replay_jax.training.sharding import make_mesh
+from replay_jax.training.config import Profile
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import abstract_state
 
 LANES = {"execution__population": 3, "execution__workers": 1}

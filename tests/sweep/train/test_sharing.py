@@ -10,8 +10,8 @@ from replay_jax.config.grid import chain
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.checkpoint import restore_state
-from replay_jax.training.config import MeshConfig
-from replay_jax.training.sharding import make_mesh
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import abstract_state
 
 

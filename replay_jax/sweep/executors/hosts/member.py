@@ -14,8 +14,8 @@ from replay_jax.errors import UserError
 from replay_jax.sweep.executors.hosts.stop_gate import StopGate
 from replay_jax.sweep.executors.hosts.trainer import HostTrainer
 from replay_jax.sweep.train.messages import Failed
-from replay_jax.training.hosts import Roll
-from replay_jax.training.link import Link
+from replay_jax.training.mesh.hosts import Roll
+from replay_jax.training.mesh.link import Link
 
 
 class HostMember:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from replay_jax.errors import UserError
-from replay_jax.training.hosts import Roll
-from replay_jax.training.link import Link
+from replay_jax.training.mesh.hosts import Roll
+from replay_jax.training.mesh.link import Link
 
 PATIENCE_SECONDS = 60.0
 

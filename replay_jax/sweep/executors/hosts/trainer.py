@@ -16,7 +16,7 @@ from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
 from replay_jax.sweep.train.outcome import failure, work
 from replay_jax.training.config import Profile
-from replay_jax.training.hosts import Cluster, connect
+from replay_jax.training.mesh.hosts import Cluster, connect
 
 Assignment = tuple[int, EdgeJob, Profile | None]
 # All hosts were there a moment ago.

@@ -20,7 +20,7 @@ from replay_jax.sweep.executors.local.worker import BEAT, STOP
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Lost, Message, Started
 from replay_jax.training.config import Profile
-from replay_jax.training.devices import ENVIRONMENT
+from replay_jax.training.mesh.devices import ENVIRONMENT
 
 _MODULE = "replay_jax.sweep.executors.local.worker"
 # Models up to this size are trained by one thread each, several at a time: see docs/sweeps.md for

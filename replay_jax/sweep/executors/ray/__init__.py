@@ -1,1 +1,4 @@
-"""Edges as tasks of a Ray cluster."""
+"""Edges as tasks of a Ray cluster.
+
+Other rooms read `driver` (RayTasks).
+"""

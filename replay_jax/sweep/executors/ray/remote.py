@@ -22,7 +22,7 @@ from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed, Message, Started
 from replay_jax.sweep.train.outcome import work
 from replay_jax.training.config import Profile
-from replay_jax.training.hosts import initialize
+from replay_jax.training.mesh.hosts import initialize
 
 _EXCHANGE_SECONDS = 1.0
 _UPDATES = itertools.count()

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from replay_jax.errors import UserError
 from replay_jax.model.placement import Placement
-from replay_jax.training.config import MeshConfig
+from replay_jax.training.mesh.config import MeshConfig
 
 MESH_AXES = ("replica", "fsdp", "tensor")
 BATCH_AXES = ("replica", "fsdp")

@@ -7,8 +7,8 @@ import jax
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig, parameter_counts
-from replay_jax.training.config import MeshConfig, nearest_divisor
-from replay_jax.training.sharding import keeps_axes_whole, slice_count
+from replay_jax.training.mesh.config import MeshConfig, nearest_divisor
+from replay_jax.training.mesh.sharding import keeps_axes_whole, slice_count
 
 # float32 parameter, two Adam moments and one gradient.
 STATE_BYTES_PER_PARAMETER = 16
