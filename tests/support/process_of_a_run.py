@@ -61,7 +61,7 @@ def schedule() -> Schedule:
 def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
     """Train from the last checkpoint in `root` to `stop`, a JSON line per step into `record`."""
     plan = schedule()
-    stores = {name: TokenStore.open(root / name, verify=False) for name in plan.source_names}
+    stores = {name: TokenStore.open(root / name) for name in plan.source_names}
     views = {
         name: SourceView(
             source=name,

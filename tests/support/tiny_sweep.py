@@ -85,9 +85,10 @@ class TinyStudy:
 
     def train(self, sweep, workdir, *, accept_environment=False, retry_failed=False, **changes):
         """Plan and carry out a sweep in worker processes; returns its outcome."""
+        plan = self.plan(sweep, workdir, **changes)
         with WorkdirLock(workdir) as lock:
             return run_sweep(
-                self.plan(sweep, workdir, **changes),
+                plan,
                 lock,
                 stores=self.stores,
                 about={},

@@ -17,7 +17,7 @@ from replay_jax.config.grid import chain, grid, zipped
 from replay_jax.data.judging.tasks import Task
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import find_pretrained
-from replay_jax.library.exporting import export_run
+from replay_jax.library.exporting import export as export_run
 from replay_jax.library.preparing import Prepared
 from replay_jax.report.advice import advise
 from replay_jax.report.terminal import terminal_table
