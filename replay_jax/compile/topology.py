@@ -97,7 +97,7 @@ def tpu_slice(name: str) -> Target:
             raise UserError(unknown_topology(name, "not known")) from missing
         raise UserError(
             f"Compiling for {name} needs libtpu, which is not installed; "
-            "pip install 'replay-jax[tpu]' (Linux; no TPU is needed)."
+            "pip install 'replay-jax[tpu-compile]' (Linux; no TPU is needed)."
         ) from missing
     from jax.experimental import topologies
 
