@@ -70,7 +70,7 @@ def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     return 1 if differences else 0
 
 
-def _advice_text(given: Sequence[Recommendation]) -> str:
+def _advice_text(given: "Sequence[Recommendation]") -> str:
     lines = []
     for found in given:
         lines += [found.sentence, *(f"- {reason}" for reason in found.reasons)]

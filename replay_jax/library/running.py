@@ -102,7 +102,7 @@ def _conclude(
     for line in outcome.failures:
         console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
     if outcome.results:
-        report_on(workdir, console)
+        report_on([workdir], console)
 
 
 def default_workdir(recipe: Recipe) -> str:

@@ -100,9 +100,10 @@ def settled(study: Study, advice: Advice) -> Study:
 
 
 def tone_of(study: TargetStudy, found: Recommendation) -> str:
-    """How an answer is coloured: "good" only where replay helps and its baseline is tuned."""
+    """How an answer is coloured: "good" only where replay helps and its baselines are tuned."""
     if found.verdict == HELPS:
-        return "doubt" if study.cells[found.baseline].at_edge else "good"
+        compared = (study.cells[each.against] for each in (found.rival, found.usual))
+        return "doubt" if any(cell.at_edge for cell in compared) else "good"
     return "plain" if found.verdict == HURTS else "doubt"
 
 

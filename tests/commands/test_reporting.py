@@ -9,15 +9,15 @@ from etils import epath
 from fake_records import FakeStudy, fake_records
 from rich.console import Console
 
-from replay_jax.commands import reporting
 from replay_jax.commands.main import main
 from replay_jax.errors import UserError
+from replay_jax.library import reporting
 from replay_jax.library.gathering import gather
 from replay_jax.report.advice import advise
 
 SMALL = FakeStudy(seeds=(0,), allocations=(1.0,), epochs=(16.0,), candidate_budgets=(4096,))
 UNIFORM = {"protocol": "uniform"}
-PLAN = {"steps_naive": 100, "steps_planned": 50}
+PLAN = {"steps_alone": 100, "steps_planned": 50}
 
 
 @pytest.fixture
@@ -33,11 +33,12 @@ def fill(folder, records, *, name="fake", reference=UNIFORM):
     for record in records:
         analysis = {"reference": reference, "tuned": [], "level": 0.9}
         record["config"]["analysis"] = analysis
-        record["machine"] = {}
+        record["machine"], record["environments"] = {}, ["here"]
         record["config"]["name"] = name
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "results.jsonl").write_text(lines)
-    reporting.remember_recipe(folder, name=name, question="How much?", plan=PLAN)
+    about = {"name": name, "question": "How much?", "command": "replay-jax run fake.py", **PLAN}
+    (folder / "recipe.json").write_text(json.dumps(about))
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(workdir, monkeypatch):

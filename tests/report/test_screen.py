@@ -91,9 +91,9 @@ def test_a_baseline_at_the_edge_of_its_grid_is_amber_and_said():
     records = fake_records(FakeStudy((GSM8K,), seeds=(0, 1), allocations=(1.0,)))
     study, advice, text = shown(records, width=80)
     found = advice["gsm8k"][0]
-    assert found.verdict == "replay helps" and study.targets[0].cells[found.baseline].at_edge
+    assert found.verdict == "replay helps" and study.targets[0].cells[found.usual.against].at_edge
     assert answers(study, advice)[0].tone == "doubt"
-    assert "the baseline lies at the edge of its grid" in text
+    assert "the usual recipe lies at the edge of its grid" in " ".join(text.split())
 
 
 def test_an_open_range_is_said_in_words_and_incomplete_only_of_what_was_planned():

@@ -264,13 +264,13 @@ class Coordinator:
     def _drop_states(self) -> None:
         """Delete the plan's saved states that no unfinished task begins from.
 
-        With `keep_states`, only those that stand neither where runs part nor where they end. The
-        plan knows that: whoever saved a state may have known another.
+        With `keep_states`, only those that guard the middle of an edge: neither this plan nor the
+        one that saved them has runs part or end there.
         """
         keep = self._plan.runs[0].config.execution.keep_states
         ends = {edge.stop.digest for edge in self._plan.edges}
         for digest in self._kept - self._scheduler.states_needed():
-            if not keep or digest not in ends:
+            if not keep or (digest not in ends and self._store.is_checkpoint(digest)):
                 self._store.drop_state(digest)
                 self._kept.remove(digest)
 

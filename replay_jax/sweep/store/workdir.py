@@ -30,7 +30,7 @@ from replay_jax.sweep.plan.work import Done
 from replay_jax.sweep.store.environment import Environment, environment_digest
 from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
 from replay_jax.sweep.store.sealing import sealed, unsealed
-from replay_jax.training.saved import delete, is_complete, remove_unfinished
+from replay_jax.training.saved import delete, is_complete, read_meta, remove_unfinished
 
 FORMAT = 4
 _FOLDERS = ("runs", "environments", "states", "segments", "evaluations", "failures", "results")
@@ -145,6 +145,10 @@ class WorkStore:
         if segment is None or self.history(segment.stop) is None:
             return None
         return segment.stop.step
+
+    def is_checkpoint(self, digest: str) -> bool:
+        """Whether whoever saved a state did so against interruptions, in the middle of an edge."""
+        return bool(read_meta(self.state_path(digest))["checkpoint"])
 
     def drop_state(self, digest: str) -> None:
         """Delete a saved state; it is unusable from the first moment on."""

@@ -103,7 +103,9 @@ class Served:
     def job(self, number):
         """A task that saves its end and measures nothing (those programs take long to compile)."""
         task = self.plan.tasks[number]
-        job = make_job(self.plan, task, store=self.store, stores=self.study.stores)
+        job = make_job(
+            self.plan, task, store=self.store, stores=self.study.stores, accept_environment=False
+        )
         return dataclasses.replace(job, measurements=())
 
     def end(self, number):
