@@ -25,8 +25,10 @@ from replay_jax.data.tokens.workers import Progress, ProgressCallback, processes
 from replay_jax.errors import UserError
 
 
-def find_kept(data: DataConfig, listed: Listed) -> tuple[Tokenizer, Path] | None:
+def find_kept(data: DataConfig, listed: Listed, *, download: bool) -> tuple[Tokenizer, Path] | None:
     """The configured tokenizer and the file that holds it; None for one still to be trained.
+
+    `download` says whether one of the hub may be fetched.
 
     Raises UserError where it cannot be had.
     """
@@ -35,7 +37,7 @@ def find_kept(data: DataConfig, listed: Listed) -> tuple[Tokenizer, Path] | None
         return None if path is None or not path.exists() else (open_tokenizer(path), path)
     path = _kept_path(data)
     try:
-        tokenizer = load_tokenizer(data.tokenizer)
+        tokenizer = load_tokenizer(data.tokenizer, download=download)
     except UserError:
         # Nobody changed it: it is out of reach.
         if not path.exists() or _is_there(data):

@@ -86,7 +86,7 @@ def prepare(
         }
         if (data.stores / FOLDER).exists():
             identify(data, listed, callback, processes)
-        kept = find_kept(data, listed)
+        kept = find_kept(data, listed, download=True)
         if kept is None or not (found := _finished(data, listed, kept[0])):
             found = _make(data, listed, callback, processes)
         stores = {name: TokenStore.open(path) for name, path in found.items()}
@@ -103,7 +103,7 @@ def find_stores(data: DataConfig) -> dict[str, TokenStore | None]:
     found: dict[str, TokenStore | None] = {name: None for name, _ in data.sources}
     with disk_errors(data.stores):
         listed = remembered_parts(data)
-        kept = find_kept(data, listed)
+        kept = find_kept(data, listed, download=False)
         if kept is not None:
             for name, path in _store_paths(data, listed, kept[0]).items():
                 if path is not None and (path / MANIFEST_NAME).exists():
@@ -116,7 +116,8 @@ def find_tokenizer(data: DataConfig) -> Tokenizer:
 
     Raises UserError where it was trained and is not on this machine.
     """
-    kept = find_kept(data, remembered_parts(data) if data.tokenizer.kind == "bpe" else {})
+    listed = remembered_parts(data) if data.tokenizer.kind == "bpe" else {}
+    kept = find_kept(data, listed, download=True)
     if kept is None:
         raise UserError(f"the trained tokenizer is not in {data.store_dir}: run replay-jax prepare")
     return kept[0]
@@ -138,7 +139,9 @@ def _make(
     """Make what is missing; returns the stores."""
     (data.stores / FOLDER).mkdir(parents=True, exist_ok=True)
     remove_abandoned(data.stores / FOLDER)
-    tokenizer, file = find_kept(data, listed) or train(data, listed, callback, processes)
+    tokenizer, file = find_kept(data, listed, download=True) or train(
+        data, listed, callback, processes
+    )
     keep(tokenizer, file)
     _make_shards(data, listed, tokenizer, file, callback, processes)
     for name, source in data.sources:

@@ -140,8 +140,10 @@ def byte_tokenizer() -> Tokenizer:
     return Tokenizer("bytes", _BYTE_EOS + 1, None, _BYTE_EOS, fingerprint, lengths, None)
 
 
-def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
+def load_tokenizer(config: TokenizerConfig, *, download: bool = True) -> Tokenizer:
     """A tokenizer of kind "bytes" or "file"; "bpe" is trained by `train_tokenizer`.
+
+    Without `download` a hub id is taken from this machine's cache of the hub, or refused at once.
 
     Raises UserError where the file or hub id cannot be had or holds no end-of-text token.
     """
@@ -157,18 +159,25 @@ def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
                 "tokenizer's file"
             )
         if place.exists():
-            file = place / TOKENIZER_FILE if place.is_dir() else place
-            model = tokenizers.Tokenizer.from_file(str(file))
+            file = str(place / TOKENIZER_FILE if place.is_dir() else place)
         elif config.path.endswith(".json") or config.path.startswith((".", "/", "~")):
             raise UserError(f"no tokenizer file {config.path!r}")
         else:
-            model = tokenizers.Tokenizer.from_pretrained(config.path)
+            file = _of_the_hub(config.path, download=download)
+        model = tokenizers.Tokenizer.from_file(file)
     except UserError:
         raise
     except Exception as error:  # the library raises plain Exception
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"tokenizer {config.path!r} cannot be loaded: {reason}") from error
     return _wrapped("file", model, _begin_of_text(model, config), _end_of_text(model, config))
+
+
+def _of_the_hub(name: str, *, download: bool) -> str:
+    """The tokenizer's file of a model of the hub."""
+    from huggingface_hub import hf_hub_download
+
+    return hf_hub_download(name, TOKENIZER_FILE, local_files_only=not download)
 
 
 def open_tokenizer(path: Path) -> Tokenizer:

@@ -359,3 +359,21 @@ def test_a_folder_with_a_tokenizer_is_one(bpe: Tokenizer, tmp_path: Path) -> Non
     for missing in ("./none", str(tmp_path / "none")):
         with pytest.raises(UserError, match="no tokenizer file"):
             load_tokenizer(TokenizerConfig("file", missing))
+
+
+def test_planning_asks_no_hub(monkeypatch):
+    """What is not in this machine's cache of the hub is refused at once, without a connection."""
+    asked = []
+
+    def hub(name, file, *, local_files_only):
+        asked.append((name, file, local_files_only))
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hub)
+    for download in (False, True):
+        with pytest.raises(UserError, match="'some/model' cannot be loaded: not in the cache"):
+            load_tokenizer(TokenizerConfig("file", "some/model"), download=download)
+    assert asked == [
+        ("some/model", "tokenizer.json", True),
+        ("some/model", "tokenizer.json", False),
+    ]
