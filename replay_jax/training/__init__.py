@@ -7,7 +7,8 @@ compile_gradient_cosine, evaluate, evaluation_shape, lower_evaluation, place_hel
 row_losses), `gradient` (DeviceBatch), `loop` (Hooks, Programs, Span, Tracer, step_record,
 train_span), `metrics` (Meter, MetricsWriter, Progress, StepRecord, TIME_KINDS, TimeSplit, Work),
 `numerics` (NUMERICS), `optimizer` (Hyper, hyperparameters), `population` (HostBatch, Population,
-compile_population), `saved` (DamagedCheckpoint, delete, is_complete, remove_unfinished), `step`
-(StepMetrics, StepProgram, StepShape, TrainState, abstract_state, check_shape, compile_begin,
-compile_init, compile_reset, compile_train_step, lower_train_step, place_batch, place_hyper).
+compile_population), `saved` (DamagedCheckpoint, delete, is_complete, read_meta,
+remove_unfinished), `step` (StepMetrics, StepProgram, StepShape, TrainState, abstract_state,
+check_shape, compile_begin, compile_init, compile_reset, compile_train_step, lower_train_step,
+place_batch, place_hyper).
 """

@@ -113,7 +113,7 @@ def test_an_unknown_topology_is_answered_with_the_known_ones():
 
 def test_missing_libtpu_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
-    with pytest.raises(UserError, match=r"pip install 'replay-jax\[tpu\]'"):
+    with pytest.raises(UserError, match=r"pip install 'replay-jax\[tpu-compile\]'"):
         tpu_slice("v4:4x4x4")
 
 
