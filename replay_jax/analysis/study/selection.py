@@ -80,16 +80,6 @@ def focus_budget(study: TargetStudy) -> int | None:
     return min(sizes, key=lambda tokens: (-sizes[tokens], tokens), default=None)
 
 
-def focus_cells(study: TargetStudy) -> tuple[CellResult, ...]:
-    """At the focus budget, the row that holds the best replaying cell, by replay fraction."""
-    tokens = focus_budget(study)
-    best = None if tokens is None else best_replay(study, tokens)
-    if best is None:
-        return ()
-    rows = rows_of_replay(study).values()
-    return next(cells for cells in rows if any(cell is best for cell in cells))
-
-
 def shown_fits(study: TargetStudy) -> dict[str, ReplayFit]:
     """For every row the quadratic fit at the allocation of its best cell; keys are labels."""
     found = {}

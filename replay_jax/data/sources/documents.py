@@ -35,14 +35,14 @@ def document_hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=_KEY).digest(), "little")
 
 
-def in_validation(hashed: int, fraction: float) -> bool:
-    """Whether a document of this hash is held out at this fraction.
+def held_out_below(fraction: float) -> int:
+    """The hash below which a document is held out at this fraction.
 
     Nested: what is held out at a small fraction is held out at every larger one, and the
     answer is the same in every source, so two sources with equal fractions cannot leak into
     each other's held-out sets through exact copies.
     """
-    return hashed < int(fraction * 2**64)
+    return int(fraction * 2**64)
 
 
 def part_documents(config: SourceConfig, part: Part, read: Read) -> Iterator[Document]:
@@ -51,7 +51,8 @@ def part_documents(config: SourceConfig, part: Part, read: Read) -> Iterator[Doc
     Nothing is shuffled: rows are drawn through a permutation later, and stored order lets a
     corpus stream. Raises UserError for a bad document where the source refuses them.
     """
-    limit = {SPLIT: int(config.validation_fraction * 2**64), VALIDATION: 2**64}.get(part.role, 0)
+    fraction = {SPLIT: config.validation_fraction, VALIDATION: 1.0}.get(part.role, 0.0)
+    limit = held_out_below(fraction)
     where = part.files[0] if part.files else config.kind
     if part.first:
         where += f" after {part.first}"

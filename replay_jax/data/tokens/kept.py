@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from replay_jax.data.sources.documents import held_out_below
 from replay_jax.data.sources.durable import read_only_allowed, write_durably
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS
 from replay_jax.data.sources.fingerprints import KnownPart, part_key
@@ -86,7 +87,7 @@ def _sample(
         for part, known in zip(parts, listed[name], strict=True)
     ]
     held_out = [held_out_hashes(job) for job in jobs if job.part.role == VALIDATION]
-    below = int(max(own.validation_fraction for _, own in data.sources) * 2**64)
+    below = held_out_below(max(own.validation_fraction for _, own in data.sources))
     limit = data.tokenizer.train_bytes
     sample = WHOLE
     progress = Progress("training tokenizer", jobs, callback)

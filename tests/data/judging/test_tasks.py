@@ -24,7 +24,7 @@ from replay_jax.data.judging.tasks import (
     task_batches,
     task_rows,
 )
-from replay_jax.data.sources.documents import document_hash, in_validation
+from replay_jax.data.sources.documents import document_hash, held_out_below
 from replay_jax.data.tokens.bpe_training import train_bpe
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.errors import UserError
@@ -250,7 +250,7 @@ def test_continuations_are_those_of_held_out_documents(tmp_path):
 
     done = run("some", str(task), "--items=20", "--context=40", "--choice=25")
     assert done.returncode == 0, done.stderr
-    held = [t for t in texts if in_validation(document_hash(t.encode()), 0.5)]
+    held = [t for t in texts if document_hash(t.encode()) < held_out_below(0.5)]
     items = read_items(task)
     assert len(items) == 20 and [item.answer for item in items[:5]] == [0, 1, 2, 3, 0]
     for item in items:

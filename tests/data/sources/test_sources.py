@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from pyarrow import parquet
 
-from replay_jax.data.sources.documents import document_hash, in_validation, split_documents
+from replay_jax.data.sources.documents import document_hash, held_out_below, split_documents
 from replay_jax.data.sources.embedded import embedded_files, module_text, read_embedded
 from replay_jax.data.sources.parts import read_documents, source_files
 from replay_jax.data.sources.source import SourceConfig
@@ -191,7 +191,7 @@ def test_split_is_by_content_nested_and_near_its_share(tmp_path: Path) -> None:
     assert held[0.1] < held[0.3]
     # A fixed value: another hash would silently move documents between the splits.
     assert document_hash(b"the same for ever") == 6207674040644960051
-    assert in_validation(2**63 - 1, 0.5) and not in_validation(2**63, 0.5)
+    assert held_out_below(0.5) == 2**63
 
 
 def test_separate_validation_input_removes_its_copies_from_training(tmp_path: Path) -> None:

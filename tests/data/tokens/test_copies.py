@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from corpora import BYTES, prose, sources, texts_of
 
-from replay_jax.data.sources.documents import document_hash, in_validation
+from replay_jax.data.sources.documents import document_hash, held_out_below
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens import copies as copies_module
 from replay_jax.data.tokens.config import DataConfig
@@ -67,13 +67,13 @@ def test_copies_are_told_and_left_out_by_policy(tmp_path: Path) -> None:
     kept = prepare(data)["generic"]
     stores = prepare(data)
     sentences = [copies.sentence for copies in find_copies(stores)]
-    train = [t for t in TARGET[:15] if not in_validation(document_hash(t.encode()), 0.2)]
+    train = [t for t in TARGET[:15] if document_hash(t.encode()) >= held_out_below(0.2)]
     total = kept.manifest.splits["train"].documents
     assert (
         f"{len(train)} of {total} training documents of generic stand in the training text of "
         "target" in sentences
     )
-    again = [t for t in OWN[:4] if not in_validation(document_hash(t.encode()), 0.2)]
+    again = [t for t in OWN[:4] if document_hash(t.encode()) >= held_out_below(0.2)]
     assert f"{len(again)} of {total} training documents of generic are repeated ones" in sentences
 
     without = prepare(replace(data, drop_copies="of_target"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from corpora import BYTES, HELD_OUT, files_of, prose, sources, texts_of
 
-from replay_jax.data.sources.documents import document_hash, in_validation
+from replay_jax.data.sources.documents import document_hash, held_out_below
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens import listing, shards
 from replay_jax.data.tokens import prepare as prepare_module
@@ -38,7 +38,7 @@ def test_every_document_lands_once_on_the_side_its_hash_says(data: DataConfig) -
     stores = prepare(data)
     for name, first, count in (("generic", 0, 60), ("target", 1000, 30)):
         texts = [prose(i) for i in range(first, first + count)]
-        held = {t for t in texts if in_validation(document_hash(t.encode()), HELD_OUT)}
+        held = {t for t in texts if document_hash(t.encode()) < held_out_below(HELD_OUT)}
         assert texts_of(stores[name], "train") == [t for t in texts if t not in held]
         assert texts_of(stores[name], "validation") == [t for t in texts if t in held]
         assert 0 < len(held) < count
@@ -124,14 +124,14 @@ def test_tokenizer_never_sees_held_out_documents(tmp_path: Path) -> None:
     secret = "zqxjkzqxjk"
     # Documents that carry the secret and that the hash holds out.
     held = [f"{secret} {i} {secret}" for i in range(2000)]
-    held = [t for t in held if in_validation(document_hash(t.encode()), HELD_OUT)][:100]
+    held = [t for t in held if document_hash(t.encode()) < held_out_below(HELD_OUT)][:100]
     values = sources(tmp_path, texts + held, [prose(i) for i in range(500, 540)])
     store = prepare(DataConfig(tokenizer=TokenizerConfig("bpe", vocab_size=330), **values))
     assert store["generic"].manifest.splits["validation"].documents >= 100
     assert len(store["generic"].tokenizer.encode(secret)) == len(secret)
     # The control: in training documents the secret is learned.
     free = [f"{secret} {i} {secret}" for i in range(2000)]
-    free = [t for t in free if not in_validation(document_hash(t.encode()), HELD_OUT)][:100]
+    free = [t for t in free if document_hash(t.encode()) >= held_out_below(HELD_OUT)][:100]
     folder = tmp_path / "control"
     folder.mkdir()
     values = sources(folder, texts + free, [prose(i) for i in range(500, 540)])
@@ -220,7 +220,7 @@ def test_a_document_of_50_megabytes_is_one_document(tmp_path: Path) -> None:
         tmp_path, [prose(i) for i in range(60)], [long, *(prose(i) for i in range(40))]
     )
     store = prepare(DataConfig(tokenizer=BYTES, **values))["target"]
-    split = "validation" if in_validation(document_hash(long.encode()), HELD_OUT) else "train"
+    split = "validation" if document_hash(long.encode()) < held_out_below(HELD_OUT) else "train"
     ends = store.documents(split).tolist()
     sizes = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     assert max(sizes) == len(long.encode()) + 1
@@ -234,8 +234,8 @@ def test_held_out_text_of_one_source_in_another_is_refused(tmp_path: Path) -> No
     prepare(DataConfig(tokenizer=BYTES, **values))  # equal fractions: copies share a side
     generic, target = values["sources"]
     source = SourceConfig("jsonl", target[1].path, validation_fraction=0.5)
-    held = sum(in_validation(document_hash(t.encode()), 0.5) for t in shared)
-    leaked = held - sum(in_validation(document_hash(t.encode()), HELD_OUT) for t in shared)
+    held = sum(document_hash(t.encode()) < held_out_below(0.5) for t in shared)
+    leaked = held - sum(document_hash(t.encode()) < held_out_below(HELD_OUT) for t in shared)
     values["sources"] = (generic, ("target", source))
     with pytest.raises(UserError, match=f"{leaked} held-out documents of 'target' are training"):
         prepare(DataConfig(tokenizer=BYTES, **values))
