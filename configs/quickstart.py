@@ -4,7 +4,7 @@ Generic data is the documentation of Python, NumPy and SciPy (docstrings, help t
 the C and C++ headers of all packages that are installed with this one: nothing is downloaded.
 Mid-training protocol: one warmup-stable-decay schedule, all target rows in stage 2, total steps
 fixed, many epochs over a small budget.
-The reference curve is the no-replay recipe at four budgets; epochs are tuned for every replay
+The reference curve is the no-replay recipe at six budgets; epochs are tuned for every replay
 fraction and budget; three seeds share nothing but the data. Learning rate and cooldown were tuned
 for the no-replay baseline (experiments/quickstart/README.md). Cost: see
 experiments/quickstart/README.md for the measured time and result.
@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
 
 
 def sweep() -> list[dict]:
-    """Epochs tuned in every cell; the reference has two budgets more than the replay runs."""
+    """Epochs tuned in every cell; the reference has four budgets more than the replay runs."""
     rho, budget, epochs = (
         "schedule.replay_fraction",
         "schedule.target_sequences",
@@ -63,7 +63,9 @@ def sweep() -> list[dict]:
     )
     reference = chain(
         grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [24.0, 32.0, 48.0]}),
+        grid({budget: [3 * BATCH // 4]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0, 48.0]}),
         grid({budget: [BATCH]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
+        grid({budget: [3 * BATCH // 2]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0, 32.0]}),
         grid({budget: [2 * BATCH]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0]}),
         grid({budget: [4 * BATCH]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0]}),
     )

@@ -43,13 +43,18 @@ EvaluationProgram = Callable[[Any, DeviceBatch], tuple[jax.Array, jax.Array]]
 CosineProgram = Callable[[Any, DeviceBatch, DeviceBatch], jax.Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """Sums over the labels of one held-out set: nats, tokens and the bytes they stand for."""
+    """Sums over the labels of one held-out set: nats, tokens and the bytes they stand for.
+
+    `row_nats` and `row_tokens`, float64 [rows], are the sums of each row, padding at the end.
+    """
 
     nats: float
     tokens: int
     label_bytes: int
+    row_nats: np.ndarray
+    row_tokens: np.ndarray
 
     @property
     def nats_per_token(self) -> float:
@@ -86,11 +91,14 @@ def evaluate(program: EvaluationProgram, params: Any, held_out: HeldOut) -> Eval
     Raises FloatingPointError if the sum is not finite.
     """
     results = jax.device_get([program(params, batch) for batch in held_out.batches])
-    nats = float(sum(np.sum(rows, dtype=np.float64) for rows, _ in results))
-    tokens = float(sum(np.sum(weights, dtype=np.float64) for _, weights in results))
+    row_nats, row_tokens = (
+        np.concatenate([batch[item] for batch in results]).astype(np.float64) for item in (0, 1)
+    )
+    nats = float(row_nats.sum())
     if not math.isfinite(nats):
         raise FloatingPointError(f"The held-out loss is {nats}; the parameters have diverged.")
-    return EvaluationResult(nats, int(tokens), held_out.label_bytes)
+    tokens = int(row_tokens.sum())
+    return EvaluationResult(nats, tokens, held_out.label_bytes, row_nats, row_tokens)
 
 
 def row_losses(

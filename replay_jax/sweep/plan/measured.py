@@ -39,6 +39,11 @@ class HeldOutSet:
         """Name of the fact that says what this set gave at a state."""
         return canonical_digest({"state": state, **dataclasses.asdict(self)}).hex()
 
+    @property
+    def documents_key(self) -> str:
+        """Name of the fact that says which documents the rows are of."""
+        return canonical_digest({"documents": self.identity}).hex()
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskSet:

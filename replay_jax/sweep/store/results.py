@@ -13,17 +13,15 @@ from replay_jax.model.architecture import parameter_counts
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.digest import canonical_digest
 from replay_jax.sweep.plan.measured import (
-    BOUNDARY_STEPS,
     HeldOutSet,
     TaskSet,
-    boundary_step,
-    run_cosine,
     run_sets,
     run_tasks,
 )
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.store.facts import write_text
 from replay_jax.sweep.store.sealing import checksum
+from replay_jax.sweep.store.way import around_boundary, loss_curve
 from replay_jax.sweep.store.workdir import Segment, WorkStore
 from replay_jax.training.metrics import TIME_KINDS
 
@@ -78,12 +76,13 @@ def build_result(
         "losses": {role: fact["nats"] / fact["tokens"] for role, fact in facts.items()},
         "bits_per_byte": {role: _bits_per_byte(fact) for role, fact in facts.items()},
         "loss_tokens": {role: fact["tokens"] for role, fact in facts.items()},
+        **_loss_documents({"target": target_set, "generic": generic_set}, facts, store),
         "evaluation": evaluation_identity(target_set, generic_set),
         "tasks": {
             wanted.task.name: _task_scores(run, wanted, store, steps) for wanted in run_tasks(run)
         },
-        "curve": _curve(run, history, store, steps),
-        "boundary": _boundary(run, store, steps),
+        "curve": loss_curve(run, history, store, steps),
+        "boundary": around_boundary(run, store, steps),
         "ledger": ledger.to_json(),
         "seconds": sum(seconds.values()),
         "time": seconds,
@@ -195,6 +194,19 @@ def _shared_by_all(run: Run, store: WorkStore) -> Record:
     return {name: value for name, value in common.items() if name in data | {"population"}}
 
 
+def _loss_documents(
+    sets: Mapping[str, HeldOutSet], facts: Mapping[str, Mapping[str, Any]], store: WorkStore
+) -> Record:
+    """Losses by held-out document; nothing where an earlier version measured one of the sets."""
+    found = {}
+    for role, fact in facts.items():
+        documents = store.evaluation(sets[role].documents_key)
+        if documents is None or "nats_by_document" not in fact:
+            return {}
+        found[role] = {**documents, "nats": fact["nats_by_document"]}
+    return {"loss_documents": found}
+
+
 def _task_scores(run: Run, wanted: TaskSet, store: WorkStore, steps: Collection[int]) -> Record:
     """What a run makes of a task at its end, and on the way where that was measured."""
     curve = []
@@ -231,65 +243,6 @@ def _own_seconds(history: Sequence[Segment], sharing: Sequence[int]) -> dict[str
         for kind in seconds:
             seconds[kind] += segment.seconds[kind] / runs
     return seconds
-
-
-def _curve(
-    run: Run, history: Sequence[Segment], store: WorkStore, steps: Collection[int]
-) -> list[Record]:
-    """Held-out and training loss at every point where both held-out sets were measured.
-
-    Training losses are means over the steps since the point before; None where the source gave no
-    rows. A point that an earlier sweep passed without measuring this run's sets is left out.
-    """
-    windows = [window for segment in history for window in segment.windows]
-    roles = {"target": run.schedule.target, "generic": run.schedule.generic}
-    points, before = [], 0
-    for step in sorted(steps):
-        losses = _losses(run, step, store)
-        if losses is None:
-            continue
-        inside = [window for window in windows if before < window["stop"] <= step]
-        train = {f"train_{role}": _mean(inside, source) for role, source in roles.items()}
-        points.append({"step": step, **losses, **train})
-        before = step
-    return points
-
-
-def _boundary(run: Run, store: WorkStore, steps: Collection[int]) -> Record | None:
-    """Held-out losses around the start of the last stage; None for one stage, or unmeasured."""
-    step = boundary_step(run)
-    if step is None or step not in steps or min(step + BOUNDARY_STEPS, run.steps) not in steps:
-        return None
-    before = _losses(run, step, store)
-    after = _losses(run, min(step + BOUNDARY_STEPS, run.steps), store)
-    if before is None or after is None:
-        return None
-    cosine = store.evaluation(run_cosine(run).key(run.node(step).digest))
-    return {
-        "step": step,
-        "before": before,
-        "after": after,
-        "gradient_cosine": None if cosine is None else cosine["cosine"],
-    }
-
-
-def _losses(run: Run, step: int, store: WorkStore) -> dict[str, float] | None:
-    """Held-out nats per token of both roles at a state, or None if one is not known."""
-    state = run.node(step).digest
-    found = {}
-    for role, held_out in zip(("target", "generic"), run_sets(run), strict=True):
-        fact = store.evaluation(held_out.key(state))
-        if fact is None:
-            return None
-        found[role] = fact["nats"] / fact["tokens"]
-    return found
-
-
-def _mean(windows: Sequence[Mapping[str, Any]], source: str) -> float | None:
-    # A shared edge may not know the target of this run, whose rows it does not contain.
-    nats = sum(window["nats"][source] for window in windows if source in window["nats"])
-    weights = sum(window["weights"][source] for window in windows if source in window["weights"])
-    return nats / weights if weights else None
 
 
 def _bits_per_byte(fact: Mapping[str, Any]) -> float | None:

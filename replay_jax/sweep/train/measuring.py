@@ -15,6 +15,7 @@ from replay_jax.data.judging.tasks import (
     task_batches,
     task_rows,
 )
+from replay_jax.data.reading.held_out_documents import HeldOutDocuments, held_out_documents
 from replay_jax.data.reading.pipeline import held_out_dataset
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.sweep.plan.measured import CosinePair, HeldOutSet, TaskSet
@@ -56,6 +57,7 @@ class Measuring:
         self._store = store
         self._programs = programs
         self._placed: dict[tuple[HeldOutSet, Mesh], HeldOut] = {}
+        self._documents: dict[HeldOutSet, HeldOutDocuments] = {}
         self._tasks: dict[tuple[TaskSet, Mesh], tuple[TaskRows, list[DeviceBatch]]] = {}
 
     def losses(
@@ -75,6 +77,7 @@ class Measuring:
         program = self._programs.evaluation(shape, place.mesh, clock=place.clock)
         with place.clock.measure("evaluate"):
             found = evaluate(program, params, self._on_devices(held_out, place))
+            documents = self._documents_of(held_out, found.row_tokens, place)
             fact = {
                 "state": node.digest,
                 "step": node.step,
@@ -82,6 +85,8 @@ class Measuring:
                 "nats": found.nats,
                 "tokens": found.tokens,
                 "bytes": found.label_bytes,
+                # A thousandth of a nat in a document is less than float32 gives.
+                "nats_by_document": documents.sums(found.row_nats).round(3).tolist(),
             }
             self._record(held_out.key(node.digest), fact, place)
 
@@ -139,6 +144,24 @@ class Measuring:
     def _record(self, key: str, fact: Mapping[str, Any], place: Place) -> None:
         if jax.process_index() == 0:
             self._store.write_evaluation(key, {**fact, "environment": place.environment})
+
+    def _documents_of(
+        self, held_out: HeldOutSet, row_tokens: np.ndarray, place: Place
+    ) -> HeldOutDocuments:
+        """The documents of a set; recorded once, before the first loss that names them."""
+        if held_out not in self._documents:
+            store = place.stores[held_out.source]
+            found = held_out_documents(
+                store, seq_len=held_out.seq_len, sequences=held_out.sequences
+            )
+            self._documents[held_out] = found
+            key = held_out.documents_key
+            if jax.process_index() == 0 and self._store.evaluation(key) is None:
+                tokens = found.sums(row_tokens).astype(int).tolist()
+                self._store.write_evaluation(
+                    key, {"document": list(found.document), "tokens": tokens}
+                )
+        return self._documents[held_out]
 
     def _task_on_devices(self, wanted: TaskSet, place: Place) -> tuple[TaskRows, list[DeviceBatch]]:
         key = (wanted, place.mesh)

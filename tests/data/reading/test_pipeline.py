@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from grain_rows import run_rows
 
+from replay_jax.data.reading.held_out_documents import held_out_documents
 from replay_jax.data.reading.pipeline import (
     Batch,
     evaluation_rows,
@@ -365,3 +366,35 @@ def test_an_evaluation_larger_than_the_split_is_refused(stores: dict[str, TokenS
     assert len(evaluation_rows(stores["target"], seq_len=SEQ_LEN, sequences=pool)) == pool
     with pytest.raises(UserError, match=f"has {pool}; set evaluation.sequences to at most {pool}"):
         evaluation_rows(stores["target"], seq_len=SEQ_LEN, sequences=pool + 1)
+
+
+def test_a_held_out_row_belongs_to_the_document_of_its_middle_label(stores):
+    store, sequences = stores["third"], 20
+    found = held_out_documents(store, seq_len=SEQ_LEN, sequences=sequences)
+    batches = held_out_dataset(
+        store, seq_len=SEQ_LEN, sequences=sequences, batch_size=7, document_mask=False
+    )
+    labels = np.concatenate([batch["labels"] for batch in batches])[:sequences]
+    middle = labels[:, SEQ_LEN // 2]
+    text = middle != EOS  # a label says its place, but for the end of text
+    of_row = np.array(found.document)[found.of_row]
+    expected = (middle - BASES["third"] - HELD_OUT) // DOCUMENT
+    np.testing.assert_array_equal(of_row[text], expected[text])
+    assert 0 < text.sum() < sequences or text.all()
+    assert list(found.document) == sorted(set(of_row.tolist()))
+
+
+@pytest.mark.parametrize("most", [1, 4, 5, 1000])
+def test_neighbouring_documents_make_blocks_of_one_size(stores, most):
+    each = held_out_documents(stores["third"], seq_len=SEQ_LEN, sequences=20)
+    blocks = held_out_documents(stores["third"], seq_len=SEQ_LEN, sequences=20, most=most)
+    assert len(blocks.document) == min(most, len(each.document))
+    sizes = np.bincount([np.searchsorted(blocks.document, d, "right") for d in each.document])[1:]
+    assert sizes.sum() == len(each.document) and np.ptp(sizes) <= 1
+    values = np.arange(24.0)  # the last four are padding
+    whole = np.array(each.document)[each.of_row]
+    expected = [
+        values[:20][(whole >= low) & (whole < high)].sum()
+        for low, high in zip(blocks.document, [*blocks.document[1:], 10**9], strict=True)
+    ]
+    np.testing.assert_array_equal(blocks.sums(values), expected)

@@ -4,6 +4,7 @@ import shutil
 
 import jax
 import numpy as np
+import pytest
 from tiny_sweep import RHO, SWEEP, results_of
 
 from replay_jax.config.grid import chain
@@ -81,3 +82,14 @@ def test_a_grown_sweep_trains_only_what_is_new(study, finished_sweep, tmp_path):
     study.train([grown[-1]], tmp_path / "alone")
     (alone,) = results_of(tmp_path / "alone").values()
     assert alone == results_of(shared)[alone["name"]]
+
+
+def test_records_say_which_documents_losses_are_of(finished_sweep):
+    records = results_of(finished_sweep).values()
+    assert {tuple(r["loss_documents"]["target"]["document"]) for r in records} != {()}
+    for record in records:
+        for role in ("target", "generic"):
+            found = record["loss_documents"][role]
+            assert sum(found["tokens"]) == record["loss_tokens"][role]
+            loss = sum(found["nats"]) / sum(found["tokens"])
+            assert loss == pytest.approx(record["losses"][role], abs=1e-4)

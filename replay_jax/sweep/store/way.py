@@ -1,0 +1,69 @@
+"""What a run's losses were on its way: its curve, and the spike where its last stage begins."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from replay_jax.sweep.plan.measured import BOUNDARY_STEPS, boundary_step, run_cosine, run_sets
+from replay_jax.sweep.plan.run import Run
+from replay_jax.sweep.store.workdir import Segment, WorkStore
+
+Record = dict[str, Any]
+
+
+def loss_curve(
+    run: Run, history: Sequence[Segment], store: WorkStore, steps: Collection[int]
+) -> list[Record]:
+    """Held-out and training loss at every point where both held-out sets were measured.
+
+    Training losses are means over the steps since the point before; None where the source gave no
+    rows. A point that an earlier sweep passed without measuring this run's sets is left out.
+    """
+    windows = [window for segment in history for window in segment.windows]
+    roles = {"target": run.schedule.target, "generic": run.schedule.generic}
+    points, before = [], 0
+    for step in sorted(steps):
+        losses = _losses(run, step, store)
+        if losses is None:
+            continue
+        inside = [window for window in windows if before < window["stop"] <= step]
+        train = {f"train_{role}": _mean(inside, source) for role, source in roles.items()}
+        points.append({"step": step, **losses, **train})
+        before = step
+    return points
+
+
+def around_boundary(run: Run, store: WorkStore, steps: Collection[int]) -> Record | None:
+    """Held-out losses around the start of the last stage; None for one stage, or unmeasured."""
+    step = boundary_step(run)
+    if step is None or step not in steps or min(step + BOUNDARY_STEPS, run.steps) not in steps:
+        return None
+    before = _losses(run, step, store)
+    after = _losses(run, min(step + BOUNDARY_STEPS, run.steps), store)
+    if before is None or after is None:
+        return None
+    cosine = store.evaluation(run_cosine(run).key(run.node(step).digest))
+    return {
+        "step": step,
+        "before": before,
+        "after": after,
+        "gradient_cosine": None if cosine is None else cosine["cosine"],
+    }
+
+
+def _losses(run: Run, step: int, store: WorkStore) -> dict[str, float] | None:
+    """Held-out nats per token of both roles at a state, or None if one is not known."""
+    state = run.node(step).digest
+    found = {}
+    for role, held_out in zip(("target", "generic"), run_sets(run), strict=True):
+        fact = store.evaluation(held_out.key(state))
+        if fact is None:
+            return None
+        found[role] = fact["nats"] / fact["tokens"]
+    return found
+
+
+def _mean(windows: Sequence[Mapping[str, Any]], source: str) -> float | None:
+    # A shared edge may not know the target of this run, whose rows it does not contain.
+    nats = sum(window["nats"][source] for window in windows if source in window["nats"])
+    weights = sum(window["weights"][source] for window in windows if source in window["weights"])
+    return nats / weights if weights else None
