@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from replay_jax.errors import UserError
 
-_RECIPE_HELP = "a config file, such as configs/quickstart.py"
+_RECIPE_HELP = "a config file, or the name of a shipped one (see `replay-jax configs`)"
 _OVERRIDES = (
     "Any value can be changed with --config.key=value, such as --config.model.num_layers=2."
 )
@@ -53,6 +53,7 @@ _MODULES = {
     "run": "run",
     "plan": "plan",
     "prepare": "plan",
+    "configs": "configs",
     "status": "sweep",
     "report": "sweep",
     "recommend": "sweep",
@@ -73,6 +74,15 @@ def _command(name: str) -> Callable[[argparse.Namespace, Sequence[str]], int]:
     return command
 
 
+class _ShowVersion(argparse.Action):
+    """Looks it up only when asked: --help answers sooner."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        metadata = importlib.import_module("importlib.metadata")
+        print(f"replay-jax {metadata.version('replay-jax')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="replay-jax",
@@ -80,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "and say how sure the answer is.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print it and end")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _recipe_commands(commands)
     _workdir_commands(commands)
@@ -152,6 +163,10 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     _add(
         commands, "prepare", "Tokenize the sources of a config into memory-mapped stores.",
         "replay-jax prepare configs/quickstart.py", recipe=True,
+    )  # fmt: skip
+    _add(
+        commands, "configs", "List the configs that come with the package, to be run by name.",
+        "replay-jax configs",
     )  # fmt: skip
     compile_ = _add(
         commands, "compile", "Compile the train step for TPUs or GPUs that are not there.",

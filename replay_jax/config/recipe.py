@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from replay_jax.config.shipped import shipped_configs
 from replay_jax.errors import UserError
 from replay_jax.strict import nearest
 
@@ -52,18 +53,15 @@ def load_recipe(path: str | Path, overrides: Overrides = MappingProxyType({})) -
         >>> replay_jax.load_recipe("configs/smoke.py", {"model.num_layers": 4})  # doctest: +SKIP
 
     Args:
-        path: of a Python file with `get_config()` and `sweep()`.
+        path: of a Python file with `get_config()` and `sweep()`, or the name of a config that
+            comes with the package, such as "quickstart"; a file of that name comes first.
         overrides: dotted keys and their values, as `--config.key=value` gives them.
 
     Raises:
         UserError: no such file, no `get_config`/`sweep` in it, a key that does not exist, or an
             override of a key that the sweep varies.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"no config file '{path}': give the path of a file such as configs/smoke.py"
-        )
+    path = _config_file(path)
     module = config_module(path)
     for name in ("get_config", "sweep"):
         if not callable(getattr(module, name, None)):
@@ -137,7 +135,9 @@ def _literal(text: str) -> Any:
 def command_line(command: str, recipe: Recipe) -> str:
     """The command that does this with a recipe, for a shell."""
     changes = (f"--config.{key}={_written(value)}" for key, value in recipe.overrides.items())
-    return shlex.join(["replay-jax", command, str(recipe.path), *changes])
+    shipped = shipped_configs().get(recipe.name)
+    config = recipe.name if recipe.path == shipped else str(recipe.path)
+    return shlex.join(["replay-jax", command, config, *changes])
 
 
 def config_module(path: Path) -> Any:
@@ -153,6 +153,16 @@ def config_module(path: Path) -> Any:
     except (SyntaxError, ImportError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return module
+
+
+def _config_file(given: str | Path) -> Path:
+    path, shipped = Path(given), shipped_configs()
+    if path.is_file():
+        return path
+    if str(given) in shipped:
+        return shipped[str(given)]
+    guess = nearest(path.stem, shipped)
+    raise UserError(f"no config file '{path}' and no shipped config of that name; {guess}")
 
 
 def _overlap(a: str, b: str) -> bool:

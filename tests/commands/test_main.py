@@ -1,5 +1,6 @@
 """The command line: every command explains itself, mistakes cost one sentence and exit code 2."""
 
+import importlib.metadata
 import json
 
 import pytest
@@ -8,7 +9,8 @@ from places import ROOT
 from replay_jax.commands.main import main
 
 COMMANDS = (
-    "run", "plan", "prepare", "compile", "status", "report", "recommend", "verify", "fit", "bench",
+    "configs", "run", "plan", "prepare", "compile", "status", "report", "recommend", "verify", "fit",
+    "bench",
 )  # fmt: skip
 
 
@@ -18,13 +20,14 @@ def test_help_gives_an_example_that_parses(command, capsys):
         main([command, "--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    assert f"example: replay-jax {command} " in text
+    assert f"example: replay-jax {command}" in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["run", "configs/none.py"], "no config file 'configs/none.py'"),
+        (["run", "smoky"], "no shipped config of that name; did you mean 'smoke'?"),
         (["plan", "configs/smoke.py", "--config.model.num_layer=3"], "'model.num_layers'"),
         (["plan", "configs/smoke.py", "--config.model.num_layers=x"], "must be int, not 'x'"),
         (["plan", "configs/smoke.py", "--jsn"], "unknown argument '--jsn'"),
@@ -57,3 +60,11 @@ def test_fit_prints_the_published_ratios(capsys):
     values = {label: ratio["value"] for label, ratio in found["ratios"].items()}
     assert any(v == pytest.approx(1.8688, rel=0.005) for v in values.values())
     assert any(v == pytest.approx(2.0578, rel=0.005) for v in values.values())
+
+
+def test_the_version_is_the_installed_one(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    expected = importlib.metadata.version("replay-jax")
+    assert capsys.readouterr().out == f"replay-jax {expected}\n"
