@@ -179,10 +179,13 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     for parser in (report, recommend):
         parser.add_argument("workdirs", metavar="WORKDIR", nargs="+",
                             help="the folder that `run` printed; of several all runs")  # fmt: skip
-    _add(
+    verify = _add(
         commands, "verify", "Recompute every ledger and record from what is stored and compare.",
-        "replay-jax verify runs/quickstart", workdir=True,
+        "replay-jax verify runs/quickstart --data", workdir=True,
     )  # fmt: skip
+    verify.add_argument("--data", action="store_true",
+                        help="also compare every file of the stores with its checksum, and the "
+                        "tokens of every batch with those that were trained on")  # fmt: skip
 
 
 def _gc_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
