@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from replay_jax.data.ledger.compared import planned_rows
 from replay_jax.data.ledger.counted import CHAIN_START, Span, batch_checksum, tokens_chained
-from replay_jax.data.reading.pipeline import run_dataset
 from replay_jax.data.reading.views import SourceView
-from replay_jax.data.tokens.store import TokenStore
+from replay_jax.data.tokens.store import TokenRows, TokenStore
+from replay_jax.schedule.mixture import step_draws
 from replay_jax.schedule.stages import Schedule
 
 
@@ -17,14 +20,20 @@ def check_tokens(
 ) -> list[str]:
     """Returns the spans whose tokens are not those of the stores, in words; none means all are.
 
-    Reads every batch of every span anew, as training does. Spans that were counted without their
-    tokens are passed over. Raises UserError where stores, views and schedule do not fit together.
+    Reads every planned row of every span, without the pipeline that training reads through. Spans
+    that were counted without their tokens are passed over. Raises UserError for a store that has no
+    row, IndexError for one that has too few.
     """
+    names, draws = schedule.source_names, step_draws(schedule)
+    drawn = [name for name in names if schedule.sequences(name)]
+    rows = {names.index(name): stores[name].rows("train", views[name].seq_len) for name in drawn}
     differences = []
     for span in spans:
         if span.tokens is None:
             continue
-        found = _read_again(span, schedule, views, stores)
+        source, row = planned_rows(draws, names, views, start=span.start_step, stop=span.stop_step)
+        chosen = span.rows_of_batch()
+        found = _chain(source[:, chosen], row[:, chosen], rows)
         if found != span.tokens:
             blocks = ", ".join(f"{first} to {last - 1}" for first, last in span.batch_rows)
             differences.append(
@@ -34,22 +43,14 @@ def check_tokens(
     return differences
 
 
-def _read_again(
-    span: Span,
-    schedule: Schedule,
-    views: Mapping[str, SourceView],
-    stores: Mapping[str, TokenStore],
-) -> str:
-    """The chain over the tokens of a span's batches, read from the stores."""
-    batches = run_dataset(
-        stores=stores,
-        views=views,
-        schedule=schedule,
-        document_mask=False,
-        loss_weight_by_source={},
-        rows=span.rows_of_batch(),
-    )
+def _chain(sources: np.ndarray, rows: np.ndarray, stores: Mapping[int, TokenRows]) -> str:
+    """The chain over consecutive batches, from their source numbers and rows [steps, rows]."""
     chain = CHAIN_START
-    for step in range(span.start_step, span.stop_step):
-        chain = tokens_chained(chain, batch_checksum(batches[step]))
+    for source, row in zip(sources, rows, strict=True):
+        numbers = np.unique(source).tolist()
+        tokens = np.empty((len(row), stores[numbers[0]].seq_len + 1), np.int32)
+        for number in numbers:
+            tokens[source == number] = stores[number].gather(row[source == number])
+        batch = {"inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
+        chain = tokens_chained(chain, batch_checksum(batch))
     return chain.hex()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +10,8 @@ from replay_jax.data.ledger.counted import Span
 from replay_jax.data.ledger.planned import Ledger, compare
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.strict import to_plain
-from replay_jax.sweep.plan.digest import canonical_digest
 from replay_jax.sweep.plan.measured import (
     BOUNDARY_STEPS,
-    HeldOutSet,
     TaskSet,
     boundary_step,
     run_cosine,
@@ -23,6 +20,7 @@ from replay_jax.sweep.plan.measured import (
 )
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.store.facts import write_text
+from replay_jax.sweep.store.losses import final_losses, losses_at
 from replay_jax.sweep.store.sealing import checksum
 from replay_jax.sweep.store.workdir import Segment, WorkStore
 from replay_jax.training.metrics import TIME_KINDS
@@ -62,23 +60,16 @@ def build_result(
     """
     final = run.node(run.steps)
     history = store.history(final)
-    target_set, generic_set = run_sets(run)
-    target = store.evaluation(target_set.key(final.digest))
-    generic = store.evaluation(generic_set.key(final.digest))
-    assert history is not None and target is not None and generic is not None
+    assert history is not None
     ledger = _counted_ledger(run, history)
     seconds = _own_seconds(history, sharing)
     last = store.environments()[history[-1].environment]
-    facts = {"target": target, "generic": generic}
     return {
         "id": run.id,
         "name": run.name,
         "overrides": dict(run.overrides),
         **_description(run, ledger),
-        "losses": {role: fact["nats"] / fact["tokens"] for role, fact in facts.items()},
-        "bits_per_byte": {role: _bits_per_byte(fact) for role, fact in facts.items()},
-        "loss_tokens": {role: fact["tokens"] for role, fact in facts.items()},
-        "evaluation": evaluation_identity(target_set, generic_set),
+        **final_losses(run, store),
         "tasks": {
             wanted.task.name: _task_scores(run, wanted, store, steps) for wanted in run_tasks(run)
         },
@@ -101,11 +92,6 @@ def write_results(store: WorkStore, ids: Sequence[str]) -> int:
     lines = [json.dumps(record, allow_nan=False) for record in records]
     write_text(store.root / "results.jsonl", "".join(line + "\n" for line in lines))
     return len(lines)
-
-
-def evaluation_identity(target: HeldOutSet, generic: HeldOutSet) -> str:
-    """16 hex digits of the held-out rows that a run is judged by."""
-    return canonical_digest([target.identity, generic.identity]).hex()[:16]
 
 
 def counted_spans(history: Sequence[Segment]) -> list[Span]:
@@ -242,14 +228,14 @@ def _curve(
     rows. A point that an earlier sweep passed without measuring this run's sets is left out.
     """
     windows = [window for segment in history for window in segment.windows]
-    roles = {"target": run.schedule.target, "generic": run.schedule.generic}
+    roles = {"target": (run.schedule.target,), "generic": run.schedule.generics}
     points, before = [], 0
     for step in sorted(steps):
-        losses = _losses(run, step, store)
+        losses = losses_at(run, step, store)
         if losses is None:
             continue
         inside = [window for window in windows if before < window["stop"] <= step]
-        train = {f"train_{role}": _mean(inside, source) for role, source in roles.items()}
+        train = {f"train_{role}": _mean(inside, names) for role, names in roles.items()}
         points.append({"step": step, **losses, **train})
         before = step
     return points
@@ -260,11 +246,12 @@ def _boundary(run: Run, store: WorkStore, steps: Collection[int]) -> Record | No
     step = boundary_step(run)
     if step is None or step not in steps or min(step + BOUNDARY_STEPS, run.steps) not in steps:
         return None
-    before = _losses(run, step, store)
-    after = _losses(run, min(step + BOUNDARY_STEPS, run.steps), store)
+    before = losses_at(run, step, store)
+    after = losses_at(run, min(step + BOUNDARY_STEPS, run.steps), store)
     if before is None or after is None:
         return None
-    cosine = store.evaluation(run_cosine(run).key(run.node(step).digest))
+    pair = run_cosine(run)
+    cosine = None if pair is None else store.evaluation(pair.key(run.node(step).digest))
     return {
         "step": step,
         "before": before,
@@ -273,24 +260,13 @@ def _boundary(run: Run, store: WorkStore, steps: Collection[int]) -> Record | No
     }
 
 
-def _losses(run: Run, step: int, store: WorkStore) -> dict[str, float] | None:
-    """Held-out nats per token of both roles at a state, or None if one is not known."""
-    state = run.node(step).digest
-    found = {}
-    for role, held_out in zip(("target", "generic"), run_sets(run), strict=True):
-        fact = store.evaluation(held_out.key(state))
-        if fact is None:
-            return None
-        found[role] = fact["nats"] / fact["tokens"]
-    return found
-
-
-def _mean(windows: Sequence[Mapping[str, Any]], source: str) -> float | None:
+def _mean(windows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> float | None:
     # A shared edge may not know the target of this run, whose rows it does not contain.
-    nats = sum(window["nats"][source] for window in windows if source in window["nats"])
-    weights = sum(window["weights"][source] for window in windows if source in window["weights"])
-    return nats / weights if weights else None
-
-
-def _bits_per_byte(fact: Mapping[str, Any]) -> float | None:
-    return fact["nats"] / math.log(2) / fact["bytes"] if fact["bytes"] else None
+    found = [
+        (window["nats"][name], window["weights"][name])
+        for window in windows
+        for name in names
+        if name in window["nats"]
+    ]
+    weights = sum(weight for _, weight in found)
+    return sum(nats for nats, _ in found) / weights if weights else None

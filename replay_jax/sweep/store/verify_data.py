@@ -109,7 +109,7 @@ def _opened(
 def _check_segment(run: Run, segment: Segment, stores: Mapping[str, TokenStore]) -> list[str]:
     try:
         return check_tokens(counted_spans([segment]), run.schedule, run.views, stores)
-    except (UserError, ValueError) as error:
+    except (UserError, ValueError, IndexError) as error:
         return [f"its text cannot be read again: {error}"]
 
 
