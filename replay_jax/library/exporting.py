@@ -64,5 +64,10 @@ def export(
     like = abstract_state(config.model, mesh).params
     params = restore_params(store.state_path(digest), like)
     return write_model_folder(
-        Path(os.path.expanduser(folder)), params, config.model, tokenizer, dtype=dtype, facts={"run": record}
+        Path(os.path.expanduser(folder)),
+        params,
+        config.model,
+        tokenizer,
+        dtype=dtype,
+        facts={"run": record},
     )
