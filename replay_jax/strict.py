@@ -130,7 +130,8 @@ def _optional(kind: Any, value: Any, path: str) -> Any:
             return from_plain(option, value, path=path)
         except UserError as error:
             errors.append(error)
-    raise errors[0]
+    # Of a name or a mapping of weights, what is said of the mapping.
+    raise errors[-1 if isinstance(value, Mapping) else 0]
 
 
 def _tuple(kind: Any, value: Any, path: str) -> Any:

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ _READERS = {
 
 def analyse(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Print the answer (or its JSON) and write a report into a folder beside the table."""
-    path = Path(arguments.runs)
+    path = Path(os.path.expanduser(arguments.runs))
     runs = runs_of_frame(
         read_table(path),
         reference=_reference(arguments.reference),

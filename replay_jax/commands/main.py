@@ -18,6 +18,9 @@ _OVERRIDES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 some run failed, 2 the user's mistake."""
+    if arguments is None:
+        _keep_docstrings()
+    _open_what_is_closed()
     _never_fail_at_a_letter()
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
@@ -38,6 +41,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has gone; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _keep_docstrings() -> None:
+    """Start again where Python leaves docstrings out (-OO): the figures' library reads its own."""
+    if sys.flags.optimize > 1:
+        os.environ["PYTHONOPTIMIZE"] = "1"
+        # -P: no folder is put before those of the installation, as for the command itself.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "replay_jax", *sys.argv[1:]])
+
+
+def _open_what_is_closed() -> None:
+    """Give closed standard streams (`<&-`) a place, that no file which is opened later takes it.
+
+    The engine that draws figures ends the process where input is closed.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)  # opens the lowest that is free
 
 
 def _never_fail_at_a_letter() -> None:
@@ -194,10 +217,13 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     for parser in (report, recommend):
         parser.add_argument("workdirs", metavar="WORKDIR", nargs="+",
                             help="the folder that `run` printed; of several all runs")  # fmt: skip
-    _add(
+    verify = _add(
         commands, "verify", "Recompute every ledger and record from what is stored and compare.",
-        "replay-jax verify runs/quickstart", workdir=True,
+        "replay-jax verify runs/quickstart --data", workdir=True,
     )  # fmt: skip
+    verify.add_argument("--data", action="store_true",
+                        help="also compare every file of the stores with its checksum, and the "
+                        "tokens of every batch with those that were trained on")  # fmt: skip
 
 
 def _gc_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,22 +15,37 @@ from rich.table import Table
 from replay_jax.analysis.statistics.points import FitResult, fit_points
 from replay_jax.errors import UserError
 
+_MANY_POINTS = 30
+
 
 def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Fit reference points, invert the candidates and print ratios with intervals."""
-    path = Path(arguments.points)
+    path = Path(os.path.expanduser(arguments.points))
     try:
         points = json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, nested without end
         raise UserError(f"{path} is not JSON: {error}") from error
+    _say_that_it_takes_long(points)
     result = fit_points(points)
     if arguments.json:
-        print(json.dumps(result.to_json(), indent=1))
+        print(json.dumps(result.to_json(), indent=1, allow_nan=False))
     else:
         _print_fit(result)
     return 0
+
+
+def _say_that_it_takes_long(points: Any) -> None:
+    """A sign of life where fitting takes minutes: its time grows with the square of the points."""
+    reference = points.get("reference") if isinstance(points, dict) else None
+    x = reference.get("x") if isinstance(reference, dict) else None
+    if isinstance(x, list) and len(x) >= _MANY_POINTS and points.get("law") is None:
+        print(
+            f"choosing a law for {len(x)} reference points by leaving out each of them in turn: "
+            'this may take minutes ("law": "power" in the file takes one as given)',
+            file=sys.stderr,
+        )
 
 
 def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:

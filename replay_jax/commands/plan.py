@@ -94,15 +94,16 @@ def _cells(run: Run) -> tuple[str, ...]:
     requested, realised = run.ledger.requested, run.ledger.realised
     assert realised is not None
     entries = {entry.source: entry for entry in run.ledger.totals}
-    target, generic = entries[run.schedule.target], entries[run.schedule.generic]
+    target = entries[run.schedule.target]
+    generic = [entries[name] for name in run.schedule.generics]
     return (
         run.name,
         _pair(requested.replay_fraction, realised.replay_fraction),
         _pair(requested.stage2_allocation, realised.stage2_allocation),
         _pair(requested.target_epochs, realised.target_epochs),
         f"{target.sequences:,}",
-        _unique(target),
-        f"{generic.sequences:,}",
+        _unique([target]),
+        " + ".join(f"{entry.sequences:,}" for entry in generic),
         _unique(generic),
     )
 
@@ -113,8 +114,8 @@ def _pair(requested: float | None, realised: float | None) -> str:
     return shown if asked == shown or requested is None else f"{asked} → {shown}"
 
 
-def _unique(entry: Entry) -> str:
-    return "unknown" if entry.unique is None else f"{entry.unique:,}"
+def _unique(entries: Sequence[Entry]) -> str:
+    return " + ".join("unknown" if e.unique is None else f"{e.unique:,}" for e in entries)
 
 
 def _duration(seconds: float) -> str:

@@ -58,7 +58,7 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    """Recompute ledgers and records from what is stored and compare."""
+    """Recompute ledgers and records from what is stored and compare; with --data the text too."""
     from replay_jax.sweep.store.verify import mixed_environments
     from replay_jax.sweep.store.verify import verify as verify_workdir
 
@@ -67,7 +67,24 @@ def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     for line in (*mixed_environments(workdir), *differences):
         print(line)
     print(f"{checked} runs checked, {len(differences)} differences")
-    return 1 if differences else 0
+    return 1 if _verify_data(arguments) + len(differences) else 0
+
+
+def _verify_data(arguments: argparse.Namespace) -> int:
+    """Compare the text of all runs, where that is asked for; returns the number of differences."""
+    if not arguments.data:
+        return 0
+    from replay_jax.sweep.store.verify_data import verify_data
+
+    found = verify_data(existing(arguments.workdir))
+    for line in found.differences:
+        print(line)
+    left = f" ({found.uncounted} trained without checksums of tokens)" if found.uncounted else ""
+    print(
+        f"{len(found.stores)} stores and the tokens of {found.spans - found.uncounted} spans "
+        f"checked{left}, {len(found.differences)} differences"
+    )
+    return len(found.differences)
 
 
 def _advice_text(given: "Sequence[Recommendation]") -> str:

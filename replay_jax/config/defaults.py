@@ -7,7 +7,7 @@ unless a comment says otherwise.
 import dataclasses
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from replay_jax.hub.folder import pretrained_config
 from replay_jax.model.architecture import ModelConfig
@@ -126,7 +126,8 @@ def paper_config() -> ConfigDict:
                     "file", path="meta-llama/Llama-3.1-8B", eos_token="<|end_of_text|>"
                 ),
                 "store_dir": "data/stores",
-                "generic": "c4",
+                # A name, or weights by name.
+                "generic": FieldReference("c4", field_type=object),
                 "target": "finemath",
                 "repeat_generic": False,
                 "drop_copies": "none",

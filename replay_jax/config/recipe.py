@@ -6,11 +6,14 @@ inside, there are only frozen dataclasses.
 """
 
 import ast
+import contextlib
 import copy
 import dataclasses
 import importlib.util
+import os
 import re
 import shlex
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -66,9 +69,10 @@ def load_recipe(path: str | Path, overrides: Overrides = MappingProxyType({})) -
     for name in ("get_config", "sweep"):
         if not callable(getattr(module, name, None)):
             raise UserError(f"{path} defines no {name}(): a config file needs get_config and sweep")
-    config = module.get_config()
-    base = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-    sweep = tuple(dict(item) for item in module.sweep())
+    with _one_sentence(path):
+        config = module.get_config()
+        base = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+        sweep = tuple(dict(item) for item in module.sweep())
     if not sweep:
         raise UserError(f"{path}: sweep() returned no runs; return [{{}}] for a single one")
     for key, value in overrides.items():
@@ -148,21 +152,34 @@ def config_module(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(f"replay_jax_recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    try:
+    with _one_sentence(path):
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return module
 
 
 def _config_file(given: str | Path) -> Path:
-    path, shipped = Path(given), shipped_configs()
+    path, shipped = Path(os.path.expanduser(given)), shipped_configs()
     if path.is_file():
         return path
     if str(given) in shipped:
         return shipped[str(given)]
     guess = nearest(path.stem, shipped)
     raise UserError(f"no config file '{path}' and no shipped config of that name; {guess}")
+
+
+@contextlib.contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in a config file is the user's: one sentence, with the line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        words = str(error).strip().split("\n")[0]
+        raise UserError(f"{where} cannot be read: {type(error).__name__}: {words}") from error
 
 
 def _overlap(a: str, b: str) -> bool:

@@ -1,6 +1,7 @@
 """The `config.json` of a Llama checkpoint of the Hugging Face hub, and the model it describes."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ _LEFT_OUT: dict[str, Any] = {
     "head_dim": None,
     "rope_theta": 10_000.0,
 }
+_FRACTIONS = ("rms_norm_eps", "initializer_range")
 _STRETCH = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 # How a model is computed, and the longest sequence it takes, are not a checkpoint's to say.
 _OURS = ("max_seq_len", "init_scale", "initialization", "compute_dtype", "matmul_precision",
@@ -65,9 +67,16 @@ def model_of_hub(config: Mapping[str, Any], *, name: str) -> ModelConfig:
     missing = [key for key in _SIZES.values() if found.get(key) is None]
     if missing:
         raise UserError(f"{name} has no {missing[0]} in its config.json")
+    if not isinstance(found["tie_word_embeddings"], bool):
+        raise UserError(
+            f"{name} has tie_word_embeddings {found['tie_word_embeddings']!r}, neither true nor "
+            "false"
+        )
     for key in _SIZES.values():
-        if not isinstance(found[key], int | float):
-            raise UserError(f"{name} has {key} {found[key]!r}, which is no number")
+        if key in _FRACTIONS:
+            _positive(found[key], f"{name} has {key}")
+        elif key != "tie_word_embeddings":
+            _positive_whole(found[key], f"{name} has {key}")
     model = ModelConfig(
         **{ours: found[theirs] for ours, theirs in _SIZES.items()}, rope=_rope(found, name)
     )
@@ -126,7 +135,13 @@ def check_same_model(model: ModelConfig, theirs: ModelConfig, *, name: str) -> N
 
 def _rope(config: Mapping[str, Any], name: str) -> RopeConfig:
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = float(given.get("rope_theta", config["rope_theta"]))
+    if not isinstance(given, Mapping):
+        raise UserError(
+            f"{name} describes its rotary embedding as {given!r}: a JSON object with its rope_type "
+            "and numbers can be loaded"
+        )
+    theta = given["rope_theta"] if "rope_theta" in given else config["rope_theta"]
+    theta = _positive(theta, f"{name} has rope_theta")
     kind = given.get("rope_type", given.get("type", "default"))
     if kind == "default":
         return RopeConfig(theta=theta)
@@ -138,11 +153,27 @@ def _rope(config: Mapping[str, Any], name: str) -> RopeConfig:
     lacking = [key for key in _STRETCH if key not in given]
     if lacking:
         raise UserError(f"{name} has a llama3 rotary embedding without {lacking[0]}")
+    stretch = {key: _positive(given[key], f"{name} has {key}") for key in _STRETCH}
     return RopeConfig(
         theta=theta,
         scaling="llama3",
-        factor=float(given["factor"]),
-        low_freq_factor=float(given["low_freq_factor"]),
-        high_freq_factor=float(given["high_freq_factor"]),
-        original_length=int(given["original_max_position_embeddings"]),
+        factor=stretch["factor"],
+        low_freq_factor=stretch["low_freq_factor"],
+        high_freq_factor=stretch["high_freq_factor"],
+        original_length=int(stretch["original_max_position_embeddings"]),
     )
+
+
+def _positive(value: Any, words: str) -> float:
+    """A finite number above 0; raises UserError that begins with the words otherwise."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Not `value <= 0`: Python reads NaN from JSON, which is neither.
+    if not is_number or not (value > 0 and math.isfinite(value)):
+        raise UserError(f"{words} {value!r} in its config.json, which is no positive number")
+    return float(value)
+
+
+def _positive_whole(value: Any, words: str) -> None:
+    """Raise UserError that begins with the words unless a value is an integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{words} {value!r} in its config.json, which is no positive whole number")

@@ -4,9 +4,11 @@ Free of JAX, so that planning is quick; `weights` reads the parameters.
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from replay_jax.data.sources.fingerprints import file_inputs
 from replay_jax.errors import UserError
@@ -14,7 +16,8 @@ from replay_jax.hub.config import check_same_model, model_of_hub
 from replay_jax.model.architecture import ModelConfig
 
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
-_FILES = ("*.safetensors", "config.json", "tokenizer.json")
+_INDEX = "model.safetensors.index.json"
+_FILES = ("*.safetensors", _INDEX, "config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ def pretrained_folder(name: str, *, download: bool) -> Path:
         raise UserError(
             f"initial_weights {name!r} is not on a disk: copy it to a folder that every host has"
         )
-    if Path(name).is_dir():
-        return Path(name)
+    folder = Path(os.path.expanduser(name))
+    if folder.is_dir():
+        return folder
     match = _HUB_ID.fullmatch(name)
     if match is None or name.startswith("."):
         raise UserError(f"no folder {name!r} with a pre-trained model")
@@ -76,24 +80,67 @@ def pretrained_config(name: str, *, download: bool) -> ModelConfig:
         UserError: it cannot be had or read, or it is no Llama decoder.
     """
     path = pretrained_folder(name, download=download) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} has no config.json, so it is no model folder") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    return model_of_hub(config, name=name)
+    _check_link(path)
+    if not path.exists():
+        raise UserError(f"{path.parent} has no config.json, so it is no model folder")
+    return model_of_hub(_json_object(path), name=name)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, by name.
+    """The safetensors files of a folder, by name: those of its index, or all where it has none.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, one is not there, or it cannot be told which files count.
     """
-    found = sorted(folder.glob("*.safetensors"))
+    named = _indexed(folder / _INDEX)
+    found = sorted(folder.glob("*.safetensors")) if named is None else named
     if not found:
         raise UserError(f"{folder} has no *.safetensors: convert its weights to safetensors first")
+    for path in found:
+        _check_link(path)
+        if not path.is_file():
+            raise UserError(f"{path} is not there, although {_INDEX} names it: fetch it again")
+    return found
+
+
+def _indexed(index: Path) -> list[Path] | None:
+    """The files that an index names, by name; None without an index."""
+    _check_link(index)
+    if not index.exists():
+        return None
+    places = _json_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(_is_file_name(name) for name in places.values()):
+        raise UserError(f"{index} has no weight_map from tensors to names of files beside it")
+    single = index.with_name("model.safetensors")
+    if single.exists() and single.name not in places.values():
+        raise UserError(
+            f"{index.parent} has {single.name} and an index of other files: remove what is stale"
+        )
+    return [index.with_name(name) for name in sorted(set(places.values()))]
+
+
+def _is_file_name(name: object) -> bool:
+    return isinstance(name, str) and name == Path(name).name
+
+
+def _check_link(path: Path) -> None:
+    """Raise UserError for a link that leads nowhere, as an interrupted download leaves it."""
+    if path.is_symlink() and not path.exists():
+        raise UserError(
+            f"{path} is a link to {path.readlink()}, which is not there: fetch it again"
+        )
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; raises UserError unless that is an object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds {str(found)[:40]!r} and no JSON object")
     return found
 
 

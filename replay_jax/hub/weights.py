@@ -54,7 +54,13 @@ class _Reader:
                 file = safe_open(path, framework="np")
             except SafetensorError as error:
                 raise UserError(f"{path} is no whole safetensors file: {error}") from error
-            self._files |= dict.fromkeys(file.keys(), file)
+            for tensor in file.keys():
+                if tensor in self._files:
+                    raise UserError(
+                        f"{path.parent} has tensor {tensor} in {path.name} and in another file: "
+                        "remove the files that are stale"
+                    )
+                self._files[tensor] = file
 
     def check(self, name: str, shape: Sequence[int]) -> None:
         """Refuse a tensor that is not what the model needs."""

@@ -1,5 +1,6 @@
 """The end state of a run, out of its working directory and into a model folder."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -63,5 +64,10 @@ def export(
     like = abstract_state(config.model, mesh).params
     params = restore_params(store.state_path(digest), like)
     return write_model_folder(
-        Path(folder), params, config.model, tokenizer, dtype=dtype, facts={"run": record}
+        Path(os.path.expanduser(folder)),
+        params,
+        config.model,
+        tokenizer,
+        dtype=dtype,
+        facts={"run": record},
     )

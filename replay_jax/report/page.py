@@ -19,6 +19,7 @@ from replay_jax.report.figures.study_figures import (
 )
 from replay_jax.report.tables.run_tables import (
     configuration,
+    generic_sources_table,
     ledger_tables,
     model_note,
     runs_table,
@@ -180,6 +181,8 @@ def _runs(
     for target in study.targets:
         yield from ledger_tables(target, by_id)
     yield runs_table(records)
+    if (sources := generic_sources_table(records)) is not None:
+        yield sources
 
 
 def _time(rows: Sequence[TimeRow], plan: PlanSummary) -> Blocks:

@@ -1,12 +1,12 @@
 """Which source each sequence of a run comes from, and which of the source's draws it is."""
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from replay_jax.errors import UserError
+from replay_jax.schedule.generic import as_one_generic, earliest_deadlines, generic_order
 from replay_jax.schedule.stages import Schedule, Stage
 
 _LONGEST_STAGE = 1 << 31  # keeps the products of two sequence counts inside 63 bits
@@ -20,11 +20,25 @@ def source_positions(schedule: Schedule) -> np.ndarray:
     the quota is that of the stage's integer counts. The pattern is periodic where the counts are,
     starts afresh with each stage, and uses no random numbers. Takes about 2 ms per million
     sequences with two sources of constant share, 1 s with three or more (2 shared CPU cores,
-    2026-11-23).
+    2026-11-23). A mixture of generic sources counts as one source here, whose rows then come from
+    its sources in their own order.
     """
+    if schedule.generic_shares:
+        return _mixture_positions(schedule)
     positions = np.empty(schedule.total_sequences, np.uint8)
     for start, stage in zip(schedule.stage_starts, schedule.stages, strict=True):
         positions[start : start + stage.sequences] = _stage_positions(stage, schedule.source_names)
+    return positions
+
+
+def _mixture_positions(schedule: Schedule) -> np.ndarray:
+    is_target = source_positions(as_one_generic(schedule)).view(bool)
+    numbers = {name: number for number, name in enumerate(schedule.source_names)}
+    positions = np.full(len(is_target), numbers[schedule.target], np.uint8)
+    order = generic_order(
+        [share for _, share in schedule.generic_shares], int(np.count_nonzero(~is_target))
+    )
+    positions[~is_target] = np.array([numbers[n] for n in schedule.generics], np.uint8)[order]
     return positions
 
 
@@ -112,7 +126,7 @@ def _rounded_ramp(quota: np.ndarray) -> np.ndarray:
 
 
 def _earliest_deadline(quotas: np.ndarray) -> np.ndarray:
-    """Returns int [sequences]: the source of each place, for any number of sources.
+    """Returns uint8 [sequences]: the source of each place, for any number of sources.
 
     Row j of a source with quota F may be placed once F(k) > j and must be placed by the first k
     with F(k) >= j + 1; both kept, the source never strays a whole row from F. Of the rows that may
@@ -130,22 +144,10 @@ def _earliest_deadline(quotas: np.ndarray) -> np.ndarray:
     ), axis=1)  # fmt: skip
     jobs = []
     for source in range(sources):
-        count = int(near[source, -1])
-        rank = np.arange(count)
+        rank = np.arange(int(near[source, -1]))
         release = np.searchsorted(near[source], rank, side="right")
-        deadline = np.searchsorted(near[source], rank + 1, side="left")
-        jobs.append(np.stack([release, deadline * sources + source], axis=1))
-    merged = np.concatenate(jobs)
-    merged = merged[np.argsort(merged[:, 0], kind="stable")]
-    releases, entries = merged[:, 0].tolist(), merged[:, 1].tolist()
-    order, coming = [0] * total, 0
-    waiting: list[int] = []
-    for place in range(1, total + 1):
-        while coming < total and releases[coming] <= place:
-            heapq.heappush(waiting, entries[coming])
-            coming += 1
-        order[place - 1] = heapq.heappop(waiting) % sources
-    return np.array(order)
+        jobs.append((release, np.searchsorted(near[source], rank + 1, side="left")))
+    return earliest_deadlines(jobs, total)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replay_jax.errors import UserError
+from replay_jax.schedule.generic import Weights, mixture_name, whole_shares, with_generic_sources
 from replay_jax.schedule.learning_rate import LearningRate
 from replay_jax.schedule.stages import (
     Realised,
@@ -142,17 +143,20 @@ def from_stages(
 
 
 def build_schedule(
-    config: ScheduleConfig, *, batch_size: int, generic: str, target: str
+    config: ScheduleConfig, *, batch_size: int, generic: str | Weights, target: str
 ) -> Schedule:
-    """Returns the schedule that a configuration asks for.
+    """Returns the schedule that a configuration asks for, with one generic source or a mixture.
 
     "two_stage" uses every field but `stages`. "fine_tuning" uses `replay_fraction` and
     `stage2_learning_rate`, with `stage2_optimizer` "reset" and all target data in stage 2.
     "uniform" uses none of the stage-2 fields, "continual" only `replay_fraction`, and its steps
     follow from the rest. "stages" uses `stages`, whose steps sum to
-    `total_steps` and whose first learning rate is `learning_rate`. Raises UserError if a field is
-    set that the protocol does not use, or one that it needs is not.
+    `total_steps` and whose first learning rate is `learning_rate`; they name their sources, so
+    they take no mixture. Raises UserError if a field is set that the protocol does not use, or one
+    that it needs is not.
     """
+    if not isinstance(generic, str):
+        return _with_mixture(config, batch_size, generic, target)
     if config.protocol not in _UNUSED_FIELDS:
         raise UserError(f"protocol {config.protocol!r} is not one of {', '.join(_UNUSED_FIELDS)}")
     for name in _UNUSED_FIELDS[config.protocol]:
@@ -191,6 +195,21 @@ def build_schedule(
         aligned_replay_fraction=config.aligned_replay_fraction,
         **sizes,
     )
+
+
+def _with_mixture(
+    config: ScheduleConfig, batch_size: int, generic: Weights, target: str
+) -> Schedule:
+    shares = whole_shares(generic)
+    if config.protocol == "stages":
+        raise UserError(
+            "protocol 'stages' names the sources of every stage itself, so data.generic must be "
+            f"one source and not the mixture {mixture_name(shares)}: give each its share there"
+        )
+    whole = build_schedule(
+        config, batch_size=batch_size, generic=mixture_name(shares), target=target
+    )
+    return with_generic_sources(whole, shares)
 
 
 _STAGE2_FIELDS = (

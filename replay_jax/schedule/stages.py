@@ -176,7 +176,9 @@ class Schedule:
     """The whole data and learning-rate plan of a run, in integers.
 
     Sources are numbered as in `source_names`: generic 0, target 1, then any others in the order
-    of their first appearance.
+    of their first appearance. Where the generic data is a mixture, `generic` is only its name:
+    `generic_shares` has its sources and their shares in whole numbers, of which the first is
+    number 0 (`generic.with_generic_sources`).
 
     Raises UserError if the stages do not fill whole steps, if the first stage has no learning
     rate, or if a stage that resets the optimizer or starts a learning rate begins inside a batch.
@@ -187,6 +189,7 @@ class Schedule:
     requested: Requested
     generic: str = "generic"
     target: str = "target"
+    generic_shares: tuple[tuple[str, int], ...] = ()
     source_names: tuple[str, ...] = field(init=False)
     stage_starts: tuple[int, ...] = field(init=False)
     total_sequences: int = field(init=False)
@@ -198,7 +201,7 @@ class Schedule:
             raise UserError("a schedule needs at least one stage")
         if self.generic == self.target:
             raise UserError(f"the generic and the target source are both {self.generic!r}")
-        names = dict.fromkeys((self.generic, self.target))
+        names = dict.fromkeys((self.generics[0], self.target, *self.generics[1:]))
         names.update((name, None) for stage in self.stages for name, _ in stage.counts)
         starts = np.cumsum([0] + [stage.sequences for stage in self.stages]).tolist()
         object.__setattr__(self, "source_names", tuple(names))
@@ -219,6 +222,16 @@ class Schedule:
                     f"stage {number} starts a learning rate or resets the optimizer and so must "
                     f"start with a whole step, not at sequence {start} (batch {self.batch_size})"
                 )
+
+    @property
+    def generics(self) -> tuple[str, ...]:
+        """The sources of the generic data."""
+        return tuple(name for name, _ in self.generic_weights)
+
+    @property
+    def generic_weights(self) -> tuple[tuple[str, int], ...]:
+        """The sources of the generic data and their shares in whole numbers; 1 for a single one."""
+        return self.generic_shares or ((self.generic, 1),)
 
     @property
     def total_steps(self) -> int:
@@ -255,7 +268,11 @@ class Schedule:
         """What the counts give in the paper's symbols."""
         return realised_values(
             [
-                (stage.sequences, stage.count(self.generic), stage.count(self.target))
+                (
+                    stage.sequences,
+                    sum(stage.count(name) for name in self.generics),
+                    stage.count(self.target),
+                )
                 for stage in self.stages
             ],
             batch_size=self.batch_size,

@@ -5,7 +5,11 @@ complete (Orbax renames a temporary directory, or on object stores writes a comm
 whatever a killed process leaves behind is never taken for a checkpoint.
 """
 
+import contextlib
+import glob
 import json
+import os
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +43,7 @@ class Checkpointer:
     def __init__(self) -> None:
         self._orbax = ocp.AsyncCheckpointer(_handler())
         self._saving = ""
+        self._names = contextlib.ExitStack()
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -70,7 +75,8 @@ class Checkpointer:
         arguments = {_STATE: ocp.args.PyTreeSave(state), META: ocp.args.JsonSave(meta)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._orbax.save(path, args=ocp.args.Composite(**arguments))
+            place = _plain_name(path, self._names)
+            self._orbax.save(place, args=ocp.args.Composite(**arguments))
         except Exception as error:
             raise _unwritable(self._saving, error) from error
 
@@ -87,6 +93,7 @@ class Checkpointer:
             self.wait()
         finally:
             self._orbax.close()
+            self._names.close()
 
 
 def save_state(path: epath.PathLike, state: Any, meta: Mapping[str, Any]) -> None:
@@ -126,18 +133,33 @@ def _handler() -> ocp.CompositeCheckpointHandler:
     return ocp.CompositeCheckpointHandler(**{_STATE: state, META: ocp.JsonCheckpointHandler()})
 
 
+def _plain_name(path: epath.Path, names: contextlib.ExitStack) -> epath.Path:
+    """Another name of a path with brackets or stars, until `names` is closed.
+
+    Orbax looks for the parts of a state with patterns that begin with the path itself.
+    """
+    text = os.fspath(path)
+    if "://" in text or not glob.has_magic(text):
+        return path
+    folder = names.enter_context(tempfile.TemporaryDirectory(prefix="replay_jax_"))
+    link = epath.Path(folder) / "states"
+    os.symlink(os.path.abspath(os.fspath(path.parent)), link, target_is_directory=True)
+    return link / path.name
+
+
 def _restore(path: epath.Path, like: Any, *, part: str | None) -> Any:
     """Read what `like` describes: the whole state, or the one part of it that `like` holds."""
     try:
-        with ocp.Checkpointer(_handler()) as reader:
-            saved = reader.metadata(path).item_metadata[_STATE].tree
+        with ocp.Checkpointer(_handler()) as reader, contextlib.ExitStack() as names:
+            place = _plain_name(path, names)
+            saved = reader.metadata(place).item_metadata[_STATE].tree
             _compare(path, saved if part is None else {part: saved[part]}, like)
             restore = ocp.args.PyTreeRestore(
                 item=like,
                 restore_args=ocp.checkpoint_utils.construct_restore_args(like),
                 partial_restore=part is not None,
             )
-            restored = reader.restore(path, args=ocp.args.Composite(**{_STATE: restore}))
+            restored = reader.restore(place, args=ocp.args.Composite(**{_STATE: restore}))
             return restored[_STATE]
     except UserError:
         raise

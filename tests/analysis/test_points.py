@@ -240,3 +240,32 @@ def broken(**changes: Any) -> dict[str, Any]:
 def test_bad_input_is_refused_in_words(points: Any, words: str):
     with pytest.raises(UserError, match=words):
         fit_points(points, resamples=50)
+
+
+def test_flops_are_integers_of_any_size():
+    """JSON, as Python writes it, has 6e19 as an integer, which NumPy has no type for."""
+    points = simulated(seeds=1, own=0.0, shared=0.0, draw=0)
+    floats = {**points, "reference": {**points["reference"], "x": [v * 1e19 for v in X]}}
+    whole = {**points, "reference": {**points["reference"], "x": [int(v) * 10**19 for v in X]}}
+    assert fit_points(whole).to_json() == fit_points(floats).to_json()
+    digits = {**points, "reference": {**points["reference"], "x": [1, 2, 3, 4, 10**400]}}
+    with pytest.raises(UserError, match="401 digits"):
+        fit_points(digits)
+
+
+def test_what_is_larger_than_any_number_is_null_with_a_note():
+    """A loss far below a nearly flat reference: e to the power of thousands."""
+    found = fit_points(
+        {
+            "reference": {
+                "x": [1e6, 2e6, 4e6, 8e6, 16e6],
+                "loss": [3.0, 2.9999, 2.9998, 2.9997, 2.9996],
+            },
+            "candidates": {"a": 2.0, "b": 2.9998},
+            "ratios": {"a/b": ["a", "b"]},
+        }
+    )
+    said = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert said["equivalent_x"]["a"] is None and said["ratios"]["a/b"]["value"] is None
+    assert "more than any number can say (10^" in said["ratios"]["a/b"]["note"]
+    assert any(note.startswith("a: ") and "10^" in note for note in said["notes"])

@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import subprocess
+import sys
 
 import pytest
 from places import ROOT
@@ -68,3 +70,52 @@ def test_the_version_is_the_installed_one(capsys):
     assert exit_.value.code == 0
     expected = importlib.metadata.version("replay-jax")
     assert capsys.readouterr().out == f"replay-jax {expected}\n"
+
+
+def test_fit_of_json_that_nests_without_end_is_one_sentence(tmp_path, capsys):
+    path = tmp_path / "points.json"
+    path.write_text("[" * 100_000)
+    assert main(["fit", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert "points.json is not JSON" in captured.err and captured.err.count("\n") == 1
+
+
+def test_fit_of_many_points_gives_a_sign_of_life(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for count, law in ((29, None), (30, None), (30, "nothing")):
+        points = {"reference": {"x": [*range(1, count)] + ["x"], "loss": [1.0] * count}}
+        (tmp_path / "points.json").write_text(json.dumps({**points, "law": law}))
+        # What is asked for is refused: only what is said before is looked at.
+        assert main(["fit", "~/points.json"]) == 2
+        said = capsys.readouterr().err
+        assert ("for 30 reference points" in said) == (count == 30 and law is None)
+
+
+def test_closed_streams_get_a_place():
+    """Else the next file that is opened is standard input, or takes what is printed."""
+    script = """
+import os
+for number in (0, 1, 2):
+    os.close(number)
+from replay_jax.commands.main import main
+code = main(["fit", "nowhere.json"])
+places = [os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, 2)]
+os._exit(0 if code == 2 and places == ["/dev/null"] * 3 else 1)
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=300).returncode == 0
+
+
+def test_python_without_docstrings_is_started_again_with_them(monkeypatch):
+    """Altair cannot be imported without its own."""
+    script = """
+import os, sys
+from replay_jax.commands import main
+os.execv = lambda program, arguments: print(os.environ["PYTHONOPTIMIZE"], *arguments[1:])
+sys.argv = ["replay-jax", "fit", "nowhere.json"]
+sys.exit(main.main())
+"""
+    for flag, printed in (("-OO", "1 -P -m replay_jax fit nowhere.json\n"), ("-O", "")):
+        done = subprocess.run(
+            [sys.executable, flag, "-c", script], capture_output=True, text=True, timeout=300
+        )
+        assert (done.returncode, done.stdout) == (2, printed), done.stderr

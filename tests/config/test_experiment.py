@@ -60,3 +60,30 @@ def test_what_runs_start_from_is_part_of_it_by_content():
     assert identity(other) != identity(config)
     # Where training starts from a model, the seed draws nothing.
     assert identity(other, weights="w") == identity(config, weights="w")
+
+
+@pytest.mark.parametrize(
+    ("generic", "words"),
+    [
+        ({"c4": 0.5, "flan": 0.4}, "config.data.*sum to 0.9, not to 1"),
+        ({"c4": 0.5, "flam": 0.5}, "generic source 'flam' is not among the sources"),
+        ({"c4": 0.5, "finemath": 0.5}, "generic and target are both 'finemath'"),
+        ({"c4": 1.0, "flan": 0.0}, "'flan' has weight 0"),
+        ({"c4": "most", "flan": 0.5}, "config.data.generic.c4 must be float, not 'most'"),
+        ({}, "at least one source"),
+        (7, "config.data.generic must be str, not 7"),
+    ],
+)
+def test_a_mixture_of_generic_data_that_cannot_be_is_one_sentence(generic, words):
+    plain = paper_config().to_dict()
+    plain["data"]["generic"] = generic
+    with pytest.raises(UserError, match=words):
+        resolve(plain)
+
+
+def test_a_config_file_may_give_a_mixture_and_the_stored_form_is_read_again():
+    config = paper_config()
+    config.data.generic = {"flan": 0.25, "c4": 0.75}
+    resolved = resolve(config.to_dict())
+    assert resolved.data.generic == (("c4", 0.75), ("flan", 0.25))
+    assert resolve(to_plain(resolved)) == resolved

@@ -68,3 +68,27 @@ def test_command_line_values_are_literals_or_strings(text, value):
 def test_other_arguments_are_refused():
     with pytest.raises(UserError, match="--config.key=value"):
         parse_overrides(["--confg.a=1"])
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            "c = ConfigDict()\n    c.x = {'dclm-1.0': 1}\n    return c",
+            "line 4 .*ValueError.*dclm-1.0",
+        ),
+        ("return None", "TypeError"),
+        ("return open('nowhere')", "line 3 .*FileNotFoundError"),
+        ("return unknown", "line 3 .*NameError: name 'unknown'"),
+    ],
+)
+def test_whatever_goes_wrong_in_a_config_file_is_one_sentence(tmp_path, body, words):
+    path = tmp_path / "own.py"
+    text = f"from ml_collections import ConfigDict\ndef get_config():\n    {body}\n"
+    path.write_text(text + "def sweep():\n    return [{}]\n")
+    with pytest.raises(UserError, match=words) as refusal:
+        load_recipe(path)
+    assert "own.py" in str(refusal.value) and "\n" not in str(refusal.value)
+    path.write_text("x = unknown\n")
+    with pytest.raises(UserError, match="own.py, line 1 cannot be read: NameError"):
+        load_recipe(path)

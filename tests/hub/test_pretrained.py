@@ -195,6 +195,50 @@ def test_folders_that_are_none_are_one_sentence(tmp_path):
         find_pretrained(str(tmp_path), str(tmp_path), download=False)
 
 
+def test_stale_files_beside_an_index_are_not_read(params, tmp_path):
+    at = export(tmp_path / "cut", params, shard_bytes=20_000)
+    stale = {name: x + 1 for name, x in load_file(next(at.glob("*.safetensors"))).items()}
+    save_file(stale, at / "model-00001-of-00099.safetensors")
+    assert equal(load(at, DEEP, mesh_of(1, 1, 1)), params)
+    save_file(stale, at / "model.safetensors")
+    with pytest.raises(UserError, match="model.safetensors and an index of other files"):
+        load(at, DEEP, mesh_of(1, 1, 1))
+
+
+def test_a_tensor_in_two_files_without_an_index_is_refused(folder, params, tmp_path):
+    at = export(tmp_path / "twice", params)
+    save_file({GATE: np.zeros((64, 32), np.float32)}, at / "old.safetensors")
+    with pytest.raises(UserError, match=f"{GATE} in old.safetensors and in another file"):
+        load(at, DEEP, mesh_of(1, 1, 1))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_link_that_leads_nowhere_is_named(params, tmp_path, name):
+    at = export(tmp_path / "linked", params)
+    (at / name).unlink()
+    (at / name).symlink_to("../../blobs/0123")
+    with pytest.raises(UserError, match=f"{name} is a link to ../../blobs/0123, which is not"):
+        load(at, DEEP, mesh_of(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("config.json", "[]", "no JSON object"),
+        ("config.json", "[" * 100_000, "config.json is not JSON"),
+        ("model.safetensors.index.json", '{"weight_map": ["a"]}', "no weight_map"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../b"}}', "no weight_map"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "b", "c": "model.safetensors"}}',
+         "b is not there, although"),
+    ],
+)  # fmt: skip
+def test_odd_json_in_a_model_folder_is_one_sentence(params, tmp_path, name, text, words):
+    at = export(tmp_path / "odd", params)
+    (at / name).write_text(text)
+    with pytest.raises(UserError, match=words):
+        load(at, DEEP, mesh_of(1, 1, 1))
+
+
 def test_an_export_is_whole_or_not_there(folder, params, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="exists already"):
         export(folder, params)

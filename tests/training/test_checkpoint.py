@@ -62,6 +62,19 @@ def test_a_state_moves_from_eight_devices_to_one_and_back(tmp_path):
     assert isinstance(third, TrainState) and third.opt_state.count.dtype == jnp.int32
 
 
+def test_brackets_in_a_folder_are_letters(tmp_path):
+    folder = tmp_path / "study [2026]*"
+    folder.mkdir()
+    mesh = mesh_of(1, 1, 1)
+    state = random_state(mesh)
+    save_state(folder / "state", state, META)
+    assert [item.name for item in folder.iterdir()] == ["state"]
+    restored, meta = restore_state(folder / "state", abstract_state(MODEL, mesh))
+    assert meta == META
+    for left, right in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
+        np.testing.assert_array_equal(np.asarray(left), np.asarray(right))
+
+
 def test_a_saved_state_may_be_donated_at_once(tmp_path):
     """The next update overwrites the buffers while the save is still running."""
     overwrite = jax.jit(lambda x: jax.tree.map(lambda a: -a - 1, x), donate_argnums=0)

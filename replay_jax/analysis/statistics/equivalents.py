@@ -69,8 +69,11 @@ def _exponential(
         low, high = min(low, log_value), max(high, log_value)
     with np.errstate(over="ignore"):
         value, low, high = (float(np.exp(end)) for end in (log_value, low, high))
+    if np.isfinite(log_value) and not np.isfinite(value):
+        more = f"more than any number can say (10^{log_value / np.log(10):.0f})"
+        note = "; ".join(part for part in (note, more) if part)
     return Interval(
-        value=value if np.isfinite(log_value) else None,
+        value=value if np.isfinite(value) and np.isfinite(log_value) else None,
         low=low if np.isfinite(low) else None,
         high=high if np.isfinite(high) else None,
         extrapolated=extrapolated,

@@ -60,7 +60,10 @@ class FitResult:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON object as documented for `replay-jax fit --json`; None for what is refused."""
+        """JSON object as documented for `replay-jax fit --json`; None for what is refused.
+
+        JSON has no infinities: what is larger than any number is None, with a note.
+        """
         curve = self.curve
         coefficients = curve.coefficients
         law: dict[str, Any] = {
@@ -75,7 +78,7 @@ class FitResult:
         if curve.log_linear is not None:
             law["log_linear"] = dict(zip(("a", "b"), curve.log_linear, strict=True))
         law["chosen_in_resamples"] = curve.name_shares
-        return {
+        said: dict[str, Any] = {
             "law": law,
             "equivalent_x": {name: value.value for name, value in self.equivalent_x.items()},
             "equivalent_x_intervals": {k: v.to_json() for k, v in self.equivalent_x.items()},
@@ -96,6 +99,8 @@ class FitResult:
             "noise": self.noise,
             "notes": list(self.notes),
         }
+        found: dict[str, Any] = _without_infinities(said)
+        return found
 
 
 def fit_points(
@@ -213,4 +218,15 @@ def _candidate_notes(amounts: Mapping[str, Interval]) -> tuple[str, ...]:
 
 
 def _finite_exp(value: float) -> float | None:
-    return float(np.exp(value)) if np.isfinite(value) else None
+    with np.errstate(over="ignore"):
+        found = float(np.exp(value))
+    return found if np.isfinite(value) and np.isfinite(found) else None
+
+
+def _without_infinities(value: Any) -> Any:
+    """Nested values with None in place of every number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -100,9 +100,13 @@ def _ratios(ratios: Any, named: Mapping[str, Any]) -> tuple[tuple[str, str, str]
 def _number(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{what} must be a number, got {value!r}")
-    if not np.isfinite(value):
+    try:
+        number = float(value)  # JSON has integers of any size, such as FLOPs
+    except OverflowError:
+        raise UserError(f"{what} has {len(str(value))} digits, more than can be fitted") from None
+    if not np.isfinite(number):
         raise UserError(f"{what} is {value}: a run that diverged cannot be fitted; leave it out")
-    return float(value)
+    return number
 
 
 def _seed_losses(row: Any, what: str) -> list[float]:

@@ -99,11 +99,12 @@ def find_task(name: str, path: str, tokenizer: Tokenizer | None, *, document_mas
     Raises:
         UserError: no such file, or an item that is none; names the line.
     """
-    items = read_items(Path(path))
+    place = Path(os.path.expanduser(path))
+    items = read_items(place)
     length = None
     if tokenizer is not None:
         length = task_rows(items, tokenizer, document_mask=document_mask).counted.shape[1]
-    return Task(name, os.path.abspath(path), file_sha256(Path(path)), len(items), length)
+    return Task(name, os.path.abspath(place), file_sha256(place), len(items), length)
 
 
 def load_task(task: Task) -> list[Item]:

@@ -1,5 +1,5 @@
 """How many sequences and tokens of each source: planned, counted, and compared.
 
-Other rooms read `compared` (check_spans, realised_ledger), `counted` (RealisedCounter, Span),
-`planned` (Entry, Ledger, compare, plan_ledger).
+Other rooms read `compared` (check_spans, realised_ledger), `counted` (RealisedCounter, Span,
+batch_checksum), `planned` (Entry, Ledger, compare, plan_ledger), `tokens` (check_tokens).
 """

@@ -42,7 +42,11 @@ def realised_ledger(
         requested=schedule.requested,
         realised=realised_values(
             [
-                (sum(drawn.values()), drawn[schedule.generic], drawn[schedule.target])
+                (
+                    sum(drawn.values()),
+                    sum(drawn[name] for name in schedule.generics),
+                    drawn[schedule.target],
+                )
                 for drawn in by_name
             ],
             batch_size=schedule.batch_size,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Span:
         batch_rows: which rows of every batch the host read, as blocks (first, one past the last).
         digest: hash chain over (source fingerprint, row) of every sequence in order, so equal
             digests mean equal rows at equal places.
+        tokens: hash chain over the checksum of every batch's tokens (`batch_checksum`), or None
+            where the version that counted did not look at tokens.
         counts: what each source gave between two cuts.
     """
 
@@ -57,6 +60,7 @@ class Span:
     batch_size: int
     batch_rows: tuple[tuple[int, int], ...]
     digest: str
+    tokens: str | None
     counts: tuple[Count, ...]
 
     def rows_of_batch(self) -> np.ndarray:
@@ -85,7 +89,8 @@ class Span:
                 for count in values["counts"]
             )
             blocks = tuple((first, stop) for first, stop in values["batch_rows"])
-            return Span(**{**values, "batch_rows": blocks, "counts": counts})
+            # Spans of older versions have no chain of tokens.
+            return Span(**{"tokens": None, **values, "batch_rows": blocks, "counts": counts})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a span of realised counts: {error}") from error
 
@@ -93,7 +98,7 @@ class Span:
 class RealisedCounter:
     """Counts the batches of one host as they are consumed, step after step.
 
-    The counts depend on nothing but the batches' own `source` and `row` arrays. `cuts` are global
+    The counts depend on nothing but the batches' own arrays. `cuts` are global
     sequence numbers (such as the stage starts of all runs that share the steps) at which counts
     are kept apart, so that stages can be told from each other later, also within a batch.
     """
@@ -117,14 +122,17 @@ class RealisedCounter:
         self._tags = source_tags(source_names, views)
         self._batch_size, self._rows = batch_size, row_numbers(rows, batch_size)
         self._blocks = row_blocks(self._rows)
-        self._start, self._step, self._chain = start_step, start_step, CHAIN_START
+        self._start, self._step = start_step, start_step
+        self._chain, self._tokens = CHAIN_START, CHAIN_START
         opening = start_step * batch_size
         inner = sorted(cut for cut in set(cuts) if cut > opening)
         self._cuts = np.array([opening, *inner], np.int64)
         self._tallies: dict[tuple[int, str], _Tally] = {}
 
-    def add(self, step: int, *, source: np.ndarray, row: np.ndarray) -> None:
+    def add(self, step: int, *, source: np.ndarray, row: np.ndarray, tokens: bytes) -> None:
         """Counts one batch: `source` [B] numbers of sources and `row` [B] row ids of this host.
+
+        `tokens` is the `batch_checksum` of its tokens.
 
         Raises ValueError if a step is left out or repeated, or the batch has another size.
         """
@@ -143,6 +151,7 @@ class RealisedCounter:
                     self._tallies[key] = _Tally(budgeted=self._budgeted[number])
                 self._tallies[key].add(sequences[chosen], row[chosen])
         self._chain = chained(self._chain, self._tags[source], row)
+        self._tokens = tokens_chained(self._tokens, tokens)
         self._step += 1
 
     def span(self) -> Span:
@@ -162,6 +171,7 @@ class RealisedCounter:
             batch_size=self._batch_size,
             batch_rows=self._blocks,
             digest=self._chain.hex(),
+            tokens=self._tokens.hex(),
             counts=counted,
         )
 
@@ -202,3 +212,17 @@ def chained(chain: bytes, tags: np.ndarray, rows: np.ndarray) -> bytes:
     state.update(np.ascontiguousarray(tags).astype("<u8", copy=False).tobytes())
     state.update(np.ascontiguousarray(rows).astype("<i8", copy=False).tobytes())
     return state.digest()
+
+
+def batch_checksum(batch: Mapping[str, np.ndarray]) -> bytes:
+    """Returns 8 bytes: the CRC-32 of a batch's `inputs` and of its `labels`, int32 [B, L] each.
+
+    What is looked for is damage and not forgery, and CRC-32 is the fastest that every Python has.
+    """
+    arrays = (np.ascontiguousarray(batch[name], "<i4") for name in ("inputs", "labels"))
+    return b"".join(zlib.crc32(array.data).to_bytes(4, "little") for array in arrays)
+
+
+def tokens_chained(chain: bytes, checksum: bytes) -> bytes:
+    """Returns the next link of the chain of tokens: the last link, and one batch's checksum."""
+    return hashlib.blake2b(chain + checksum, digest_size=16).digest()

@@ -6,6 +6,7 @@ from pathlib import Path
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.tokenizer import TokenizerConfig
 from replay_jax.errors import UserError
+from replay_jax.schedule.generic import Weights, check_weights
 
 DROP_COPIES = ("none", "of_target", "all")
 
@@ -14,7 +15,9 @@ DROP_COPIES = ("none", "of_target", "all")
 class DataConfig:
     """All sources of an experiment, the tokenizer they share, and where stores are kept.
 
-    sources: (name, source) pairs. generic, target: which names play these roles.
+    sources: (name, source) pairs. generic, target: which names play these roles; generic data may
+        be a mixture, (name, weight) pairs with weights that sum to 1, kept in the order of names
+        (one source of weight 1 is that source).
     repeat_generic: whether sources other than the target may be drawn again, in a new order,
         once all their rows have been seen; otherwise running out of them is an error.
     drop_copies: which exact copies are left out of training text: "none", "of_target" (documents
@@ -25,7 +28,7 @@ class DataConfig:
     sources: tuple[tuple[str, SourceConfig], ...]
     tokenizer: TokenizerConfig
     store_dir: str
-    generic: str
+    generic: str | Weights
     target: str
     repeat_generic: bool = False
     drop_copies: str = "none"
@@ -34,14 +37,10 @@ class DataConfig:
         names = [name for name, _ in self.sources]
         if len(set(names)) != len(names):
             raise UserError(f"source names must differ, got {names}")
-        for role, name in (("generic", self.generic), ("target", self.target)):
-            if name not in names:
-                raise UserError(f"{role} source {name!r} is not among the sources {names}")
+        self._settle_roles(names)
         for name in self.tokenizer.train_sources:
             if name not in names:
                 raise UserError(f"tokenizer.train_sources names {name!r}, not among {names}")
-        if self.generic == self.target:
-            raise UserError(f"generic and target are both {self.generic!r}; they must differ")
         if self.drop_copies not in DROP_COPIES:
             raise UserError(
                 f"data.drop_copies {self.drop_copies!r} is not one of {', '.join(DROP_COPIES)}"
@@ -51,6 +50,26 @@ class DataConfig:
                 f"data.store_dir {self.store_dir!r} is not on a disk: stores are memory-mapped, so "
                 "name a folder, on every host or shared by all"
             )
+
+    def _settle_roles(self, names: list[str]) -> None:
+        if not isinstance(self.generic, str):
+            check_weights(self.generic)
+            ordered = tuple(sorted(self.generic))
+            object.__setattr__(self, "generic", ordered[0][0] if len(ordered) == 1 else ordered)
+        roles = [*(("generic", name) for name in self.generics), ("target", self.target)]
+        for role, name in roles:
+            if name not in names:
+                raise UserError(f"{role} source {name!r} is not among the sources {names}")
+        if self.target in self.generics:
+            raise UserError(f"generic and target are both {self.target!r}; they must differ")
+        if len(set(self.generics)) != len(self.generics):
+            raise UserError(f"the generic mixture names a source twice: {list(self.generics)}")
+
+    @property
+    def generics(self) -> tuple[str, ...]:
+        """The sources of the generic data."""
+        mixture = ((self.generic, 1.0),) if isinstance(self.generic, str) else self.generic
+        return tuple(name for name, _ in mixture)
 
     @property
     def stores(self) -> Path:

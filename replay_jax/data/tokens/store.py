@@ -151,6 +151,21 @@ class TokenStore:
         return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
+def stores_of(folder: Path) -> dict[str, list[Path]]:
+    """The finished stores in a folder by their fingerprints, in the order of their names.
+
+    A folder whose manifest cannot be read is none.
+    """
+    found: dict[str, list[Path]] = {}
+    for manifest in sorted(folder.glob(f"*/{MANIFEST_NAME}")):
+        try:
+            fingerprint = read_manifest(manifest.parent).fingerprint
+        except UserError:
+            continue
+        found.setdefault(fingerprint, []).append(manifest.parent)
+    return found
+
+
 def check_store(path: str | Path) -> list[str]:
     """What differs between a store's files and its checksums and fingerprint; reads all of it.
 

@@ -138,6 +138,41 @@ def runs_table(records: Sequence[Record]) -> Table:
     )
 
 
+def generic_sources_table(records: Sequence[Record]) -> Table | None:
+    """Held-out losses of every source of a mixture of generic data; None without a mixture."""
+    lines = [
+        Line(
+            (
+                str(record["name"]),
+                str(record["seed"]),
+                source,
+                share(found["share"]),
+                number(found["loss"], ".4f"),
+                number(found["bits_per_byte"], ".4f"),
+            )
+        )
+        for record in records
+        if "generic_sources" in record
+        for source, found in record["generic_sources"].items()
+    ]
+    if not lines:
+        return None
+    return Table(
+        title="Held-out losses of every generic source",
+        columns=(
+            Column("run"),
+            Column("seed", RIGHT),
+            Column("source"),
+            Column("weight", RIGHT),
+            Column("loss", RIGHT),
+            Column("bits per byte", RIGHT),
+        ),
+        rows=tuple(lines),
+        words="Nats per token. The generic loss is their mean by weight.",
+        folded=True,
+    )
+
+
 def model_note(records: Sequence[Record]) -> Note:
     """The models that were trained, their parameters split into body, embedding and head."""
     models = {json.dumps(record["model"], sort_keys=True): record["model"] for record in records}

@@ -88,16 +88,17 @@ def cosine_pair(config: ExperimentConfig, fingerprints: Mapping[str, str]) -> Co
     """The batches whose gradients a run compares: held-out rows, as many as train at once.
 
     Args:
-        config: the run.
+        config: the run, of one generic source.
         fingerprints: of the generic and the target source, by name.
     """
+    (generic,) = config.data.generics
     rows = config.training.batch_size // config.training.accumulation
 
     def microbatch(source: str) -> HeldOutSet:
         whole = held_out_set(config, source, fingerprints[source])
         return dataclasses.replace(whole, sequences=min(rows, whole.sequences), batch_size=rows)
 
-    return CosinePair(microbatch(config.data.generic), microbatch(config.data.target))
+    return CosinePair(microbatch(generic), microbatch(config.data.target))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,11 @@ def measurements(runs: Sequence[Run], start: int, stop: int) -> Iterator[Measure
             sets=tuple(dict.fromkeys(item for run in here for item in run_sets(run))),
             tasks=tuple(dict.fromkeys(item for run in here for item in run_tasks(run))),
             cosines=tuple(
-                dict.fromkeys(run_cosine(run) for run in here if step == boundary_step(run))
+                dict.fromkeys(
+                    pair
+                    for run in here
+                    if step == boundary_step(run) and (pair := run_cosine(run)) is not None
+                )
             ),
         )
 
@@ -162,13 +167,10 @@ def boundary_step(run: Run) -> int | None:
     return start if start else None
 
 
-def run_sets(run: Run) -> tuple[HeldOutSet, HeldOutSet]:
-    """The held-out sets of a run: target, generic."""
-    names = (run.schedule.target, run.schedule.generic)
-    target, generic = (
-        held_out_set(run.config, name, run.views[name].fingerprint) for name in names
-    )
-    return target, generic
+def run_sets(run: Run) -> tuple[HeldOutSet, ...]:
+    """The held-out sets of a run: target, then each generic source."""
+    names = (run.schedule.target, *run.schedule.generics)
+    return tuple(held_out_set(run.config, name, run.views[name].fingerprint) for name in names)
 
 
 def run_tasks(run: Run) -> tuple[TaskSet, ...]:
@@ -178,6 +180,11 @@ def run_tasks(run: Run) -> tuple[TaskSet, ...]:
     return tuple(TaskSet(task, mask, rows) for task in run.tasks)
 
 
-def run_cosine(run: Run) -> CosinePair:
-    """The gradients that a run compares at its boundary."""
+def run_cosine(run: Run) -> CosinePair | None:
+    """The gradients that a run compares at its boundary; None with a mixture of generic sources.
+
+    The gradient of a mixture is not that of any microbatch of one source.
+    """
+    if len(run.schedule.generics) > 1:
+        return None
     return cosine_pair(run.config, {name: view.fingerprint for name, view in run.views.items()})

@@ -4,5 +4,6 @@ Other rooms read `environment` (Environment, compiler_flags, environment_digest,
 refusal, software), `facts` (fact_names, read_fact, write_text), `kinds` (DamagedState, Kind,
 kind_of), `lock` (WorkdirLock, lock_holder), `orphans` (bytes_in_words, orphans, remove), `places`
 (existing, place), `results` (LedgerMismatch, build_result, is_ready, write_results), `stored_run`
-(restore_run, run_fact), `verify` (mixed_environments, verify), `workdir` (Segment, WorkStore).
+(restore_run, run_fact), `verify` (mixed_environments, verify), `verify_data` (verify_data),
+`workdir` (Segment, WorkStore).
 """

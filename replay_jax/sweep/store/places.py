@@ -10,18 +10,21 @@ from replay_jax.errors import UserError
 
 
 def place(workdir: str | Path) -> epath.Path:
-    """A working directory, which may be a bucket (gs://bucket/name).
+    """A working directory, which may be a bucket (gs://bucket/name); "~" is the home folder.
 
     Raises:
-        UserError: a bucket that cannot be reached, or an address that lacks a slash and would be
-            taken for a folder here.
+        UserError: a bucket that cannot be reached, an address that lacks a slash and would be
+            taken for a folder here, or the home folder of somebody who is not known.
     """
     text = os.fspath(workdir)
     if re.match(r"(gs|s3|az):/?(?!/)", text):
         scheme, rest = text.split(":", 1)
         raise UserError(f"'{text}' lacks a slash: write {scheme}://{rest.lstrip('/')}")
     if "://" not in text:
-        return epath.Path(text)
+        found = os.path.expanduser(text)
+        if found.startswith("~"):
+            raise UserError(f"'{text}' begins with a home folder that is not known; write it out")
+        return epath.Path(found)
     if not re.match(r"(gs|s3|az)://[^/]", text):
         raise UserError(f"'{text}' is neither a folder nor a place in a bucket, gs://bucket/name")
     path = epath.Path(text)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,15 +10,14 @@ from replay_jax.data.ledger.counted import Span
 from replay_jax.data.ledger.planned import Ledger, compare
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.strict import to_plain
-from replay_jax.sweep.plan.digest import canonical_digest
 from replay_jax.sweep.plan.measured import (
-    HeldOutSet,
     TaskSet,
     run_sets,
     run_tasks,
 )
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.store.facts import write_text
+from replay_jax.sweep.store.losses import final_losses
 from replay_jax.sweep.store.sealing import checksum
 from replay_jax.sweep.store.way import around_boundary, loss_curve
 from replay_jax.sweep.store.workdir import Segment, WorkStore
@@ -60,24 +58,16 @@ def build_result(
     """
     final = run.node(run.steps)
     history = store.history(final)
-    target_set, generic_set = run_sets(run)
-    target = store.evaluation(target_set.key(final.digest))
-    generic = store.evaluation(generic_set.key(final.digest))
-    assert history is not None and target is not None and generic is not None
+    assert history is not None
     ledger = _counted_ledger(run, history)
     seconds = _own_seconds(history, sharing)
     last = store.environments()[history[-1].environment]
-    facts = {"target": target, "generic": generic}
     return {
         "id": run.id,
         "name": run.name,
         "overrides": dict(run.overrides),
         **_description(run, ledger),
-        "losses": {role: fact["nats"] / fact["tokens"] for role, fact in facts.items()},
-        "bits_per_byte": {role: _bits_per_byte(fact) for role, fact in facts.items()},
-        "loss_tokens": {role: fact["tokens"] for role, fact in facts.items()},
-        **_loss_documents({"target": target_set, "generic": generic_set}, facts, store),
-        "evaluation": evaluation_identity(target_set, generic_set),
+        **final_losses(run, store),
         "tasks": {
             wanted.task.name: _task_scores(run, wanted, store, steps) for wanted in run_tasks(run)
         },
@@ -100,11 +90,6 @@ def write_results(store: WorkStore, ids: Sequence[str]) -> int:
     lines = [json.dumps(record, allow_nan=False) for record in records]
     write_text(store.root / "results.jsonl", "".join(line + "\n" for line in lines))
     return len(lines)
-
-
-def evaluation_identity(target: HeldOutSet, generic: HeldOutSet) -> str:
-    """16 hex digits of the held-out rows that a run is judged by."""
-    return canonical_digest([target.identity, generic.identity]).hex()[:16]
 
 
 def counted_spans(history: Sequence[Segment]) -> list[Span]:
@@ -194,19 +179,6 @@ def _shared_by_all(run: Run, store: WorkStore) -> Record:
     return {name: value for name, value in common.items() if name in data | {"population"}}
 
 
-def _loss_documents(
-    sets: Mapping[str, HeldOutSet], facts: Mapping[str, Mapping[str, Any]], store: WorkStore
-) -> Record:
-    """Losses by held-out document; nothing where an earlier version measured one of the sets."""
-    found = {}
-    for role, fact in facts.items():
-        documents = store.evaluation(sets[role].documents_key)
-        if documents is None or "nats_by_document" not in fact:
-            return {}
-        found[role] = {**documents, "nats": fact["nats_by_document"]}
-    return {"loss_documents": found}
-
-
 def _task_scores(run: Run, wanted: TaskSet, store: WorkStore, steps: Collection[int]) -> Record:
     """What a run makes of a task at its end, and on the way where that was measured."""
     curve = []
@@ -243,7 +215,3 @@ def _own_seconds(history: Sequence[Segment], sharing: Sequence[int]) -> dict[str
         for kind in seconds:
             seconds[kind] += segment.seconds[kind] / runs
     return seconds
-
-
-def _bits_per_byte(fact: Mapping[str, Any]) -> float | None:
-    return fact["nats"] / math.log(2) / fact["bytes"] if fact["bytes"] else None

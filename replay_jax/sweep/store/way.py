@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from replay_jax.sweep.plan.measured import BOUNDARY_STEPS, boundary_step, run_cosine, run_sets
+from replay_jax.sweep.plan.measured import BOUNDARY_STEPS, boundary_step, run_cosine
 from replay_jax.sweep.plan.run import Run
+from replay_jax.sweep.store.losses import losses_at
 from replay_jax.sweep.store.workdir import Segment, WorkStore
 
 Record = dict[str, Any]
@@ -19,14 +20,14 @@ def loss_curve(
     rows. A point that an earlier sweep passed without measuring this run's sets is left out.
     """
     windows = [window for segment in history for window in segment.windows]
-    roles = {"target": run.schedule.target, "generic": run.schedule.generic}
+    roles = {"target": (run.schedule.target,), "generic": run.schedule.generics}
     points, before = [], 0
     for step in sorted(steps):
-        losses = _losses(run, step, store)
+        losses = losses_at(run, step, store)
         if losses is None:
             continue
         inside = [window for window in windows if before < window["stop"] <= step]
-        train = {f"train_{role}": _mean(inside, source) for role, source in roles.items()}
+        train = {f"train_{role}": _mean(inside, names) for role, names in roles.items()}
         points.append({"step": step, **losses, **train})
         before = step
     return points
@@ -37,11 +38,12 @@ def around_boundary(run: Run, store: WorkStore, steps: Collection[int]) -> Recor
     step = boundary_step(run)
     if step is None or step not in steps or min(step + BOUNDARY_STEPS, run.steps) not in steps:
         return None
-    before = _losses(run, step, store)
-    after = _losses(run, min(step + BOUNDARY_STEPS, run.steps), store)
+    before = losses_at(run, step, store)
+    after = losses_at(run, min(step + BOUNDARY_STEPS, run.steps), store)
     if before is None or after is None:
         return None
-    cosine = store.evaluation(run_cosine(run).key(run.node(step).digest))
+    pair = run_cosine(run)
+    cosine = None if pair is None else store.evaluation(pair.key(run.node(step).digest))
     return {
         "step": step,
         "before": before,
@@ -50,20 +52,13 @@ def around_boundary(run: Run, store: WorkStore, steps: Collection[int]) -> Recor
     }
 
 
-def _losses(run: Run, step: int, store: WorkStore) -> dict[str, float] | None:
-    """Held-out nats per token of both roles at a state, or None if one is not known."""
-    state = run.node(step).digest
-    found = {}
-    for role, held_out in zip(("target", "generic"), run_sets(run), strict=True):
-        fact = store.evaluation(held_out.key(state))
-        if fact is None:
-            return None
-        found[role] = fact["nats"] / fact["tokens"]
-    return found
-
-
-def _mean(windows: Sequence[Mapping[str, Any]], source: str) -> float | None:
+def _mean(windows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> float | None:
     # A shared edge may not know the target of this run, whose rows it does not contain.
-    nats = sum(window["nats"][source] for window in windows if source in window["nats"])
-    weights = sum(window["weights"][source] for window in windows if source in window["weights"])
-    return nats / weights if weights else None
+    found = [
+        (window["nats"][name], window["weights"][name])
+        for window in windows
+        for name in names
+        if name in window["nats"]
+    ]
+    weights = sum(weight for _, weight in found)
+    return sum(nats for nats, _ in found) / weights if weights else None

@@ -1,7 +1,7 @@
 """One job under way: what it counts, measures, saves and tells."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from replay_jax.data.ledger.counted import RealisedCounter
+from replay_jax.data.ledger.counted import RealisedCounter, batch_checksum
+from replay_jax.data.reading.pipeline import Batch
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.workdir import Segment, WorkStore
@@ -56,6 +57,7 @@ class Course:
         self._saves = {step for step in inside if every and step % every == 0}
         self._checkpoints: list[Node] = []
         self._names = job.schedule.source_names
+        self._tokens: dict[int, bytes] = {}
         self._meter = make_meter(job, clock)
         self._metrics: MetricsWriter | None = None
         self._saving: epath.Path | None = None
@@ -91,9 +93,16 @@ class Course:
             points=frozenset(self._due) | frozenset(self._saves),
         )
 
+    def counting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches of the job's steps, with the checksum of each taken as it is fetched."""
+        for step, batch in enumerate(batches, self._job.start.step):
+            self._tokens[step] = batch_checksum(batch)
+            yield batch
+
     def on_step(self, record: StepRecord) -> None:
         """Count what an update consumed and gave."""
-        self._counter.add(record.index, source=record.source, row=record.row)
+        tokens = self._tokens.pop(record.index)
+        self._counter.add(record.index, source=record.source, row=record.row, tokens=tokens)
         self._nats += record.nats
         self._weights += record.weights
         if record.index + 1 in self._job.marks:

@@ -103,7 +103,7 @@ class EdgeTrainer:
                     state,
                     span=course.span(),
                     programs=programs,
-                    batches=edge_batches(job, rows),
+                    batches=course.counting(edge_batches(job, rows)),
                     hooks=Hooks(course.on_step, course.on_point, lambda _: should_stop()),
                     clock=clock,
                     profile=profile,

@@ -72,7 +72,7 @@ class Lane:
         self._open.enter_context(self.course)
         self.tracer = self._open.enter_context(Tracer(profile))
         self.span: Span = self.course.span()
-        self._batches: Iterator[Batch] = edge_batches(self.job)
+        self._batches: Iterator[Batch] = self.course.counting(edge_batches(self.job))
         self.fetch()
 
     @property

@@ -6,6 +6,7 @@ all are there, or time is up, process 0 answers each of them.
 """
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -107,6 +108,7 @@ def connect(cluster: Cluster, *, timeout: float, preemption_service: bool) -> No
     With the preemption service JAX takes SIGTERM for itself (`multihost_utils`); without it the
     handlers of Python stay.
     """
+    _keep_from_proxies(cluster.address[0])
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", preemption_service)
     jax.distributed.initialize(
@@ -115,6 +117,19 @@ def connect(cluster: Cluster, *, timeout: float, preemption_service: bool) -> No
         cluster.process_id,
         initialization_timeout=max(1, round(timeout)),
     )
+
+
+def _keep_from_proxies(host: str) -> None:
+    """Have gRPC, through which JAX talks to process 0, not ask a proxy of the web for it.
+
+    gRPC takes `http_proxy` for all that it connects to and `no_grpc_proxy`, else `no_proxy`, for
+    the exceptions (its docs/environment_variables).
+    """
+    for name in ("no_grpc_proxy", "no_proxy"):
+        if name in os.environ:
+            host = f"{os.environ[name]},{host}"
+            break
+    os.environ["no_grpc_proxy"] = host
 
 
 def call_roll(cluster: Cluster, *, timeout: float) -> dict[int, str]:

@@ -202,6 +202,14 @@ def converted(kind, source, task):
     return done.returncode, done.stderr, read_items(task) if task.exists() else []
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    line = json.dumps({"context": "a", "choices": ["b", "c"], "answer": 0})
+    (tmp_path / "it.jsonl").write_text(line + "\n")
+    task = find_task("it", "~/it.jsonl", BYTES, document_mask=False)
+    assert task.path == str(tmp_path / "it.jsonl") and len(load_task(task)) == 1
+
+
 def test_minimal_pairs_take_turns_in_being_first(tmp_path):
     pairs = [{"sentence_good": f"good {n}", "sentence_bad": f"bad {n}"} for n in range(3)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))

@@ -52,6 +52,9 @@ def batches(plan, sources):
     return np.array(pairs).reshape(plan.total_steps, plan.batch_size, 2)
 
 
+UNREAD = bytes(8)  # stands for the checksum of tokens that nobody looked at
+
+
 def count(read, plan, sources, start=0, stop=None, rows=slice(None), **options):
     """The span of the steps from `start` to `stop`, counted by the host that reads `rows`."""
     counter = RealisedCounter(
@@ -64,7 +67,7 @@ def count(read, plan, sources, start=0, stop=None, rows=slice(None), **options):
     )
     for step in range(start, plan.total_steps if stop is None else stop):
         part = read[step, rows]
-        counter.add(step, source=part[:, 0].astype(np.int32), row=part[:, 1])
+        counter.add(step, source=part[:, 0].astype(np.int32), row=part[:, 1], tokens=UNREAD)
     return counter.span()
 
 
@@ -201,9 +204,9 @@ def test_a_counter_refuses_gaps():
         source_names=PLAN.source_names, views=VIEWS, batch_size=BATCH, start_step=5
     )
     with pytest.raises(ValueError, match="step 6 was counted where step 5 comes next"):
-        counter.add(6, source=READ[6, :, 0], row=READ[6, :, 1])
+        counter.add(6, source=READ[6, :, 0], row=READ[6, :, 1], tokens=UNREAD)
     with pytest.raises(ValueError, match="a batch has 8 rows"):
-        counter.add(5, source=READ[5, :4, 0], row=READ[5, :4, 1])
+        counter.add(5, source=READ[5, :4, 0], row=READ[5, :4, 1], tokens=UNREAD)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +288,7 @@ def test_the_digest_is_of_data_and_not_of_numbers():
         source_names=("target", "generic"), views=VIEWS, batch_size=BATCH, start_step=0
     )
     for step in range(STEPS):
-        counter.add(step, source=read[step, :, 0], row=read[step, :, 1])
+        counter.add(step, source=read[step, :, 0], row=read[step, :, 1], tokens=UNREAD)
     assert counter.span().digest == count(READ, PLAN, VIEWS).digest
     assert check_spans([counter.span()], PLAN, VIEWS) == []
 

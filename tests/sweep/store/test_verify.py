@@ -6,7 +6,9 @@ import shutil
 import pytest
 
 from replay_jax.errors import UserError
+from replay_jax.sweep.store.sealing import sealed, unsealed
 from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.store.verify_data import verify_data
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +149,46 @@ def test_a_run_that_another_version_stored_says_how_to_store_it_anew(workdir):
     spoil(only(workdir / "runs"), lambda fact: fact["config"].pop("tasks"))
     with pytest.raises(UserError, match="stored by another version .*config.tasks.*stores it anew"):
         verify(workdir)
+
+
+@pytest.fixture
+def stores(workdir, study, tmp_path):
+    """A copy of the stores that a test may spoil, and that the runs of `workdir` name."""
+    copy = tmp_path / "stores"
+    shutil.copytree(study.config.data.store_dir, copy)
+    for path in (workdir / "runs").glob("*.json"):
+        spoil(path, lambda fact: fact["config"]["data"].update(store_dir=str(copy)))
+    return copy
+
+
+def test_text_is_compared_where_it_is_asked_for(workdir, stores):
+    found = verify_data(workdir)
+    assert (found.differences, len(found.stores), found.spans, found.uncounted) == ([], 2, 1, 0)
+
+
+def test_a_target_of_zeros_is_found_by_checksum_and_by_what_was_trained_on(workdir, stores):
+    (target,) = (path for path in stores.glob("target-*") if path.is_dir())
+    shard = json.loads((target / "manifest.json").read_text())["shards"][0]["folder"]
+    tokens = target / shard / "train.tokens"
+    tokens.write_bytes(bytes(tokens.stat().st_size))
+    assert verify(workdir) == ([], 1)  # looks at no text
+    lines = "\n".join(verify_data(workdir).differences)
+    assert "train.tokens" in lines and "the tokens consumed (digest" in lines
+
+
+def test_text_that_is_gone_is_a_difference(workdir, stores):
+    (target,) = (path for path in stores.glob("target-*") if path.is_dir())
+    (target / "manifest.json").unlink()
+    found = verify_data(workdir)
+    (line,) = found.differences
+    assert line.startswith("the store of 'target' that was trained on") and str(stores) in line
+    assert (len(found.stores), found.spans) == (1, 0)
+
+
+def test_spans_without_checksums_of_tokens_are_named_and_no_difference(workdir, stores):
+    path = only(workdir / "segments")
+    fact = unsealed(json.loads(path.read_text()))
+    del fact["realised"][0]["tokens"]
+    path.write_text(json.dumps(sealed(fact)))
+    found = verify_data(workdir)
+    assert (found.differences, found.uncounted) == ([], 1)
