@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
-from replay_jax.analysis.advice.wording import HELPS, HURTS
+from replay_jax.analysis.advice.verdict import HELPS, HURTS
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.statistics.simulate import Luck, law, sweep
 from replay_jax.analysis.study.analyse import analyse

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.advice.recommend import Recommendation
-from replay_jax.analysis.advice.wording import HELPS, HURTS
+from replay_jax.analysis.advice.verdict import HELPS, HURTS
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.report.advice import Advice
@@ -30,6 +30,8 @@ from replay_jax.report.elements.words import (
     signed,
     times,
 )
+
+_UNKNOWN = Interval(None, None, None)
 
 
 def answers(study: Study, advice: Advice) -> tuple[Answer, ...]:
@@ -139,7 +141,7 @@ def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
             Column("ρ", "right"),
             Column("worth", "right"),
             Column("target loss", "right"),
-            Column("generic loss", "right", drop=1),
+            Column("generic loss", "right", drop=1, generic=True),
         ),
         rows=tuple(
             Line(
@@ -176,7 +178,7 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
     spread = between_words(rho, ".2g")
     worth = found.multiplier
     marked = " · extrapolated" if worth is not None and worth.extrapolated else ""
-    gain, cost = found.gain, found.generic_cost
+    gain, cost = found.gain, found.generic_cost or _UNKNOWN
     loss = None if gain.value is None else -gain.value
     return (
         Tile(
@@ -201,6 +203,7 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
             f"generic loss against {found.rival.words}",
             _signed(cost.value),
             _range(cost.low, cost.high),
+            generic=True,
         ),
     )  # fmt: skip
 

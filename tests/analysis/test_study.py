@@ -71,9 +71,11 @@ def test_tuning_takes_the_best_mean_over_seeds_and_names_edges():
     study = study_of(sweep(worth=worth, epochs=(16.0, 32.0, 64.0)))
     cell = cell_at(study, 0.5)
     assert cell.chosen.target_epochs == 16.0
-    assert cell.at_edge == ("schedule.target_epochs: best at 16, the smallest tried; try 8",)
+    assert [edge.words for edge in cell.at_edge] == [
+        "schedule.target_epochs: best at 16, the smallest tried; try 8"
+    ]
     study = study_of(sweep(worth=worth, epochs=(4.0, 8.0)))
-    assert "the largest tried; try 16" in cell_at(study, 0.5).at_edge[0]
+    assert "the largest tried; try 16" in cell_at(study, 0.5).at_edge[0].words
 
 
 def test_the_winner_is_picked_anew_in_every_resample():

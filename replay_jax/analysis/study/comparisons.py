@@ -7,7 +7,7 @@ import numpy as np
 
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.groups import Cell, Setting
-from replay_jax.analysis.study.study import BoundaryResult, CellResult, Control
+from replay_jax.analysis.study.study import BoundaryResult, CellResult, Control, Edge
 
 
 def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -> Interval:
@@ -21,21 +21,19 @@ def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -
     return Interval(float(value), min(low, float(value)), max(high, float(value)))
 
 
-def edges_of(cell: Cell, chosen: Setting) -> tuple[str, ...]:
-    """Tuned numbers whose best value is the first or last one tried, in words with what to try."""
-    lines = []
+def edges_of(cell: Cell, chosen: Setting) -> tuple[Edge, ...]:
+    """Tuned numbers whose best value is the first or last one tried."""
+    edges = []
     for position, (name, value) in enumerate(chosen.tuned):
         tried = sorted({_number(setting.tuned[position][1]) for setting in cell.settings})
         if len(tried) < 2 or np.isnan(tried).any():
             continue
         if _number(value) == tried[-1]:
-            step = one_further(tried[::-1])
-            lines.append(f"{name}: best at {value:g}, the largest tried; try {step:g}")
+            edges.append(Edge(name, value, largest=True, further=one_further(tried[::-1])))
         elif _number(value) == tried[0]:
-            step = one_further(tried)
-            suffix = f"; try {step:g}" if step > 0 else ""
-            lines.append(f"{name}: best at {value:g}, the smallest tried{suffix}")
-    return tuple(lines)
+            below = one_further(tried) if tried[0] > 0 else None
+            edges.append(Edge(name, value, largest=False, further=below))
+    return tuple(edges)
 
 
 def one_further(tried: Sequence[float]) -> float:

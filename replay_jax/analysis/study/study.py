@@ -56,11 +56,31 @@ class BoundaryResult:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """A tuned number whose best value is the largest tried, or the smallest.
+
+    `further` is the value to try next; None where there is none beyond (below 0).
+    """
+
+    key: str
+    value: float
+    largest: bool
+    further: float | None
+
+    @property
+    def words(self) -> str:
+        """The edge with what to try."""
+        end = "largest" if self.largest else "smallest"
+        step = "" if self.further is None else f"; try {self.further:g}"
+        return f"{self.key}: best at {self.value:g}, the {end} tried{step}"
+
+
+@dataclass(frozen=True)
 class CellResult:
     """One (protocol, budget, alpha, rho), represented by its best tuned setting.
 
     `best` indexes `settings`; `best_share` is the share of resamples in which it stays best.
-    `at_edge` says in words which tuned value lies at the end of its grid. `gain` is baseline minus
+    `at_edge`: the tuned values that lie at an end of their grid. `gain` is baseline minus
     own target loss, `generic_cost` own minus baseline generic loss (negative: replay saved generic
     loss); `multiplier` is x(own) / x(baseline) through the reference law. They are None where there
     is no baseline, or no law (then `note` says why). `better` is the share of resamples with a
@@ -73,7 +93,7 @@ class CellResult:
     best_share: float
     target_loss: Interval
     generic_loss: Interval
-    at_edge: tuple[str, ...]
+    at_edge: tuple[Edge, ...]
     is_reference: bool
     is_baseline: bool
     baseline: int | None  # index into TargetStudy.cells
