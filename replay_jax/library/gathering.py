@@ -71,7 +71,7 @@ def gather(workdirs: Sequence[epath.Path]) -> Gathered:
         sources.append(f"left out, judged on other held-out text: {left}")
     records = _told_apart([record for _, record in kept])
     by_name = named(records, PRESET_NAMES)
-    return Gathered(_analysed(by_name), by_name, records, tuple(sources))
+    return Gathered(analysed(by_name), by_name, records, tuple(sources))
 
 
 def _finished(workdir: epath.Path) -> Iterator[Record]:
@@ -88,7 +88,8 @@ def _finished(workdir: epath.Path) -> Iterator[Record]:
             yield earlier
 
 
-def _analysed(records: Sequence[Record]) -> Study:
+def analysed(records: Sequence[Record]) -> Study:
+    """The study of records, by the analysis settings of the first whose reference has a law."""
     configs: list[AnalysisConfig] = []
     for record in records:
         config = from_plain(AnalysisConfig, record["config"]["analysis"], path="analysis")

@@ -68,7 +68,7 @@ class Recommendation:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why, and what to beware of, one sentence each."""
-        words = ground_words(self.judgement, self.answered)
+        words = ground_words(self.judgement, self.rival, self.level)
         return (words, *(caution.words for caution in self.cautions))
 
     @property

@@ -16,7 +16,7 @@ UNCLEAR = "cannot tell"
 class Judgement:
     """A verdict (HELPS, HURTS or UNCLEAR) and what it rests on.
 
-    `ground`: "interval" (of the gain against zero); or why nothing can be told: "one seed",
+    `ground`: "interval" (of the gain against the margin); or why nothing can be told: "one seed",
     "longer" (the schedule was trained as `training` says), "shorter" (its rival was), "untuned"
     (the rival still improves at `edge`, where its last step gained `last_step` nats).
     """
@@ -28,25 +28,25 @@ class Judgement:
     last_step: float | None = None
 
 
-def judge(found: TargetStudy, best: int, rival: Comparison) -> Judgement:
-    """Verdict on the gain of cell `best` over its best rival."""
+def judge(found: TargetStudy, best: int, rival: Comparison, *, margin: float = 0.0) -> Judgement:
+    """Verdict on the gain of cell `best` over its best rival: is it more than `margin` nats?"""
     gain = rival.gain
     own, other = found.cells[best], found.cells[rival.against]
     if not found.seed_noise_known:
         return Judgement(UNCLEAR, "one seed")
     assert gain.value is not None and gain.low is not None and gain.high is not None
-    if gain.high < 0:
+    if gain.high < margin:
         shorter = training(other, own)
         if shorter is not None and shorter.longer:
             return Judgement(UNCLEAR, "shorter", training=shorter)
         return Judgement(HURTS, "interval")
-    if gain.low <= 0:
+    if gain.low <= margin:
         return Judgement(UNCLEAR, "interval")
     longer = training(own, other)
     if longer is not None and longer.longer:
         return Judgement(UNCLEAR, "longer", training=longer)
     step = _last_step(other)
-    if step is not None and step[1] >= gain.value:
+    if step is not None and step[1] >= gain.value - margin:
         return Judgement(UNCLEAR, "untuned", edge=step[0], last_step=step[1])
     return Judgement(HELPS, "interval")
 

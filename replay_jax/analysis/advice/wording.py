@@ -50,7 +50,7 @@ def sentence(said: Answered, verdict: str) -> str:
         worth += f", {_short(said.usual)} {said.usual.words}"
     if said.longer is not None and said.longer.longer:
         worth += f", but trained {said.longer.words}"
-    worth += f"{_cost_words(said.rival.generic_cost)}."
+    worth += f"{cost_words(said.rival.generic_cost)}."
     own = f"{said.own.replay_fraction:g}"
     if said.several_allocations:
         own += f" at α = {said.own.allocation:g}"
@@ -62,9 +62,9 @@ def sentence(said: Answered, verdict: str) -> str:
     return f"Cannot tell whether replay helps {where}: the best replay fraction, {own}, {worth}"
 
 
-def ground_words(found: Judgement, said: Answered) -> str:
+def ground_words(found: Judgement, rival: Comparison, level: float) -> str:
     """Why the verdict is what it is."""
-    rival, gain = said.rival, said.rival.gain
+    gain = rival.gain
     if found.ground == "one seed":
         return "with one seed the noise between seeds is unknown; run at least two"
     if found.ground == "shorter":
@@ -89,7 +89,7 @@ def ground_words(found: Judgement, said: Answered) -> str:
     assert gain.low is not None and gain.high is not None
     lies = "lies above zero" if gain.low > 0 else "includes zero"
     return (
-        f"the {100 * said.level:g} % interval of its gain over {rival.words}, {gain.low:.3f} to "
+        f"the {100 * level:g} % interval of its gain over {rival.words}, {gain.low:.3f} to "
         f"{gain.high:.3f} nat, {'lies below zero' if gain.high < 0 else lies}"
     )
 
@@ -116,10 +116,14 @@ def _worth(rival: Comparison, level: float) -> str:
             f"is worth {multiplier.value:.2f} times the target data ({range_}{marked}) against "
             f"{rival.words}"
         )
-    change = f"changes target loss by {_change(gain)}"
+    return f"changes target loss by {change_words(gain, level)} against {rival.words}"
+
+
+def change_words(gain: Interval, level: float) -> str:
+    """A gain as the change of loss that it is, with its interval."""
     if gain.low is None or gain.high is None:
-        return f"{change} (noise unknown) against {rival.words}"
-    return f"{change} ({percent} {_change_ends(gain)}) against {rival.words}"
+        return f"{_change(gain)} (noise unknown)"
+    return f"{_change(gain)} ({100 * level:g} % interval {_change_ends(gain)})"
 
 
 def _short(usual: Comparison) -> str:
@@ -141,7 +145,8 @@ def _change_ends(gain: Interval) -> str:
     return ends(low, high, "+.3f")
 
 
-def _cost_words(cost: Interval | None) -> str:
+def cost_words(cost: Interval | None) -> str:
+    """The end of a sentence: what a schedule costs in generic loss; empty where nobody knows."""
     if cost is None or cost.value is None:
         return ""
     if cost.low is None or cost.high is None:
