@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from replay_jax.analysis.study.anyway import analyse_anyway
+from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.records import AnalysisConfig, load_records
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError

@@ -6,6 +6,7 @@ from dataclasses import replace
 from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.advice.verdict import HELPS, HURTS
+from replay_jax.analysis.advice.wording import brief
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.report.advice import Advice
@@ -32,6 +33,8 @@ from replay_jax.report.elements.words import (
 )
 
 _UNKNOWN = Interval(None, None, None)
+# More groups than this are counted, not told one by one.
+_MOST_SENTENCES = 4
 
 
 def answers(study: Study, advice: Advice) -> tuple[Answer, ...]:
@@ -119,11 +122,30 @@ def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answ
     return Answer(
         target=study.target,
         basis=basis,
-        sentence=found[0].sentence.replace(" %", "\u00a0%"),
+        sentence=_unbroken(found[0].sentence),
         tone=tone_of(study, found[0]),
         tiles=_tiles(found[0]),
         groups=groups_table(study, found) if len(found) > 1 else None,
+        others=_others(study, found[1:]),
     )
+
+
+def _others(study: TargetStudy, found: Sequence[Recommendation]) -> tuple[str, ...]:
+    """One sentence for each further group; of many, how many say the same."""
+    if len(found) <= _MOST_SENTENCES:
+        places = [group_words(study, study.cells[each.best].key) for each in found]
+        return tuple(
+            _unbroken(brief(each.answered, each.verdict, place))
+            for each, place in zip(found, places, strict=True)
+        )
+    verdicts = [each.verdict for each in found]
+    told = [f"{verdict} in {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts)]
+    return (f"Of {len(found)} further groups, listed below: {', '.join(told)}.",)
+
+
+def _unbroken(words: str) -> str:
+    """Words of which no line ends between a number and what belongs to it."""
+    return words.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
 
 
 def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:

@@ -103,6 +103,7 @@ class TerminalReport:
             parts.append(rich_table(_shortened(self._known(answer.groups), room.rows), width))
         style = "bold green" if answer.tone == "good" else "bold yellow"
         parts.append(Padding(Text(answer.sentence, style=style), (1, 0, 0, 0)))
+        parts += [Text(words) for words in answer.others]
         found = self.advice[target.target]
         if not isinstance(found, str):
             parts += [Text(f"- {reason}") for reason in _some(found[0].reasons, room.notes)]

@@ -332,6 +332,31 @@ def test_band_marks_extrapolation_and_holds_the_law():
     assert rows[1]["low"] < law(2048) < rows[1]["high"]
 
 
+def test_the_band_of_a_comparison_closes_where_it_starts():
+    study = study_of(sweep(worth=worth, shared=0.2))
+    here, there = study.band([2048.0, 8192.0], since=2048.0)
+    alone = study.band([8192.0])[0]
+    assert here["low"] == pytest.approx(here["high"]) == pytest.approx(here["loss"])
+    # What a seed shifts everywhere alike is in a loss and not in a change.
+    assert there["high"] - there["low"] < 0.5 * (alone["high"] - alone["low"])
+    assert there["low"] < law(8192) - law(2048) + here["loss"] < there["high"]
+
+
+def test_overfitting_is_compared_over_as_many_last_steps_in_every_run():
+    """Runs evaluated at other steps, whose training loss falls by .1 nat every 4 steps alike."""
+    records = sweep(worth=worth)
+    for r in records:
+        ends = (500, 512) if r["replay_fraction"]["requested"] == 0.5 else (500, 508, 512)
+        points = []
+        for before, step in zip((0, *ends), ends, strict=False):
+            trained = None if step == 500 else 4 - np.mean(np.arange(before - 500, step - 500)) / 40
+            points.append({"step": step, "target": 1.0, "generic": 1.0, "train_target": trained,
+                           "train_generic": None})  # fmt: skip
+        r["curve"], r["losses"] = points, {"target": 5.0, "generic": 1.0}
+    study = study_of(records)
+    assert cell_at(study, 0.5).boundary.gap == pytest.approx(cell_at(study, 0.25).boundary.gap)
+
+
 def test_two_targets_are_told_apart():
     records = sweep(worth=worth) + [{**r, "target": "basque"} for r in sweep(worth=worth, draw=5)]
     study = analyse(records, CONFIG, resamples=50)

@@ -62,6 +62,20 @@ def sentence(said: Answered, verdict: str) -> str:
     return f"Cannot tell whether replay helps {where}: the best replay fraction, {own}, {worth}"
 
 
+def brief(said: Answered, verdict: str, where: str) -> str:
+    """One more answer, of the group that `where` names, after a first one in full."""
+    multiplier, own = said.rival.multiplier, f"{said.own.replay_fraction:g}"
+    if multiplier is not None and multiplier.value is not None:
+        range_ = ends(multiplier.low, multiplier.high, ".2f")
+        worth = f"is worth {multiplier.value:.2f} times the target data ({range_})"
+    else:
+        worth = f"changes target loss by {_change(said.rival.gain)}"
+    opening = {HELPS: "replay helps", HURTS: "replay does not help"}
+    told = opening[verdict] if verdict in opening else "it cannot be told"
+    after = "," if ", " in where else ""
+    return f"At {where}{after} {told}: {own} {worth}{cost_words(said.rival.generic_cost)}."
+
+
 def ground_words(found: Judgement, rival: Comparison, level: float) -> str:
     """Why the verdict is what it is."""
     gain = rival.gain

@@ -1,13 +1,13 @@
-"""Comparisons between the cells of one target: rows of rho, fronts, controls, boundaries."""
+"""Comparisons between the cells of one target: edges, fronts, controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.groups import Cell, Setting
-from replay_jax.analysis.study.study import BoundaryResult, CellResult, Control, Edge
+from replay_jax.analysis.study.study import CellResult, Control, Edge
 
 
 def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -> Interval:
@@ -96,27 +96,6 @@ def find_controls(
             )
             controls.append(Control(index, other, constant.chosen.target_epochs, gap))
     return tuple(controls)
-
-
-def boundary_of(records: Sequence[Mapping[str, Any]]) -> BoundaryResult:
-    """Mean over seeds of what happened at the stage boundary and of the train/held-out gap."""
-    found = [record["boundary"] for record in records if record["boundary"] is not None]
-
-    def mean(values: list[Any]) -> float | None:
-        present = [float(value) for value in values if value is not None]
-        return sum(present) / len(present) if present else None
-
-    gaps = []
-    for record in records:
-        if record["curve"] and record["curve"][-1]["train_target"] is not None:
-            gaps.append(record["losses"]["target"] - record["curve"][-1]["train_target"])
-    return BoundaryResult(
-        step=mean([boundary["step"] for boundary in found]),
-        target_spike=mean([b["after"]["target"] - b["before"]["target"] for b in found]),
-        generic_spike=mean([b["after"]["generic"] - b["before"]["generic"] for b in found]),
-        gradient_cosine=mean([boundary["gradient_cosine"] for boundary in found]),
-        gap=mean(gaps),
-    )
 
 
 def _number(value: Any) -> float:

@@ -45,7 +45,7 @@ class BoundaryResult:
 
     `target_spike` and `generic_spike` are the loss a few updates after the boundary minus that at
     it; `gradient_cosine` is between the generic and the target gradient there. `gap` is the final
-    held-out minus training loss on target rows (over-fitting).
+    held-out minus training loss on target rows (over-fitting), over as many last steps in all runs.
     """
 
     step: float | None
@@ -205,8 +205,14 @@ class TargetStudy:
         found = {c.key.target_tokens for c in self.cells if replays(c)}
         return tuple(sorted(found))
 
-    def band(self, tokens: Sequence[float]) -> list[dict[str, float | bool | None]]:
+    def band(
+        self, tokens: Sequence[float], *, since: float | None = None
+    ) -> list[dict[str, float | bool | None]]:
         """The reference law at `tokens`: {tokens, loss, low, high, extrapolated} for a chart.
+
+        The band is that of a loss; with `since` (target tokens) that of the change of loss from
+        there on, which is what a comparison with a schedule of that worth rests on. It is drawn
+        about the law and closes at `since`.
 
         Raises:
           UserError: there is no law (see `curve_problem`).
@@ -216,6 +222,10 @@ class TargetStudy:
         log_x = np.log(np.asarray(tokens, dtype=float))
         value = self.curve.law.loss(log_x)[0]
         drawn = self.curve.resampled.loss(log_x)
+        if since is not None:
+            origin = np.log([since])
+            moved = self.curve.law.loss(origin) - self.curve.resampled.loss(origin)
+            drawn = drawn + moved
         first, last = self.curve.points.x[0], self.curve.points.x[-1]
         rows: list[dict[str, float | bool | None]] = []
         for column, x in enumerate(tokens):

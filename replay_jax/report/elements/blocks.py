@@ -122,7 +122,8 @@ class Answer:
     """The answer for one target: what it rests on, one sentence, and its numbers.
 
     `tone` is "good" where replay helps, "plain" where it does not, "doubt" where nobody can tell.
-    `groups` answers every budget, protocol and axis where there are several.
+    Where there are several budgets, protocols or axes, `others` has one sentence for each of the
+    others and `groups` a row for each of all.
     """
 
     target: str | None
@@ -131,6 +132,7 @@ class Answer:
     tone: str
     tiles: tuple[Tile, ...]
     groups: "Table | None"
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -273,7 +273,8 @@ def boundary_table(study: TargetStudy) -> Table | None:
         ),
         words=(
             "Jumps: held-out loss a few updates into stage 2 less the loss where it begins, nats "
-            "per token. Last column: final held-out less training loss on target rows."
+            "per token. Last column: final held-out less training loss on target rows, over as "
+            "many last steps in every run."
         ),
         target=study.target,
         folded=True,
