@@ -92,7 +92,9 @@ def analysed(records: Sequence[Record]) -> Study:
     """The study of records, by the analysis settings of the first whose reference has a law."""
     configs: list[AnalysisConfig] = []
     for record in records:
-        config = from_plain(AnalysisConfig, record["config"]["analysis"], path="analysis")
+        # Records of before there was a margin have none.
+        plain = {"margin": 0.0, **record["config"]["analysis"]}
+        config = from_plain(AnalysisConfig, plain, path="analysis")
         if config not in configs:
             configs.append(config)
     studies = [analyse_anyway(records, config) for config in configs]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.advice.recommend import Recommendation
-from replay_jax.analysis.advice.verdict import HELPS, HURTS
+from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME
 from replay_jax.analysis.advice.wording import brief
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study, TargetStudy
@@ -109,7 +109,7 @@ def tone_of(study: TargetStudy, found: Recommendation) -> str:
     if found.verdict == HELPS:
         compared = (study.cells[each.against] for each in (found.rival, found.usual))
         return "doubt" if any(cell.at_edge for cell in compared) else "good"
-    return "plain" if found.verdict == HURTS else "doubt"
+    return "plain" if found.verdict in (HURTS, SAME) else "doubt"
 
 
 def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answer:

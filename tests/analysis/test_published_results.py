@@ -22,7 +22,8 @@ def study_in(folder):
 
 def study_in_file(path):
     records = load_records(path)
-    config = from_plain(AnalysisConfig, records[0]["config"]["analysis"], path="analysis")
+    plain = {"margin": 0.0, **records[0]["config"]["analysis"]}
+    config = from_plain(AnalysisConfig, plain, path="analysis")
     return analyse(records, config)
 
 

@@ -1,5 +1,5 @@
 """From a study to a schedule: what to use, how sure, what to run next.
 
 Other rooms read `every_group` (group_words, recommend_every_group), `recommend` (Recommendation),
-`shipping` (Shipping, ship), `verdict` (HELPS, HURTS), `wording` (brief).
+`shipping` (Shipping, ship), `verdict` (HELPS, HURTS, SAME), `wording` (brief).
 """

@@ -57,7 +57,7 @@ class Recommendation:
 
     @property
     def verdict(self) -> str:
-        """HELPS, HURTS or UNCLEAR, on the gain over the rival."""
+        """HELPS, HURTS, SAME or UNCLEAR, on the gain over the rival."""
         return self.judgement.verdict
 
     @property
@@ -133,6 +133,7 @@ class Recommendation:
             "overrides": dict(self.overrides),
             "next_runs": [option.to_json() for option in self.next_runs],
             "level": self.level,
+            "same_within": self.answered.same_within,
         }
 
 
@@ -156,7 +157,7 @@ def recommend(
     others = rivals(found, best)
     rival = compare(found, replaying, others)
     usual = compare(found, replaying, [i for i in members if cells[i].is_baseline])
-    judgement = judge(found, best, rival)
+    judgement = judge(found, best, rival, same_within=found.margin)
     shown = rival.against if judgement.verdict == HURTS else best
     fraction = _fraction_range(found, members, shown)
     return Recommendation(
@@ -170,6 +171,7 @@ def recommend(
             lacking=not_run(found, others),
             longer=training(cells[best], cells[rival.against]),
             level=found.level,
+            same_within=found.margin,
         ),
         judgement=judgement,
         cautions=cautions(found, members, best, rival, usual),

@@ -10,11 +10,12 @@ from replay_jax.analysis.study.study import CellResult, Edge, SettingResult, Tar
 HELPS = "replay helps"
 HURTS = "replay does not help"
 UNCLEAR = "cannot tell"
+SAME = "the same"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict (HELPS, HURTS or UNCLEAR) and what it rests on.
+    """A verdict (HELPS, HURTS, SAME or UNCLEAR) and what it rests on.
 
     `ground`: "interval" (of the gain against the margin); or why nothing can be told: "one seed",
     "longer" (the schedule was trained as `training` says), "shorter" (its rival was), "untuned"
@@ -28,13 +29,26 @@ class Judgement:
     last_step: float | None = None
 
 
-def judge(found: TargetStudy, best: int, rival: Comparison, *, margin: float = 0.0) -> Judgement:
-    """Verdict on the gain of cell `best` over its best rival: is it more than `margin` nats?"""
+def judge(
+    found: TargetStudy,
+    best: int,
+    rival: Comparison,
+    *,
+    margin: float = 0.0,
+    same_within: float = 0.0,
+) -> Judgement:
+    """Verdict on the gain of cell `best` over its best rival: is it more than `margin` nats?
+
+    Where its whole interval is smaller than `same_within` either way, and both were trained as
+    long, the two are the same.
+    """
     gain = rival.gain
     own, other = found.cells[best], found.cells[rival.against]
     if not found.seed_noise_known:
         return Judgement(UNCLEAR, "one seed")
     assert gain.value is not None and gain.low is not None and gain.high is not None
+    if -same_within < gain.low and gain.high < same_within and not _unequal(own, other):
+        return Judgement(SAME, "interval")
     if gain.high < margin:
         shorter = training(other, own)
         if shorter is not None and shorter.longer:
@@ -49,6 +63,10 @@ def judge(found: TargetStudy, best: int, rival: Comparison, *, margin: float = 0
     if step is not None and step[1] >= gain.value - margin:
         return Judgement(UNCLEAR, "untuned", edge=step[0], last_step=step[1])
     return Judgement(HELPS, "interval")
+
+
+def _unequal(own: CellResult, other: CellResult) -> bool:
+    return any(t is not None and t.longer for t in (training(own, other), training(other, own)))
 
 
 def _last_step(cell: CellResult) -> tuple[Edge, float] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.advice.training import Training
-from replay_jax.analysis.advice.verdict import HELPS, HURTS, Judgement
+from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME, Judgement
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.groups import CellKey
 
@@ -25,6 +25,7 @@ class Answered:
       best there is.
     longer: how much longer the schedule was trained than the rival ever was; None: not recorded.
     level: of every interval.
+    same_within: changes of target loss below it are none, nats per token.
     """
 
     own: CellKey
@@ -35,6 +36,7 @@ class Answered:
     lacking: tuple[str, ...]
     longer: Training | None
     level: float
+    same_within: float
 
 
 def sentence(said: Answered, verdict: str) -> str:
@@ -59,6 +61,11 @@ def sentence(said: Answered, verdict: str) -> str:
         return f"Replay helps {where}: a replay fraction of {own} (plausible {range_}) {worth}"
     if verdict == HURTS:
         return f"Replay does not help {where}: the best replay fraction, {own}, {worth}"
+    if verdict == SAME:
+        return (
+            f"Replay changes nothing {where} (the same within {said.same_within:g} nat): the best "
+            f"replay fraction, {own}, {worth}"
+        )
     return f"Cannot tell whether replay helps {where}: the best replay fraction, {own}, {worth}"
 
 
@@ -70,7 +77,7 @@ def brief(said: Answered, verdict: str, where: str) -> str:
         worth = f"is worth {multiplier.value:.2f} times the target data ({range_})"
     else:
         worth = f"changes target loss by {_change(said.rival.gain)}"
-    opening = {HELPS: "replay helps", HURTS: "replay does not help"}
+    opening = {HELPS: HELPS, HURTS: HURTS, SAME: "replay changes nothing"}
     told = opening[verdict] if verdict in opening else "it cannot be told"
     after = "," if ", " in where else ""
     return f"At {where}{after} {told}: {own} {worth}{cost_words(said.rival.generic_cost)}."
@@ -102,9 +109,13 @@ def ground_words(found: Judgement, rival: Comparison, level: float) -> str:
         )
     assert gain.low is not None and gain.high is not None
     lies = "lies above zero" if gain.low > 0 else "includes zero"
+    if found.verdict == SAME:
+        lies = "lies within the margin"
+    elif gain.high < 0:
+        lies = "lies below zero"
     return (
         f"the {100 * level:g} % interval of its gain over {rival.words}, {gain.low:.3f} to "
-        f"{gain.high:.3f} nat, {'lies below zero' if gain.high < 0 else lies}"
+        f"{gain.high:.3f} nat, {lies}"
     )
 
 

@@ -89,6 +89,7 @@ def _analyse_target(
         generic=group.generic,
         seeds=group.seeds,
         level=config.level,
+        margin=config.margin,
         cells=cells,
         curve=curve,
         curve_problem=evidence.curve_problem,

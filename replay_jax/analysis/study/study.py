@@ -171,6 +171,7 @@ class TargetStudy:
     `generic_noise` are standard deviations of one run's loss, None when unknown. `front` maps a
     budget to the cells that no other cell beats on both target and generic loss. `documents`: how
     many held-out target documents have their luck in the intervals, None where records do not say.
+    `margin`: changes of target loss below it are none, nats per token.
     `components` and `generic_components` say what that noise is made of; empty when unknown.
     """
 
@@ -178,6 +179,7 @@ class TargetStudy:
     generic: str
     seeds: tuple[int, ...]
     level: float
+    margin: float
     cells: tuple[CellResult, ...]
     curve: CurveFit | None
     curve_problem: str
