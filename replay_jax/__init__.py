@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from replay_jax.library.planning import plan
     from replay_jax.library.reading import recommend, results, study
     from replay_jax.library.running import run
+    from replay_jax.library.shipping import ship
     from replay_jax.sweep.drive.coordinator import Outcome
     from replay_jax.sweep.plan.plan import Plan
 
@@ -48,12 +49,13 @@ _PLACES = {
     "recommend": ("library.reading", "recommend"),
     "results": ("library.reading", "results"),
     "run": ("library.running", "run"),
+    "ship": ("library.shipping", "ship"),
     "study": ("library.reading", "study"),
 }
 __all__ = [
     "FitResult", "Outcome", "Plan", "Recipe", "Recommendation", "Study", "UserError", "analyse",
     "dataset",
-    "export", "fit", "load_recipe", "plan", "recommend", "results", "run", "study",
+    "export", "fit", "load_recipe", "plan", "recommend", "results", "run", "ship", "study",
 ]  # fmt: skip
 
 

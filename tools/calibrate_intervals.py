@@ -1,204 +1,53 @@
 """Do 90 % intervals hold the truth 90 % of the time? Simulated sweeps with a known truth say.
 
-    python tools/calibrate_intervals.py --studies=150 --half=held-out
+    python tools/calibrate_intervals.py --studies=150 --half=held-out --out=held_out.jsonl
 
-Every study is a sweep of records that goes through `analyse` and `recommend` as a real one does.
-Scenarios leave the family of curves and noise that the analysis assumes: bent and broken laws, the
-authors' published points, four to six budgets, two to five seeds and one, noise that goes with the
-budget or with replay, uneven noise, outliers, missing runs, and sweeps in which only the allocation
-or nothing at all helps. They are in two halves: settings were chosen on the "tuning" one only.
+Every study is a sweep of records (calibration_scenarios.py) that goes through `analyse` and
+`recommend` as a real one does. --out has one JSON line per study and is added to: what it holds of
+this code is not done again, so an interrupted run goes on, and more studies are only the further
+ones. Lines of other code (a digest of the analysis and of this tool) are left and not counted.
 
-One JSON line per scenario: the share of studies whose interval holds the truth, for the recommended
-multiplier and gain, for every multiplier, gain, equivalent amount and generic cost printed, and for
-the replay fraction; the share in which no multiplier was named; verdicts; `false` is the share of
-verdicts that are wrong ("replay helps" where it does not, or the other way). Fits of published
-points alone (as `replay-jax fit` does) are in tests/analysis/test_misfit.py.
+Printed is one JSON line per scenario: the share of studies whose interval holds the truth, for the
+recommended multiplier and gain, for every multiplier, gain, equivalent amount and generic cost
+printed, and for the replay fraction; the share in which no multiplier was named; verdicts; `false`
+is the share of verdicts that are wrong ("replay helps" where it does not, or the other way). Fits
+of published points alone (as `replay-jax fit` does) are in tests/analysis/test_misfit.py.
 """
 
+# ruff: noqa: E402
+import os
+
+# Studies are small and many: threads of one would only stand in the way of the next. Libraries read
+# this when they are imported.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_threads] = "1"
+
 import argparse
+import hashlib
 import json
 import math
+import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import calibration_scenarios
+from calibration_scenarios import BUDGET, HALVES, REFERENCES, Scenario
 
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
-from replay_jax.analysis.advice.wording import HELPS, HURTS
+from replay_jax.analysis.advice.verdict import HELPS, HURTS
 from replay_jax.analysis.statistics.bootstrap import Interval
-from replay_jax.analysis.statistics.simulate import Luck, law, sweep
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 
-TUNED = ("schedule.target_epochs",)
-BUDGET = 4096
-REFERENCES = {
-    "uniform": AnalysisConfig({"protocol": "uniform"}, TUNED, 0.9),
-    "no replay": AnalysisConfig({"replay_fraction": 0.0}, TUNED, 0.9),
-}
-POINTS = Path(__file__).parents[1] / "experiments" / "published_points"
-
-
-def helps(rho: float) -> float:
-    """Worth of a replay fraction: best at .5, 1.32 times the budget."""
-    return 0.8 * math.exp(2 * rho - 2 * rho * rho)
-
-
-def helps_from_none(rho: float) -> float:
-    """The same, 1 at rho = 0, whose runs are the reference."""
-    return helps(rho) / helps(0.0)
-
-
-def flat(rho: float) -> float:
-    """Replay changes nothing, and nothing else does."""
-    return 1.0
-
-
-def bent(steep: float, shallow: float) -> Callable[[float], float]:
-    """Loss whose slope per e-fold goes smoothly from `shallow` to `steep` between 1,024 and 32k."""
-
-    def loss(tokens: float) -> float:
-        u = math.log(tokens / 1024)
-        span = math.log(32)
-        return 5.0 - shallow * u - (steep - shallow) * u * u / (2 * span)
-
-    return loss
-
-
-def broken(tokens: float) -> float:
-    """Two power laws that meet at 4,096 tokens, slope .1 before and .4 after."""
-    u = math.log(tokens / 4096)
-    return 4.0 - 0.25 * u - 0.15 * (math.log(2 * math.cosh(2 * u)) / 2)
-
-
-def published(name: str) -> Callable[[float], float]:
-    """The authors' reference points as the truth, monotone in between and linear beyond."""
-    reference = json.loads((POINTS / f"{name}.json").read_text())["reference"]
-    order = np.argsort(reference["x"])
-    u = np.log(np.array(reference["x"])[order] * 1024 * 1024)
-    loss = np.array(reference["loss"])[order]
-
-    def at(tokens: float) -> float:
-        v = math.log(tokens)
-        if v < u[0]:
-            return float(loss[0] + (v - u[0]) * (loss[1] - loss[0]) / (u[1] - u[0]))
-        if v > u[-1]:
-            return float(loss[-1] + (v - u[-1]) * (loss[-1] - loss[-2]) / (u[-1] - u[-2]))
-        return float(np.interp(v, u, loss))
-
-    return at
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One kind of sweep; `null` where no replay fraction is better than the best without."""
-
-    name: str
-    seeds: int = 3
-    luck: Luck = Luck(own=0.02, shared=0.02)
-    curve: Callable[[float], float] = law
-    budgets: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)
-    reference: str = "uniform"
-    worth: Callable[[float], float] = helps
-    rhos: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
-    allocations: tuple[float, ...] = (1.0,)
-    of_allocation: Callable[[float], float] = field(default=lambda alpha: alpha**0.1)
-    penalties: tuple[float, float] = (0.05, 0.05)  # of epochs: with replay, without
-
-    def records(self, draw: int) -> list[dict[str, Any]]:
-        """The records of one sweep."""
-        return sweep(
-            worth=self.worth,
-            curve=self.curve,
-            budgets=self.budgets,
-            reference=self.reference,
-            replay_fractions=self.rhos,
-            allocations=self.allocations,
-            of_allocation=self.of_allocation,
-            seeds=range(self.seeds),
-            luck=self.luck,
-            epoch_penalty=self.penalties[0],
-            baseline_penalty=self.penalties[1],
-            draw=draw,
-        )
-
-    def equivalent(self, cell: CellResult) -> float:
-        """True equivalent tokens of a cell at its best setting, the reference's epochs tuned."""
-        key = cell.key
-        worth = 1.0 if key.protocol == "uniform" or key.target_tokens != BUDGET else (
-            self.worth(key.replay_fraction) * self.of_allocation(key.allocation)
-        )  # fmt: skip
-        return key.target_tokens * worth
-
-
-FOUR = (2048, 4096, 8192, 16384)
-SIX = (512, 1024, 2048, 4096, 8192, 16384)
-
-
-def uneven(tokens: int, rho: float | None) -> float:
-    """Noise whose variance falls 25 : 1 from the smallest budget to the largest."""
-    return 5.0 ** (1 - math.log2(tokens / 1024) / 4) / 5.0**0.5
-
-
-def noisy_baseline(tokens: int, rho: float | None) -> float:
-    """The runs without replay are four times as noisy as the others."""
-    return 4.0 if rho == 0 else 1.0
-
-
-def real(scale: float = 1.0) -> Luck:
-    """What the quickstart's records say of its noise."""
-    return Luck(0.017 * scale, 0.027 * scale, 0.029 * scale, 0.025 * scale)
-
-
-# Names may repeat between the halves; numbers do not.
-TUNING = (
-    Scenario("in family"),
-    Scenario("in family", seeds=2),
-    Scenario("slope .25 to .45, four budgets", curve=bent(0.45, 0.25), budgets=FOUR),
-    Scenario("slope .08 to .40", curve=bent(0.40, 0.08)),
-    Scenario("StarCoder's points", curve=published("starcoder")),
-    Scenario("seed x budget", luck=Luck(0.02, 0.02, by_budget=0.04)),
-    Scenario("seed x replay", luck=Luck(0.02, 0.02, by_protocol=0.03)),
-    Scenario("the quickstart's noise, its design", luck=real(), budgets=FOUR,
-             reference="no replay", worth=helps_from_none),
-    Scenario("uneven 25 : 1", luck=Luck(0.02, 0.02, uneven=uneven)),
-    Scenario("missing runs", luck=Luck(0.02, 0.02, missing=0.1)),
-    Scenario("null", worth=flat),
-    Scenario("null, seed x replay", worth=flat, luck=Luck(0.02, 0.02, by_protocol=0.03)),
-    Scenario("null, allocation helps", worth=flat, allocations=(0.25, 0.5, 1.0),
-             of_allocation=lambda alpha: alpha**-0.1),
-    Scenario("null, flat grid without replay only", worth=flat, penalties=(0.2, 0.0)),
-)  # fmt: skip
-HELD_OUT = (
-    Scenario("in family, six budgets, five seeds", seeds=5, budgets=SIX),
-    Scenario("in family, four budgets, two seeds", seeds=2, budgets=FOUR),
-    Scenario("slope .15 to .35, four budgets", curve=bent(0.35, 0.15), budgets=FOUR),
-    Scenario("slope .40 to .10, six budgets", curve=bent(0.10, 0.40), budgets=SIX),
-    Scenario("broken law", curve=broken, seeds=5),
-    Scenario("Flan's points", curve=published("flan")),
-    Scenario("FineMath's points, four budgets", curve=published("finemath"), budgets=FOUR),
-    Scenario("seed x budget, two seeds", seeds=2, luck=Luck(0.02, 0.02, by_budget=0.04)),
-    Scenario("seed x replay, five seeds", seeds=5, luck=Luck(0.02, 0.02, by_protocol=0.03)),
-    Scenario("the quickstart's noise, alpha", luck=real(), allocations=(0.5, 1.0)),
-    Scenario("noisy baseline", luck=Luck(0.01, 0.02, uneven=noisy_baseline)),
-    Scenario("outlier seeds", luck=Luck(0.02, 0.02, outliers=0.07)),
-    Scenario("missing runs, the quickstart's noise", luck=Luck(0.017, 0.027, 0.029, 0.025,
-             missing=0.15)),
-    Scenario("one seed", seeds=1),
-    Scenario("null, the quickstart's noise", worth=flat, luck=real(), allocations=(0.5, 1.0)),
-    Scenario("null, allocation and mixture help", worth=lambda rho: 0.8,
-             allocations=(0.25, 0.5, 1.0), of_allocation=lambda alpha: alpha**-0.1),
-    Scenario("null, flat grid with replay only", worth=flat, penalties=(0.0, 0.2),
-             rhos=(0.0, 0.25, 0.5, 0.75, 0.875)),
-    Scenario("null, missing runs, two seeds", worth=flat, seeds=2,
-             luck=Luck(0.02, 0.02, missing=0.1)),
-)  # fmt: skip
-HALVES = {"tuning": TUNING, "held-out": HELD_OUT}
+ROOT = Path(__file__).parents[1]
+# Draws of one scenario begin this far after those of the one before it.
+APART = 10_000
+# Studies of one task of a process: about two seconds, so that an interruption loses little.
+CHUNK = 20
+Place = tuple[str, int]
 
 
 class Tally:
@@ -218,10 +67,6 @@ class Tally:
         self.seen[name] += 1
         slack = 1e-9 * max(1.0, abs(truth))  # rounding
         self.held[name] += low - slack <= truth <= high + slack
-
-    def shares(self) -> dict[str, float]:
-        """Share that held, by kind."""
-        return {k: round(self.held[k] / n, 3) for k, n in self.seen.items() if "refused" not in k}
 
 
 def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: Tally) -> bool:
@@ -258,31 +103,76 @@ def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: 
     return found.verdict in wrong and wrong[found.verdict]
 
 
-def measure(scenario: Scenario, studies: int, resamples: int, seed: int) -> dict[str, Any]:
-    """One line of the outcome."""
-    tally, verdicts, wrong = Tally(), Counter[str](), 0
-    for draw in range(seed, seed + studies):
-        config = REFERENCES[scenario.reference]
-        study = analyse(scenario.records(draw), config, resamples=resamples, seed=draw)
-        found = recommend(study)
-        verdicts[found.verdict] += 1
-        wrong += judge(scenario, study.target(), found, tally)
-    refused = tally.seen["recommended multiplier refused"] / studies
+def one_study(place: Place, draw: int, resamples: int) -> dict[str, Any]:
+    """One simulated sweep: what its intervals held, and what was said."""
+    half, index = place
+    scenario: Scenario = HALVES[half][index]
+    begun = time.process_time()
+    tally = Tally()
+    config = REFERENCES[scenario.reference]
+    study = analyse(scenario.records(draw), config, resamples=resamples, seed=draw)
+    found = recommend(study)
+    wrong = judge(scenario, study.target(), found, tally)
     return {
+        "half": half,
+        "index": index,
+        "scenario": scenario.name,
+        "draw": draw,
+        "held": dict(tally.held),
+        "seen": dict(tally.seen),
+        "verdict": found.verdict,
+        "false": bool(wrong),
+        "law": None if (curve := study.target().curve) is None else curve.name,
+        "seconds": round(time.process_time() - begun, 3),
+    }
+
+
+def summary(place: Place, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One line of the outcome from the lines of a scenario's studies."""
+    scenario = HALVES[place[0]][place[1]]
+    held, seen = Counter[str](), Counter[str]()
+    for line in lines:
+        held.update(line["held"])
+        seen.update(line["seen"])
+    verdicts = Counter(line["verdict"] for line in lines)
+    studies = len(lines)
+    return {
+        "half": place[0],
         "scenario": scenario.name,
         "seeds": scenario.seeds,
         "budgets": len(scenario.budgets),
         "studies": studies,
-        **tally.shares(),
-        "refused": round(refused, 3),
+        **{k: round(held[k] / n, 3) for k, n in seen.items() if not k.endswith(" refused")},
+        "refused": round(seen["recommended multiplier refused"] / studies, 3),
         "verdicts": {name: round(n / studies, 3) for name, n in verdicts.items()},
-        "false": round(wrong / studies, 3),
+        "laws": dict(Counter(str(line["law"]) for line in lines)),
+        "false": round(sum(line["false"] for line in lines) / studies, 3),
+        "seconds": round(sum(line["seconds"] for line in lines), 1),
     }
 
 
-def _line(place: tuple[str, int], studies: int, resamples: int, seed: int) -> dict[str, Any]:
-    half, index = place
-    return {"half": half, **measure(HALVES[half][index], studies, resamples, seed + 10_000 * index)}
+def digest() -> str:
+    """Which code the lines come out of."""
+    files = sorted((ROOT / "replay_jax" / "analysis").rglob("*.py"))
+    files += [Path(__file__), Path(calibration_scenarios.__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def kept_lines(path: Path | None, code: str, resamples: int) -> Iterator[dict[str, Any]]:
+    """Lines of an earlier call with this code and as many resamples; a torn one is no line."""
+    if path is None or not path.exists():
+        return
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if (line["code"], line["resamples"]) == (code, resamples):
+            yield line
+
+
+def _chunk(place: Place, draws: Sequence[int], resamples: int) -> list[dict[str, Any]]:
+    return [one_study(place, draw, resamples) for draw in draws]
 
 
 def main() -> None:
@@ -291,15 +181,58 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=150)
     parser.add_argument("--resamples", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--half", choices=[*HALVES, "both"], default="both")
+    parser.add_argument("--scenario", default="", help="only those whose name has these words")
+    parser.add_argument("--out", type=Path, help="a JSON lines file to go on with")
     arguments = parser.parse_args()
     halves = list(HALVES) if arguments.half == "both" else [arguments.half]
-    places = [(half, index) for half in halves for index in range(len(HALVES[half]))]
-    sizes = arguments.studies, arguments.resamples, arguments.seed
+    places = [
+        (half, index)
+        for half in halves
+        for index, scenario in enumerate(HALVES[half])
+        if arguments.scenario in scenario.name
+    ]
+    done = _simulate(places, arguments)
+    for place in places:
+        print(json.dumps(summary(place, done[place])), flush=True)
+
+
+def _simulate(
+    places: Sequence[Place], arguments: argparse.Namespace
+) -> dict[Place, list[dict[str, Any]]]:
+    """Lines of all studies asked for, those that are missing made and added to --out."""
+    code, resamples = digest(), arguments.resamples
+    done: dict[Place, dict[int, dict[str, Any]]] = {place: {} for place in places}
+    wanted = {
+        place: range(start, start + arguments.studies)
+        for place in places
+        for start in [arguments.seed + APART * place[1]]
+    }
+    for line in kept_lines(arguments.out, code, resamples):
+        place = (line["half"], line["index"])
+        if place in wanted and line["draw"] in wanted[place]:
+            done[place][line["draw"]] = line
     with ProcessPoolExecutor(arguments.processes) as pool:
-        for job in [pool.submit(_line, place, *sizes) for place in places]:
-            print(json.dumps(job.result()), flush=True)
+        jobs = []
+        for place, draws in wanted.items():
+            left = [draw for draw in draws if draw not in done[place]]
+            for start in range(0, len(left), CHUNK):
+                jobs.append(pool.submit(_chunk, place, left[start : start + CHUNK], resamples))
+        for job in as_completed(jobs):
+            lines = [{**line, "code": code, "resamples": resamples} for line in job.result()]
+            _add(arguments.out, lines)
+            for line in lines:
+                done[line["half"], line["index"]][line["draw"]] = line
+    return {place: [found[draw] for draw in sorted(found)] for place, found in done.items()}
+
+
+def _add(path: Path | None, lines: Sequence[dict[str, Any]]) -> None:
+    if path is None:
+        return
+    torn = path.exists() and not path.read_bytes().endswith(b"\n")
+    with path.open("a") as file:
+        file.write("\n" * torn + "".join(json.dumps(line) + "\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pyarrow.json
 import pyarrow.parquet
 from rich.console import Console
 
-from replay_jax.analysis.study.anyway import analyse_anyway
+from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.frame import runs_of_frame
 from replay_jax.errors import UserError
 from replay_jax.report.advice import advise, by_target

@@ -17,23 +17,30 @@ _OVERRIDES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 some run failed, 2 the user's mistake."""
+    """Run one command; returns the exit code: 0 done, 1 some run failed, 2 the user's mistake.
+
+    A mistake has another code (`_MISTAKES`) where 2 is an answer.
+    """
     if arguments is None:
         _keep_docstrings()
     _open_what_is_closed()
     _never_fail_at_a_letter()
-    parser = _parser()
-    known, rest = parser.parse_known_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    mistake = _MISTAKES[arguments[0]] if arguments and arguments[0] in _MISTAKES else 2
+    try:
+        known, rest = _parser().parse_known_args(arguments)
+    except SystemExit as end:
+        raise SystemExit(mistake if end.code == 2 else end.code) from None
     if rest and not (known.takes_overrides and all(a.startswith("--config.") for a in rest)):
         wrong = next(a for a in rest if not (known.takes_overrides and a.startswith("--config.")))
         print(f"replay-jax: unknown argument '{wrong}': see replay-jax {known.command} --help",
               file=sys.stderr)  # fmt: skip
-        return 2
+        return mistake
     try:
         return _command(known.command)(known, rest)
     except UserError as error:
         print(f"replay-jax: {error}", file=sys.stderr)
-        return 2
+        return mistake
     except KeyboardInterrupt:
         print("replay-jax: interrupted; the same command goes on from here", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -41,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has gone; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+# Commands of which 2 is an answer, and what a mistake is there (EX_USAGE of sysexits.h).
+_MISTAKES = {"ship": 64}
 
 
 def _keep_docstrings() -> None:
@@ -83,6 +94,7 @@ _MODULES = {
     "verify": "sweep",
     "gc": "gc",
     "analyse": "analyse",
+    "ship": "ship",
     "overlap": "overlap",
     "export": "export",
     "fit": "measure",
@@ -120,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     _gc_command(commands)
     _overlap_command(commands)
     _export_command(commands)
+    _ship_command(commands)
     _analyse_command(commands)
     _other_commands(commands)
     return parser
@@ -252,6 +265,20 @@ def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     export.add_argument("folder", metavar="FOLDER", help="must not exist yet")
     export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
                         help="of the tensors (default: bfloat16)")  # fmt: skip
+
+
+def _ship_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    ship = _add(
+        commands, "ship", "Is a run better than the best without replay? 0 yes, 2 no, 3 unknown.",
+        "replay-jax ship runs/quickstart best --margin=0.01 --generic_margin=0.05",
+        workdir=True, json=True,
+    )  # fmt: skip
+    ship.add_argument("run", metavar="RUN", help="its id (or the beginning of it), name, or best")
+    ship.add_argument("--margin", type=float, default=0.0, metavar="NATS",
+                      help="least gain in target loss (default: 0)")  # fmt: skip
+    ship.add_argument("--generic_margin", type=float, metavar="NATS",
+                      help="largest rise of generic loss (default: not judged)")  # fmt: skip
+    ship.add_argument("--target", help="of best, where there are several")
 
 
 def _analyse_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

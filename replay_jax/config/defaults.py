@@ -178,13 +178,18 @@ def local_execution() -> ConfigDict:
 
 
 def analysis(reference: dict[str, Any]) -> ConfigDict:
-    """What is compared: the reference runs, epochs tuned everywhere, 90 % intervals.
+    """What is compared: the reference runs, epochs tuned everywhere, 90 % intervals, no margin.
 
     `reference` maps record fields to the value that marks a reference run, such as
     {"protocol": "uniform"} or {"replay_fraction": 0.0}.
     """
     return ConfigDict(
-        {"reference": reference, "tuned": ("schedule.target_epochs",), "level": 0.9},
+        {
+            "reference": reference,
+            "tuned": ("schedule.target_epochs",),
+            "level": 0.9,
+            "margin": 0.0,
+        },
         allow_dotted_keys=True,
     )
 

@@ -2,5 +2,6 @@
 
 Other rooms read `dataset` (dataset), `exporting` (export), `gathering` (PRESET_NAMES, gather),
 `planning` (plan), `preparing` (Prepared, preparation_shown, prepare_all, print_prepared),
-`reading` (recommend, results, study), `reporting` (report_on), `running` (run).
+`reading` (recommend, results, study), `reporting` (report_on), `running` (run), `shipping`
+(ship).
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from replay_jax.analysis.study.anyway import analyse_anyway
+from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.records import AnalysisConfig, load_records
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
@@ -71,7 +71,7 @@ def gather(workdirs: Sequence[epath.Path]) -> Gathered:
         sources.append(f"left out, judged on other held-out text: {left}")
     records = _told_apart([record for _, record in kept])
     by_name = named(records, PRESET_NAMES)
-    return Gathered(_analysed(by_name), by_name, records, tuple(sources))
+    return Gathered(analysed(by_name), by_name, records, tuple(sources))
 
 
 def _finished(workdir: epath.Path) -> Iterator[Record]:
@@ -88,10 +88,13 @@ def _finished(workdir: epath.Path) -> Iterator[Record]:
             yield earlier
 
 
-def _analysed(records: Sequence[Record]) -> Study:
+def analysed(records: Sequence[Record]) -> Study:
+    """The study of records, by the analysis settings of the first whose reference has a law."""
     configs: list[AnalysisConfig] = []
     for record in records:
-        config = from_plain(AnalysisConfig, record["config"]["analysis"], path="analysis")
+        # Records of before there was a margin have none.
+        plain = {"margin": 0.0, **record["config"]["analysis"]}
+        config = from_plain(AnalysisConfig, plain, path="analysis")
         if config not in configs:
             configs.append(config)
     studies = [analyse_anyway(records, config) for config in configs]

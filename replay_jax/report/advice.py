@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from replay_jax.analysis.advice.every_group import readable, recommend_every_group
+from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
@@ -26,7 +26,7 @@ def advise(study: Study, *, complete: bool = False) -> dict[str, tuple[Recommend
         except UserError as error:
             advice[target.target] = str(error)
         else:
-            advice[target.target] = tuple(_said(each, complete=complete) for each in found)
+            advice[target.target] = tuple(map(_planned, found)) if complete else found
     return advice
 
 
@@ -59,6 +59,7 @@ def _plain_advice(
     return {**first, "others": others}
 
 
-def _said(found: Recommendation, *, complete: bool) -> Recommendation:
-    reasons = (r for r in found.reasons if not (complete and r.endswith("incomplete")))
-    return replace(found, sentence=readable(found.sentence), reasons=tuple(reasons))
+def _planned(found: Recommendation) -> Recommendation:
+    """Without what others lead one to expect, where everything that was asked for is there."""
+    kept = tuple(caution for caution in found.cautions if caution.kind != "incomplete")
+    return replace(found, cautions=kept)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.advice.recommend import Recommendation
-from replay_jax.analysis.advice.wording import HELPS, HURTS
+from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME
+from replay_jax.analysis.advice.wording import brief
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.report.advice import Advice
@@ -30,6 +31,10 @@ from replay_jax.report.elements.words import (
     signed,
     times,
 )
+
+_UNKNOWN = Interval(None, None, None)
+# More groups than this are counted, not told one by one.
+_MOST_SENTENCES = 4
 
 
 def answers(study: Study, advice: Advice) -> tuple[Answer, ...]:
@@ -104,7 +109,7 @@ def tone_of(study: TargetStudy, found: Recommendation) -> str:
     if found.verdict == HELPS:
         compared = (study.cells[each.against] for each in (found.rival, found.usual))
         return "doubt" if any(cell.at_edge for cell in compared) else "good"
-    return "plain" if found.verdict == HURTS else "doubt"
+    return "plain" if found.verdict in (HURTS, SAME) else "doubt"
 
 
 def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answer:
@@ -117,11 +122,30 @@ def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answ
     return Answer(
         target=study.target,
         basis=basis,
-        sentence=found[0].sentence.replace(" %", "\u00a0%"),
+        sentence=_unbroken(found[0].sentence),
         tone=tone_of(study, found[0]),
         tiles=_tiles(found[0]),
         groups=groups_table(study, found) if len(found) > 1 else None,
+        others=_others(study, found[1:]),
     )
+
+
+def _others(study: TargetStudy, found: Sequence[Recommendation]) -> tuple[str, ...]:
+    """One sentence for each further group; of many, how many say the same."""
+    if len(found) <= _MOST_SENTENCES:
+        places = [group_words(study, study.cells[each.best].key) for each in found]
+        return tuple(
+            _unbroken(brief(each.answered, each.verdict, place))
+            for each, place in zip(found, places, strict=True)
+        )
+    verdicts = [each.verdict for each in found]
+    told = [f"{verdict} in {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts)]
+    return (f"Of {len(found)} further groups, listed below: {', '.join(told)}.",)
+
+
+def _unbroken(words: str) -> str:
+    """Words of which no line ends between a number and what belongs to it."""
+    return words.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
 
 
 def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
@@ -139,7 +163,7 @@ def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
             Column("ρ", "right"),
             Column("worth", "right"),
             Column("target loss", "right"),
-            Column("generic loss", "right", drop=1),
+            Column("generic loss", "right", drop=1, generic=True),
         ),
         rows=tuple(
             Line(
@@ -176,7 +200,7 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
     spread = between_words(rho, ".2g")
     worth = found.multiplier
     marked = " · extrapolated" if worth is not None and worth.extrapolated else ""
-    gain, cost = found.gain, found.generic_cost
+    gain, cost = found.gain, found.generic_cost or _UNKNOWN
     loss = None if gain.value is None else -gain.value
     return (
         Tile(
@@ -201,6 +225,7 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
             f"generic loss against {found.rival.words}",
             _signed(cost.value),
             _range(cost.low, cost.high),
+            generic=True,
         ),
     )  # fmt: skip
 

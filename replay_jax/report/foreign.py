@@ -1,12 +1,10 @@
 """The report on runs that another trainer made: what the table does not hold has no section."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from replay_jax.analysis.advice.recommend import Recommendation
-from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study
 from replay_jax.report.advice import Advice
 from replay_jax.report.answer import answers, reasons, settled
@@ -19,7 +17,7 @@ from replay_jax.report.elements.blocks import (
     Page,
     Section,
     Table,
-    without_column,
+    without_generic,
 )
 from replay_jax.report.elements.inputs import PlanSummary
 from replay_jax.report.elements.words import NONE, count, number
@@ -31,12 +29,6 @@ from replay_jax.report.page import (
     lead_figure,
     replay_blocks,
     section,
-)
-
-_GENERIC = "generic loss"
-_UNKNOWN = Interval(None, None, None, note="no generic losses were given")
-_GENERIC_WORDS = re.compile(
-    r", (and (costs|saves) [\d.]+ nat of generic loss[^.]*(?=\.)|at no generic cost[^)]*\))"
 )
 
 
@@ -94,20 +86,20 @@ def _without_generic(page: Page) -> Page:
 
 
 def _block(block: Block) -> Block:
-    return without_column(block, _GENERIC) if isinstance(block, Table) else block
+    return without_generic(block) if isinstance(block, Table) else block
 
 
 def _answer(answer: Answer) -> Answer:
-    tiles = tuple(tile for tile in answer.tiles if not tile.label.startswith("generic"))
-    groups = None if answer.groups is None else without_column(answer.groups, _GENERIC)
+    tiles = tuple(tile for tile in answer.tiles if not tile.generic)
+    groups = None if answer.groups is None else without_generic(answer.groups)
     return replace(answer, tiles=tiles, groups=groups)
 
 
 def _kept(found: Recommendation, has_generic: bool) -> Recommendation:
     if has_generic:
         return replace(found, next_runs=())
-    sentence = _GENERIC_WORDS.sub("", found.sentence)
-    return replace(found, next_runs=(), generic_cost=_UNKNOWN, sentence=sentence)
+    rival, usual = (replace(c, generic_cost=None) for c in (found.rival, found.usual))
+    return replace(found, next_runs=(), answered=replace(found.answered, rival=rival, usual=usual))
 
 
 def _runs_table(records: Sequence[Mapping[str, Any]]) -> Table:
@@ -117,7 +109,10 @@ def _runs_table(records: Sequence[Mapping[str, Any]]) -> Table:
               "generic loss")  # fmt: skip
     return Table(
         title=f"All {count(len(records), 'run')}",
-        columns=tuple(Column(title, "left" if title == "run" else "right") for title in titles),
+        columns=tuple(
+            Column(title, "left" if title == "run" else "right", generic=title == titles[-1])
+            for title in titles
+        ),
         rows=tuple(
             Line(
                 (

@@ -124,8 +124,8 @@ def _edges(study: TargetStudy) -> list[str]:
     """Tuned values at the end of their grid, the same words said once with how often they hold."""
     places: dict[str, list[str]] = {}
     for cell in study.cells:
-        for words in cell.at_edge:
-            places.setdefault(words, []).append(cell.label)
+        for edge in cell.at_edge:
+            places.setdefault(edge.words, []).append(cell.label)
     return [
         f"{words} (in {count(len(cells), 'group')} of {len(study.cells)}, e.g. {cells[0]})"
         for words, cells in places.items()

@@ -12,7 +12,7 @@ from rich.text import Text
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.report.advice import Advice
 from replay_jax.report.answer import answers, settled
-from replay_jax.report.elements.blocks import Answer, Table, without_column
+from replay_jax.report.elements.blocks import Answer, Table, without_generic
 from replay_jax.report.elements.words import count
 from replay_jax.report.tables.screen import rich_table
 from replay_jax.report.tables.study_tables import losses_tables, reference_table
@@ -89,7 +89,7 @@ class TerminalReport:
         return shown
 
     def _known(self, table: Table) -> Table:
-        return table if self.generic else without_column(table, "generic loss")
+        return table if self.generic else without_generic(table)
 
     def _ending(
         self, target: TargetStudy, answer: Answer, room: _Room, width: int
@@ -103,6 +103,7 @@ class TerminalReport:
             parts.append(rich_table(_shortened(self._known(answer.groups), room.rows), width))
         style = "bold green" if answer.tone == "good" else "bold yellow"
         parts.append(Padding(Text(answer.sentence, style=style), (1, 0, 0, 0)))
+        parts += [Text(words) for words in answer.others]
         found = self.advice[target.target]
         if not isinstance(found, str):
             parts += [Text(f"- {reason}") for reason in _some(found[0].reasons, room.notes)]

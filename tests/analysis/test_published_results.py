@@ -5,6 +5,7 @@ import re
 import pytest
 from places import ROOT
 
+from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.records import AnalysisConfig, load_records
@@ -21,7 +22,8 @@ def study_in(folder):
 
 def study_in_file(path):
     records = load_records(path)
-    config = from_plain(AnalysisConfig, records[0]["config"]["analysis"], path="analysis")
+    plain = {"margin": 0.0, **records[0]["config"]["analysis"]}
+    config = from_plain(AnalysisConfig, plain, path="analysis")
     return analyse(records, config)
 
 
@@ -118,6 +120,17 @@ def test_the_table_of_placements_follows_from_its_records():
         assert aligned == f"{sum(ours.values()) / 3:.3f}"
         assert [float(gap) for gap in by_seed.split()] == [round(gap, 3) for gap in gaps]
         assert float(mean.split(" ")[0]) == round(sum(gaps) / 3, 3)
+
+
+def test_placements_are_analysed_by_their_own_settings():
+    """One budget makes no law, so that several groups there may be the reference costs nothing."""
+    found = study_in(EXPERIMENTS / "placement")
+    assert "at least 3 budgets" in found.target().curve_problem
+    answers = recommend_every_group(found, found.target().target)
+    gains = {
+        ("aligned" if each.answered.own.axes else "paper"): each.gain.value for each in answers
+    }
+    assert gains == pytest.approx({"aligned": 0.164, "paper": 0.044}, abs=2e-3)
 
 
 BASQUE = EXPERIMENTS / "basque_small"

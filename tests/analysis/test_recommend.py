@@ -43,7 +43,9 @@ def test_clear_gain_is_recommended_with_all_fields():
     assert found.usual.generic_cost.value == pytest.approx(-0.3, abs=0.03)
     assert found.target_epochs == 16.0
     assert "is worth 1." in found.sentence and "90 % interval" in found.sentence
-    assert f"costs {found.generic_cost.value:.3f} nat of generic loss" in found.sentence
+    cost = found.generic_cost
+    words = f"costs {cost.value:.3f} nat of generic loss ({cost.low:.3f} to {cost.high:.3f})."
+    assert found.sentence.endswith(words)
     assert "against a constant mixture, 1." in found.sentence
     assert "(no earlier allocation without replay was run)" in found.sentence
     output = json.loads(json.dumps(found.to_json(), allow_nan=False))
@@ -246,7 +248,7 @@ def test_replay_is_not_credited_with_what_another_schedule_does():
         noise=0.005,
     )
     found = advice(records)
-    assert found.verdict == "cannot tell" and found.lacking == ()
+    assert found.verdict == "cannot tell" and found.answered.lacking == ()
     assert found.rival.words == "ρ = 0 with α = 0.25" and found.usual.words.startswith("the usual")
     assert found.gain.low < 0 < found.gain.high
     assert found.usual.gain.low > 0.05 and found.usual.multiplier.low > 1.8
@@ -255,7 +257,7 @@ def test_replay_is_not_credited_with_what_another_schedule_does():
     assert mixture.rival.words == "a constant mixture"
     assert mixture.overrides["schedule.protocol"] == "uniform"
     alone = advice(without_constant([r for r in records if r["allocation"]["requested"] != 0.25]))
-    assert alone.lacking == ("constant mixture", "earlier allocation without replay")
+    assert alone.answered.lacking == ("constant mixture", "earlier allocation without replay")
     assert "no constant mixture and no earlier allocation without replay was run" in alone.sentence
 
 
@@ -286,7 +288,7 @@ def test_equal_training_is_enough_where_more_was_no_better():
     """The baseline was tried at twice the epochs, as long as replay, and was worse."""
     records = sweep(worth=lambda rho: 1 + rho, epochs=(8.0, 16.0, 32.0), replay_fractions=(0, 0.5))
     found = advice(continual(records))
-    assert found.verdict == "replay helps" and found.training.ratio == 1.0
+    assert found.verdict == "replay helps" and found.answered.longer.ratio == 1.0
     assert "times the steps" not in found.sentence
     assert not any("trained as long" in option.why for option in found.next_runs)
 

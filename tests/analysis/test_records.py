@@ -43,7 +43,7 @@ def test_bad_records_are_refused_in_words():
         AnalysisConfig({"protocol": "uniform"}, ("schedule.epochs",), 0.9),
     )
     refused(
-        sweep(worth=worth, allocations=(0.5, 1.0)),
+        sweep(worth=worth, reference="no replay", allocations=(0.5, 1.0)),
         "2 groups of runs claim to be the reference at 4,096",
         AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9),
     )

@@ -71,9 +71,11 @@ def test_tuning_takes_the_best_mean_over_seeds_and_names_edges():
     study = study_of(sweep(worth=worth, epochs=(16.0, 32.0, 64.0)))
     cell = cell_at(study, 0.5)
     assert cell.chosen.target_epochs == 16.0
-    assert cell.at_edge == ("schedule.target_epochs: best at 16, the smallest tried; try 8",)
+    assert [edge.words for edge in cell.at_edge] == [
+        "schedule.target_epochs: best at 16, the smallest tried; try 8"
+    ]
     study = study_of(sweep(worth=worth, epochs=(4.0, 8.0)))
-    assert "the largest tried; try 16" in cell_at(study, 0.5).at_edge[0]
+    assert "the largest tried; try 16" in cell_at(study, 0.5).at_edge[0].words
 
 
 def test_the_winner_is_picked_anew_in_every_resample():
@@ -328,6 +330,31 @@ def test_band_marks_extrapolation_and_holds_the_law():
     rows = study.band([512.0, 2048.0, 65536.0])
     assert [row["extrapolated"] for row in rows] == [True, False, True]
     assert rows[1]["low"] < law(2048) < rows[1]["high"]
+
+
+def test_the_band_of_a_comparison_closes_where_it_starts():
+    study = study_of(sweep(worth=worth, shared=0.2))
+    here, there = study.band([2048.0, 8192.0], since=2048.0)
+    alone = study.band([8192.0])[0]
+    assert here["low"] == pytest.approx(here["high"]) == pytest.approx(here["loss"])
+    # What a seed shifts everywhere alike is in a loss and not in a change.
+    assert there["high"] - there["low"] < 0.5 * (alone["high"] - alone["low"])
+    assert there["low"] < law(8192) - law(2048) + here["loss"] < there["high"]
+
+
+def test_overfitting_is_compared_over_as_many_last_steps_in_every_run():
+    """Runs evaluated at other steps, whose training loss falls by .1 nat every 4 steps alike."""
+    records = sweep(worth=worth)
+    for r in records:
+        ends = (500, 512) if r["replay_fraction"]["requested"] == 0.5 else (500, 508, 512)
+        points = []
+        for before, step in zip((0, *ends), ends, strict=False):
+            trained = None if step == 500 else 4 - np.mean(np.arange(before - 500, step - 500)) / 40
+            points.append({"step": step, "target": 1.0, "generic": 1.0, "train_target": trained,
+                           "train_generic": None})  # fmt: skip
+        r["curve"], r["losses"] = points, {"target": 5.0, "generic": 1.0}
+    study = study_of(records)
+    assert cell_at(study, 0.5).boundary.gap == pytest.approx(cell_at(study, 0.25).boundary.gap)
 
 
 def test_two_targets_are_told_apart():

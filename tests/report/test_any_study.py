@@ -10,7 +10,7 @@ from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 from fake_report import COMMAND, CONFIG, PLAN, TIME
 from rich.console import Console
 
-from replay_jax.analysis.study.anyway import analyse_anyway
+from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.errors import UserError
 from replay_jax.report.advice import advise
@@ -80,7 +80,8 @@ def test_a_report_comes_out_of_any_study(name):
 
 
 def test_several_groups_that_claim_to_be_the_reference_cost_only_the_multiplier():
-    records = [r for r in STUDIES["several protocols"] if r["allocation"]["realised"] == 1.0]
+    three = FakeStudy((GSM8K,), seeds=(0, 1), candidate_budgets=(2048, 4096, 8192), epochs=(16.0,))
+    records = [r for r in fake_records(three) if r["protocol"] != "uniform"]
     study, _, page = page_of(records, NO_REPLAY)
     assert "claim to be the reference" in study.targets[0].curve_problem
     assert page.answers[0].sentence.startswith("Replay helps")

@@ -84,7 +84,7 @@ def test_the_answer_comes_first_with_its_interval(written):
     body = html[html.index("<main>") :]
     answer = body.index("90\u00a0% interval")
     assert body.index("<h1") < answer < body.index("<figure") < body.index("<nav")
-    assert advice.sentence.replace(" %", "\u00a0%") in html
+    assert advice.sentence.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0") in html
     assert advice.verdict == "replay helps" and f"{advice.multiplier.value:.2f}×" in body
 
 

@@ -27,15 +27,15 @@ class Comparison:
 
     `against` indexes TargetStudy.cells; `words` name it. `gain`: its target loss less that of the
     schedule, nats per token; `multiplier`: the same in target data, None without a reference law;
-    `generic_cost`: the schedule's generic loss less its own. `alternatives`: how many cells it was
-    picked from.
+    `generic_cost`: the schedule's generic loss less its own, None where nobody measured it.
+    `alternatives`: how many cells it was picked from.
     """
 
     against: int
     words: str
     gain: Interval
     multiplier: Interval | None
-    generic_cost: Interval
+    generic_cost: Interval | None
     alternatives: int
 
     def to_json(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Comparison:
             "against": self.words,
             "multiplier": None if self.multiplier is None else self.multiplier.to_json(),
             "gain_nats": self.gain.to_json(),
-            "generic_cost_nats": self.generic_cost.to_json(),
+            "generic_cost_nats": None if self.generic_cost is None else self.generic_cost.to_json(),
             "alternatives": self.alternatives,
         }
 

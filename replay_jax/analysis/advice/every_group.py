@@ -1,6 +1,5 @@
 """Every group of a study answered: one recommendation per budget, protocol and further axes."""
 
-import re
 from dataclasses import replace
 
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
@@ -45,12 +44,6 @@ def group_words(found: TargetStudy, key: CellKey) -> str:
         words.append(key.protocol.replace("_", "-"))
     words += [f"{name.split('.')[-1].replace('_', ' ')} {value}" for name, value in key.axes]
     return ", ".join(words)
-
-
-def readable(sentence: str) -> str:
-    """A sentence in which an end that is not known is said in words, not by a question mark."""
-    sentence = re.sub(r"\(plausible ([\d.]+) to \?\)", r"(plausible from \1 up)", sentence)
-    return re.sub(r"interval \? to ([\d.]+)", r"interval up to \1", sentence)
 
 
 def _only(found: TargetStudy, place: tuple[str, int, tuple[tuple[str, str], ...]]) -> TargetStudy:

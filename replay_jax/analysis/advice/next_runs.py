@@ -13,7 +13,6 @@ import numpy as np
 from replay_jax.analysis.advice.training import as_long, training
 from replay_jax.analysis.statistics.bootstrap import interval
 from replay_jax.analysis.statistics.efficiency import fit_reference
-from replay_jax.analysis.study.comparisons import one_further
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 
 # An option that narrows the interval by less than 3 % is not worth its runs.
@@ -145,13 +144,14 @@ def _extend_grids(found: TargetStudy, cells: Sequence[int]) -> list[NextRuns]:
     """The next value beyond each tuned grid whose edge is best, for every seed."""
     return [
         NextRuns(
-            why=f"{found.cells[index].label}: {name} is best at the edge of its grid",
+            why=f"{found.cells[index].label}: {edge.key} is best at the edge of its grid",
             narrows="tuning",
             width_ratio=None,
-            runs=_with_seeds(found, found.cells[index], {name: value}),
+            runs=_with_seeds(found, found.cells[index], {edge.key: edge.further}),
         )
         for index in dict.fromkeys(cells)
-        for name, value in _beyond(found.cells[index])
+        for edge in found.cells[index].at_edge
+        if edge.further is not None
     ]
 
 
@@ -166,25 +166,6 @@ def _seeded(overrides: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
     """Overrides of one more seed; a data seed that the sweep varies goes with the model's."""
     follows = {"data_seed": seed} if "data_seed" in overrides else {}
     return {**overrides, "seed": seed, **follows}
-
-
-def _beyond(cell: CellResult) -> list[tuple[str, float]]:
-    """(tuned key, next value) for every tuned number that is best at the edge of its grid."""
-    result = []
-    for position, (name, value) in enumerate(cell.chosen.tuned):
-        tried = sorted({s.tuned[position][1] for s in cell.settings if _is_number(s, position)})
-        if len(tried) < 2 or tried[0] <= 0:
-            continue
-        if value == tried[-1]:
-            result.append((name, one_further(tried[::-1])))
-        elif value == tried[0]:
-            result.append((name, one_further(tried)))
-    return result
-
-
-def _is_number(setting: Any, position: int) -> bool:
-    value = setting.tuned[position][1]
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _extend_budgets(found: TargetStudy, best: int) -> list[NextRuns]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.advice.cautions import Caution, cautions
 from replay_jax.analysis.advice.compare import Comparison, best_of, compare, not_run, rivals
 from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
-from replay_jax.analysis.advice.training import Training, training
-from replay_jax.analysis.advice.verdict import judge
-from replay_jax.analysis.advice.wording import HURTS, cautions, sentence
+from replay_jax.analysis.advice.training import training
+from replay_jax.analysis.advice.verdict import HURTS, Judgement, judge
+from replay_jax.analysis.advice.wording import Answered, ground_words, sentence
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.study.study import (
@@ -29,44 +30,85 @@ from replay_jax.errors import UserError
 class Recommendation:
     """What to do at one budget of one target, and how sure that is.
 
-    replay_fraction: the best one sampled, with the range that cannot be told from it; an end that
-      the sweep does not bound is None.
-    multiplier: target data efficiency of the best replay schedule over the best schedule that does
-      not replay (`rival`); None without a reference law. gain: the same in nats of target loss.
-    generic_cost: generic loss of that schedule minus the rival's, nats (negative: it forgets less).
-    usual: the same schedule against the usual recipe, all target data at the end.
-    lacking: kinds of schedule without replay that were not run, so that the rival may not be the
-      best there is.
-    training: how much longer the schedule was trained than the rival ever was.
-    verdict: HELPS, HURTS or UNCLEAR, on the gain over the rival; reasons: why, and what to beware
-      of, one sentence each.
-    overrides: those of the recommended runs, without the seed.
+    answered: the schedule that replays and what it is compared with; judgement: the verdict on it.
+    replay_fraction: of the schedule to use (the rival's, where replay does not help), with the
+      range that cannot be told from it; an end that the sweep does not bound is None. allocation
+      and target_epochs likewise.
+    cautions: what to beware of. overrides: those of the recommended runs, without the seed.
+    best and baseline: the schedule and its rival, indices into TargetStudy.cells.
     """
 
     target: str
-    target_tokens: int
+    answered: Answered
+    judgement: Judgement
+    cautions: tuple[Caution, ...]
     replay_fraction: Interval
     allocation: Interval
     target_epochs: float
-    multiplier: Interval | None
-    gain: Interval
-    generic_cost: Interval
-    verdict: str
-    sentence: str
-    reasons: tuple[str, ...]
     overrides: Mapping[str, Any]
     next_runs: tuple[NextRuns, ...]
-    best: int  # index into TargetStudy.cells
-    baseline: int  # the rival's
-    rival: Comparison
-    usual: Comparison
-    lacking: tuple[str, ...]
-    training: Training | None
+    best: int
     components: tuple[Component, ...]
-    level: float
+
+    @property
+    def target_tokens(self) -> int:
+        """The budget."""
+        return self.answered.own.target_tokens
+
+    @property
+    def verdict(self) -> str:
+        """HELPS, HURTS, SAME or UNCLEAR, on the gain over the rival."""
+        return self.judgement.verdict
+
+    @property
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        return sentence(self.answered, self.verdict)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why, and what to beware of, one sentence each."""
+        words = ground_words(self.judgement, self.rival, self.level)
+        return (words, *(caution.words for caution in self.cautions))
+
+    @property
+    def rival(self) -> Comparison:
+        """Against the best schedule that does not replay; the verdict is on this one."""
+        return self.answered.rival
+
+    @property
+    def usual(self) -> Comparison:
+        """Against the usual recipe, all target data at the end."""
+        return self.answered.usual
+
+    @property
+    def baseline(self) -> int:
+        """The rival's cell."""
+        return self.rival.against
+
+    @property
+    def multiplier(self) -> Interval | None:
+        """Target data efficiency over the rival; None without a reference law."""
+        return self.rival.multiplier
+
+    @property
+    def gain(self) -> Interval:
+        """Target loss of the rival less the schedule's, nats per token."""
+        return self.rival.gain
+
+    @property
+    def generic_cost(self) -> Interval | None:
+        """Generic loss less the rival's, nats (negative: it forgets less); None: not measured."""
+        return self.rival.generic_cost
+
+    @property
+    def level(self) -> float:
+        """Of every interval."""
+        return self.answered.level
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of `replay-jax recommend --json`."""
+        cost, trained = self.generic_cost, self.answered.longer
         return {
             "target": self.target,
             "target_tokens": self.target_tokens,
@@ -76,19 +118,22 @@ class Recommendation:
             "target_epochs": self.target_epochs,
             "multiplier": None if self.multiplier is None else self.multiplier.to_json(),
             "gain_nats": self.gain.to_json(),
-            "generic_cost_nats": self.generic_cost.value,
-            "generic_cost_interval": [self.generic_cost.low, self.generic_cost.high],
+            "generic_cost_nats": None if cost is None else cost.value,
+            "generic_cost_interval": [None, None] if cost is None else [cost.low, cost.high],
             "against": self.rival.words,
             "usual": self.usual.to_json(),
-            "not_run": list(self.lacking),
-            "training": None if self.training is None else self.training.to_json(),
+            "not_run": list(self.answered.lacking),
+            "training": None if trained is None else trained.to_json(),
             "noise": [component.to_json() for component in self.components],
             "verdict": self.verdict,
+            "ground": self.judgement.ground,
             "sentence": self.sentence,
             "reasons": list(self.reasons),
+            "cautions": [caution.kind for caution in self.cautions],
             "overrides": dict(self.overrides),
             "next_runs": [option.to_json() for option in self.next_runs],
             "level": self.level,
+            "same_within": self.answered.same_within,
         }
 
 
@@ -112,43 +157,31 @@ def recommend(
     others = rivals(found, best)
     rival = compare(found, replaying, others)
     usual = compare(found, replaying, [i for i in members if cells[i].is_baseline])
-    longer = training(cells[best], cells[rival.against])
-    verdict, reasons = judge(found, best, rival)
-    shown = rival.against if verdict == HURTS else best
-    lacking = not_run(found, others)
+    judgement = judge(found, best, rival, same_within=found.margin)
+    shown = rival.against if judgement.verdict == HURTS else best
     fraction = _fraction_range(found, members, shown)
     return Recommendation(
         target=found.target,
-        target_tokens=cells[best].key.target_tokens,
+        answered=Answered(
+            own=cells[best].key,
+            several_allocations=len({cells[i].key.allocation for i in members}) > 1,
+            plausible=fraction,
+            rival=rival,
+            usual=usual,
+            lacking=not_run(found, others),
+            longer=training(cells[best], cells[rival.against]),
+            level=found.level,
+            same_within=found.margin,
+        ),
+        judgement=judgement,
+        cautions=cautions(found, members, best, rival, usual),
         replay_fraction=fraction,
         allocation=_allocation_range(found, members, shown),
         target_epochs=cells[shown].chosen.target_epochs,
-        multiplier=rival.multiplier,
-        gain=rival.gain,
-        generic_cost=rival.generic_cost,
-        verdict=verdict,
-        sentence=sentence(
-            cells[best],
-            allocation_swept=len({cells[i].key.allocation for i in members}) > 1,
-            verdict=verdict,
-            fraction=fraction,
-            rival=rival,
-            usual=usual,
-            lacking=lacking,
-            longer=longer,
-            level=found.level,
-        ),
-        reasons=reasons + cautions(found, members, best, rival, usual),
+        overrides=cells[shown].chosen.overrides,
         next_runs=plan_next_runs(found, members=members, best=best, baseline=rival.against),
         best=best,
-        baseline=rival.against,
-        rival=rival,
-        usual=usual,
-        lacking=lacking,
-        training=longer,
         components=found.components,
-        level=found.level,
-        overrides=cells[shown].chosen.overrides,
     )
 
 

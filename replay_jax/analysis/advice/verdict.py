@@ -1,69 +1,90 @@
-"""Whether replay helps: the verdict on a gain, and the one doubt that no interval shows."""
+"""Whether replay helps: the verdict on a gain, and the doubts that no interval shows."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 from replay_jax.analysis.advice.compare import Comparison
-from replay_jax.analysis.advice.training import training
-from replay_jax.analysis.advice.wording import HELPS, HURTS, UNCLEAR
-from replay_jax.analysis.study.study import CellResult, SettingResult, TargetStudy
+from replay_jax.analysis.advice.training import Training, training
+from replay_jax.analysis.study.study import CellResult, Edge, SettingResult, TargetStudy
+
+HELPS = "replay helps"
+HURTS = "replay does not help"
+UNCLEAR = "cannot tell"
+SAME = "the same"
 
 
-def judge(found: TargetStudy, best: int, rival: Comparison) -> tuple[str, tuple[str, ...]]:
-    """Verdict on the gain of cell `best` over its best rival, and the reason for it."""
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict (HELPS, HURTS, SAME or UNCLEAR) and what it rests on.
+
+    `ground`: "interval" (of the gain against the margin); or why nothing can be told: "one seed",
+    "longer" (the schedule was trained as `training` says), "shorter" (its rival was), "untuned"
+    (the rival still improves at `edge`, where its last step gained `last_step` nats).
+    """
+
+    verdict: str
+    ground: Literal["interval", "one seed", "longer", "shorter", "untuned"]
+    training: Training | None = None
+    edge: Edge | None = None
+    last_step: float | None = None
+
+
+def judge(
+    found: TargetStudy,
+    best: int,
+    rival: Comparison,
+    *,
+    margin: float = 0.0,
+    same_within: float = 0.0,
+) -> Judgement:
+    """Verdict on the gain of cell `best` over its best rival: is it more than `margin` nats?
+
+    Where its whole interval is smaller than `same_within` either way, and both were trained as
+    long, the two are the same.
+    """
     gain = rival.gain
     own, other = found.cells[best], found.cells[rival.against]
     if not found.seed_noise_known:
-        return UNCLEAR, ("with one seed the noise between seeds is unknown; run at least two",)
+        return Judgement(UNCLEAR, "one seed")
     assert gain.value is not None and gain.low is not None and gain.high is not None
-    percent = f"{100 * found.level:g} %"
-    if gain.high < 0:
+    if -same_within < gain.low and gain.high < same_within and not _unequal(own, other):
+        return Judgement(SAME, "interval")
+    if gain.high < margin:
         shorter = training(other, own)
         if shorter is not None and shorter.longer:
-            return UNCLEAR, (
-                f"{rival.words} was trained {shorter.words}, and no setting of the best replay "
-                "schedule as long: compare them at equal training first",
-            )
-        return HURTS, (
-            f"the {percent} interval of its gain over {rival.words}, {gain.low:.3f} to "
-            f"{gain.high:.3f} nat, lies below zero",
-        )
-    if gain.low <= 0:
-        return UNCLEAR, (
-            f"the {percent} interval of its gain over {rival.words}, {gain.low:.3f} to "
-            f"{gain.high:.3f} nat, includes zero",
-        )
+            return Judgement(UNCLEAR, "shorter", training=shorter)
+        return Judgement(HURTS, "interval")
+    if gain.low <= margin:
+        return Judgement(UNCLEAR, "interval")
     longer = training(own, other)
     if longer is not None and longer.longer:
-        return UNCLEAR, (
-            f"replay trained {longer.words}, and no setting of {rival.words} as long: compare them "
-            "at equal training first",
-        )
+        return Judgement(UNCLEAR, "longer", training=longer)
     step = _last_step(other)
-    if step is not None and step[1] >= gain.value:
-        return UNCLEAR, (
-            f"{rival.words} is still improving at the edge of its grid ({step[0]}; its last step "
-            f"gained {step[1]:.3f} nat, replay gains {gain.value:.3f}): tune it further first",
-        )
-    return HELPS, (
-        f"the {percent} interval of its gain over {rival.words}, {gain.low:.3f} to "
-        f"{gain.high:.3f} nat, lies above zero",
-    )
+    if step is not None and step[1] >= gain.value - margin:
+        return Judgement(UNCLEAR, "untuned", edge=step[0], last_step=step[1])
+    return Judgement(HELPS, "interval")
 
 
-def _last_step(cell: CellResult) -> tuple[str, float] | None:
-    """What the last step to the edge of a tuned grid gained (in words, nats); None inside it.
+def _unequal(own: CellResult, other: CellResult) -> bool:
+    return any(t is not None and t.longer for t in (training(own, other), training(other, own)))
+
+
+def _last_step(cell: CellResult) -> tuple[Edge, float] | None:
+    """What the last step to the edge of a tuned grid gained, in nats; None inside it.
 
     Of several keys at an edge the one whose step gained most. A step goes to the edge from the
     nearest value of its key, all other keys as they are.
     """
     steps = []
+    edges = {edge.key: edge for edge in cell.at_edge}
     for position, (name, best) in enumerate(cell.chosen.tuned):
-        words = next((edge for edge in cell.at_edge if edge.startswith(f"{name}: ")), None)
         beside = [
             (abs(setting.tuned[position][1] - best), setting.target_loss)
             for setting in cell.settings
-            if _differs_only_at(position, setting, cell.chosen)
+            if name in edges and _differs_only_at(position, setting, cell.chosen)
         ]
-        if words is not None and beside:
-            steps.append((words, min(beside)[1] - cell.chosen.target_loss))
+        if beside:
+            steps.append((edges[name], min(beside)[1] - cell.chosen.target_loss))
     return max(steps, key=lambda step: step[1], default=None)
 
 

@@ -1,158 +1,189 @@
-"""A recommendation in words: the answer in one sentence, and what to beware of."""
+"""Words are made here and nowhere else: the answer in one sentence, and the reason for it.
 
-from collections.abc import Sequence
+They are made of fields (`Answered`, `Judgement`), so what reads an answer reads those.
+"""
+
+from dataclasses import dataclass
 
 from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.advice.training import Training
+from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME, Judgement
 from replay_jax.analysis.statistics.bootstrap import Interval
-from replay_jax.analysis.study.study import CellResult, TargetStudy
-
-HELPS = "replay helps"
-HURTS = "replay does not help"
-UNCLEAR = "cannot tell"
+from replay_jax.analysis.study.groups import CellKey
 
 
-def sentence(
-    best: CellResult,
-    *,
-    allocation_swept: bool,
-    verdict: str,
-    fraction: Interval,
-    rival: Comparison,
-    usual: Comparison,
-    lacking: Sequence[str],
-    longer: Training | None,
-    level: float,
-) -> str:
-    """The answer in one sentence with its intervals; `best` is the best cell that replays.
+@dataclass(frozen=True)
+class Answered:
+    """What is answered about one budget.
+
+    own: the best schedule that replays.
+    several_allocations: whether its allocation was chosen among several.
+    plausible: the replay fraction with the range that cannot be told from it; an end that the
+      sweep does not bound is None.
+    rival: that schedule against the best that does not replay; usual: against the usual recipe.
+    lacking: kinds of schedule without replay that were not run, so that the rival may not be the
+      best there is.
+    longer: how much longer the schedule was trained than the rival ever was; None: not recorded.
+    level: of every interval.
+    same_within: changes of target loss below it are none, nats per token.
+    """
+
+    own: CellKey
+    several_allocations: bool
+    plausible: Interval
+    rival: Comparison
+    usual: Comparison
+    lacking: tuple[str, ...]
+    longer: Training | None
+    level: float
+    same_within: float
+
+
+def sentence(said: Answered, verdict: str) -> str:
+    """The answer in one sentence with its intervals.
 
     The allocation is named where several were tried. What was not run and so not beaten is said.
     """
-    where = f"at {best.key.target_tokens:,} target tokens"
-    if lacking:
-        where += f" ({' and '.join(f'no {kind}' for kind in lacking)} was run)"
-    worth = _worth(rival, level)
-    if usual.against != rival.against:
-        worth += f", {_short(usual)} {usual.words}"
-    if longer is not None and longer.longer:
-        worth += f", but trained {longer.words}"
-    worth += _cost_words(rival.generic_cost)
-    own = f"{best.key.replay_fraction:g}"
-    if allocation_swept:
-        own += f" at α = {best.key.allocation:g}"
+    where = f"at {said.own.target_tokens:,} target tokens"
+    if said.lacking:
+        where += f" ({' and '.join(f'no {kind}' for kind in said.lacking)} was run)"
+    worth = _worth(said.rival, said.level)
+    if said.usual.against != said.rival.against:
+        worth += f", {_short(said.usual)} {said.usual.words}"
+    if said.longer is not None and said.longer.longer:
+        worth += f", but trained {said.longer.words}"
+    worth += f"{cost_words(said.rival.generic_cost)}."
+    own = f"{said.own.replay_fraction:g}"
+    if said.several_allocations:
+        own += f" at α = {said.own.allocation:g}"
     if verdict == HELPS:
-        assert fraction.low is not None
-        top = "?" if fraction.high is None else f"{fraction.high:.2g}"
-        return (
-            f"Replay helps {where}: a replay fraction of {own} (plausible {fraction.low:.2g} to "
-            f"{top}) {worth}"
-        )
+        range_ = ends(said.plausible.low, said.plausible.high, ".2g")
+        return f"Replay helps {where}: a replay fraction of {own} (plausible {range_}) {worth}"
     if verdict == HURTS:
         return f"Replay does not help {where}: the best replay fraction, {own}, {worth}"
+    if verdict == SAME:
+        return (
+            f"Replay changes nothing {where} (the same within {said.same_within:g} nat): the best "
+            f"replay fraction, {own}, {worth}"
+        )
     return f"Cannot tell whether replay helps {where}: the best replay fraction, {own}, {worth}"
 
 
+def brief(said: Answered, verdict: str, where: str) -> str:
+    """One more answer, of the group that `where` names, after a first one in full."""
+    multiplier, own = said.rival.multiplier, f"{said.own.replay_fraction:g}"
+    if multiplier is not None and multiplier.value is not None:
+        range_ = ends(multiplier.low, multiplier.high, ".2f")
+        worth = f"is worth {multiplier.value:.2f} times the target data ({range_})"
+    else:
+        worth = f"changes target loss by {_change(said.rival.gain)}"
+    opening = {HELPS: HELPS, HURTS: HURTS, SAME: "replay changes nothing"}
+    told = opening[verdict] if verdict in opening else "it cannot be told"
+    after = "," if ", " in where else ""
+    return f"At {where}{after} {told}: {own} {worth}{cost_words(said.rival.generic_cost)}."
+
+
+def ground_words(found: Judgement, rival: Comparison, level: float) -> str:
+    """Why the verdict is what it is."""
+    gain = rival.gain
+    if found.ground == "one seed":
+        return "with one seed the noise between seeds is unknown; run at least two"
+    if found.ground == "shorter":
+        assert found.training is not None
+        return (
+            f"{rival.words} was trained {found.training.words}, and no setting of the best replay "
+            "schedule as long: compare them at equal training first"
+        )
+    if found.ground == "longer":
+        assert found.training is not None
+        return (
+            f"replay trained {found.training.words}, and no setting of {rival.words} as long: "
+            "compare them at equal training first"
+        )
+    if found.ground == "untuned":
+        assert found.edge is not None
+        return (
+            f"{rival.words} is still improving at the edge of its grid ({found.edge.words}; its "
+            f"last step gained {found.last_step:.3f} nat, replay gains {gain.value:.3f}): tune it "
+            "further first"
+        )
+    assert gain.low is not None and gain.high is not None
+    lies = "lies above zero" if gain.low > 0 else "includes zero"
+    if found.verdict == SAME:
+        lies = "lies within the margin"
+    elif gain.high < 0:
+        lies = "lies below zero"
+    return (
+        f"the {100 * level:g} % interval of its gain over {rival.words}, {gain.low:.3f} to "
+        f"{gain.high:.3f} nat, {lies}"
+    )
+
+
+def ends(low: float | None, high: float | None, form: str) -> str:
+    """The ends of an interval; one that is not known is not named."""
+    if low is None and high is None:
+        return "without bounds"
+    if low is None:
+        return f"up to {high:{form}}"
+    return f"from {low:{form}} up" if high is None else f"{low:{form}} to {high:{form}}"
+
+
 def _worth(rival: Comparison, level: float) -> str:
-    percent = f"{100 * level:g} %"
+    percent = f"{100 * level:g} % interval"
     multiplier, gain = rival.multiplier, rival.gain
     if multiplier is not None and multiplier.value is not None:
         if multiplier.low is None and multiplier.high is None:
-            ends = "no interval"
+            range_ = "no interval"
         else:
-            low = "?" if multiplier.low is None else f"{multiplier.low:.2f}"
-            high = "unbounded" if multiplier.high is None else f"{multiplier.high:.2f}"
-            ends = f"{percent} interval {low} to {high}"
+            range_ = f"{percent} {ends(multiplier.low, multiplier.high, '.2f')}"
         marked = ", extrapolated" if multiplier.extrapolated else ""
         return (
-            f"is worth {multiplier.value:.2f} times the target data ({ends}{marked}) against "
+            f"is worth {multiplier.value:.2f} times the target data ({range_}{marked}) against "
             f"{rival.words}"
         )
-    change = f"changes target loss by {-(gain.value or 0):+.3f} nat"
+    return f"changes target loss by {change_words(gain, level)} against {rival.words}"
+
+
+def change_words(gain: Interval, level: float) -> str:
+    """A gain as the change of loss that it is, with its interval."""
     if gain.low is None or gain.high is None:
-        return f"{change} (noise unknown) against {rival.words}"
-    return (
-        f"{change} ({percent} interval {-gain.high:+.3f} to {-gain.low:+.3f}) against {rival.words}"
-    )
+        return f"{_change(gain)} (noise unknown)"
+    return f"{_change(gain)} ({100 * level:g} % interval {_change_ends(gain)})"
 
 
 def _short(usual: Comparison) -> str:
     """What it is worth against the usual recipe, without the words of a sentence."""
     worth, gain = usual.multiplier, usual.gain
     if worth is not None and worth.value is not None:
-        ends = [f"{end:.2f}" if end is not None else "?" for end in (worth.low, worth.high)]
-        return f"{worth.value:.2f} times ({' to '.join(ends)}) against"
-    ends = [f"{-end:+.3f}" if end is not None else "?" for end in (gain.high, gain.low)]
-    return f"{-(gain.value or 0):+.3f} nat ({' to '.join(ends)}) against"
+        return f"{worth.value:.2f} times ({ends(worth.low, worth.high, '.2f')}) against"
+    known = gain.low is not None and gain.high is not None
+    return f"{_change(gain)} ({_change_ends(gain) if known else 'noise unknown'}) against"
 
 
-def _cost_words(cost: Interval) -> str:
-    value = cost.value or 0.0
-    if cost.low is not None and cost.high is not None and cost.low <= 0 <= cost.high:
-        return f", at no generic cost that can be told ({value:+.3f} nat)."
-    word = "costs" if value > 0 else "saves"
-    return f", and {word} {abs(value):.3f} nat of generic loss."
+def _change(gain: Interval) -> str:
+    return f"{-(gain.value or 0):+.3f} nat"
 
 
-def cautions(
-    found: TargetStudy,
-    members: Sequence[int],
-    best: int,
-    rival: Comparison,
-    usual: Comparison,
-) -> tuple[str, ...]:
-    """What a reader must know before acting on the answer, one sentence each."""
-    lines = []
-    roles = {usual.against: "the usual recipe", rival.against: rival.words}
-    for index, role in (*roles.items(), (best, "the best replay schedule")):
-        lines += [
-            f"{role} lies at the edge of its grid: {edge}" for edge in found.cells[index].at_edge
-        ]
-        if index != best and len(found.cells[index].settings) == 1:
-            lines.append(f"{role} was not tuned in this sweep; at fixed epochs the sign can flip")
-    if found.curve is None:
-        lines.append(f"no multiplier: {found.curve_problem}")
-    elif rival.multiplier is not None and rival.multiplier.value is None:
-        lines.append(f"no multiplier: {rival.multiplier.note}")
-    lines += _controls(found, best)
-    lines += _without_replay(found, members, usual.against)
-    tops = [found.cells[i].key.replay_fraction for i in members]
-    if found.cells[best].key.replay_fraction == max(tops):
-        lines.append(f"the best replay fraction is the largest sampled ({max(tops):g})")
-    if found.missing:
-        several = len(found.missing) > 1
-        groups = f"{len(found.missing)} groups of runs are" if several else "a group of runs is"
-        lines.append(f"{groups} incomplete")
-    return tuple(lines)
+def _change_ends(gain: Interval) -> str:
+    """The interval of the change of loss, which is the gain's with the other sign."""
+    low, high = (None if end is None else -end for end in (gain.high, gain.low))
+    return ends(low, high, "+.3f")
 
 
-def _controls(found: TargetStudy, best: int) -> list[str]:
-    """The best schedule against constant mixtures tuned by themselves."""
-    lines = []
-    for control in found.controls:
-        if control.cell == best and control.difference.value is not None:
-            ends = control.difference
-            if ends.high is not None and ends.high < 0:
-                told = "beats"
-            elif ends.low is not None and ends.low > 0:
-                told = "is beaten by"
-            else:
-                told = "is not told from"
-            lines.append(
-                f"it {told} a constant mixture tuned by itself ({control.target_epochs:g} epochs; "
-                f"{ends.value:+.3f} nat of target loss)"
-            )
-    return lines
-
-
-def _without_replay(found: TargetStudy, members: Sequence[int], baseline: int) -> list[str]:
-    """Where the target data's place alone is better than the baseline."""
-    usual = found.cells[baseline]
-    lines = []
-    for cell in (found.cells[i] for i in members):
-        change = cell.chosen.target_loss - usual.chosen.target_loss
-        if cell.key.replay_fraction == 0 and change < 0:
-            lines.append(
-                f"without replay, α = {cell.key.allocation:g} already changes target loss by "
-                f"{change:+.3f} nat against the baseline (α = {usual.key.allocation:g})"
-            )
-    return lines
+def cost_words(cost: Interval | None) -> str:
+    """The end of a sentence: what a schedule costs in generic loss; empty where nobody knows."""
+    if cost is None or cost.value is None:
+        return ""
+    if cost.low is None or cost.high is None:
+        word = "costs" if cost.value > 0 else "saves"
+        return f", and {word} {abs(cost.value):.3f} nat of generic loss (noise unknown)"
+    if cost.low <= 0 <= cost.high:
+        return (
+            f", at no generic cost that can be told ({cost.value:+.3f} nat, "
+            f"{ends(cost.low, cost.high, '+.3f')})"
+        )
+    least, most = sorted((abs(cost.low), abs(cost.high)))
+    return (
+        f", and {'costs' if cost.value > 0 else 'saves'} {abs(cost.value):.3f} nat of generic loss "
+        f"({ends(least, most, '.3f')})"
+    )

@@ -7,6 +7,7 @@ Shape legend: K settings, S seeds, R resamples, C cells.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.equivalents import amount, ratio
 from replay_jax.analysis.statistics.noise import Noise
 from replay_jax.analysis.study.baselines import baseline_of
+from replay_jax.analysis.study.boundary import boundary_of, shared_window
 from replay_jax.analysis.study.comparisons import (
-    boundary_of,
     difference,
     edges_of,
     find_controls,
@@ -28,7 +29,9 @@ from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, describ
 from replay_jax.analysis.study.minimum import fit_replay
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import CellResult, Draws, SettingResult, Study, TargetStudy
+from replay_jax.errors import UserError
 
+_NO_REFERENCE = {"protocol": "none of them"}
 ONE_SEED = (
     "seed noise unknown: there is one seed; intervals carry only the scatter of the reference "
     "points about their law, and are absent where there is none; run at least two seeds"
@@ -56,11 +59,27 @@ def analyse(
     )
 
 
+def analyse_anyway(records: Sequence[Mapping[str, Any]], config: AnalysisConfig) -> Study:
+    """As `analyse`; where the reference is ambiguous, without it, and `curve_problem` says why.
+
+    Raises:
+        UserError: it was not the reference that was wrong.
+    """
+    try:
+        return analyse(records, config)
+    except UserError as error:
+        study = analyse(records, replace(config, reference=_NO_REFERENCE))
+        why = str(error)
+    return replace(study, targets=tuple(replace(t, curve_problem=why) for t in study.targets))
+
+
 def _analyse_target(
     group: TargetGroup, config: AnalysisConfig, *, rng: np.random.Generator, resamples: int
 ) -> TargetStudy:
     evidence = gather(group, level=config.level, rng=rng, resamples=resamples)
-    cells = tuple(_judge(evidence, index) for index in range(len(group.cells)))
+    runs = [r for cell in group.cells for setting in cell.settings for r in setting.records]
+    window = shared_window(runs)
+    cells = tuple(_judge(evidence, index, window) for index in range(len(group.cells)))
     known = evidence.target.noise is not None and evidence.target.noise.known
     drawn = evidence.target_drawn
     curve, found = evidence.curve, evidence.found
@@ -70,6 +89,7 @@ def _analyse_target(
         generic=group.generic,
         seeds=group.seeds,
         level=config.level,
+        margin=config.margin,
         cells=cells,
         curve=curve,
         curve_problem=evidence.curve_problem,
@@ -95,8 +115,8 @@ def _analyse_target(
     )
 
 
-def _judge(evidence: Evidence, index: int) -> CellResult:
-    """One cell against its baseline, with intervals."""
+def _judge(evidence: Evidence, index: int, window: int) -> CellResult:
+    """One cell against its baseline, with intervals; `window`: of training losses, in steps."""
     cell, level = evidence.cells[index], evidence.level
     baseline, note = baseline_of(evidence.cells, index)
     best = evidence.best[index]
@@ -151,7 +171,7 @@ def _judge(evidence: Evidence, index: int) -> CellResult:
         gain=gain,
         generic_cost=cost,
         better=better,
-        boundary=boundary_of(chosen.records),
+        boundary=boundary_of(chosen.records, window),
         note=note,
     )
 

@@ -1,13 +1,13 @@
-"""Comparisons between the cells of one target: rows of rho, fronts, controls, boundaries."""
+"""Comparisons between the cells of one target: edges, fronts, controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.groups import Cell, Setting
-from replay_jax.analysis.study.study import BoundaryResult, CellResult, Control
+from replay_jax.analysis.study.study import CellResult, Control, Edge
 
 
 def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -> Interval:
@@ -21,21 +21,19 @@ def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -
     return Interval(float(value), min(low, float(value)), max(high, float(value)))
 
 
-def edges_of(cell: Cell, chosen: Setting) -> tuple[str, ...]:
-    """Tuned numbers whose best value is the first or last one tried, in words with what to try."""
-    lines = []
+def edges_of(cell: Cell, chosen: Setting) -> tuple[Edge, ...]:
+    """Tuned numbers whose best value is the first or last one tried."""
+    edges = []
     for position, (name, value) in enumerate(chosen.tuned):
         tried = sorted({_number(setting.tuned[position][1]) for setting in cell.settings})
         if len(tried) < 2 or np.isnan(tried).any():
             continue
         if _number(value) == tried[-1]:
-            step = one_further(tried[::-1])
-            lines.append(f"{name}: best at {value:g}, the largest tried; try {step:g}")
+            edges.append(Edge(name, value, largest=True, further=one_further(tried[::-1])))
         elif _number(value) == tried[0]:
-            step = one_further(tried)
-            suffix = f"; try {step:g}" if step > 0 else ""
-            lines.append(f"{name}: best at {value:g}, the smallest tried{suffix}")
-    return tuple(lines)
+            below = one_further(tried) if tried[0] > 0 else None
+            edges.append(Edge(name, value, largest=False, further=below))
+    return tuple(edges)
 
 
 def one_further(tried: Sequence[float]) -> float:
@@ -98,27 +96,6 @@ def find_controls(
             )
             controls.append(Control(index, other, constant.chosen.target_epochs, gap))
     return tuple(controls)
-
-
-def boundary_of(records: Sequence[Mapping[str, Any]]) -> BoundaryResult:
-    """Mean over seeds of what happened at the stage boundary and of the train/held-out gap."""
-    found = [record["boundary"] for record in records if record["boundary"] is not None]
-
-    def mean(values: list[Any]) -> float | None:
-        present = [float(value) for value in values if value is not None]
-        return sum(present) / len(present) if present else None
-
-    gaps = []
-    for record in records:
-        if record["curve"] and record["curve"][-1]["train_target"] is not None:
-            gaps.append(record["losses"]["target"] - record["curve"][-1]["train_target"])
-    return BoundaryResult(
-        step=mean([boundary["step"] for boundary in found]),
-        target_spike=mean([b["after"]["target"] - b["before"]["target"] for b in found]),
-        generic_spike=mean([b["after"]["generic"] - b["before"]["generic"] for b in found]),
-        gradient_cosine=mean([boundary["gradient_cosine"] for boundary in found]),
-        gap=mean(gaps),
-    )
 
 
 def _number(value: Any) -> float:

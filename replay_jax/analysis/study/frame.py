@@ -10,7 +10,7 @@ from typing import Any
 
 import narwhals as nw
 
-from replay_jax.analysis.study.anyway import analyse_anyway
+from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.columns import columns_of
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import Study

@@ -42,6 +42,14 @@ def reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
     for index, cell in enumerate(cells):
         if cell.is_reference:
             by_budget.setdefault(cell.key.target_tokens, []).append(index)
+    places = [by_budget[budget][0] for budget in sorted(by_budget)]
+    if len(by_budget) < MIN_POINTS:
+        # No law could tell which of several at one budget is meant, so none has to.
+        listed = ", ".join(f"{budget:,}" for budget in sorted(by_budget)) or "none"
+        return places, (
+            f"a reference law needs at least {MIN_POINTS} budgets of target data, there are "
+            f"{len(by_budget)} ({listed})"
+        )
     for budget, found in by_budget.items():
         if len(found) > 1:
             names = "; ".join(describe(cells[index].key) for index in found[:3])
@@ -49,14 +57,7 @@ def reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
                 f"{len(found)} groups of runs claim to be the reference at {budget:,} target "
                 f"tokens ({names}); narrow analysis.reference, or list what differs as tuned"
             )
-    problem = ""
-    if len(by_budget) < MIN_POINTS:
-        listed = ", ".join(f"{budget:,}" for budget in sorted(by_budget)) or "none"
-        problem = (
-            f"a reference law needs at least {MIN_POINTS} budgets of target data, there are "
-            f"{len(by_budget)} ({listed})"
-        )
-    return [by_budget[budget][0] for budget in sorted(by_budget)], problem
+    return places, ""
 
 
 def reference_points(

@@ -25,11 +25,13 @@ class AnalysisConfig:
     tuned: dotted keys over which the best is chosen (by mean over seeds) in every cell, e.g.
       ("schedule.target_epochs", "schedule.learning_rate.peak").
     level: of all intervals, between 0 and 1.
+    margin: changes of target loss below it are none, nats per token; 0: none is small enough.
     """
 
     reference: Mapping[str, Any]
     tuned: tuple[str, ...]
     level: float
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.reference:
@@ -39,6 +41,10 @@ class AnalysisConfig:
         if not 0 < self.level < 1:
             raise UserError(
                 f"analysis.level must lie between 0 and 1, got {self.level}; 0.9 is usual"
+            )
+        if not 0 <= self.margin < math.inf:
+            raise UserError(
+                f"analysis.margin must be nats per token from 0 up, got {self.margin}; try 0.01"
             )
 
 

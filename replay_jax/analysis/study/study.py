@@ -45,7 +45,7 @@ class BoundaryResult:
 
     `target_spike` and `generic_spike` are the loss a few updates after the boundary minus that at
     it; `gradient_cosine` is between the generic and the target gradient there. `gap` is the final
-    held-out minus training loss on target rows (over-fitting).
+    held-out minus training loss on target rows (over-fitting), over as many last steps in all runs.
     """
 
     step: float | None
@@ -56,11 +56,31 @@ class BoundaryResult:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """A tuned number whose best value is the largest tried, or the smallest.
+
+    `further` is the value to try next; None where there is none beyond (below 0).
+    """
+
+    key: str
+    value: float
+    largest: bool
+    further: float | None
+
+    @property
+    def words(self) -> str:
+        """The edge with what to try."""
+        end = "largest" if self.largest else "smallest"
+        step = "" if self.further is None else f"; try {self.further:g}"
+        return f"{self.key}: best at {self.value:g}, the {end} tried{step}"
+
+
+@dataclass(frozen=True)
 class CellResult:
     """One (protocol, budget, alpha, rho), represented by its best tuned setting.
 
     `best` indexes `settings`; `best_share` is the share of resamples in which it stays best.
-    `at_edge` says in words which tuned value lies at the end of its grid. `gain` is baseline minus
+    `at_edge`: the tuned values that lie at an end of their grid. `gain` is baseline minus
     own target loss, `generic_cost` own minus baseline generic loss (negative: replay saved generic
     loss); `multiplier` is x(own) / x(baseline) through the reference law. They are None where there
     is no baseline, or no law (then `note` says why). `better` is the share of resamples with a
@@ -73,7 +93,7 @@ class CellResult:
     best_share: float
     target_loss: Interval
     generic_loss: Interval
-    at_edge: tuple[str, ...]
+    at_edge: tuple[Edge, ...]
     is_reference: bool
     is_baseline: bool
     baseline: int | None  # index into TargetStudy.cells
@@ -151,6 +171,7 @@ class TargetStudy:
     `generic_noise` are standard deviations of one run's loss, None when unknown. `front` maps a
     budget to the cells that no other cell beats on both target and generic loss. `documents`: how
     many held-out target documents have their luck in the intervals, None where records do not say.
+    `margin`: changes of target loss below it are none, nats per token.
     `components` and `generic_components` say what that noise is made of; empty when unknown.
     """
 
@@ -158,6 +179,7 @@ class TargetStudy:
     generic: str
     seeds: tuple[int, ...]
     level: float
+    margin: float
     cells: tuple[CellResult, ...]
     curve: CurveFit | None
     curve_problem: str
@@ -185,8 +207,14 @@ class TargetStudy:
         found = {c.key.target_tokens for c in self.cells if replays(c)}
         return tuple(sorted(found))
 
-    def band(self, tokens: Sequence[float]) -> list[dict[str, float | bool | None]]:
+    def band(
+        self, tokens: Sequence[float], *, since: float | None = None
+    ) -> list[dict[str, float | bool | None]]:
         """The reference law at `tokens`: {tokens, loss, low, high, extrapolated} for a chart.
+
+        The band is that of a loss; with `since` (target tokens) that of the change of loss from
+        there on, which is what a comparison with a schedule of that worth rests on. It is drawn
+        about the law and closes at `since`.
 
         Raises:
           UserError: there is no law (see `curve_problem`).
@@ -196,6 +224,10 @@ class TargetStudy:
         log_x = np.log(np.asarray(tokens, dtype=float))
         value = self.curve.law.loss(log_x)[0]
         drawn = self.curve.resampled.loss(log_x)
+        if since is not None:
+            origin = np.log([since])
+            moved = self.curve.law.loss(origin) - self.curve.resampled.loss(origin)
+            drawn = drawn + moved
         first, last = self.curve.points.x[0], self.curve.points.x[-1]
         rows: list[dict[str, float | bool | None]] = []
         for column, x in enumerate(tokens):

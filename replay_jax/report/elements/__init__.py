@@ -1,7 +1,7 @@
 """What reports are made of: blocks, numbers in words, the look, and what is known of the plan.
 
 Other rooms read `blocks` (Answer, Block, Bullets, Code, Column, Figure, Line, Note, Page,
-Section, Table, Tile, without_column), `inputs` (PlanSummary, TimeRow), `lines`
+Section, Table, Tile, without_generic), `inputs` (PlanSummary, TimeRow), `lines`
 (against_baselines, axes_words, baselines_off_the_lines, compared_with_nothing, focus_line,
 protocol_words, replay_lines), `theme` (DARK, HEATMAP_COLOURS, LIGHT, REFERENCE_COLOUR,
 vega_config), `words` (EXTRAPOLATED, NONE, between, between_words, count, level_words, number,

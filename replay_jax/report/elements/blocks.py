@@ -42,11 +42,13 @@ class Column:
     """A table column; align "left", "right" or "left wrap".
 
     Where a terminal is too narrow, columns with the largest `drop` are left out first; 0 stays.
+    `generic`: it is about generic losses, and left out where nobody measured them.
     """
 
     title: str
     align: str = "left"
     drop: int = 0
+    generic: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class Table:
     kind: ClassVar[str] = "table"
 
 
-def without_column(table: Table, title: str) -> Table:
-    """The table without the columns of a title."""
-    kept = [i for i, column in enumerate(table.columns) if column.title != title]
+def without_generic(table: Table) -> Table:
+    """The table without its columns of generic losses."""
+    kept = [i for i, column in enumerate(table.columns) if not column.generic]
     rows = tuple(Line(tuple(row.cells[i] for i in kept), row.strong) for row in table.rows)
     return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
@@ -107,11 +109,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline number with what it means and a remark under it."""
+    """One headline number with what it means and a remark under it; `generic` as of a column."""
 
     label: str
     value: str
     note: str
+    generic: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ class Answer:
     """The answer for one target: what it rests on, one sentence, and its numbers.
 
     `tone` is "good" where replay helps, "plain" where it does not, "doubt" where nobody can tell.
-    `groups` answers every budget, protocol and axis where there are several.
+    Where there are several budgets, protocols or axes, `others` has one sentence for each of the
+    others and `groups` a row for each of all.
     """
 
     target: str | None
@@ -128,6 +132,7 @@ class Answer:
     tone: str
     tiles: tuple[Tile, ...]
     groups: "Table | None"
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from replay_jax.analysis.study.selection import (
     baseline,
     best_replay,
+    focus_budget,
     loss_of,
     row_of,
     schedules,
@@ -50,14 +51,14 @@ def efficiency_figure(study: TargetStudy) -> Figure | None:
         return None
     low, high = _law_range(study, [cell for _, cell in compared])
     candidates = [_candidate(study, name, cell, low, high) for name, cell in compared]
-    curve = [] if study.curve is None else _curve_rows(study, low, high)
+    since = _since(study)
+    curve = [] if study.curve is None else _curve_rows(study, low, high, since)
     return Figure(
         name=figure_name("efficiency", study),
         title="What each schedule is worth in target data",
         caption=(
             "Grey: the reference recipe at several budgets, every seed a dot, with the fitted law "
-            f"and its {study.level:.0%} band (of a loss, seeds included: wider than what a "
-            "comparison on the same seeds leaves open). Coloured: schedules at their own budget. "
+            f"and {_band_words(study, since)}. Coloured: schedules at their own budget. "
             "From the amount at which the law has the baseline's loss, the dotted line leads as "
             "many times further as the best replay is worth; the thick bar is the interval of "
             "that multiplier."
@@ -85,7 +86,27 @@ def _law_range(study: TargetStudy, shown: Sequence[CellResult]) -> tuple[float, 
     return low, high
 
 
-def _curve_rows(study: TargetStudy, low: float, high: float) -> list[Row]:
+def _since(study: TargetStudy) -> float | None:
+    """What the baseline of the focus budget is worth, from which the band is drawn."""
+    tokens = focus_budget(study)
+    compared = None if tokens is None else baseline(study, tokens)
+    if compared is None or compared.equivalent_tokens is None:
+        return None
+    return compared.equivalent_tokens.value
+
+
+def _band_words(study: TargetStudy, since: float | None) -> str:
+    percent = f"{study.level:.0%}"
+    if since is None:
+        return f"its {percent} band"
+    return (
+        f"the {percent} band of how much it changes from where the baseline at "
+        f"{focus_budget(study):,} target tokens stands, where the band closes: what a multiplier "
+        "rests on"
+    )
+
+
+def _curve_rows(study: TargetStudy, low: float, high: float, since: float | None) -> list[Row]:
     """The law on a log grid that holds every reference budget, cut into three pieces there."""
     budgets = [float(cell.key.target_tokens) for cell in study.reference_cells]
     if not budgets:
@@ -93,7 +114,7 @@ def _curve_rows(study: TargetStudy, low: float, high: float) -> list[Row]:
     first, last = min(budgets), max(budgets)
     grid = sorted({*np.geomspace(low, high, _CURVE_POINTS).tolist(), *budgets})
     rows: list[Row] = []
-    for row in study.band(grid):
+    for row in study.band(grid, since=since):
         tokens = row["tokens"]
         if row["loss"] is None or tokens is None:
             continue

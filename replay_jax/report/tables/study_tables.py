@@ -64,7 +64,11 @@ def _losses_table(
         (Column("α", RIGHT, drop=5), lambda c: f"{c.key.allocation:g}", True),
         (Column("epochs", RIGHT, drop=4), lambda c: f"{c.chosen.target_epochs:g}", True),
         (Column("target loss", RIGHT), lambda c: between(c.target_loss, ".3f"), True),
-        (Column("generic loss", RIGHT, drop=2), lambda c: between(c.generic_loss, ".3f"), True),
+        (
+            Column("generic loss", RIGHT, drop=2, generic=True),
+            lambda c: between(c.generic_loss, ".3f"),
+            True,
+        ),
         (Column("worth", RIGHT), _worth, baseline is not None),
         (Column("seeds", RIGHT, drop=6), lambda c: str(len(c.chosen.run_ids)), True),
         (Column("also", "left wrap", drop=3), _tuned_words, more),
@@ -269,7 +273,8 @@ def boundary_table(study: TargetStudy) -> Table | None:
         ),
         words=(
             "Jumps: held-out loss a few updates into stage 2 less the loss where it begins, nats "
-            "per token. Last column: final held-out less training loss on target rows."
+            "per token. Last column: final held-out less training loss on target rows, over as "
+            "many last steps in every run."
         ),
         target=study.target,
         folded=True,

@@ -1,0 +1,99 @@
+"""What a reader must know before acting on an answer, one caution each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from replay_jax.analysis.advice.compare import Comparison
+from replay_jax.analysis.study.study import TargetStudy
+
+Kind = Literal["edge", "untuned", "multiplier", "mixture", "placement", "largest", "incomplete"]
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One caution in words.
+
+    `kind`: "edge" (a best value is the last one tried), "untuned", "multiplier" (there is none),
+    "mixture" (how a constant mixture does), "placement" (how the place of the target data does
+    alone), "largest" (replay fraction tried), "incomplete" (groups lack runs that others have).
+    """
+
+    kind: Kind
+    words: str
+
+
+def cautions(
+    found: TargetStudy,
+    members: Sequence[int],
+    best: int,
+    rival: Comparison,
+    usual: Comparison,
+) -> tuple[Caution, ...]:
+    """All cautions about the answer that cell `best` is, in the order of their weight."""
+    lines = _grids(found, best, rival, usual)
+    if found.curve is None:
+        lines.append(Caution("multiplier", f"no multiplier: {found.curve_problem}"))
+    elif rival.multiplier is not None and rival.multiplier.value is None:
+        lines.append(Caution("multiplier", f"no multiplier: {rival.multiplier.note}"))
+    lines += _controls(found, best)
+    lines += _without_replay(found, members, usual.against)
+    tops = [found.cells[i].key.replay_fraction for i in members]
+    if found.cells[best].key.replay_fraction == max(tops):
+        words = f"the best replay fraction is the largest sampled ({max(tops):g})"
+        lines.append(Caution("largest", words))
+    if found.missing:
+        some = len(found.missing) > 1
+        groups = f"{len(found.missing)} groups of runs are" if some else "a group of runs is"
+        lines.append(Caution("incomplete", f"{groups} incomplete"))
+    return tuple(lines)
+
+
+def _grids(found: TargetStudy, best: int, rival: Comparison, usual: Comparison) -> list[Caution]:
+    """Whose best setting lies at an edge, and who had no grid."""
+    lines: list[Caution] = []
+    roles = {usual.against: "the usual recipe", rival.against: rival.words}
+    for index, role in (*roles.items(), (best, "the best replay schedule")):
+        lines += [
+            Caution("edge", f"{role} lies at the edge of its grid: {edge.words}")
+            for edge in found.cells[index].at_edge
+        ]
+        if index != best and len(found.cells[index].settings) == 1:
+            words = f"{role} was not tuned in this sweep; at fixed epochs the sign can flip"
+            lines.append(Caution("untuned", words))
+    return lines
+
+
+def _controls(found: TargetStudy, best: int) -> list[Caution]:
+    """The best schedule against constant mixtures tuned by themselves."""
+    lines = []
+    for control in found.controls:
+        if control.cell == best and control.difference.value is not None:
+            ends = control.difference
+            if ends.high is not None and ends.high < 0:
+                told = "beats"
+            elif ends.low is not None and ends.low > 0:
+                told = "is beaten by"
+            else:
+                told = "is not told from"
+            words = (
+                f"it {told} a constant mixture tuned by itself ({control.target_epochs:g} epochs; "
+                f"{ends.value:+.3f} nat of target loss)"
+            )
+            lines.append(Caution("mixture", words))
+    return lines
+
+
+def _without_replay(found: TargetStudy, members: Sequence[int], baseline: int) -> list[Caution]:
+    """Where the target data's place alone is better than the baseline."""
+    usual = found.cells[baseline]
+    lines = []
+    for cell in (found.cells[i] for i in members):
+        change = cell.chosen.target_loss - usual.chosen.target_loss
+        if cell.key.replay_fraction == 0 and change < 0:
+            words = (
+                f"without replay, α = {cell.key.allocation:g} already changes target loss by "
+                f"{change:+.3f} nat against the baseline (α = {usual.key.allocation:g})"
+            )
+            lines.append(Caution("placement", words))
+    return lines
