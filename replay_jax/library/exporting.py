@@ -30,7 +30,7 @@ def export(
         >>> replay_jax.export("runs/quickstart", "3f9c1a", "models/quickstart")  # doctest: +SKIP
 
     Args:
-        workdir: where the run was trained, with `execution.keep_states`.
+        workdir: where the run was trained, with `execution.keep_ends` or `keep_states`.
         run: its id, the beginning of its id, or its name, as `status` prints them.
         folder: must not exist yet.
         dtype: "bfloat16" or "float32".
@@ -51,17 +51,17 @@ def export(
     record = store.result(fact["id"])
     if record is None:
         raise UserError(f"run '{fact['name']}' ({fact['id']}) is not finished: train it first")
-    digest = fact["path"][-1]["digest"]
-    if store.saved_step(digest) is None:
+    saved = store.params_path(fact["path"][-1]["digest"])
+    if saved is None:
         raise UserError(
             f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "
-            "another --workdir with --config.execution.keep_states=True"
+            "another --workdir with --config.execution.keep_ends=True"
         )
     config = restore_run(fact, Shared()).config
     tokenizer = find_tokenizer(config.data)
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     like = abstract_state(config.model, mesh).params
-    params = restore_params(store.state_path(digest), like)
+    params = restore_params(saved, like)
     return write_model_folder(
         Path(folder), params, config.model, tokenizer, dtype=dtype, facts={"run": record}
     )

@@ -21,6 +21,7 @@ from replay_jax.data.tokens.store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.drive.coordinator import Coordinator, Outcome
+from replay_jax.sweep.drive.leftovers import say_ends, say_orphans
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.settling import settle
 from replay_jax.sweep.executors.hosts.others import Hosts
@@ -36,7 +37,6 @@ from replay_jax.sweep.executors.local.workers import (
 from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.store.environment import refusal, software
 from replay_jax.sweep.store.lock import WorkdirLock
-from replay_jax.sweep.store.orphans import bytes_in_words, orphans
 from replay_jax.sweep.store.stored_run import run_fact
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.config import Profile
@@ -79,26 +79,19 @@ def run_sweep(
         store.drop_unfinished_states()
         store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))], about)
         plan = _settled(plan, store)
-        _name_orphans(store, console)
+        say_orphans(store, console)
         executor = _executor(plan, store, choice, lanes, lock.fd, ray_address, hosts)
         stack.enter_context(executor)
         profile, is_over = _profile(store, profile_steps), False
+        how = {"accept_environment": accept_environment, "retry_failed": retry_failed}
         while not is_over:
             with SweepView(plan, console) as view:
-                sweep = Coordinator(
-                    plan,
-                    store,
-                    stores,
-                    executor,
-                    view,
-                    profile,
-                    accept_environment=accept_environment,
-                    retry_failed=retry_failed,
-                )
+                sweep = Coordinator(plan, store, stores, executor, view, profile, **how)
                 with _signals(sweep.interrupt):
                     sweep.run()
             is_over = sweep.interrupted or not sweep.is_damaged
             plan = refresh(plan, store.done())
+    say_ends(plan, store, console)
     if sweep.interrupted:
         raise KeyboardInterrupt
     return sweep.outcome()
@@ -109,15 +102,6 @@ def _settled(plan: Plan, store: WorkStore) -> Plan:
     for number in range(len(plan.runs)):
         settle(plan, number, store)
     return refresh(plan, store.done())
-
-
-def _name_orphans(store: WorkStore, console: Console) -> None:
-    found = orphans(store)
-    if found:
-        size = bytes_in_words(sum(orphan.size for orphan in found))
-        what = f"{len(found)} saved states that no run needs take {size}"
-        line = f"{what}: replay-jax gc {store.root}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _check_software(store: WorkStore) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from replay_jax.sweep.plan.measured import evaluation_steps
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.store.results import LedgerMismatch, build_result, is_ready
-from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.workdir import WorkStore
 
 
 def settle(plan: Plan, number: int, store: WorkStore) -> str | None:

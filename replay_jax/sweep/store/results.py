@@ -24,7 +24,8 @@ from replay_jax.sweep.plan.measured import (
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.store.facts import write_text
 from replay_jax.sweep.store.sealing import checksum
-from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.metrics import TIME_KINDS
 
 Record = dict[str, Any]

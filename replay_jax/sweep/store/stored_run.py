@@ -16,6 +16,9 @@ from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run, Shared, run_chain
 
+# Fields that are newer than format 4, as runs were carried out before. None enters a run's id.
+ADDED: Mapping[str, Mapping[str, Any]] = {"execution": {"keep_ends": False}}
+
 
 def run_fact(plan: Plan, number: int) -> dict[str, Any]:
     """What is stored about a run before it is trained; `path` lists the ends of its edges."""
@@ -45,7 +48,7 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
         UserError: another version stored it.
     """
     try:
-        config = resolve(fact["config"])
+        config = resolve(with_added(fact["config"]))
     except UserError as error:
         raise UserError(
             f"run '{fact['name']}' was stored by another version ({error}); the command that "
@@ -72,6 +75,11 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
         ledger=plan_ledger(schedule, views),
         chain=run_chain(config, schedule, views, weights=weights, shared=shared),
     )
+
+
+def with_added(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the fields that it was stored without."""
+    return {**plain, **{part: {**ADDED[part], **plain[part]} for part in ADDED}}
 
 
 def identity(run: Run) -> str:

@@ -6,6 +6,7 @@
     runs/<run>.json           a run: name, overrides, configuration, planned ledger, its nodes
     environments/<digest>.json  what trained and measured here: code, versions, machine
     states/<digest>/          a saved training state (`training.checkpoint`)
+    ends/<digest>/            the parameters alone of a state that runs end with
     segments/<digest>.json    a trained span, by the state that it ends with
     evaluations/<key>.json    one source's held-out loss at one state
     failures/<digest>.json    why the edge that ends with this state could not be finished
@@ -19,7 +20,7 @@ holder of the folder's lock and its workers write; anyone may read at any time.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etils import epath
@@ -30,34 +31,20 @@ from replay_jax.sweep.plan.work import Done
 from replay_jax.sweep.store.environment import Environment, environment_digest
 from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
 from replay_jax.sweep.store.sealing import sealed, unsealed
+from replay_jax.sweep.store.segment import Segment
 from replay_jax.training.saved import delete, is_complete, read_meta, remove_unfinished
 
 FORMAT = 4
-_FOLDERS = ("runs", "environments", "states", "segments", "evaluations", "failures", "results")
-
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-    """A span of training whose updates are known, from one saved or initial state to another.
-
-    Attributes:
-        start: state that it began from.
-        stop: state that it ended with.
-        edge: digest at the end of the edge that it is part of.
-        environment: digest of what it was trained in.
-        seconds: wall time by what it was spent on (`metrics.TIME_KINDS`).
-        windows: training sums over consecutive steps: "stop" (completed updates), and "nats" and
-            "weights" by source name.
-        realised: what was consumed, counted from the batches (`counted.Span`, one per host).
-    """
-
-    start: Node
-    stop: Node
-    edge: str
-    environment: str
-    seconds: Mapping[str, float]
-    windows: Sequence[Mapping[str, Any]]
-    realised: Sequence[Mapping[str, Any]]
+_FOLDERS = (
+    "runs",
+    "environments",
+    "states",
+    "ends",
+    "segments",
+    "evaluations",
+    "failures",
+    "results",
+)
 
 
 class WorkStore:
@@ -146,6 +133,31 @@ class WorkStore:
             return None
         return segment.stop.step
 
+    def end_path(self, digest: str) -> epath.Path:
+        """Folder of the parameters that runs end with."""
+        return self.root / "ends" / digest
+
+    def kept_ends(self) -> frozenset[str]:
+        """Digests of all states whose parameters are kept, and whose history is known."""
+        return frozenset(
+            name
+            for name in self.end_names()
+            if is_complete(self.end_path(name))
+            and (segment := self.segment(name)) is not None
+            and self.history(segment.stop) is not None
+        )
+
+    def end_names(self) -> set[str]:
+        """Digests of all states whose parameters were ever begun to be kept."""
+        folder = self.root / "ends"
+        return {item.name for item in folder.iterdir()} if folder.exists() else set()
+
+    def params_path(self, digest: str) -> epath.Path | None:
+        """Where the parameters of a state can be read, or None."""
+        if self.saved_step(digest) is not None:
+            return self.state_path(digest)
+        return self.end_path(digest) if is_complete(self.end_path(digest)) else None
+
     def is_checkpoint(self, digest: str) -> bool:
         """Whether whoever saved a state did so against interruptions, in the middle of an edge."""
         return bool(read_meta(self.state_path(digest))["checkpoint"])
@@ -157,6 +169,8 @@ class WorkStore:
     def set_aside(self, digest: str) -> str:
         """Take a damaged state out of use; returns where it is kept, in a bucket nowhere."""
         path = self.state_path(digest)
+        if not path.exists():
+            path = self.end_path(digest)
         if "://" in os.fspath(self.root):
             # Renaming would be copying.
             delete(path)
@@ -169,6 +183,7 @@ class WorkStore:
     def drop_unfinished_states(self) -> None:
         """Delete what interrupted saves and deletions left; only for the holder of the lock."""
         remove_unfinished(self.root / "states")
+        remove_unfinished(self.root / "ends")
 
     # Trained spans.
 
@@ -254,7 +269,7 @@ class WorkStore:
 
     def done(self) -> Done:
         """What need not be trained again."""
-        return Done(frozenset(self.finished_runs()), self.saved_states())
+        return Done(frozenset(self.finished_runs()), self.saved_states(), self.kept_ends())
 
     # Failures and progress.
 

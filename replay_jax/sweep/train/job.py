@@ -29,6 +29,7 @@ class EdgeJob:
         start: state to begin from.
         stop: state to reach.
         save: whether the state at `stop` must be saved.
+        keep_end: whether the parameters at `stop` are kept, as runs end there.
         digests: digests of the states `start.step` … `stop.step`, joined.
         config: configuration of one of the runs through the edge; they agree on all that matters.
         schedule: its schedule.
@@ -45,6 +46,7 @@ class EdgeJob:
     start: Node
     stop: Node
     save: bool
+    keep_end: bool
     digests: bytes
     config: ExperimentConfig
     schedule: Schedule
@@ -92,6 +94,7 @@ def make_job(
         start=task.start,
         stop=task.stop,
         save=task.save,
+        keep_end=task.stop.digest in plan.kept_ends,
         digests=digests,
         config=owner.config,
         schedule=owner.schedule,

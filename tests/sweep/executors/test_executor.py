@@ -23,7 +23,7 @@ GIB = 1 << 30
 
 
 def choice(*, workers=0, threads=0, platform="cpu", parameters=10**6, cores=8, memory=64 * GIB):
-    execution = ExecutionConfig("local", workers, threads, False, (), None, 1)
+    execution = ExecutionConfig("local", workers, threads, False, (), None, 1, True)
     chosen = choose_workers(
         execution, platform=platform, parameters=parameters, cores=cores, memory_bytes=memory
     )

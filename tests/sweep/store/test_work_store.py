@@ -13,7 +13,8 @@ from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.plan.work import Task
 from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
 from replay_jax.sweep.store.lock import WorkdirLock, lock_holder
-from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.workdir import WorkStore
 
 
 def test_a_write_that_is_cut_off_changes_nothing(tmp_path, monkeypatch):
