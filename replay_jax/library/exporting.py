@@ -10,6 +10,7 @@ from replay_jax.errors import UserError
 from replay_jax.hub.export import write_model_folder
 from replay_jax.library.naming import find_run
 from replay_jax.sweep.plan.run import Shared
+from replay_jax.sweep.store.known import params_path
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
@@ -51,7 +52,7 @@ def export(
     record = store.result(fact["id"])
     if record is None:
         raise UserError(f"run '{fact['name']}' ({fact['id']}) is not finished: train it first")
-    saved = store.params_path(fact["path"][-1]["digest"])
+    saved = params_path(store, fact["path"][-1]["digest"])
     if saved is None:
         raise UserError(
             f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "

@@ -2,7 +2,7 @@
 
 The public way in (with `drive.engine`, which carries a plan out):
 
-    plan = plan_sweep([(config, overrides), …], found=…, done=store.done())
+    plan = plan_sweep([(config, overrides), …], found=…, done=known.done(store))
     plan.to_json(); plan.steps_planned; drawing.plan_tree(plan)
 """
 

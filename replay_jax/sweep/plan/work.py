@@ -6,7 +6,7 @@ only evaluates the state at its end where that is all that is missing.
 
 import bisect
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 import numpy as np
 
@@ -20,12 +20,12 @@ class Done:
     Attributes:
         results: ids of the runs, of any sweep.
         saved: step of every saved state, by digest.
-        ends: states at the ends of runs whose parameters are kept.
+        ends: states at the ends of runs whose parameters are kept, and whose history is known.
     """
 
     results: frozenset[str] = frozenset()
     saved: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    ends: frozenset[str] = frozenset()
+    ends: Container[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def remaining_tasks(
     chains: Sequence[np.ndarray],
     done: Collection[int],
     saved: Mapping[str, int],
-    ends: Collection[str],
+    ends: Container[str],
     keep_states: bool,
 ) -> tuple[Task, ...]:
     """Tasks in the order of the edges; a task's parent stands before it.
@@ -106,15 +106,6 @@ def remaining_tasks(
             )
         )
     return tuple(reversed(tasks))
-
-
-def states_in_use(tasks: Sequence[Task], *, finished: Collection[int]) -> set[str]:
-    """Digests of the states that unfinished tasks begin from.
-
-    Args:
-        finished: positions of edges whose tasks are done; failed ones may be tried again.
-    """
-    return {task.start.digest for task in tasks if task.edge not in finished and task.start.step}
 
 
 def peak_saved_states(tasks: Sequence[Task]) -> int:

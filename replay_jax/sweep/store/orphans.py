@@ -6,6 +6,7 @@ sweep may use them.
 """
 
 import dataclasses
+from collections.abc import Set
 
 from etils import epath
 
@@ -36,16 +37,19 @@ def orphans(store: WorkStore) -> list[Orphan]:
     Raises:
         UserError: no sweep was started in the directory, or another version wrote it.
     """
-    needed = _needed_states(store)
+    return unneeded(store, states=_needed_states(store), ends=_ends_to_keep(store))
+
+
+def unneeded(store: WorkStore, *, states: Set[str], ends: Set[str]) -> list[Orphan]:
+    """All that may go but these states, and the parameters at these ends of runs."""
     found = []
     for path in _folders(store.root / "states"):
         if not is_complete(path):
             found.append(Orphan(path, "a save that was cut off", _size(path)))
-        elif path.name not in needed:
+        elif path.name not in states:
             found.append(Orphan(path, _UNNEEDED, _size(path)))
-    kept = _ends_to_keep(store)
     for path in _folders(store.root / "ends"):
-        if path.name not in kept or not is_complete(path):
+        if path.name not in ends or not is_complete(path):
             found.append(Orphan(path, _UNNEEDED, _size(path)))
     for path in _folders(store.root / "damaged"):
         found.append(Orphan(path, "a damaged state", _size(path)))
@@ -72,11 +76,12 @@ def _needed_states(store: WorkStore) -> set[str]:
     saved = {path.name for path in _folders(store.root / "states")}
     needed, shared = set[str](), Shared()
     hopeless = {d for d, fact in store.failures().items() if fact["kind"] == "deterministic"}
+    finished = store.finished_runs()
     for fact in store.runs():
         ends = {node["digest"] for node in fact["path"]}
         if fact["config"]["execution"]["keep_states"]:
             needed |= ends & saved
-        if store.result(fact["id"]) is not None or ends & hopeless:
+        if fact["id"] in finished or ends & hopeless:
             continue
         if saved - needed:
             needed |= {state.tobytes().hex() for state in restore_run(fact, shared).chain} & saved

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from replay_jax.data.ledger.counted import RealisedCounter
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.store.lease import Fence
 from replay_jax.sweep.store.segment import Segment
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import EdgeJob, step_shape
@@ -48,6 +49,8 @@ class Course:
     ) -> None:
         self.reached = job.start
         self._job, self._store, self._measuring = job, store, measuring
+        if job.lease:
+            self._store = WorkStore(store.root, Fence(store.root, job.lease))
         self._mesh, self._clock, self._checkpointer = mesh, clock, checkpointer
         self._on_progress, self._sharing = on_progress, sharing
         self._environment = environment
@@ -172,6 +175,7 @@ class Course:
         """Start saving, unless another process that was taken for lost has saved the same bits."""
         if on_first_host(lambda: is_complete(path)):
             return
+        self._store.confirm()
         self._saving = path
         try:
             self._checkpointer.save(path, state, meta)

@@ -40,6 +40,7 @@ class EdgeJob:
         measurements: what is still to be measured on the way, by ascending step.
         pretrained: the model that step 0 starts from, None for parameters of the seed.
         accept_environment: whether the working directory may hold results of another environment.
+        lease: number of the lease under which the job may publish, 0 for none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class EdgeJob:
     measurements: tuple[Measurement, ...]
     pretrained: Pretrained | None
     accept_environment: bool
+    lease: int
 
     def node(self, step: int) -> Node:
         """The state after `step` updates, for any step of the job."""
@@ -105,6 +107,7 @@ def make_job(
         measurements=tuple(left for each in wanted if (left := each.without(known))),
         pretrained=owner.pretrained and _absolute(owner.pretrained),
         accept_environment=accept_environment,
+        lease=store.lease,
     )
 
 

@@ -11,7 +11,7 @@ from replay_jax.schedule.mixture import StepDraws
 from replay_jax.sweep.plan.digest import course_of, state_chain
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.tree import Node, build_edges
-from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks, states_in_use
+from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks
 
 
 def chain_of(letters: str) -> np.ndarray:
@@ -112,7 +112,7 @@ class Disk:
             self.ends |= {task.stop.digest} if edges[task.edge].ending else set()
             finished.add(task.edge)
             if not keep:
-                in_use = states_in_use(tasks, finished=finished)
+                in_use = {t.start.digest for t in tasks if t.edge not in finished}
                 self.saved = {d: s for d, s in self.saved.items() if d in in_use}
         if tasks_before_crash is None:
             assert self.done >= set(runs)
