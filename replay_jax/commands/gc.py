@@ -15,8 +15,9 @@ def gc(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if arguments.dry_run:
         found = orphans(WorkStore(workdir))
     else:
-        with WorkdirLock(workdir):
+        with WorkdirLock(workdir) as lock:
             found = orphans(WorkStore(workdir))
+            lock.lease.confirm()
             remove(found)
     for orphan in found:
         print(f"{bytes_in_words(orphan.size):>10}  {orphan.path}: {orphan.why}")

@@ -173,6 +173,7 @@ def local_execution() -> ConfigDict:
             "ray_resources": (),
             "ray_slice": None,
             "population": 1,
+            "keep_ends": True,
         }
     )
 

@@ -27,6 +27,8 @@ class ExecutionConfig:
         population: edges of equal shape that a process trains side by side as lanes of one program
             (executor "local"); 1 trains them one after another. Results depend on it in their last
             bits, so a working directory keeps it.
+        keep_ends: keep the parameters that every run ends with, so that a task or a held-out size
+            added later costs an evaluation and not the run (`keep_states` has them anyway).
     """
 
     executor: str
@@ -36,6 +38,7 @@ class ExecutionConfig:
     ray_resources: tuple[tuple[str, float], ...]
     ray_slice: str | None
     population: int
+    keep_ends: bool
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:

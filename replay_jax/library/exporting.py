@@ -11,6 +11,7 @@ from replay_jax.errors import UserError
 from replay_jax.hub.export import write_model_folder
 from replay_jax.library.naming import find_run
 from replay_jax.sweep.plan.run import Shared
+from replay_jax.sweep.store.known import params_path
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
@@ -31,7 +32,7 @@ def export(
         >>> replay_jax.export("runs/quickstart", "3f9c1a", "models/quickstart")  # doctest: +SKIP
 
     Args:
-        workdir: where the run was trained, with `execution.keep_states`.
+        workdir: where the run was trained, with `execution.keep_ends` or `keep_states`.
         run: its id, the beginning of its id, or its name, as `status` prints them.
         folder: must not exist yet.
         dtype: "bfloat16" or "float32".
@@ -52,17 +53,17 @@ def export(
     record = store.result(fact["id"])
     if record is None:
         raise UserError(f"run '{fact['name']}' ({fact['id']}) is not finished: train it first")
-    digest = fact["path"][-1]["digest"]
-    if store.saved_step(digest) is None:
+    saved = params_path(store, fact["path"][-1]["digest"])
+    if saved is None:
         raise UserError(
             f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "
-            "another --workdir with --config.execution.keep_states=True"
+            "another --workdir with --config.execution.keep_ends=True"
         )
     config = restore_run(fact, Shared()).config
     tokenizer = find_tokenizer(config.data)
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     like = abstract_state(config.model, mesh).params
-    params = restore_params(store.state_path(digest), like)
+    params = restore_params(saved, like)
     return write_model_folder(
         Path(os.path.expanduser(folder)),
         params,

@@ -7,6 +7,7 @@ from replay_jax.config.recipe import Recipe
 from replay_jax.library.preparing import find_all
 from replay_jax.sweep.plan.plan import Plan, plan_sweep
 from replay_jax.sweep.plan.work import Done
+from replay_jax.sweep.store import known
 from replay_jax.sweep.store.places import place
 from replay_jax.sweep.store.workdir import WorkStore
 
@@ -31,5 +32,5 @@ def plan(recipe: Recipe, workdir: epath.PathLike | None = None) -> Plan:
     """
     experiments = experiments_of(recipe)
     found = find_all(configs_of(experiments))
-    done = Done() if workdir is None else WorkStore(place(workdir)).done()
+    done = Done() if workdir is None else known.done(WorkStore(place(workdir)))
     return plan_sweep(experiments, found=found, done=done)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -16,6 +16,7 @@ from replay_jax.sweep.drive.coordinator import Outcome
 from replay_jax.sweep.drive.drawing import print_plan
 from replay_jax.sweep.drive.engine import run_sweep
 from replay_jax.sweep.plan.plan import Plan, plan_sweep
+from replay_jax.sweep.store.known import done
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.places import place
 from replay_jax.sweep.store.workdir import WorkStore
@@ -63,11 +64,11 @@ def run(
     console = console or Console(quiet=True)
     console.print(f"working directory: {where}", highlight=False, markup=False, soft_wrap=True)
     experiments, clock = experiments_of(recipe), _Clock()
-    with WorkdirLock(where) as lock:
+    with WorkdirLock(where, say=_plainly(console)) as lock:
         with clock.phase("prepare data"):
             prepared = _prepare(experiments, console, hosts)
         with clock.phase("plan"):
-            planned = plan_sweep(experiments, found=prepared, done=WorkStore(where).done())
+            planned = plan_sweep(experiments, found=prepared, done=done(WorkStore(where)))
             print_plan(planned, console)
         with clock.phase("sweep"):
             outcome = run_sweep(
@@ -84,6 +85,10 @@ def run(
             )
         _conclude(where, outcome, clock.seconds, console)
     return outcome
+
+
+def _plainly(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _prepare(experiments: Experiments, console: Console, hosts: "Hosts | None") -> Prepared:

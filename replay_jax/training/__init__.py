@@ -1,7 +1,7 @@
 """One training: optimizer, sharded step, checkpoints, evaluation and the loop.
 
-Other rooms read `checkpoint` (Checkpointer, restore_params, restore_state), `config`
-(CheckpointConfig, EvaluationConfig, LoggingConfig, OptimizerConfig, Profile, StepShape,
+Other rooms read `checkpoint` (Checkpointer, params_alone, restore_params, restore_state),
+`config` (CheckpointConfig, EvaluationConfig, LoggingConfig, OptimizerConfig, Profile, StepShape,
 TrainingConfig), `evaluate` (CosineProgram, EvaluationProgram, HeldOut, compile_evaluation,
 compile_gradient_cosine, evaluate, evaluation_shape, lower_evaluation, place_held_out,
 row_losses), `gradient` (DeviceBatch), `loop` (Hooks, Programs, Span, Tracer, step_record,

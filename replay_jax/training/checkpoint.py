@@ -114,6 +114,11 @@ def restore_state(path: epath.PathLike, like: Any) -> tuple[Any, Meta]:
     return _restore(path, like, part=None), meta
 
 
+def params_alone(state: Any) -> dict[str, Any]:
+    """What to save of a train state for `restore_params` alone."""
+    return {_PARAMS: state.params}
+
+
 def restore_params(path: epath.PathLike, like: Any) -> Any:
     """Read the parameters of a saved state alone, as `restore_state` reads all of it.
 

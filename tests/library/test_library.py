@@ -83,7 +83,8 @@ def test_a_refused_run_leaves_the_running_ones_facts_alone(page, tmp_path):
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(UserError, match="is in use by process"),
     ):
-        patch.setattr(WorkdirLock.__init__, "__kwdefaults__", {"patience": 0.0})
+        defaults = WorkdirLock.__init__.__kwdefaults__
+        patch.setattr(WorkdirLock.__init__, "__kwdefaults__", {**defaults, "patience": 0.0})
         replay_jax.run(other, "runs/study")
     assert before == {path: path.read_bytes() for path in before}
 

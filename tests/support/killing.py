@@ -15,6 +15,7 @@ from tiny_sweep import TinyStudy, results_of
 
 from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
+from replay_jax.sweep.store.known import saved_states
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
@@ -68,7 +69,7 @@ def killed_and_whole_agree(
         before = _spans(broken)
         _kill(start(plan, study.stores, broken), broken, KINDS[kill % len(KINDS)], chance)
         # What is there can be read at any time.
-        WorkStore(broken).saved_states()
+        saved_states(WorkStore(broken))
         assert _spans(broken) >= before
     study.train(SWEEP, broken, **often)
     assert results_of(broken) == results_of(whole)

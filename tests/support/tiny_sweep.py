@@ -29,6 +29,7 @@ from replay_jax.sweep.drive.engine import run_sweep
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.plan import plan_sweep
 from replay_jax.sweep.plan.work import Done
+from replay_jax.sweep.store import known
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.workdir import WorkStore
 
@@ -80,7 +81,7 @@ class TinyStudy:
             name: find_task(name, path, tokenizer, document_mask=first.training.document_mask)
             for name, path in first.tasks
         }
-        done = Done() if workdir is None else WorkStore(workdir).done()
+        done = Done() if workdir is None else known.done(WorkStore(workdir))
         return plan_sweep(experiments, found=Found(self.stores, weights, tasks), done=done)
 
     def train(self, sweep, workdir, *, accept_environment=False, retry_failed=False, **changes):

@@ -179,6 +179,6 @@ def test_seconds_of_lanes_add_up_to_the_wall():
 
 def test_executors_that_train_every_edge_alone_refuse_lanes():
     with pytest.raises(UserError, match="executor 'ray' trains every edge alone"):
-        ExecutionConfig("ray", 0, 0, False, (), None, 4)
+        ExecutionConfig("ray", 0, 0, False, (), None, 4, True)
     with pytest.raises(UserError, match="population must be 1"):
-        ExecutionConfig("local", 0, 0, False, (), None, -1)
+        ExecutionConfig("local", 0, 0, False, (), None, -1, True)

@@ -6,19 +6,21 @@ moment and be started again.
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.progress import ProgressBoard
+from replay_jax.sweep.drive.published import Published
 from replay_jax.sweep.drive.settling import settle
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.scheduler import Scheduler
 from replay_jax.sweep.plan.work import Task
 from replay_jax.sweep.store.environment import software
-from replay_jax.sweep.store.results import write_results
+from replay_jax.sweep.store.known import saved_states
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import EdgeJob, make_job
 from replay_jax.sweep.train.messages import (
@@ -37,8 +39,6 @@ _MOST_LOSSES = 3
 _POLL_SECONDS = 0.2
 # Seconds before an edge is tried again that a fault of storage or network ended.
 PAUSES = (5.0, 20.0, 80.0)
-# results.jsonl holds every record, so it is not written again for each one.
-_RESULTS_SECONDS = 5.0
 
 
 class Executor(Protocol):
@@ -102,9 +102,11 @@ class Coordinator:
         self._losses: dict[int, int] = {}
         self._faults: dict[int, int] = {}
         self._failures: dict[int, str] = {}
-        saved = store.saved_states().items()
+        saved = saved_states(store).items()
         self._kept = {digest for digest, step in saved if plan.passes(digest, step)}
-        self._results_at = 0.0
+        self._ends = {edge.stop.digest for edge in plan.edges}
+        self._begun: Counter[int] = Counter()
+        self._published = Published(store, [run.id for run in plan.runs])
         self.interrupted = self.is_damaged = False
         if not retry_failed:
             self._skip_known_failures()
@@ -115,8 +117,8 @@ class Coordinator:
         Raises:
             UserError: the first job cannot be done as it was asked for.
         """
-        self._write_results(now=True)
-        self._drop_states()
+        self._published.write()
+        self._drop_states(self._kept)
         while not self._scheduler.is_over():
             self._begin_jobs()
             if self.interrupted and not self._scheduler.running:
@@ -124,7 +126,7 @@ class Coordinator:
             for message in self._executor.poll(_POLL_SECONDS):
                 self._handle(message)
             self._show()
-        self._write_results(now=True)
+        self._published.write()
         self._store.write_progress(self._board.fact(over=True))
 
     def interrupt(self) -> None:
@@ -137,13 +139,11 @@ class Coordinator:
 
     def outcome(self) -> Outcome:
         """How it ended."""
-        ids = [run.id for run in self._plan.runs]
-        finished = sum(self._store.result(id) is not None for id in ids)
         lines = [
             f"{self._plan.runs[number].name} ({self._plan.runs[number].id}): {reason}"
             for number, reason in sorted(self._failures.items())
         ]
-        return Outcome(finished, tuple(lines), self._executor.workers)
+        return Outcome(len(self._published), tuple(lines), self._executor.workers)
 
     def _begin_jobs(self) -> None:
         while not self.interrupted and len(self._scheduler.running) < self._executor.slots:
@@ -163,6 +163,7 @@ class Coordinator:
     def _handle(self, message: Message) -> None:
         match message:
             case Started(edge, where):
+                self._begun[edge] += 1
                 self._board.start(edge, where)
             case Advanced(edge, progress):
                 if self._board.advance(edge, progress):
@@ -190,17 +191,19 @@ class Coordinator:
 
     def _finish(self, edge: int) -> None:
         task = self._scheduler.finish(edge)
+        own = self._saved_inside(task) if self._begun[edge] > 1 else set()
         if task.save:
-            self._kept.add(task.stop.digest)
-        self._kept |= self._saved_inside(task)
+            own.add(task.stop.digest)
+        self._kept |= own
         for number in task.ending:
             reason = settle(self._plan, number, self._store)
             if reason is not None:
                 self._failures[number] = reason
                 self._record_failure(task, Failed(edge, reason, ""))
+            self._published.add(self._plan.runs[number].id)
             self._view.run_ended(number, reason)
-        self._drop_states()
-        self._write_results(now=False)
+        self._drop_states(own | {task.start.digest})
+        self._published.write_if_due()
 
     def _take_failure(self, failed: Failed) -> None:
         """Try again what may pass, go back before what is damaged, and record the rest."""
@@ -261,16 +264,17 @@ class Coordinator:
         }
         self._store.write_failure(task.stop.digest, fact)
 
-    def _drop_states(self) -> None:
-        """Delete the plan's saved states that no unfinished task begins from.
+    def _drop_states(self, among: Set[str]) -> None:
+        """Delete those of these saved states that no unfinished task begins from.
 
         With `keep_states`, only those that guard the middle of an edge: neither this plan nor the
         one that saved them has runs part or end there.
         """
         keep = self._plan.runs[0].config.execution.keep_states
-        ends = {edge.stop.digest for edge in self._plan.edges}
-        for digest in self._kept - self._scheduler.states_needed():
-            if not keep or (digest not in ends and self._store.is_checkpoint(digest)):
+        for digest in self._kept & among:
+            if self._scheduler.needs(digest):
+                continue
+            if not keep or (digest not in self._ends and self._store.is_checkpoint(digest)):
                 self._store.drop_state(digest)
                 self._kept.remove(digest)
 
@@ -281,11 +285,6 @@ class Coordinator:
             chain[step].tobytes().hex() for step in range(task.start.step + 1, task.stop.step)
         }
         return inside & self._store.state_names()
-
-    def _write_results(self, *, now: bool) -> None:
-        if now or time.monotonic() - self._results_at > _RESULTS_SECONDS:
-            write_results(self._store, [run.id for run in self._plan.runs])
-            self._results_at = time.monotonic()
 
     def _show(self) -> None:
         self._view.show(self._board, waiting=self._scheduler.waiting)

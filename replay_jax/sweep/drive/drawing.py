@@ -22,9 +22,9 @@ def plan_lines(plan: Plan) -> list[str]:
     """The totals of a plan in words."""
     values = plan.to_json()
     totals, states = values["totals"], values["states"]
-    left = plan.steps_remaining
+    left, ends = plan.steps_remaining, values["ends"]
     done = "" if left == plan.steps_planned else f", {left:,} of them left to do"
-    return [
+    lines = [
         f"{totals['runs']} runs of {totals['tokens']:,} tokens in all: {plan.steps_naive:,} steps "
         f"alone, {plan.steps_planned:,} with shared prefixes trained once "
         f"({plan.steps_naive / plan.steps_planned:.2f}× fewer){done}",
@@ -32,6 +32,14 @@ def plan_lines(plan: Plan) -> list[str]:
         f"states of {_bytes(states['bytes_each'])} wait on disk at once "
         f"({_bytes(states['disk_bytes'])})",
     ]
+    if values["only_measured"]:
+        lines.append(f"{values['only_measured']} kept ends are only to be measured")
+    if ends["kept"]:
+        lines.append(
+            f"the parameters at {ends['kept']} ends of runs stay for later measurements, "
+            f"{_bytes(ends['disk_bytes'])} (execution.keep_ends)"
+        )
+    return lines
 
 
 def plan_tree(plan: Plan, *, progress: Mapping[int, float] | None = None) -> Tree:

@@ -21,8 +21,9 @@ from replay_jax.data.tokens.store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.drive.coordinator import Coordinator, Outcome
+from replay_jax.sweep.drive.leftovers import say_ends, say_orphans
 from replay_jax.sweep.drive.live import SweepView
-from replay_jax.sweep.drive.settling import settle
+from replay_jax.sweep.drive.settling import settle_all
 from replay_jax.sweep.executors.hosts.others import Hosts
 from replay_jax.sweep.executors.local.workers import (
     LocalWorkers,
@@ -34,10 +35,10 @@ from replay_jax.sweep.executors.local.workers import (
     usable_cores,
 )
 from replay_jax.sweep.plan.plan import Plan, refresh
+from replay_jax.sweep.store import known
 from replay_jax.sweep.store.environment import refusal, software
 from replay_jax.sweep.store.lock import WorkdirLock
-from replay_jax.sweep.store.orphans import bytes_in_words, orphans
-from replay_jax.sweep.store.stored_run import run_fact
+from replay_jax.sweep.store.stored_run import run_fact, write_runs
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.config import Profile
 
@@ -70,54 +71,33 @@ def run_sweep(
         LostHost: one of the hosts is gone.
     """
     with contextlib.ExitStack() as stack:
-        store = WorkStore(lock.workdir)
+        store = WorkStore(lock.workdir, lock.lease)
         if plan.tasks and not accept_environment:
             _check_software(store)
         choice = _choose(plan, store, console)
         lanes = _lanes(plan)
         store.create(_common(plan, choice, lanes))
         store.drop_unfinished_states()
-        store.write_runs([run_fact(plan, number) for number in range(len(plan.runs))], about)
-        plan = _settled(plan, store)
-        _name_orphans(store, console)
+        write_runs(store, [run_fact(plan, number) for number in range(len(plan.runs))], about)
+        settle_all(plan, store)
+        done = known.done(store)
+        plan = refresh(plan, done)
+        say_orphans(plan, store, done, console)
         executor = _executor(plan, store, choice, lanes, lock.fd, ray_address, hosts)
         stack.enter_context(executor)
         profile, is_over = _profile(store, profile_steps), False
+        how = {"accept_environment": accept_environment, "retry_failed": retry_failed}
         while not is_over:
             with SweepView(plan, console) as view:
-                sweep = Coordinator(
-                    plan,
-                    store,
-                    stores,
-                    executor,
-                    view,
-                    profile,
-                    accept_environment=accept_environment,
-                    retry_failed=retry_failed,
-                )
+                sweep = Coordinator(plan, store, stores, executor, view, profile, **how)
                 with _signals(sweep.interrupt):
                     sweep.run()
             is_over = sweep.interrupted or not sweep.is_damaged
-            plan = refresh(plan, store.done())
+            plan = refresh(plan, known.done(store))
+    say_ends(plan, store, console)
     if sweep.interrupted:
         raise KeyboardInterrupt
     return sweep.outcome()
-
-
-def _settled(plan: Plan, store: WorkStore) -> Plan:
-    """Write the results whose facts are complete; returns the plan of what is left."""
-    for number in range(len(plan.runs)):
-        settle(plan, number, store)
-    return refresh(plan, store.done())
-
-
-def _name_orphans(store: WorkStore, console: Console) -> None:
-    found = orphans(store)
-    if found:
-        size = bytes_in_words(sum(orphan.size for orphan in found))
-        what = f"{len(found)} saved states that no run needs take {size}"
-        line = f"{what}: replay-jax gc {store.root}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _check_software(store: WorkStore) -> None:
@@ -188,7 +168,7 @@ def _executor(
 ) -> Any:
     execution = plan.runs[0].config.execution
     if execution.executor == "local":
-        if lock_fd < 0:
+        if "://" in str(store.root):
             raise UserError(
                 f"{store.root} is not on this machine: use --executor=hosts or ray, "
                 "or a local --workdir"

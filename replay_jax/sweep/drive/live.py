@@ -25,7 +25,7 @@ class SweepView:
         self._plan, self._console = plan, console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._is_live = console.is_terminal
-        self._shown_at = time.monotonic()
+        self._shown_at, self._took = time.monotonic(), 0.0
         self._ended = len(plan.finished)
 
     def __enter__(self) -> "SweepView":
@@ -56,14 +56,17 @@ class SweepView:
 
     def show(self, board: ProgressBoard, *, waiting: int) -> None:
         """Show the state of affairs, if it was not shown just now."""
-        every = _REFRESH_SECONDS if self._is_live else _LINE_SECONDS
-        if time.monotonic() - self._shown_at < every:
+        # A large tree takes its time: it is drawn for a small part of the time at most.
+        every = max(_REFRESH_SECONDS, 20 * self._took) if self._is_live else _LINE_SECONDS
+        began = time.monotonic()
+        if began - self._shown_at < every:
             return
-        self._shown_at = time.monotonic()
         if self._is_live:
             self._live.update(self._picture(board), refresh=True)
         else:
             self.say(summary(board, ended=self._ended, runs=len(self._plan.runs)))
+        self._shown_at = time.monotonic()
+        self._took = self._shown_at - began
 
     def _picture(self, board: ProgressBoard) -> Group:
         table = Table(box=None, pad_edge=False)

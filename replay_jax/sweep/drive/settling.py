@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from replay_jax.sweep.plan.measured import evaluation_steps
 from replay_jax.sweep.plan.plan import Plan
-from replay_jax.sweep.store.results import LedgerMismatch, build_result, is_ready
-from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.store.results import LedgerMismatch, build_result, final_keys, is_ready
+from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.workdir import WorkStore
 
 
 def settle(plan: Plan, number: int, store: WorkStore) -> str | None:
@@ -25,8 +26,16 @@ def settle(plan: Plan, number: int, store: WorkStore) -> str | None:
     return None
 
 
+def settle_all(plan: Plan, store: WorkStore) -> None:
+    """Write the results of all runs whose facts are complete; what is there is listed once."""
+    finished, measured = store.finished_runs(), store.evaluation_names()
+    for number, run in enumerate(plan.runs):
+        if run.id not in finished and measured.issuperset(final_keys(run)):
+            settle(plan, number, store)
+
+
 def _sharing(plan: Plan, number: int, history: Sequence[Segment]) -> list[int]:
     """By how many runs of a plan each span of a run's history is shared."""
-    path = [edge for edge in plan.edges if number in edge.runs]
+    path = plan.paths[number]
     stops = (segment.stop.step for segment in history)
     return [len(next(edge for edge in path if stop <= edge.stop.step).runs) for stop in stops]

@@ -1,10 +1,8 @@
 """Where every run of a working directory stands, from the facts on disk alone."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -32,7 +30,7 @@ def sweep_status(workdir: epath.PathLike) -> dict[str, Any]:
     """
     store = WorkStore(workdir)
     facts = store.runs()
-    holder = None if "://" in os.fspath(workdir) else lock_holder(Path(workdir))
+    holder = lock_holder(store.root)
     progress = store.progress() if holder is not None else None
     running = {edge["stop"]: edge for edge in progress["edges"]} if progress else {}
     failures = store.failures()

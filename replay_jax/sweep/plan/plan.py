@@ -2,7 +2,7 @@
 
 The public way in (with `drive.engine`, which carries a plan out):
 
-    plan = plan_sweep([(config, overrides), …], found=…, done=store.done())
+    plan = plan_sweep([(config, overrides), …], found=…, done=known.done(store))
     plan.to_json(); plan.steps_planned; drawing.plan_tree(plan)
 """
 
@@ -21,6 +21,7 @@ from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_
 
 # Parameters and Adam's two moments, all float32.
 _STATE_BYTES_PER_PARAMETER = 12
+_END_BYTES_PER_PARAMETER = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,6 +60,24 @@ class Plan:
         """Size of the largest run's training state: parameters and both moments in float32."""
         largest = max(parameter_counts(run.config.model).total for run in self.runs)
         return _STATE_BYTES_PER_PARAMETER * largest
+
+    @functools.cached_property
+    def kept_ends(self) -> dict[str, int]:
+        """States whose parameters are kept for measurements to come, and the bytes of each."""
+        execution = self.runs[0].config.execution
+        if not execution.keep_ends or execution.keep_states:
+            return {}
+        return {
+            edge.stop.digest: _END_BYTES_PER_PARAMETER
+            * parameter_counts(self.runs[edge.ending[0]].config.model).total
+            for edge in self.edges
+            if edge.ending
+        }
+
+    @property
+    def only_measured(self) -> int:
+        """How many states are left to be measured alone, without any training."""
+        return sum(not task.steps for task in self.tasks)
 
     @functools.cached_property
     def paths(self) -> tuple[tuple[Edge, ...], ...]:
@@ -112,6 +131,8 @@ class Plan:
                 "saved_at_once": peak,
                 "disk_bytes": peak * self.state_bytes,
             },
+            "ends": {"kept": len(self.kept_ends), "disk_bytes": sum(self.kept_ends.values())},
+            "only_measured": self.only_measured,
         }
 
     def _flops(
@@ -176,6 +197,7 @@ def refresh(plan: Plan, done: Done) -> Plan:
         chains=[run.chain for run in plan.runs],
         done=finished,
         saved=done.saved,
+        ends=done.ends,
         keep_states=plan.runs[0].config.execution.keep_states,
     )
     return dataclasses.replace(plan, tasks=tasks, finished=finished)

@@ -7,14 +7,18 @@ depend on it would no longer keep the other workers busy meanwhile; and when not
 more, the longest goes first.
 """
 
+import heapq
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
-from replay_jax.sweep.plan.work import Task, states_in_use
+from replay_jax.sweep.plan.work import Task
 
 
 class Scheduler:
     """Tasks by edge: ready when their parent is done; failures spare the siblings.
+
+    Every call costs at most the logarithm of the number of tasks, for each task that it moves.
 
     Args:
         tasks: of a plan, parents before their children.
@@ -24,77 +28,132 @@ class Scheduler:
     def __init__(self, tasks: Sequence[Task], *, workers: int) -> None:
         self._tasks = {task.edge: task for task in tasks}
         self._workers = workers
-        self._waiting = list(self._tasks)
+        self._place = {task.edge: number for number, task in enumerate(tasks)}
+        self._front = 0
+        self._waiting = set(self._tasks)
+        self._steps_waiting = sum(task.steps for task in tasks)
         self._running: set[int] = set()
         self._done: set[int] = set()
         self._failed: dict[int, str] = {}
         self._resting: dict[int, float] = {}
+        self._users = Counter(task.start.digest for task in tasks if task.start.step)
+        self._children: dict[int, list[int]] = {task.edge: [] for task in tasks}
+        # Steps of all that waits below an edge; from the leaves up, as children stand behind.
+        self._below = dict.fromkeys(self._tasks, 0)
+        for task in reversed(tasks):
+            if task.parent is not None:
+                self._children[task.parent].append(task.edge)
+                self._below[task.parent] += self._below[task.edge] + task.steps
+        self._ready: set[int] = set()
+        self._first, self._heaviest, self._longest = _Heap(), _Heap(), _Heap()
+        for task in tasks:
+            if task.parent is None:
+                self._make_ready(task.edge)
 
     def take(self) -> Task | None:
         """The next task to begin, or None while none is ready."""
-        ready = [edge for edge in self._waiting if self._is_ready(edge)]
-        if not ready:
+        for edge in [edge for edge, until in self._resting.items() if until <= time.monotonic()]:
+            del self._resting[edge]
+            self._make_ready(edge)
+        if not self._ready:
             return None
-        edge = self._urgent(ready) if 1 < self._workers and 1 < len(ready) else ready[0]
-        self._waiting.remove(edge)
+        several = 1 < self._workers and 1 < len(self._ready)
+        edge = self._urgent() if several else self._top(self._first, self._place_of)
+        self._ready.remove(edge)
+        self._leave_waiting(edge)
         self._running.add(edge)
         return self._tasks[edge]
 
     def put_back(self, edge: int) -> None:
         """A running task has ended early and waits again, before all others."""
-        self._running.remove(edge)
-        self._waiting.insert(0, edge)
+        self._wait_again(edge)
+        self._make_ready(edge)
 
     def rest(self, edge: int, *, until: float) -> None:
         """A running task waits again, not to be taken before a time (`time.monotonic`)."""
+        self._wait_again(edge)
         self._resting[edge] = until
-        self.put_back(edge)
 
     def finish(self, edge: int) -> Task:
         """A running task is done."""
         self._running.remove(edge)
         self._done.add(edge)
+        self._users[self._tasks[edge].start.digest] -= 1
+        for child in self._children[edge]:
+            if child in self._waiting:
+                self._make_ready(child)
         return self._tasks[edge]
 
     def fail(self, edge: int, reason: str) -> list[Task]:
         """A task cannot be done; returns it and all tasks that needed its end state."""
         self._running.discard(edge)
-        lost = {edge}
-        # Children stand behind their parents.
-        for other in self._waiting:
-            if self._tasks[other].parent in lost:
-                lost.add(other)
-        self._waiting = [other for other in self._waiting if other not in lost]
+        if edge in self._waiting:
+            self._lighten(self._tasks[edge].parent, self._below[edge] + self._tasks[edge].steps)
+        lost, found = [edge], 0
+        while found < len(lost):
+            lost += [child for child in self._children[lost[found]] if child in self._waiting]
+            found += 1
+        for other in lost:
+            self._ready.discard(other)
+            self._resting.pop(other, None)
+            self._leave_waiting(other)
         self._failed.update(dict.fromkeys(lost, reason))
         return [self._tasks[other] for other in sorted(lost)]
 
-    def _is_ready(self, edge: int) -> bool:
-        parent = self._tasks[edge].parent
-        if edge in self._resting and time.monotonic() < self._resting[edge]:
-            return False
-        return parent is None or parent in self._done
+    def _lighten(self, edge: int | None, steps: int) -> None:
+        """So many steps less wait below an edge, and below all that it is below."""
+        while edge is not None:
+            self._below[edge] -= steps
+            if edge in self._ready:
+                self._heaviest.push(-self._below[edge], edge)
+            edge = self._tasks[edge].parent
 
-    def _urgent(self, ready: Sequence[int]) -> int:
+    def _wait_again(self, edge: int) -> None:
+        self._running.remove(edge)
+        self._waiting.add(edge)
+        self._steps_waiting += self._tasks[edge].steps
+        self._front -= 1
+        self._place[edge] = self._front
+
+    def _leave_waiting(self, edge: int) -> None:
+        if edge in self._waiting:
+            self._waiting.remove(edge)
+            self._steps_waiting -= self._tasks[edge].steps
+
+    def _make_ready(self, edge: int) -> None:
+        self._ready.add(edge)
+        self._first.push(self._place_of(edge), edge)
+        self._heaviest.push(self._weight_of(edge), edge)
+        self._longest.push(self._length_of(edge), edge)
+
+    def _place_of(self, edge: int) -> int:
+        return self._place[edge]
+
+    def _weight_of(self, edge: int) -> int:
+        return -self._below[edge]
+
+    def _length_of(self, edge: int) -> int:
+        return -self._tasks[edge].steps
+
+    def _top(self, heap: "_Heap", value_of: Callable[[int], int], *, beside: int = -1) -> int:
+        """The ready edge of the smallest value in a heap, other than `beside`."""
+        return heap.top(lambda value, edge: edge in self._ready and value == value_of(edge), beside)
+
+    def _urgent(self) -> int:
         """The ready task that most others wait for, if it is time for it, else the first.
 
         When all that are left are ready, the longest.
         """
-        waiting = set(self._waiting)
-        if len(ready) == len(waiting):
+        if len(self._ready) == len(self._waiting):
             # Only ends are left: with the longest first, the last of them end together.
-            return max(ready, key=lambda edge: (self._tasks[edge].steps, -edge))
-        below = dict.fromkeys(waiting, 0)
-        # From the leaves up, as children stand behind their parents.
-        for edge in sorted(waiting, reverse=True):
-            parent = self._tasks[edge].parent
-            if parent in waiting:
-                below[parent] += below[edge] + self._tasks[edge].steps
-        most = max(ready, key=lambda edge: (below[edge], -edge))
+            return self._top(self._longest, self._length_of)
+        most = self._top(self._heaviest, self._weight_of)
         own = self._tasks[most].steps
-        others = sum(self._tasks[edge].steps for edge in waiting) - below[most] - own
+        others = self._steps_waiting - self._below[most] - own
         # The last of the others may be begun too late to be of use, so the longest is left out.
-        longest = max(self._tasks[edge].steps for edge in ready if edge != most)
-        return most if others - longest <= (self._workers - 1) * own else ready[0]
+        longest = self._tasks[self._top(self._longest, self._length_of, beside=most)].steps
+        is_time = others - longest <= (self._workers - 1) * own
+        return most if is_time else self._top(self._first, self._place_of)
 
     @property
     def running(self) -> frozenset[int]:
@@ -128,6 +187,27 @@ class Scheduler:
         """Whether nothing runs and nothing can begin."""
         return not self._running and not self._waiting
 
-    def states_needed(self) -> set[str]:
-        """Digests of the states that unfinished tasks begin from, failed ones included."""
-        return states_in_use(list(self._tasks.values()), finished=self._done)
+    def needs(self, digest: str) -> bool:
+        """Whether an unfinished task, a failed one included, begins from a state."""
+        return self._users[digest] > 0
+
+
+class _Heap:
+    """Edges by a value, the smallest first; those that no longer count go when they are met."""
+
+    def __init__(self) -> None:
+        self._items: list[tuple[int, int]] = []
+
+    def push(self, value: int, edge: int) -> None:
+        heapq.heappush(self._items, (value, edge))
+
+    def top(self, counts: Callable[[int, int], bool], beside: int) -> int:
+        """The first edge that counts and is not `beside`."""
+        spared = None
+        while not counts(*self._items[0]) or self._items[0][1] == beside:
+            item = heapq.heappop(self._items)
+            spared = item if counts(*item) else spared
+        edge = self._items[0][1]
+        if spared is not None:
+            heapq.heappush(self._items, spared)
+        return edge

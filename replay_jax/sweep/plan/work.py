@@ -6,7 +6,7 @@ only evaluates the state at its end where that is all that is missing.
 
 import bisect
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 import numpy as np
 
@@ -20,10 +20,12 @@ class Done:
     Attributes:
         results: ids of the runs, of any sweep.
         saved: step of every saved state, by digest.
+        ends: states at the ends of runs whose parameters are kept, and whose history is known.
     """
 
     results: frozenset[str] = frozenset()
     saved: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    ends: Container[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,7 @@ def remaining_tasks(
     chains: Sequence[np.ndarray],
     done: Collection[int],
     saved: Mapping[str, int],
+    ends: Container[str],
     keep_states: bool,
 ) -> tuple[Task, ...]:
     """Tasks in the order of the edges; a task's parent stands before it.
@@ -69,6 +72,7 @@ def remaining_tasks(
         chains: digest chains of all runs.
         done: positions of runs whose result exists.
         saved: digest and step of every usable saved state.
+        ends: digests of states whose parameters are kept: enough to measure, not to go on from.
         keep_states: whether states at the ends of edges are kept after their last use.
     """
     steps = sorted(set(saved.values()))
@@ -84,6 +88,8 @@ def remaining_tasks(
             continue
         if not needed_below and not ending:
             continue
+        if not needed_below and edge.stop.digest in ends:
+            start = edge.stop
         from_parent = start == edge.start and start.step > 0 and start.digest not in saved
         if from_parent:
             assert edge.parent is not None
@@ -102,22 +108,13 @@ def remaining_tasks(
     return tuple(reversed(tasks))
 
 
-def states_in_use(tasks: Sequence[Task], *, finished: Collection[int]) -> set[str]:
-    """Digests of the states that unfinished tasks begin from.
-
-    Args:
-        finished: positions of edges whose tasks are done; failed ones may be tried again.
-    """
-    return {task.start.digest for task in tasks if task.edge not in finished and task.start.step}
-
-
 def peak_saved_states(tasks: Sequence[Task]) -> int:
     """Largest number of states on disk at once when the tasks are done in order."""
     last_use = {task.start.digest: number for number, task in enumerate(tasks)}
     live: set[str] = set()
     peak = 0
     for number, task in enumerate(tasks):
-        if task.start.step:
+        if task.start.step and task.steps:
             live.add(task.start.digest)
         if task.save:
             live.add(task.stop.digest)

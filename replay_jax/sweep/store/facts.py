@@ -9,7 +9,8 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from replay_jax.sweep.store.kinds import is_transient
 
 # Seconds between tries where storage has a fault that may pass.
 PAUSES = (0.5, 2.0, 8.0)
+_SIDE_BY_SIDE = 32
 _Found = TypeVar("_Found")
 _TEMPORARY = ".tmp-"
 
@@ -79,6 +81,14 @@ def read_fact(path: epath.PathLike) -> Any | None:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): delete it to compute it again") from error
+
+
+def read_facts(paths: Sequence[epath.Path]) -> list[Any | None]:
+    """Several facts in their order; from a bucket, which takes its time for each, side by side."""
+    if not paths or "://" not in os.fspath(paths[0]):
+        return [read_fact(path) for path in paths]
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        return list(pool.map(read_fact, paths))
 
 
 def fact_names(folder: epath.PathLike) -> list[str]:

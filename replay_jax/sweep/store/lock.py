@@ -1,25 +1,35 @@
-"""One `run` per working directory, held by the operating system and so never stale.
+"""One `run` per working directory: a lock of the operating system where there is one, and a lease.
 
 The lock is an flock on one open file. Worker processes inherit that open file, so the lock is free
-only when the coordinator and all its workers are gone: a new coordinator can never meet a worker
-that a killed one left behind. A process that dies, however it dies, lets go.
+only when the coordinator and all its workers are gone: a new coordinator of the same machine can
+never meet a worker that a killed one left behind, and need not wait. The lease holds wherever files
+can be read, in buckets and on file systems without locks or with locks of each machine's own.
 """
 
+import errno
 import fcntl
-import json
 import os
-import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from etils import epath
 
 from replay_jax.errors import UserError
+from replay_jax.sweep.store.lease import (
+    SILENCE_SECONDS,
+    Holder,
+    Lease,
+    is_of_this_system,
+    newest,
+    seconds_silent,
+)
 
 _NAME = "lock"
 # Workers of a coordinator that has just been killed need a moment to notice and end.
 _PATIENCE_SECONDS = 5.0
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 class WorkdirLock:
@@ -27,24 +37,63 @@ class WorkdirLock:
 
     Attributes:
         workdir: the directory.
-        fd: the open file that holds the lock; give it to worker processes. -1 in a bucket, which
-            has no locks.
+        fd: the open file that holds the lock; give it to worker processes. -1 where there are no
+            locks: in a bucket, or on a file system without.
+        lease: what says so everywhere; `confirm` it before anything is published.
     """
 
-    def __init__(self, workdir: epath.PathLike, *, patience: float = _PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        workdir: epath.PathLike,
+        *,
+        patience: float = _PATIENCE_SECONDS,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.workdir = epath.Path(workdir)
+        self.lease = Lease(self.workdir)
         self._path = Path(workdir) / _NAME
-        self._patience = patience
+        self._patience, self._say = patience, say
         self.fd = -1
 
     def __enter__(self) -> "WorkdirLock":
-        """Take the lock.
+        """Take the lock and the lease.
 
         Raises:
-            UserError: another process holds it; says which.
+            UserError: another process holds them; says which.
         """
-        if "://" in os.fspath(self.workdir):
-            return self
+        if "://" not in os.fspath(self.workdir):
+            self._lock()
+        try:
+            self.lease.take(alone=self.fd >= 0, say=self._say)
+        except BaseException as error:
+            self._close()
+            if isinstance(error, OSError):
+                why = error.strerror or error
+                raise UserError(
+                    f"cannot write to the working directory {self.workdir}: {why}"
+                ) from error
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.lease.release()
+        except (OSError, UserError):
+            # Storage is away: whoever comes next waits for the lease to be old.
+            pass
+        self._close()
+
+    def _close(self) -> None:
+        # Closing, not unlocking: the lock stays with workers that are still ending.
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def _lock(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self.fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -55,27 +104,12 @@ class WorkdirLock:
         deadline = time.monotonic() + self._patience
         while not self._try():
             if time.monotonic() > deadline:
-                holder = _describe(os.pread(self.fd, 4096, 0))
                 os.close(self.fd)
                 raise UserError(
-                    f"{self._path.parent} is in use by {holder}: wait for it, end it, "
-                    "or choose another --workdir"
+                    f"{self._path.parent} is in use by {_described(newest(self.workdir)[1])}: "
+                    "wait for it, end it, or choose another --workdir"
                 )
             time.sleep(0.05)
-        me = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, me.encode(), 0)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # Closing, not unlocking: the lock stays with workers that are still ending.
-        if self.fd >= 0:
-            os.close(self.fd)
 
     def _try(self) -> bool:
         try:
@@ -84,15 +118,33 @@ class WorkdirLock:
             return False
         except OSError as error:
             os.close(self.fd)
-            raise UserError(
-                f"the file system of {self._path.parent} has no locks ({error.strerror}): choose "
-                "another --workdir, on a disk of this machine or mounted with locks"
-            ) from error
+            if error.errno not in _NO_LOCKS:
+                raise UserError(
+                    f"cannot lock the working directory {self._path.parent}: {error.strerror}"
+                ) from error
+            # The lease alone.
+            self.fd = -1
         return True
 
 
-def lock_holder(workdir: Path) -> str | None:
-    """Who holds the lock of a working directory, in words, or None where nobody does."""
+def lock_holder(workdir: epath.PathLike) -> str | None:
+    """Who holds a working directory, in words, or None where nobody does.
+
+    A holder on another machine of whom nothing was heard for long is nobody: another can follow.
+    """
+    holder = newest(workdir)[1]
+    locked = None if "://" in os.fspath(workdir) else _is_locked(Path(workdir))
+    if locked:
+        return _described(holder)
+    if holder is None or holder.released or seconds_silent(holder) > SILENCE_SECONDS:
+        return None
+    if locked is False and is_of_this_system(holder):
+        return None
+    return str(holder)
+
+
+def _is_locked(workdir: Path) -> bool | None:
+    """Whether a process of this machine holds the lock; None where there are no locks."""
     try:
         fd = os.open(workdir / _NAME, os.O_RDONLY)
     except OSError:
@@ -101,19 +153,16 @@ def lock_holder(workdir: Path) -> str | None:
         # A shared lock: two readers do not hinder each other, a coordinator waits it out.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _describe(os.pread(fd, 4096, 0))
+        return True
     except OSError:
-        # A file system without locks, on which no sweep can run.
         return None
     finally:
         os.close(fd)
-    return None
+    return False
 
 
-def _describe(content: bytes) -> str:
-    try:
-        holder = json.loads(content)
-    except json.JSONDecodeError:
-        # Between taking the lock and writing its name.
+def _described(holder: Holder | None) -> str:
+    if holder is None:
+        # Between taking the lock and the lease.
         return "another process"
-    return f"process {holder['pid']} on {holder['host']}"
+    return f"a worker of {holder}" if holder.released else str(holder)

@@ -6,13 +6,16 @@ sweep may use them.
 """
 
 import dataclasses
+from collections.abc import Set
 
 from etils import epath
 
 from replay_jax.sweep.plan.run import Shared
-from replay_jax.sweep.store.stored_run import restore_run
+from replay_jax.sweep.store.stored_run import ADDED, restore_run
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.saved import is_complete
+
+_UNNEEDED = "of no run of the last sweep that needs it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +32,25 @@ def orphans(store: WorkStore) -> list[Orphan]:
 
     A state is needed if some run of the sweep passes through it that is neither finished nor
     failed for good, or if it stands where runs part or end and `execution.keep_states` keeps it.
+    The parameters at the ends of its runs are needed if `execution.keep_ends` keeps them.
 
     Raises:
         UserError: no sweep was started in the directory, or another version wrote it.
     """
-    needed = _needed_states(store)
+    return unneeded(store, states=_needed_states(store), ends=_ends_to_keep(store))
+
+
+def unneeded(store: WorkStore, *, states: Set[str], ends: Set[str]) -> list[Orphan]:
+    """All that may go but these states, and the parameters at these ends of runs."""
     found = []
     for path in _folders(store.root / "states"):
         if not is_complete(path):
             found.append(Orphan(path, "a save that was cut off", _size(path)))
-        elif path.name not in needed:
-            found.append(Orphan(path, "of no run of the last sweep that needs it", _size(path)))
+        elif path.name not in states:
+            found.append(Orphan(path, _UNNEEDED, _size(path)))
+    for path in _folders(store.root / "ends"):
+        if path.name not in ends or not is_complete(path):
+            found.append(Orphan(path, _UNNEEDED, _size(path)))
     for path in _folders(store.root / "damaged"):
         found.append(Orphan(path, "a damaged state", _size(path)))
     return found
@@ -65,15 +76,25 @@ def _needed_states(store: WorkStore) -> set[str]:
     saved = {path.name for path in _folders(store.root / "states")}
     needed, shared = set[str](), Shared()
     hopeless = {d for d, fact in store.failures().items() if fact["kind"] == "deterministic"}
+    finished = store.finished_runs()
     for fact in store.runs():
         ends = {node["digest"] for node in fact["path"]}
         if fact["config"]["execution"]["keep_states"]:
             needed |= ends & saved
-        if store.result(fact["id"]) is not None or ends & hopeless:
+        if fact["id"] in finished or ends & hopeless:
             continue
         if saved - needed:
             needed |= {state.tobytes().hex() for state in restore_run(fact, shared).chain} & saved
     return needed
+
+
+def _ends_to_keep(store: WorkStore) -> set[str]:
+    """Where runs of the last sweep end whose parameters are kept."""
+    return {
+        fact["path"][-1]["digest"]
+        for fact in store.runs()
+        if {**ADDED["execution"], **fact["config"]["execution"]}["keep_ends"]
+    }
 
 
 def _folders(place: epath.Path) -> list[epath.Path]:

@@ -1,7 +1,6 @@
-"""From facts about states to the record of a run, and from records to results.jsonl."""
+"""From facts about states to the record of a run."""
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +15,11 @@ from replay_jax.sweep.plan.measured import (
     run_tasks,
 )
 from replay_jax.sweep.plan.run import Run
-from replay_jax.sweep.store.facts import write_text
 from replay_jax.sweep.store.losses import final_losses
 from replay_jax.sweep.store.sealing import checksum
+from replay_jax.sweep.store.segment import Segment
 from replay_jax.sweep.store.way import around_boundary, loss_curve
-from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.metrics import TIME_KINDS
 
 Record = dict[str, Any]
@@ -35,11 +34,15 @@ def is_ready(store: WorkStore, run: Run) -> bool:
 
     A run whose training has ended without an evaluation at its last step is not ready.
     """
-    final = run.node(run.steps)
-    keys = [held_out.key(final.digest) for held_out in run_sets(run)]
-    keys += [task.key(final.digest) for task in run_tasks(run)]
-    measured = all(store.evaluation(key) is not None for key in keys)
-    return measured and store.history(final) is not None
+    measured = all(store.evaluation(key) is not None for key in final_keys(run))
+    return measured and store.history(run.node(run.steps)) is not None
+
+
+def final_keys(run: Run) -> list[str]:
+    """Names of the evaluations at a run's end that its result needs."""
+    end = run.node(run.steps).digest
+    sets = [held_out.key(end) for held_out in run_sets(run)]
+    return sets + [task.key(end) for task in run_tasks(run)]
 
 
 def build_result(
@@ -82,14 +85,6 @@ def build_result(
         "machine": {**last["machine"], **_shared_by_all(run, store)},
         "config": to_plain(run.config),
     }
-
-
-def write_results(store: WorkStore, ids: Sequence[str]) -> int:
-    """Write results.jsonl, one line per finished run in the order given; returns their number."""
-    records = [record for id in ids if (record := store.result(id)) is not None]
-    lines = [json.dumps(record, allow_nan=False) for record in records]
-    write_text(store.root / "results.jsonl", "".join(line + "\n" for line in lines))
-    return len(lines)
 
 
 def counted_spans(history: Sequence[Segment]) -> list[Span]:
@@ -163,9 +158,7 @@ def _history(history: Sequence[Segment], sharing: Sequence[int]) -> list[Record]
 def _environments(run: Run, history: Sequence[Segment], store: WorkStore) -> list[str]:
     """Digests of what a run's way was trained in, and its end measured in, in order, each once."""
     found = [segment.environment for segment in history]
-    end = run.node(run.steps).digest
-    keys = [held_out.key(end) for held_out in run_sets(run)]
-    for key in keys + [task.key(end) for task in run_tasks(run)]:
+    for key in final_keys(run):
         fact = store.evaluation(key)
         assert fact is not None
         found.append(fact["environment"])

@@ -1,7 +1,7 @@
 """A run as a fact on disk: all that is needed to know it again without its config file."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from replay_jax.config.experiment import resolve
@@ -15,6 +15,12 @@ from replay_jax.schedule.protocols import build_schedule
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run, Shared, run_chain
+from replay_jax.sweep.store import facts
+from replay_jax.sweep.store.sealing import checksum
+from replay_jax.sweep.store.workdir import WorkStore
+
+# Fields that are newer than format 4, as runs were carried out before. None enters a run's id.
+ADDED: Mapping[str, Mapping[str, Any]] = {"execution": {"keep_ends": False}}
 
 
 def run_fact(plan: Plan, number: int) -> dict[str, Any]:
@@ -36,6 +42,26 @@ def run_fact(plan: Plan, number: int) -> dict[str, Any]:
     }
 
 
+def write_runs(
+    store: WorkStore, runs: Iterable[Mapping[str, Any]], about: Mapping[str, Any]
+) -> None:
+    """Record the runs of the sweep that begins, and what it asks in words.
+
+    Runs that the last sweep wrote down alike are not written again, nor read.
+    """
+    store.confirm()
+    last = facts.read_fact(store.root / "sweep.json") or {}
+    known, there = last.get("checksums", {}), set(facts.fact_names(store.root / "runs"))
+    checksums = {}
+    for run in runs:
+        id, checksums[run["id"]] = run["id"], checksum(run)
+        if id not in there or known.get(id) != checksums[id]:
+            facts.write_fact(store.root / "runs" / f"{id}.json", run)
+    fact = {"runs": list(checksums), "checksums": checksums}
+    facts.write_fact(store.root / "sweep.json", fact)
+    facts.write_fact(store.root / "recipe.json", about)
+
+
 def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
     """A run from its stored fact; its ledger and digests are computed anew, its id is the fact's.
 
@@ -45,7 +71,7 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
         UserError: another version stored it.
     """
     try:
-        config = resolve(fact["config"])
+        config = resolve(with_added(fact["config"]))
     except UserError as error:
         raise UserError(
             f"run '{fact['name']}' was stored by another version ({error}); the command that "
@@ -72,6 +98,11 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
         ledger=plan_ledger(schedule, views),
         chain=run_chain(config, schedule, views, weights=weights, shared=shared),
     )
+
+
+def with_added(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the fields that it was stored without."""
+    return {**plain, **{part: {**ADDED[part], **plain[part]} for part in ADDED}}
 
 
 def identity(run: Run) -> str:

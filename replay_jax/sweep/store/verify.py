@@ -14,7 +14,7 @@ from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.environment import environment_digest
 from replay_jax.sweep.store.results import LedgerMismatch, build_result, counted_spans, is_ready
 from replay_jax.sweep.store.sealing import changed_facts, checksum
-from replay_jax.sweep.store.stored_run import identity, restore_run
+from replay_jax.sweep.store.stored_run import identity, restore_run, with_added
 from replay_jax.sweep.store.workdir import WorkStore
 
 # How many places at which two records differ are named.
@@ -120,11 +120,12 @@ def _compare_record(
         again = build_result(run, store=store, sharing=sharing, steps=steps)
     except (LedgerMismatch, ValueError) as error:
         return [f"stored result: {error}"]
+    claimed = {**record, "config": with_added(record["config"])}
     # JSON knows no tuples.
     again = json.loads(json.dumps(again))
     if is_rewritten:
-        return _record_differences(_less_spans(again), _less_spans(record))
-    return _record_differences(again, record)
+        again, claimed = _less_spans(again), _less_spans(claimed)
+    return _record_differences(again, claimed)
 
 
 def _less_spans(record: Mapping[str, Any]) -> dict[str, Any]:

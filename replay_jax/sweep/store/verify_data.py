@@ -12,7 +12,8 @@ from replay_jax.errors import UserError
 from replay_jax.sweep.plan.run import Run, Shared
 from replay_jax.sweep.store.results import counted_spans
 from replay_jax.sweep.store.stored_run import restore_run
-from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.workdir import WorkStore
 
 
 @dataclass(frozen=True)

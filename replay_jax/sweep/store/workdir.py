@@ -6,12 +6,14 @@
     runs/<run>.json           a run: name, overrides, configuration, planned ledger, its nodes
     environments/<digest>.json  what trained and measured here: code, versions, machine
     states/<digest>/          a saved training state (`training.checkpoint`)
+    ends/<digest>/            the parameters alone of a state that runs end with
     segments/<digest>.json    a trained span, by the state that it ends with
     evaluations/<key>.json    one source's held-out loss at one state
     failures/<digest>.json    why the edge that ends with this state could not be finished
     results/<run>.json        the result record of a finished run
     results.jsonl             those of the last sweep, one a line
     progress.json             what the coordinator is doing now
+    lock, lease/              who the coordinator is (`lock`, `lease`)
 
 Facts about a state are addressed by its digest, so every sweep in the folder can use them. Only the
 holder of the folder's lock and its workers write; anyone may read at any time.
@@ -19,87 +21,82 @@ holder of the folder's lock and its workers write; anyone may read at any time.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
-from replay_jax.sweep.plan.work import Done
+from replay_jax.sweep.store import facts
 from replay_jax.sweep.store.environment import Environment, environment_digest
-from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
+from replay_jax.sweep.store.lease import Fence, Lease
 from replay_jax.sweep.store.sealing import sealed, unsealed
+from replay_jax.sweep.store.segment import Segment
 from replay_jax.training.saved import delete, is_complete, read_meta, remove_unfinished
 
 FORMAT = 4
-_FOLDERS = ("runs", "environments", "states", "segments", "evaluations", "failures", "results")
-
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-    """A span of training whose updates are known, from one saved or initial state to another.
-
-    Attributes:
-        start: state that it began from.
-        stop: state that it ended with.
-        edge: digest at the end of the edge that it is part of.
-        environment: digest of what it was trained in.
-        seconds: wall time by what it was spent on (`metrics.TIME_KINDS`).
-        windows: training sums over consecutive steps: "stop" (completed updates), and "nats" and
-            "weights" by source name.
-        realised: what was consumed, counted from the batches (`counted.Span`, one per host).
-    """
-
-    start: Node
-    stop: Node
-    edge: str
-    environment: str
-    seconds: Mapping[str, float]
-    windows: Sequence[Mapping[str, Any]]
-    realised: Sequence[Mapping[str, Any]]
+_FOLDERS = (
+    "runs",
+    "environments",
+    "states",
+    "ends",
+    "segments",
+    "evaluations",
+    "failures",
+    "results",
+)
 
 
 class WorkStore:
     """The facts of one working directory; see the module for what is where."""
 
-    def __init__(self, root: epath.PathLike) -> None:
+    def __init__(self, root: epath.PathLike, writer: Lease | Fence | None = None) -> None:
+        """`writer` is the lease that must hold for anything to be published, or its fence."""
         # Orbax takes absolute paths only, and workers may stand elsewhere.
         place = os.fspath(root)
         self.root = epath.Path(place if "://" in place else os.path.abspath(place))
+        self._writer = writer
+
+    @property
+    def lease(self) -> int:
+        """Number of the lease under which this process writes, 0 for none."""
+        return 0 if self._writer is None else self._writer.number
+
+    def confirm(self) -> None:
+        """Make sure that this process may still publish. Raises LostLease."""
+        if self._writer is not None:
+            self._writer.confirm()
 
     def create(self, common: Mapping[str, Any]) -> dict[str, Any]:
         """Make the folder, or check that it is one of ours; returns what its results share.
 
         Args:
-            common: what all results of one folder must have in common (platform, threads, data
-                fingerprints); names that the folder does not know yet are added.
+            common: what all results must have in common; names not known yet are added.
 
         Raises:
             UserError: the folder has another format, or a common value differs; names both.
         """
+        self.confirm()
         known = self._known()
         for name, value in common.items():
-            if known["common"].setdefault(name, value) != value:
-                raise UserError(
-                    f"{self.root} holds results with {name} = {known['common'][name]}, "
-                    f"not {value}: choose another --workdir"
-                )
-        write_fact(self.root / "workdir.json", known)
+            there = known["common"].setdefault(name, value)
+            if there != value:
+                what = f"{self.root} holds results with {name} = {there}, not {value}"
+                raise UserError(f"{what}: choose another --workdir")
+        facts.write_fact(self.root / "workdir.json", known)
         for folder in _FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self.root / folder)
-        remove_leftovers(self.root)
-        common = known["common"]
-        assert isinstance(common, dict)
-        return common
+            facts.remove_leftovers(self.root / folder)
+        facts.remove_leftovers(self.root)
+        return dict(known["common"])
 
     def common(self) -> dict[str, Any]:
         """What all results of the folder have in common; empty for a new folder."""
         return dict(self._known()["common"])
 
     def _known(self) -> dict[str, Any]:
-        known = read_fact(self.root / "workdir.json")
+        known = facts.read_fact(self.root / "workdir.json")
         if known is None:
             return {"format": FORMAT, "common": {}}
         if known.get("format") != FORMAT:
@@ -114,14 +111,16 @@ class WorkStore:
     def write_environment(self, environment: Environment) -> None:
         """Name an environment as one that results of this folder come out of."""
         path = self.root / "environments" / f"{environment_digest(environment)}.json"
-        if read_fact(path) is None:
-            write_fact(path, environment)
+        if facts.read_fact(path) is None:
+            facts.write_fact(path, environment)
 
     def environments(self) -> dict[str, Environment]:
         """What results of this folder come out of, by digest."""
         folder = self.root / "environments"
-        facts = {name: read_fact(folder / f"{name}.json") for name in fact_names(folder)}
-        return {name: fact for name, fact in facts.items() if fact is not None}
+        found = {
+            name: facts.read_fact(folder / f"{name}.json") for name in facts.fact_names(folder)
+        }
+        return {name: fact for name, fact in found.items() if fact is not None}
 
     # Saved states.
 
@@ -129,15 +128,9 @@ class WorkStore:
         """Folder of a saved state."""
         return self.root / "states" / digest
 
-    def saved_states(self) -> dict[str, int]:
-        """Digest and step of every complete state whose history is known as well."""
-        steps = {name: self.saved_step(name) for name in self.state_names()}
-        return {name: step for name, step in steps.items() if step is not None}
-
     def state_names(self) -> set[str]:
         """Digests of all states that were ever begun to be saved and not dropped since."""
-        folder = self.root / "states"
-        return {item.name for item in folder.iterdir()} if folder.exists() else set()
+        return _names(self.root / "states")
 
     def saved_step(self, digest: str) -> int | None:
         """Step of a saved state, or None unless it is complete and its history is known."""
@@ -146,17 +139,29 @@ class WorkStore:
             return None
         return segment.stop.step
 
+    def end_path(self, digest: str) -> epath.Path:
+        """Folder of the parameters that runs end with."""
+        return self.root / "ends" / digest
+
+    def end_names(self) -> set[str]:
+        """Digests of all states whose parameters were ever begun to be kept."""
+        return _names(self.root / "ends")
+
     def is_checkpoint(self, digest: str) -> bool:
         """Whether whoever saved a state did so against interruptions, in the middle of an edge."""
         return bool(read_meta(self.state_path(digest))["checkpoint"])
 
     def drop_state(self, digest: str) -> None:
         """Delete a saved state; it is unusable from the first moment on."""
+        self.confirm()
         delete(self.state_path(digest))
 
     def set_aside(self, digest: str) -> str:
         """Take a damaged state out of use; returns where it is kept, in a bucket nowhere."""
+        self.confirm()
         path = self.state_path(digest)
+        if not path.exists():
+            path = self.end_path(digest)
         if "://" in os.fspath(self.root):
             # Renaming would be copying.
             delete(path)
@@ -168,18 +173,21 @@ class WorkStore:
 
     def drop_unfinished_states(self) -> None:
         """Delete what interrupted saves and deletions left; only for the holder of the lock."""
+        self.confirm()
         remove_unfinished(self.root / "states")
+        remove_unfinished(self.root / "ends")
 
     # Trained spans.
 
     def write_segment(self, segment: Segment) -> None:
         """Record a trained span."""
+        self.confirm()
         fact = sealed(dataclasses.asdict(segment))
-        write_fact(self.root / "segments" / f"{segment.stop.digest}.json", fact)
+        facts.write_fact(self.root / "segments" / f"{segment.stop.digest}.json", fact)
 
     def segment(self, digest: str) -> Segment | None:
         """The span that ends with a state, or None."""
-        fact = read_fact(self.root / "segments" / f"{digest}.json")
+        fact = facts.read_fact(self.root / "segments" / f"{digest}.json")
         if fact is None:
             return None
         nodes = {"start": Node(**fact["start"]), "stop": Node(**fact["stop"])}
@@ -200,28 +208,18 @@ class WorkStore:
 
     def write_evaluation(self, key: str, fact: Mapping[str, Any]) -> None:
         """Record one source's held-out sums at one state."""
-        write_fact(self.root / "evaluations" / f"{key}.json", sealed(fact))
+        facts.write_fact(self.root / "evaluations" / f"{key}.json", sealed(fact))
 
     def evaluation(self, key: str) -> dict[str, Any] | None:
         """One source's held-out sums at one state, or None."""
-        fact = read_fact(self.root / "evaluations" / f"{key}.json")
+        fact = facts.read_fact(self.root / "evaluations" / f"{key}.json")
         return fact if fact is None else unsealed(fact)
 
+    def evaluation_names(self) -> set[str]:
+        """Keys of all measurements that are recorded."""
+        return set(facts.fact_names(self.root / "evaluations"))
+
     # Runs and their results.
-
-    def write_runs(self, runs: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
-        """Record the runs of the sweep that begins, and what it asks in words.
-
-        Unchanged facts are not written again.
-        """
-        ids = []
-        for run in runs:
-            ids.append(run["id"])
-            path = self.root / "runs" / f"{run['id']}.json"
-            if read_fact(path) != run:
-                write_fact(path, run)
-        write_fact(self.root / "sweep.json", {"runs": ids})
-        write_fact(self.root / "recipe.json", about)
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs of the last sweep, in its order.
@@ -229,57 +227,61 @@ class WorkStore:
         Raises:
             UserError: no sweep was started in this folder.
         """
-        sweep = read_fact(self.root / "sweep.json")
+        sweep = facts.read_fact(self.root / "sweep.json")
         if sweep is None:
             raise UserError(f"{self.root} holds no sweep: give the folder that `run` printed")
-        return [fact for id in sweep["runs"] if (fact := read_fact(self._run_path(id)))]
+        paths = [self.root / "runs" / f"{id}.json" for id in sweep["runs"]]
+        return [fact for fact in facts.read_facts(paths) if fact]
 
     def about(self) -> dict[str, Any]:
         """What the last sweep asks, in words; empty if nothing was said."""
-        about = read_fact(self.root / "recipe.json")
+        about = facts.read_fact(self.root / "recipe.json")
         return {} if about is None else dict(about)
 
     def write_result(self, id: str, record: Mapping[str, Any]) -> None:
         """Record the result of a finished run."""
-        write_fact(self.root / "results" / f"{id}.json", record)
+        self.confirm()
+        facts.write_fact(self.result_path(id), record)
 
     def result(self, id: str) -> dict[str, Any] | None:
         """The result of a run, or None if it is not finished."""
-        fact = read_fact(self.root / "results" / f"{id}.json")
-        return fact if fact is None else dict(fact)
+        return facts.read_fact(self.result_path(id))
+
+    def result_path(self, id: str) -> epath.Path:
+        """The file of a run's result."""
+        return self.root / "results" / f"{id}.json"
 
     def finished_runs(self) -> set[str]:
         """Ids of all runs that have a result, of any sweep."""
-        return set(fact_names(self.root / "results"))
-
-    def done(self) -> Done:
-        """What need not be trained again."""
-        return Done(frozenset(self.finished_runs()), self.saved_states())
+        return set(facts.fact_names(self.root / "results"))
 
     # Failures and progress.
 
     def write_failure(self, edge: str, fact: Mapping[str, Any]) -> None:
         """Record why the edge that ends with a state could not be finished."""
-        write_fact(self.root / "failures" / f"{edge}.json", fact)
+        self.confirm()
+        facts.write_fact(self.root / "failures" / f"{edge}.json", fact)
 
     def clear_failure(self, edge: str) -> None:
         """Forget a failure, because the edge is tried again."""
+        self.confirm()
         (self.root / "failures" / f"{edge}.json").unlink(missing_ok=True)
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """All failures, by the digest at the end of their edge."""
-        names = fact_names(self.root / "failures")
-        facts = {name: read_fact(self.root / "failures" / f"{name}.json") for name in names}
-        return {name: fact for name, fact in facts.items() if fact is not None}
+        names = facts.fact_names(self.root / "failures")
+        found = {name: facts.read_fact(self.root / "failures" / f"{name}.json") for name in names}
+        return {name: fact for name, fact in found.items() if fact is not None}
 
     def write_progress(self, fact: Mapping[str, Any]) -> None:
         """Say what is being done now."""
-        write_fact(self.root / "progress.json", fact)
+        self.confirm()
+        facts.write_fact(self.root / "progress.json", fact)
 
     def progress(self) -> dict[str, Any] | None:
         """What the last coordinator said it was doing, or None."""
-        fact = read_fact(self.root / "progress.json")
-        return fact if fact is None else dict(fact)
+        return facts.read_fact(self.root / "progress.json")
 
-    def _run_path(self, id: str) -> epath.Path:
-        return self.root / "runs" / f"{id}.json"
+
+def _names(folder: epath.Path) -> set[str]:
+    return {item.name for item in folder.iterdir()} if folder.exists() else set()

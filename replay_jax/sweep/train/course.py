@@ -15,11 +15,13 @@ from replay_jax.data.ledger.counted import RealisedCounter, batch_checksum
 from replay_jax.data.reading.pipeline import Batch
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
-from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.store.lease import Fence
+from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import EdgeJob, step_shape
 from replay_jax.sweep.train.measuring import Measuring, Place
 from replay_jax.sweep.train.meter import by_the_wall, make_meter, metric_values
-from replay_jax.training.checkpoint import Checkpointer
+from replay_jax.training.checkpoint import Checkpointer, params_alone
 from replay_jax.training.loop import Span
 from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import MetricsWriter, Progress, StepRecord, TimeSplit
@@ -48,6 +50,8 @@ class Course:
     ) -> None:
         self.reached = job.start
         self._job, self._store, self._measuring = job, store, measuring
+        if job.lease:
+            self._store = WorkStore(store.root, Fence(store.root, job.lease))
         self._mesh, self._clock, self._checkpointer = mesh, clock, checkpointer
         self._on_progress, self._sharing = on_progress, sharing
         self._environment = environment
@@ -116,23 +120,23 @@ class Course:
 
     def on_point(self, step: int, state: TrainState) -> None:
         """Measure and save where that is due."""
-        self.measure(step, state)
+        self.measure(step, state.params)
         if step in self._saves:
             self.save(step, state, checkpoint=True)
 
-    def measure(self, step: int, state: TrainState) -> None:
-        """Measure what is due at a state."""
+    def measure(self, step: int, params: Any) -> None:
+        """Measure what is due at a state, given its parameters."""
         if step not in self._due:
             return
         due = self._due[step]
         job, environment = self._job, self._environment
         place = Place(job.stores, step_shape(job), self._mesh, self._clock, environment)
         for held_out in due.sets:
-            self._measuring.losses(due.node, state.params, held_out, place=place)
+            self._measuring.losses(due.node, params, held_out, place=place)
         for wanted in due.tasks:
-            self._measuring.scores(due.node, state.params, wanted, place=place)
+            self._measuring.scores(due.node, params, wanted, place=place)
         for pair in due.cosines:
-            self._measuring.cosine(due.node, state.params, pair, place=place)
+            self._measuring.cosine(due.node, params, pair, place=place)
 
     def save(self, step: int, state: TrainState, *, checkpoint: bool) -> None:
         """Record the span up to here and start saving the state; older checkpoints go."""
@@ -142,12 +146,15 @@ class Course:
             # Waits for the save before, so that checkpoint is complete and its own can go.
             self._settle_save()
             self._drop_checkpoints(keep=self._job.config.checkpoint.keep)
-            self._save_state(node, state, {"step": step, "checkpoint": checkpoint})
+            path = self._store.state_path(node.digest)
+            self._save_at(path, state, {"step": step, "checkpoint": checkpoint})
         if checkpoint:
             self._checkpoints.append(node)
 
     def finish(self, state: TrainState) -> None:
         """Record the end of the edge, with its state if others go on from it."""
+        # First, as all else may be known without it, and then nobody would come back for it.
+        self.keep_end(state)
         if self._job.save:
             self.save(self._job.stop.step, state, checkpoint=False)
             self._wait()
@@ -156,6 +163,16 @@ class Course:
             self._record_segment(self._job.stop)
         self._drop_checkpoints(keep=0)
 
+    def keep_end(self, state: TrainState) -> None:
+        """Save the parameters that runs end with, if that is asked for and not done."""
+        stop = self._job.stop
+        if self._job.keep_end:
+            path = self._store.end_path(stop.digest)
+            with self._clock.measure("save"):
+                self._settle_save()
+                self._save_at(path, params_alone(state), {"step": stop.step})
+            self._wait()
+
     def pause(self, step: int, state: TrainState) -> None:
         """Save where an interrupted job stands."""
         if step > self.reached.step:
@@ -163,11 +180,11 @@ class Course:
         self._wait()
         self._drop_checkpoints(keep=1)
 
-    def _save_state(self, node: Node, state: TrainState, meta: Mapping[str, Any]) -> None:
+    def _save_at(self, path: epath.Path, state: Any, meta: Mapping[str, Any]) -> None:
         """Start saving, unless another process that was taken for lost has saved the same bits."""
-        path = self._store.state_path(node.digest)
-        if _on_first_host(lambda: is_complete(path)):
+        if on_first_host(lambda: is_complete(path)):
             return
+        self._store.confirm()
         self._saving = path
         try:
             self._checkpointer.save(path, state, meta)
@@ -244,7 +261,7 @@ class Course:
         self._clear_window()
 
 
-def _on_first_host(ask: Callable[[], bool]) -> bool:
+def on_first_host(ask: Callable[[], bool]) -> bool:
     """What the first host finds, on all: a shared file system may not show them the same."""
     if jax.process_count() == 1:
         return ask()

@@ -7,6 +7,7 @@ together with the spans that lead to it.
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,17 +20,17 @@ from replay_jax.hub.weights import load_params
 from replay_jax.sweep.plan.run import loss_weights
 from replay_jax.sweep.store.kinds import DamagedState
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.sweep.train.course import Course
+from replay_jax.sweep.train.course import Course, on_first_host
 from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shape
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.sweep.train.surroundings import Surroundings
-from replay_jax.training.checkpoint import Checkpointer, restore_state
+from replay_jax.training.checkpoint import Checkpointer, restore_params, restore_state
 from replay_jax.training.config import Profile
 from replay_jax.training.loop import Hooks, train_span
 from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import Progress, TimeSplit
-from replay_jax.training.saved import DamagedCheckpoint
+from replay_jax.training.saved import DamagedCheckpoint, is_complete
 from replay_jax.training.step import TrainState, check_shape
 
 # One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
@@ -88,12 +89,17 @@ class EdgeTrainer:
         clock = TimeSplit()
         mesh = self._programs.mesh(job.config.mesh, job.config.model)
         _check_shapes(job, mesh)
-        state = self._begin(job, mesh, clock)
+        kept = kept_end(job, self._store, self._programs, mesh, clock)
         with Checkpointer() as saves:
             about = (mesh, clock, saves, on_progress, environment)
             course = Course(job, self._store, self._measuring, *about)
-            course.measure(job.start.step, state)
+            if kept is not None:
+                course.measure(job.stop.step, kept)
+                return EdgeEnd(job.stop.step, True)
+            state = self._begin(job, mesh, clock)
+            course.measure(job.start.step, state.params)
             if job.start == job.stop:
+                course.keep_end(state)
                 self._last = (job.stop.digest, state)
                 return EdgeEnd(job.stop.step, True)
             programs = self._programs.train(step_shape(job), mesh, clock=clock)
@@ -156,6 +162,27 @@ def first_state(
             raise DamagedState(job.start.digest, str(error)) from error
     assert int(restored.step) == job.start.step
     return restored
+
+
+def kept_end(
+    job: EdgeJob, store: WorkStore, programs: ProgramCache, mesh: Mesh, clock: TimeSplit
+) -> Any | None:
+    """The parameters that a job has to measure, where they alone were kept; None for any other job.
+
+    Raises:
+        DamagedState: they cannot be read.
+    """
+    digest = job.stop.digest
+    whole, alone = store.state_path(digest), store.end_path(digest)
+    if job.start != job.stop or not on_first_host(
+        lambda: is_complete(alone) and not is_complete(whole)
+    ):
+        return None
+    with clock.measure("save"):
+        try:
+            return restore_params(alone, programs.abstract_state(job.config.model, mesh).params)
+        except DamagedCheckpoint as error:
+            raise DamagedState(digest, str(error)) from error
 
 
 def _check_shapes(job: EdgeJob, mesh: Mesh) -> None:

@@ -29,6 +29,7 @@ class EdgeJob:
         start: state to begin from.
         stop: state to reach.
         save: whether the state at `stop` must be saved.
+        keep_end: whether the parameters at `stop` are kept, as runs end there.
         digests: digests of the states `start.step` … `stop.step`, joined.
         config: configuration of one of the runs through the edge; they agree on all that matters.
         schedule: its schedule.
@@ -39,12 +40,14 @@ class EdgeJob:
         measurements: what is still to be measured on the way, by ascending step.
         pretrained: the model that step 0 starts from, None for parameters of the seed.
         accept_environment: whether the working directory may hold results of another environment.
+        lease: number of the lease under which the job may publish, 0 for none.
     """
 
     name: str
     start: Node
     stop: Node
     save: bool
+    keep_end: bool
     digests: bytes
     config: ExperimentConfig
     schedule: Schedule
@@ -55,6 +58,7 @@ class EdgeJob:
     measurements: tuple[Measurement, ...]
     pretrained: Pretrained | None
     accept_environment: bool
+    lease: int
 
     def node(self, step: int) -> Node:
         """The state after `step` updates, for any step of the job."""
@@ -92,6 +96,7 @@ def make_job(
         start=task.start,
         stop=task.stop,
         save=task.save,
+        keep_end=task.stop.digest in plan.kept_ends,
         digests=digests,
         config=owner.config,
         schedule=owner.schedule,
@@ -102,6 +107,7 @@ def make_job(
         measurements=tuple(left for each in wanted if (left := each.without(known))),
         pretrained=owner.pretrained and _absolute(owner.pretrained),
         accept_environment=accept_environment,
+        lease=store.lease,
     )
 
 

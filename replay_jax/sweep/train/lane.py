@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import Any
 
 from replay_jax.data.reading.pipeline import Batch
 from replay_jax.sweep.store.workdir import WorkStore
@@ -47,13 +48,13 @@ class Lane:
         store: WorkStore,
         measuring: Measuring,
         population: Population,
-        state: TrainState,
+        params: Any,
         *,
         on_progress: Callable[[Progress], None],
         environment: str,
         profile: Profile | None,
     ) -> None:
-        """Measure what is due at the first state, and get the first batch."""
+        """Measure what is due at the first state, by its parameters, and get the first batch."""
         checkpointer = self._open.enter_context(Checkpointer())
         self.course = Course(
             self.job,
@@ -66,7 +67,7 @@ class Lane:
             environment,
             lambda: self._time.sharing,
         )
-        self.course.measure(self.step, state)
+        self.course.measure(self.step, params)
         if self.at_end:
             return
         self._open.enter_context(self.course)

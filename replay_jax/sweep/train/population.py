@@ -15,7 +15,7 @@ import numpy as np
 
 from replay_jax.data.reading.pipeline import Batch
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.sweep.train.edge import first_state
+from replay_jax.sweep.train.edge import first_state, kept_end
 from replay_jax.sweep.train.job import EdgeJob, resume_job, step_shape
 from replay_jax.sweep.train.lane import Lane
 from replay_jax.sweep.train.measuring import Measuring
@@ -127,23 +127,26 @@ class PopulationTrainer:
         lane = self._lanes[index] = Lane(index, edge, job, self._time)
         with self._spared(lane), self._time.only(index):
             population = self._prepare(shape, lane)
-            state = self._ended.get(job.start.digest)
-            if state is None:
-                mesh = population.solo
-                state = first_state(job, self._store, self._programs, mesh, lane.clock)
+            place = (self._store, self._programs, population.solo, lane.clock)
+            kept = kept_end(job, *place)
+            state = self._ended.get(job.start.digest) if kept is None else None
+            if kept is None and state is None:
+                state = first_state(job, *place)
             lane.begin(
                 self._store,
                 self._measuring,
                 population,
-                state,
+                kept if state is None else state.params,
                 on_progress=lambda progress: self._tell(Advanced(edge, progress)),
                 environment=self._surroundings.enter(job),
                 profile=profile,
             )
             if lane.at_end:
+                if state is not None:
+                    lane.course.keep_end(state)
                 self._end(lane, state)
                 return
-            assert self._states is not None
+            assert self._states is not None and state is not None
             self._states = population.insert(self._states, state, index)
             self._hyper = None
 
@@ -161,9 +164,10 @@ class PopulationTrainer:
         self._flight = []
         self._ended = {}
 
-    def _end(self, lane: Lane, state: TrainState) -> None:
+    def _end(self, lane: Lane, state: TrainState | None) -> None:
+        """A job is done; others may go on from its state, None where it was only measured."""
         stop = lane.job.stop
-        if lane.job.save or lane.job.start == stop:
+        if state is not None and (lane.job.save or lane.job.start == stop):
             self._ended[stop.digest] = state
             while len(self._ended) > len(self._lanes):
                 del self._ended[next(iter(self._ended))]

@@ -7,6 +7,7 @@ import time
 
 from killing import KINDS, LONG, SWEEP, killed_and_whole_agree, start
 
+from replay_jax.sweep.store.known import saved_states
 from replay_jax.sweep.store.workdir import WorkStore
 
 
@@ -22,6 +23,6 @@ def test_sigterm_saves_and_the_next_start_goes_on_from_there(study, tmp_path):
         time.sleep(0.01)
     process.terminate()
     process.join()
-    saved = WorkStore(tmp_path).saved_states()
+    saved = saved_states(WorkStore(tmp_path))
     assert len(saved) == 1 and 0 < min(saved.values()) < 60
     assert study.plan(SWEEP[:1], tmp_path, **LONG).steps_remaining == 60 - min(saved.values())

@@ -23,7 +23,7 @@ GIB = 1 << 30
 
 
 def choice(*, workers=0, threads=0, platform="cpu", parameters=10**6, cores=8, memory=64 * GIB):
-    execution = ExecutionConfig("local", workers, threads, False, (), None, 1)
+    execution = ExecutionConfig("local", workers, threads, False, (), None, 1, True)
     chosen = choose_workers(
         execution, platform=platform, parameters=parameters, cores=cores, memory_bytes=memory
     )
@@ -97,7 +97,7 @@ def test_two_coordinators_never_share_a_workdir(study, finished_sweep, tmp_path)
     assert holder.stdout.readline() == b"locked\n"
     with pytest.raises(UserError, match=f"in use by process {holder.pid} "):
         study.train(grid({RHO: [0.0]}), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", "lease"}
     holder.kill()
     holder.wait()
     # It is free then; nothing is left to train in this one.

@@ -18,6 +18,7 @@ from replay_jax.sweep.executors.hosts import edges as host_edges
 from replay_jax.sweep.executors.hosts.edges import HostEdges
 from replay_jax.sweep.executors.hosts.others import Hosts, LostHost
 from replay_jax.sweep.executors.hosts.stop_gate import StopGate
+from replay_jax.sweep.store.known import saved_states
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.messages import Ended, Failed, Interrupted, Started
@@ -87,7 +88,7 @@ def test_hosts_are_interrupted_killed_and_fewer_and_change_nothing(tmp_path):
     said = [process.communicate(timeout=120) for process in hosts]
     assert [process.returncode for process in hosts] == [130, 130], said
     assert "saving the states" in said[0][0] and said[1][1] == ""
-    (step,) = WorkStore(out).saved_states().values()
+    (step,) = saved_states(WorkStore(out)).values()
     assert 0 < step < 24
     # kill -9: the other names it, at once, and ends.
     hosts = start_hosts(tmp_path, "out")

@@ -1,7 +1,5 @@
 """Who has stopped answering is said, and replaced; what cannot be locked or asked is a sentence."""
 
-import errno
-import fcntl
 import subprocess
 import sys
 import time
@@ -21,7 +19,7 @@ from replay_jax.sweep.executors.local.workers import (
     local_platform,
 )
 from replay_jax.sweep.store.facts import write_fact
-from replay_jax.sweep.store.lock import WorkdirLock, lock_holder
+from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.train.messages import Lost
 
 
@@ -57,16 +55,6 @@ def test_a_coordinator_that_was_stopped_itself_blames_no_worker(tmp_path, monkey
     process.kill()
     process.wait()
     theirs.close()
-
-
-def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch):
-    def no_locks(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    with pytest.raises(UserError, match=r"has no locks \(No locks available\): choose another"):
-        WorkdirLock(tmp_path).__enter__()
-    assert lock_holder(tmp_path) is None
 
 
 def test_a_platform_that_is_not_there_is_named(monkeypatch):

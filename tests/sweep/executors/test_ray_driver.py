@@ -47,7 +47,7 @@ def ray(monkeypatch):
 
 
 def tasks(ray, workers):
-    execution = ExecutionConfig("ray", workers, 1, False, (), None, 1)
+    execution = ExecutionConfig("ray", workers, 1, False, (), None, 1, True)
     it = RayTasks("/nowhere", execution, threads=1, address=None)
     it._board = ray.board()
     return it

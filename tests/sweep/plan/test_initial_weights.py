@@ -144,12 +144,16 @@ def test_a_run_that_is_not_there_is_one_sentence(base, tmp_path, run, words):
     assert all(word in str(refusal.value) for word in (*words, record["id"]))
 
 
-def test_a_state_that_was_not_kept_cannot_be_exported(tuned, tmp_path):
+def test_a_run_is_exported_from_the_parameters_that_it_ended_with_or_not_at_all(tuned, tmp_path):
     _, workdir = tuned
     record = next(iter(results_of(workdir).values()))
-    with pytest.raises(UserError, match="was not kept: .*keep_states=True"):
-        export_run(workdir, record["name"], tmp_path / "model", dtype="float32")
-    assert not (tmp_path / "model").exists()
+    assert not list((workdir / "states").iterdir())
+    export_run(workdir, record["name"], tmp_path / "model", dtype="float32")
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    shutil.rmtree(copy / "ends")
+    with pytest.raises(UserError, match="was not kept: .*keep_ends=True"):
+        export_run(copy, record["name"], tmp_path / "other", dtype="float32")
+    assert (tmp_path / "model").exists() and not (tmp_path / "other").exists()
 
 
 def test_lanes_of_a_population_start_from_it_too(study, tuned, tmp_path):

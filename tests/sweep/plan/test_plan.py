@@ -11,7 +11,7 @@ from replay_jax.schedule.mixture import StepDraws
 from replay_jax.sweep.plan.digest import course_of, state_chain
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.tree import Node, build_edges
-from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks, states_in_use
+from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks
 
 
 def chain_of(letters: str) -> np.ndarray:
@@ -85,6 +85,7 @@ class Disk:
     def __init__(self) -> None:
         self.saved: dict[str, int] = {}
         self.done: set[str] = set()
+        self.ends: set[str] = set()
         self.trained_ends: list[str] = []
 
     def work(self, runs, *, keep: bool, tasks_before_crash: int | None = None) -> int:
@@ -92,12 +93,15 @@ class Disk:
         chains = [chain_of(run) for run in runs]
         edges = build_edges(chains)
         done = {position for position, run in enumerate(runs) if run in self.done}
-        tasks = remaining_tasks(edges, chains=chains, done=done, saved=self.saved, keep_states=keep)
+        tasks = remaining_tasks(
+            edges, chains=chains, done=done, saved=self.saved, ends=self.ends, keep_states=keep
+        )
         steps = 0
         finished: set[int] = set()
         for task in tasks[:tasks_before_crash]:
             assert task.parent is None or task.parent in finished
-            assert task.start.step == 0 or task.start.digest in self.saved
+            only_measured = not task.steps and task.stop.digest in self.ends
+            assert task.start.step == 0 or task.start.digest in self.saved or only_measured
             assert task.steps > 0 or task.ending
             steps += task.steps
             if task.steps:
@@ -105,9 +109,10 @@ class Disk:
             if task.save:
                 self.saved[task.stop.digest] = task.stop.step
             self.done |= {runs[run] for run in task.ending}
+            self.ends |= {task.stop.digest} if edges[task.edge].ending else set()
             finished.add(task.edge)
             if not keep:
-                in_use = states_in_use(tasks, finished=finished)
+                in_use = {t.start.digest for t in tasks if t.edge not in finished}
                 self.saved = {d: s for d, s in self.saved.items() if d in in_use}
         if tasks_before_crash is None:
             assert self.done >= set(runs)
@@ -124,6 +129,24 @@ def test_no_finished_edge_is_trained_again_after_crashes(runs, crashes, keep) ->
     assert len(disk.trained_ends) == len(set(disk.trained_ends))
     assert disk.work(runs, keep=keep) == 0
     assert keep or not disk.saved
+
+
+@settings(deadline=None)
+@given(RUNS, st.data())
+def test_what_is_asked_again_is_measured_where_ends_were_kept(runs, data) -> None:
+    """As with a task that is added later: no step is trained, and one task per end is left."""
+    disk = Disk()
+    disk.work(runs, keep=False)
+    asked = data.draw(st.sets(st.sampled_from(runs)))
+    disk.done -= asked
+    assert disk.work(runs, keep=False) == 0
+    # Whatever else is new begins from nothing that ends alone cannot give.
+    lost = data.draw(st.sets(st.sampled_from(runs)))
+    disk.done -= asked | lost
+    disk.ends -= {chain_of(run)[-1].tobytes().hex() for run in lost}
+    assert disk.work(runs, keep=False) == len(
+        {run[:end] for run in lost for end in range(2, len(run) + 1)}
+    )
 
 
 @settings(deadline=None)
@@ -153,23 +176,29 @@ def test_a_checkpoint_inside_an_edge_is_the_place_to_resume() -> None:
     chain = chain_of("aaaaaa")
     edges = build_edges([chain])
     saved = {chain[step].tobytes().hex(): step for step in (2, 3)}
-    (task,) = remaining_tasks(edges, chains=[chain], done=(), saved=saved, keep_states=False)
+    (task,) = remaining_tasks(
+        edges, chains=[chain], done=(), saved=saved, ends=(), keep_states=False
+    )
     assert (task.start.step, task.stop.step, task.parent, task.save) == (3, 5, None, False)
     # A state of the same step that another run left is not on the way.
     other = {chain_of("aabbbb")[3].tobytes().hex(): 3}
-    (task,) = remaining_tasks(edges, chains=[chain], done=(), saved=other, keep_states=False)
+    (task,) = remaining_tasks(
+        edges, chains=[chain], done=(), saved=other, ends=(), keep_states=False
+    )
     assert task.start.step == 0
 
 
 def test_peak_counts_states_that_wait_for_their_last_child() -> None:
     chains = [chain_of(run) for run in ("aaaa", "aaab", "aabb", "abbb")]
     tasks = remaining_tasks(
-        build_edges(chains), chains=chains, done=(), saved={}, keep_states=False
+        build_edges(chains), chains=chains, done=(), saved={}, ends=(), keep_states=False
     )
     # The initial state is computed again; those of "aa" and "aaa" wait together.
     assert peak_saved_states(tasks) == 2
     line = [chain_of("aaaa")]
-    alone = remaining_tasks(build_edges(line), chains=line, done=(), saved={}, keep_states=False)
+    alone = remaining_tasks(
+        build_edges(line), chains=line, done=(), saved={}, ends=(), keep_states=False
+    )
     assert peak_saved_states(alone) == 0
 
 

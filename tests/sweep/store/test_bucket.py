@@ -1,7 +1,7 @@
 """Working directories in a bucket: every command takes gs://, whose slashes are kept.
 
-No bucket can be reached from a test, so etils' own seam for storage systems gets one that is a
-folder. Orbax's arrays do not pass through it: training itself is not tested here.
+No bucket can be reached from a test: one is made of a folder. Orbax's arrays do not pass through
+it, so training itself is not tested here.
 """
 
 import json
@@ -9,54 +9,24 @@ import shutil
 from pathlib import Path
 
 import pytest
-from etils.epath import backend, gpath
+from etils.epath import gpath
 from fake_report import without_pictures
+from folder_bucket import FolderAsBucket, folder_as_bucket
 from tiny_sweep import write_recipe
 
 from replay_jax.commands.main import main
 from replay_jax.errors import UserError
+from replay_jax.sweep.drive import published as published_module
+from replay_jax.sweep.drive.published import Published
+from replay_jax.sweep.store.known import done
 from replay_jax.sweep.store.places import place
 from replay_jax.sweep.store.workdir import WorkStore
 
 
-class FolderAsBucket(backend._OsPathBackend):
-    """gs://bucket/… is a folder; as in a bucket, folders need not be made, nor files renamed."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def _here(self, path) -> Path:
-        text = str(path)
-        assert text.startswith("gs://bucket/"), text
-        return self._root / text.removeprefix("gs://")
-
-    def open(self, path, mode):
-        assert "a" not in mode, "a bucket knows no appending"
-        self._here(path).parent.mkdir(parents=True, exist_ok=True)
-        return super().open(self._here(path), mode)
-
-    def rename(self, path, dst):
-        raise AssertionError("renaming in a bucket is copying: not atomic")
-
-    replace = rename
-
-
-for _name in ("exists", "isdir", "listdir", "mkdir", "makedirs", "rmtree", "remove", "stat"):
-
-    def _redirected(self, path, *args, _name=_name, **kwargs):
-        return getattr(backend._OsPathBackend, _name)(self, self._here(path), *args, **kwargs)
-
-    setattr(FolderAsBucket, _name, _redirected)
-
-
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-    """A folder that is gs://bucket for etils."""
-    folder = tmp_path / "cloud" / "bucket"
-    folder.mkdir(parents=True)
-    monkeypatch.setitem(gpath._PREFIX_TO_BACKEND, "gs", FolderAsBucket(folder.parent))
-    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
-    return folder
+    """A folder that is gs://bucket."""
+    return folder_as_bucket(tmp_path / "cloud", monkeypatch)
 
 
 def test_an_address_keeps_its_slashes_and_a_wrong_one_is_refused(bucket):
@@ -114,3 +84,46 @@ def test_a_sweep_in_a_bucket_is_planned_reported_and_verified(
         assert main([command, "gs://bucket/study"]) == 0, capsys.readouterr().err
     assert "2 runs checked, 0 differences" in capsys.readouterr().out
     assert not list(tmp_path.glob("gs:*"))
+
+
+def test_what_is_finished_is_listed_once_and_read_once(bucket, monkeypatch):
+    """Of 40 finished runs, 40 records are read for results.jsonl and nothing else is opened."""
+    store = WorkStore(place("gs://bucket/w"))
+    ids = [f"{number:016x}" for number in range(40)]
+    for id in ids:
+        store.write_result(id, {"id": id})
+        store.end_path(id).mkdir(parents=True)
+    opened = []
+    original = FolderAsBucket.open
+
+    def counted(self, path, mode):
+        opened.append(path)
+        return original(self, path, mode)
+
+    monkeypatch.setattr(FolderAsBucket, "open", counted)
+    assert done(store).results == set(ids) and not opened
+    published = Published(store, ids)
+    assert len(published) == len(opened) == 40
+    published.write()
+    lines = (bucket / "w" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ids
+
+
+def test_results_are_not_written_again_for_every_run_that_ends(bucket, monkeypatch):
+    """Whole after each write, which grow fewer; in the order of the sweep, not of their ends."""
+    store, ids = WorkStore(place("gs://bucket/w")), [str(number) for number in range(400)]
+    monkeypatch.setattr(published_module, "_SECONDS", 1e9)
+    published, sizes = Published(store, ids), []
+    original = Published.write
+    monkeypatch.setattr(Published, "write", lambda self: sizes.append(len(self)) or original(self))
+    for id in reversed(ids):
+        store.write_result(id, {"id": id})
+        published.add(id)
+        published.write_if_due()
+        lines = (bucket / "w" / "results.jsonl").read_text().split("\n")
+        assert lines.pop() == "" and len(lines) * 1.1 >= len(published)
+        assert [int(json.loads(line)["id"]) for line in lines[:2]] == sorted(
+            int(json.loads(line)["id"]) for line in lines[:2]
+        )
+    # 400 records written 400 times were 80,200.
+    assert len(sizes) < 60 and sum(sizes) < 5_000

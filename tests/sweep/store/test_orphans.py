@@ -8,7 +8,7 @@ import pytest
 
 from replay_jax.commands.main import main
 from replay_jax.sweep.store.orphans import bytes_in_words, orphans
-from replay_jax.sweep.store.stored_run import run_fact
+from replay_jax.sweep.store.stored_run import run_fact, write_runs
 from replay_jax.sweep.store.workdir import WorkStore
 
 RHO = "schedule.replay_fraction"
@@ -28,7 +28,7 @@ def begun(study, tmp_path):
     """A sweep of two runs that has begun: its store and plan, nothing trained."""
     plan, store = study.plan([{RHO: 0.0}, {RHO: 0.5}], tmp_path), WorkStore(tmp_path)
     store.create({})
-    store.write_runs([run_fact(plan, number) for number in range(2)], {})
+    write_runs(store, [run_fact(plan, number) for number in range(2)], {})
     return store, plan
 
 

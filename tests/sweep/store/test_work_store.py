@@ -12,8 +12,10 @@ from replay_jax.sweep.plan.scheduler import Scheduler
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.plan.work import Task
 from replay_jax.sweep.store.facts import fact_names, read_fact, remove_leftovers, write_fact
+from replay_jax.sweep.store.known import saved_states
 from replay_jax.sweep.store.lock import WorkdirLock, lock_holder
-from replay_jax.sweep.store.workdir import Segment, WorkStore
+from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.workdir import WorkStore
 
 
 def test_a_write_that_is_cut_off_changes_nothing(tmp_path, monkeypatch):
@@ -72,22 +74,22 @@ def test_a_state_counts_only_when_complete_and_with_its_history(tmp_path):
         folder = store.state_path(node.digest)
         folder.mkdir()
         (folder / "commit_success.txt").write_text("")
-    assert store.saved_states() == {}
+    assert saved_states(store) == {}
     spans = {
         node: Segment(start, node, "bb", "00", seconds={}, windows=[], realised=[])
         for start, node in ((Node("00", 0), first), (first, second))
     }
     store.write_segment(spans[second])
-    assert store.saved_states() == {}
+    assert saved_states(store) == {}
     store.write_segment(spans[first])
-    assert store.saved_states() == {"aa": 3, "bb": 5}
+    assert saved_states(store) == {"aa": 3, "bb": 5}
     assert store.history(second) == [spans[first], spans[second]]
     (store.state_path("aa") / "commit_success.txt").unlink()
-    assert store.saved_states() == {"bb": 5}
+    assert saved_states(store) == {"bb": 5}
     store.drop_unfinished_states()
     assert not store.state_path("aa").exists() and store.state_path("bb").exists()
     store.drop_state("bb")
-    assert store.saved_states() == {} and not store.state_path("bb").exists()
+    assert saved_states(store) == {} and not store.state_path("bb").exists()
 
 
 def test_the_second_coordinator_is_told_who_the_first_is(tmp_path):

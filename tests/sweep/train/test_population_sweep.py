@@ -17,6 +17,7 @@ from tiny_training import digest
 from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.plan import refresh
+from replay_jax.sweep.store.known import done
 from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import make_job
@@ -94,7 +95,7 @@ class Served:
         plan = study.plan(sweep, workdir, execution__keep_states=True)
         self.store = WorkStore(workdir)
         self.store.create({})
-        self.plan = refresh(plan, self.store.done())
+        self.plan = refresh(plan, done(self.store))
         self.study, self.stopping, self.heard = study, False, []
         self.trainer = PopulationTrainer(
             self.store, PROGRAMS, 8, tell=self.heard.append, should_stop=lambda: self.stopping

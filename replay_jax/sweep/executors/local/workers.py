@@ -243,8 +243,8 @@ class LocalWorkers:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                # The lock is inherited: it is free only when the last worker is gone.
-                pass_fds=(theirs.fileno(), self._lock_fd),
+                # The lock, where there is one, is free only when the last worker is gone.
+                pass_fds=(theirs.fileno(), *([self._lock_fd] if self._lock_fd >= 0 else [])),
                 # What the user set goes before, but for the threads, which decide the bits.
                 env={**settings, **os.environ, **threads},
             )
