@@ -16,7 +16,7 @@ ROOMS = (
     "data/sources", "data/tokens", "data/reading", "data/ledger", "data/judging",
     "hub", "training/mesh", "training", "compile/hlo", "compile",
     "report/elements", "report/figures", "report/tables", "report",
-    "config", "sweep/plan", "sweep/store", "sweep/train", "sweep/executors",
+    "config", "sweep/plan", "sweep/store", "sweep/results", "sweep/train", "sweep/executors",
     "sweep/executors/local", "sweep/executors/hosts", "sweep/executors/ray", "sweep/drive",
     "library", "commands",
 )  # fmt: skip

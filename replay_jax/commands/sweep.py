@@ -59,8 +59,8 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Recompute ledgers and records from what is stored and compare; with --data the text too."""
-    from replay_jax.sweep.store.verify import mixed_environments
-    from replay_jax.sweep.store.verify import verify as verify_workdir
+    from replay_jax.sweep.results.verify import mixed_environments
+    from replay_jax.sweep.results.verify import verify as verify_workdir
 
     workdir = existing(arguments.workdir)
     differences, checked = verify_workdir(workdir)
@@ -74,7 +74,7 @@ def _verify_data(arguments: argparse.Namespace) -> int:
     """Compare the text of all runs, where that is asked for; returns the number of differences."""
     if not arguments.data:
         return 0
-    from replay_jax.sweep.store.verify_data import verify_data
+    from replay_jax.sweep.results.verify_data import verify_data
 
     found = verify_data(existing(arguments.workdir))
     for line in found.differences:

@@ -15,9 +15,9 @@ from tiny_sweep import TinyStudy, results_of
 
 from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
+from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.known import saved_states
 from replay_jax.sweep.store.lock import WorkdirLock
-from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 
 # Two seeds, each with a shared stage 1 and two ends; a save every other step.

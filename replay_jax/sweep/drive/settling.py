@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from replay_jax.sweep.plan.measured import evaluation_steps
 from replay_jax.sweep.plan.plan import Plan
-from replay_jax.sweep.store.results import LedgerMismatch, build_result, final_keys, is_ready
+from replay_jax.sweep.results.record import LedgerMismatch, build_result, final_keys, is_ready
 from replay_jax.sweep.store.segment import Segment
 from replay_jax.sweep.store.workdir import WorkStore
 

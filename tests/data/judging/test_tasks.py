@@ -29,7 +29,7 @@ from replay_jax.data.tokens.bpe_training import train_bpe
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.model.decoder import build_transformer, head_kernel
-from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import compile_evaluation, row_losses

@@ -11,7 +11,7 @@ from replay_jax.config.grid import chain
 from replay_jax.sweep.drive import coordinator
 from replay_jax.sweep.drive.coordinator import Coordinator
 from replay_jax.sweep.drive.live import SweepView
-from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.messages import Failed
 

@@ -18,8 +18,8 @@ from replay_jax.sweep.executors.hosts import edges as host_edges
 from replay_jax.sweep.executors.hosts.edges import HostEdges
 from replay_jax.sweep.executors.hosts.others import Hosts, LostHost
 from replay_jax.sweep.executors.hosts.stop_gate import StopGate
+from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.known import saved_states
-from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.messages import Ended, Failed, Interrupted, Started
 from replay_jax.training.mesh.hosts import Cluster, Roll

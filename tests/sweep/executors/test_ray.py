@@ -11,8 +11,8 @@ from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
 from replay_jax.sweep.executors.local.workers import jax_settings
 from replay_jax.sweep.plan.measured import evaluation_steps
+from replay_jax.sweep.results.record import build_result
 from replay_jax.sweep.store.lock import WorkdirLock
-from replay_jax.sweep.store.results import build_result
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import make_job
 from replay_jax.sweep.train.messages import Ended

@@ -24,7 +24,7 @@ from replay_jax.report.terminal import terminal_table
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.plan import plan_sweep
 from replay_jax.sweep.plan.work import Done
-from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.results.verify import verify
 
 START = "initial_weights"
 

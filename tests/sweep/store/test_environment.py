@@ -5,9 +5,9 @@ from tiny_sweep import results_of
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive import engine
+from replay_jax.sweep.results.verify import mixed_environments, verify
 from replay_jax.sweep.store import environment
 from replay_jax.sweep.store.environment import PACKAGES, differences, refusal, software
-from replay_jax.sweep.store.verify import mixed_environments, verify
 from replay_jax.sweep.store.workdir import WorkStore
 
 RHO = "schedule.replay_fraction"

@@ -13,8 +13,8 @@ from replay_jax.config.experiment import resolve
 from replay_jax.config.recipe import load_recipe
 from replay_jax.data.tokens.prepare import prepare
 from replay_jax.report.tables.run_tables import generic_sources_table
-from replay_jax.sweep.store.verify import verify
-from replay_jax.sweep.store.verify_data import verify_data
+from replay_jax.sweep.results.verify import verify
+from replay_jax.sweep.results.verify_data import verify_data
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from tiny_sweep import RHO, results_of
 from replay_jax.commands.main import main
 from replay_jax.sweep.drive.drawing import plan_lines
 from replay_jax.sweep.drive.leftovers import say_ends
+from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.known import KeptEnds
 from replay_jax.sweep.store.orphans import orphans
 from replay_jax.sweep.store.stored_run import ADDED
-from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 
 SWEEP = [{RHO: 0.0}, {RHO: 0.5}]

@@ -17,8 +17,8 @@ from tiny_training import digest
 from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.plan import refresh
+from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.known import done
-from replay_jax.sweep.store.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import make_job
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed

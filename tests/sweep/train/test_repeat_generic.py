@@ -4,7 +4,7 @@ import pytest
 from tiny_sweep import BATCH, results_of
 
 from replay_jax.errors import UserError
-from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.results.verify import verify
 
 # The small corpus as the generic one runs out after few steps.
 STEPS = 50

@@ -8,7 +8,7 @@ import pytest
 from tiny_sweep import RHO, SWEEP, results_of
 
 from replay_jax.config.grid import chain
-from replay_jax.sweep.store.verify import verify
+from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.checkpoint import restore_state
 from replay_jax.training.mesh.config import MeshConfig

@@ -10,9 +10,9 @@ from replay_jax.data.ledger.tokens import check_tokens
 from replay_jax.data.tokens.store import TokenStore, check_store, stores_of
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.run import Run, Shared
-from replay_jax.sweep.store.results import counted_spans
-from replay_jax.sweep.store.stored_run import restore_run
+from replay_jax.sweep.results.record import counted_spans
 from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
 
 

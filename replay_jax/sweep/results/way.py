@@ -5,7 +5,7 @@ from typing import Any
 
 from replay_jax.sweep.plan.measured import BOUNDARY_STEPS, boundary_step, run_cosine
 from replay_jax.sweep.plan.run import Run
-from replay_jax.sweep.store.losses import losses_at
+from replay_jax.sweep.results.losses import losses_at
 from replay_jax.sweep.store.segment import Segment
 from replay_jax.sweep.store.workdir import WorkStore
 

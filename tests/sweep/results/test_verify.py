@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from replay_jax.errors import UserError
+from replay_jax.sweep.results.verify import verify
+from replay_jax.sweep.results.verify_data import verify_data
 from replay_jax.sweep.store.sealing import sealed, unsealed
-from replay_jax.sweep.store.verify import verify
-from replay_jax.sweep.store.verify_data import verify_data
 
 
 @pytest.fixture(scope="module")

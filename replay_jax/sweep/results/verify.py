@@ -11,8 +11,8 @@ from replay_jax.data.ledger.compared import check_spans, realised_ledger
 from replay_jax.data.ledger.planned import Ledger, compare
 from replay_jax.sweep.plan.run import Run, Shared
 from replay_jax.sweep.plan.tree import Node
+from replay_jax.sweep.results.record import LedgerMismatch, build_result, counted_spans, is_ready
 from replay_jax.sweep.store.environment import environment_digest
-from replay_jax.sweep.store.results import LedgerMismatch, build_result, counted_spans, is_ready
 from replay_jax.sweep.store.sealing import changed_facts, checksum
 from replay_jax.sweep.store.stored_run import identity, restore_run, with_added
 from replay_jax.sweep.store.workdir import WorkStore

@@ -15,10 +15,10 @@ from replay_jax.sweep.plan.measured import (
     run_tasks,
 )
 from replay_jax.sweep.plan.run import Run
-from replay_jax.sweep.store.losses import final_losses
+from replay_jax.sweep.results.losses import final_losses
+from replay_jax.sweep.results.way import around_boundary, loss_curve
 from replay_jax.sweep.store.sealing import checksum
 from replay_jax.sweep.store.segment import Segment
-from replay_jax.sweep.store.way import around_boundary, loss_curve
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.metrics import TIME_KINDS
 
