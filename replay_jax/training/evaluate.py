@@ -177,8 +177,8 @@ def compile_evaluation(shape: StepShape, mesh: Mesh) -> EvaluationProgram:
     return lower_evaluation(shape, mesh).compile(compiler_options(platform_of(mesh)))
 
 
-def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
-    """Compile the cosine of the loss gradients of two batches: (parameters, a, b) -> scalar.
+def lower_gradient_cosine(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
+    """Lower the cosine of the loss gradients of two batches: (parameters, a, b) -> scalar.
 
     At a stage boundary, with a generic and a target batch, it says whether the two sources pull
     the parameters the same way (1), apart (-1) or across (0).
@@ -201,9 +201,12 @@ def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
 
     params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
     with on_mesh(mesh):
-        jitted = jax.jit(cosine, out_shardings=replicated(mesh))
-        lowered = jitted.lower(params, batch, batch)
-        return lowered.compile(compiler_options(platform_of(mesh)))
+        return jax.jit(cosine, out_shardings=replicated(mesh)).lower(params, batch, batch)
+
+
+def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
+    """Compile `lower_gradient_cosine`."""
+    return lower_gradient_cosine(shape, mesh).compile(compiler_options(platform_of(mesh)))
 
 
 def sum_over_hosts(number: int) -> int:

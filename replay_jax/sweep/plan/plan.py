@@ -19,8 +19,7 @@ from replay_jax.sweep.plan.run import Run, Shared, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
 from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_tasks
 
-# Parameters and Adam's two moments, all float32.
-_STATE_BYTES_PER_PARAMETER = 12
+_PARAMETER_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,9 +55,12 @@ class Plan:
 
     @property
     def state_bytes(self) -> int:
-        """Size of the largest run's training state: parameters and both moments in float32."""
-        largest = max(parameter_counts(run.config.model).total for run in self.runs)
-        return _STATE_BYTES_PER_PARAMETER * largest
+        """Size of the largest run's training state: parameters, and what its optimizer keeps."""
+        configs = {(run.config.model, run.config.optimizer.kind) for run in self.runs}
+        return max(
+            _PARAMETER_BYTES * parameter_counts(model).total + optimizer.state_bytes(model)
+            for model, optimizer in configs
+        )
 
     @functools.cached_property
     def paths(self) -> tuple[tuple[Edge, ...], ...]:
