@@ -35,7 +35,7 @@ def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Time the real train step on this machine's devices, or a population of them."""
     from replay_jax.compile.bench import bench as run_bench
-    from replay_jax.compile.population_bench import bench_population
+    from replay_jax.compile.bench import bench_population
     from replay_jax.config.defaults import sized_model
 
     sizes = arguments.model or arguments.shape
@@ -62,8 +62,10 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     What does not fit is a mistake, whose sentence names the nearest batch that does: it is found by
     compiling, which takes as long again for every batch that is tried.
     """
+    from replay_jax.commands.compiled import report_lines
     from replay_jax.compile import ahead as aot
     from replay_jax.compile import search as aot_search
+    from replay_jax.compile.fitting import Beside
     from replay_jax.config.experiment import resolve
     from replay_jax.config.recipe import load_recipe, override, parse_overrides
     from replay_jax.training.step import StepShape
@@ -80,10 +82,11 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         sources=2,
         accumulation=config.training.accumulation,
         document_mask=config.training.document_mask,
+        optimizer=config.optimizer.kind,
     )
     asked = {
         "topology": arguments.topology,
-        "evaluation_batch": config.evaluation.batch_size,
+        "beside": Beside(config.evaluation.batch_size, config.execution.population),
     }
     if arguments.search:
         reports = aot_search.search(shape, config.mesh, **asked)
@@ -95,7 +98,8 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         )
     else:
         print(
-            "\n\n".join(f"{recipe.name} on {aot.render(report)}" for report in reports), flush=True
+            "\n\n".join(f"{recipe.name} on {report_lines(report)}" for report in reports),
+            flush=True,
         )
         if len(reports) > 1:
             print(f"\n{aot_search.fastest(reports)}")
