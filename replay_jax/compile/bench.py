@@ -27,6 +27,7 @@ from replay_jax.training.step import (
 )
 
 _SEED = 0
+_DOCUMENT = 512
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def prepare_step(shape: StepShape) -> Timed:
 
 
 def random_batch(shape: StepShape, seed: int) -> dict[str, np.ndarray]:
-    """A host batch of random tokens, of one document a row."""
+    """A host batch of random tokens, in documents of _DOCUMENT where they are told apart."""
     size = (shape.batch_size, shape.seq_len + 1)
     tokens = np.random.default_rng(seed).integers(0, shape.model.vocab_size, size).astype(np.int32)
     batch = {
@@ -134,7 +135,7 @@ def random_batch(shape: StepShape, seed: int) -> dict[str, np.ndarray]:
         "source": np.zeros(shape.batch_size, np.int32),
     }
     if shape.document_mask:
-        batch["segments"] = np.zeros((shape.batch_size, shape.seq_len), np.int32)
+        batch["segments"] = np.indices(batch["inputs"].shape, np.int32)[1] // _DOCUMENT
     return batch
 
 

@@ -185,23 +185,27 @@ def lower_gradient_cosine(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
     """
     check_shape(shape, mesh, batch_name="evaluation.batch_size")
 
+    like, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
+    platform, placed = platform_of(mesh), placement(mesh)
+
+    def gradient(params: Any, batch: DeviceBatch) -> Any:
+        found, _ = batch_gradient(params, batch, shape=shape, platform=platform, placement=placed)
+        if placed is None:
+            return found
+        # No moments say here how gradients are split: left to XLA, each would be whole everywhere.
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
+        return jax.lax.with_sharding_constraint(found, shardings)
+
     def cosine(params: Any, a: DeviceBatch, b: DeviceBatch) -> jax.Array:
-        first, second = (
-            batch_gradient(
-                params,
-                batch,
-                shape=shape,
-                platform=platform_of(mesh),
-                placement=placement(mesh),
-            )[0]
-            for batch in (a, b)
-        )
+        first = gradient(params, a)
+        if placed is not None:  # one after another, or both hold their activations at once
+            first, b = jax.lax.optimization_barrier((first, b))
+        second = gradient(params, b)
         norms = optax.tree.norm(first) * optax.tree.norm(second)
         return optax.tree.vdot(first, second) / norms
 
-    params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
     with on_mesh(mesh):
-        return jax.jit(cosine, out_shardings=replicated(mesh)).lower(params, batch, batch)
+        return jax.jit(cosine, out_shardings=replicated(mesh)).lower(like, batch, batch)
 
 
 def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
