@@ -68,6 +68,7 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     from replay_jax.compile.fitting import Beside
     from replay_jax.config.experiment import resolve
     from replay_jax.config.recipe import load_recipe, override, parse_overrides
+    from replay_jax.schedule.protocols import build_schedule
     from replay_jax.training.step import StepShape
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
@@ -75,6 +76,12 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     for key, value in recipe.sweep[0].items():
         plain = override(plain, key, value)
     config = resolve(plain)
+    schedule = build_schedule(
+        config.schedule,
+        batch_size=config.training.batch_size,
+        generic=config.data.generic,
+        target=config.data.target,
+    )
     shape = StepShape(
         model=config.model,
         batch_size=config.training.batch_size,
@@ -86,7 +93,11 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     )
     asked = {
         "topology": arguments.topology,
-        "beside": Beside(config.evaluation.batch_size, config.execution.population),
+        "beside": Beside(
+            config.evaluation.batch_size,
+            config.execution.population,
+            cosine=schedule.stage_starts[-1] >= config.training.batch_size,
+        ),
     }
     if arguments.search:
         reports = aot_search.search(shape, config.mesh, **asked)

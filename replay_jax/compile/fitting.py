@@ -43,10 +43,11 @@ def compiled_or_peak(
 
 
 class Beside(NamedTuple):
-    """What a run does beside its step: evaluate so many sequences at once, train so many lanes."""
+    """What a run does beside its step; `cosine`: compare gradients of a microbatch's rows."""
 
     evaluation_batch: int | None = None
     lanes: int = 1
+    cosine: bool = False
 
 
 NOTHING = Beside()
@@ -58,12 +59,15 @@ def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) ->
     The moments lie beside an evaluation and a gradient cosine; a population is alone. 0 where one
     does not fit and the compiler does not say what it needs.
     """
-    programs, (evaluation_batch, lanes) = [], beside
+    programs, (evaluation_batch, lanes, cosine) = [], beside
+    moments = bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer).opt_state)
     if evaluation_batch is not None:
-        moments = bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer).opt_state)
         measured = evaluation_shape(shape, mesh, batch_size=evaluation_batch)
         programs.append(("evaluation", lower_evaluation(measured, mesh), moments))
-        programs.append(("cosine", lower_gradient_cosine(measured, mesh), moments))
+    if cosine:
+        rows = shape.batch_size // shape.accumulation
+        compared = evaluation_shape(shape, mesh, batch_size=rows)
+        programs.append(("cosine", lower_gradient_cosine(compared, mesh), moments))
     if lanes > 1:
         programs.append(("population", lower_population(shape, lanes, target.devices), 0))
     found = {}

@@ -104,7 +104,9 @@ def transformation(kind: OptimizerKind, hyper: Hyper) -> optax.GradientTransform
         # a schedule made for AdamW serves.
         made = muon(
             -1.0, beta=b1, adam_b1=b1, adam_b2=b2, eps=hyper["epsilon"], consistent_rms=0.2,
-            muon_weight_dimension_numbers=_matrices,
+            muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(
+                lambda path, _: _MATRICES.get(_name(path)), params  # None: what Adam trains
+            ),
         )  # fmt: skip
     elif kind.name == "lion":
         made = optax.scale_by_lion(b1, b2)
@@ -146,11 +148,6 @@ def _own(name: str) -> Callable[[Callable[[Any], Any]], Any]:
     except (ImportError, AttributeError) as error:
         raise UserError(f"optimizer.name '{name}' cannot be found: {error}.") from error
     return found
-
-
-def _matrices(params: Any) -> Any:
-    """Muon's dimension numbers of the layers' matrices; None for what Adam trains."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: _MATRICES.get(_name(path)), params)
 
 
 def _kept_in(dtype: str, made: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -8,6 +8,7 @@ any group of runs, and a lane's bits do not depend on what the others do.
 Shape letters: K lanes, B batch, L length.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -212,10 +213,8 @@ def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict
 
 def _placed(tree: Any, sharding: NamedSharding, *lanes: int) -> Any:
     """The shapes of a tree on a sharding, behind an axis of lanes if any are given."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((*lanes, *leaf.shape), leaf.dtype, sharding=sharding),
-        tree,
-    )
+    place = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
+    return jax.tree.map(lambda leaf: place((*lanes, *leaf.shape), leaf.dtype), tree)
 
 
 def _idle_batch(shape: StepShape) -> dict[str, np.ndarray]:

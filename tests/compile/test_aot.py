@@ -54,7 +54,9 @@ def on_fake_devices():
 def report():
     """The report of the step, compiled once."""
     with devices_as_target(8):
-        return compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None, beside=Beside(64, lanes=8))
+        return compile_report(
+            SHAPE, MeshConfig(2, 2, 2), topology=None, beside=Beside(64, lanes=8, cosine=True)
+        )
 
 
 def test_a_report_describes_the_real_step(report):
@@ -103,7 +105,9 @@ def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
 
     def fits(*found):  # step, evaluation, cosine, population
         peaks[:] = found
-        report = compile_report(SHAPE, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, 8))
+        report = compile_report(
+            SHAPE, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, 8, cosine=True)
+        )
         assert not peaks
         return report.fits
 
@@ -240,7 +244,9 @@ def test_what_does_not_fit_is_told_the_nearest_batch_that_does(
     shape = dataclasses.replace(SHAPE, batch_size=64)
     report = compile_report(shape, MeshConfig(8, 1, 1), topology=None)
     assert not report.fits
-    fitting = nearest_fit(shape, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, lanes=8))
+    fitting = nearest_fit(
+        shape, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, lanes=8, cosine=True)
+    )
     assert (fitting.accumulation if fitting else None) == accumulation
     said = misfit(report, fitting)
     assert words in said and "8 rows per device" in said and "GiB" in said
