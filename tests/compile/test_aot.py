@@ -100,8 +100,10 @@ def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
 
     for module in (aot, fitting):
         monkeypatch.setattr(module, "compiled_or_peak", peak_of)
-    for name in ("parse_module", "program_cost", "_estimate"):
+    for name in ("parse_module", "program_cost", "_estimate", "lower_train_step"):
         monkeypatch.setattr(aot, name, lambda *_, **__: None)
+    for name in ("evaluation", "gradient_cosine", "population"):
+        monkeypatch.setattr(fitting, f"lower_{name}", lambda *_: None)
 
     def fits(*found):  # step, evaluation, cosine, population
         peaks[:] = found
