@@ -184,9 +184,10 @@ def prepare_replay_jax(work: Work) -> Callable[[], object]:
     """The step that training runs, on one device."""
     from replay_jax.compile.bench import prepare_step
     from replay_jax.model.presets import shape_model
+    from replay_jax.training.config import StepShape
 
     model = shape_model(",".join(map(str, work.shape)))
-    step = prepare_step(model, seq_len=work.seq_len, batch_size=work.batch)
+    step = prepare_step(StepShape(model, work.batch, work.seq_len, sources=2))
     return lambda: step.seconds(1)
 
 

@@ -51,7 +51,7 @@ def _say_that_it_takes_long(points: Any) -> None:
 def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Time the real train step on this machine's devices, or a population of them."""
     from replay_jax.compile.bench import bench as run_bench
-    from replay_jax.compile.population_bench import bench_population
+    from replay_jax.compile.bench import bench_population
     from replay_jax.config.defaults import sized_model
 
     sizes = arguments.model or arguments.shape
@@ -78,10 +78,13 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     What does not fit is a mistake, whose sentence names the nearest batch that does: it is found by
     compiling, which takes as long again for every batch that is tried.
     """
+    from replay_jax.commands.compiled import report_lines
     from replay_jax.compile import ahead as aot
     from replay_jax.compile import search as aot_search
+    from replay_jax.compile.fitting import Beside
     from replay_jax.config.experiment import resolve
     from replay_jax.config.recipe import load_recipe, override, parse_overrides
+    from replay_jax.schedule.protocols import build_schedule
     from replay_jax.training.step import StepShape
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
@@ -89,6 +92,12 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     for key, value in recipe.sweep[0].items():
         plain = override(plain, key, value)
     config = resolve(plain)
+    schedule = build_schedule(
+        config.schedule,
+        batch_size=config.training.batch_size,
+        generic=config.data.generic,
+        target=config.data.target,
+    )
     shape = StepShape(
         model=config.model,
         batch_size=config.training.batch_size,
@@ -96,10 +105,15 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         sources=2,
         accumulation=config.training.accumulation,
         document_mask=config.training.document_mask,
+        optimizer=config.optimizer.kind,
     )
     asked = {
         "topology": arguments.topology,
-        "evaluation_batch": config.evaluation.batch_size,
+        "beside": Beside(
+            config.evaluation.batch_size,
+            config.execution.population,
+            cosine=schedule.stage_starts[-1] >= config.training.batch_size,
+        ),
     }
     if arguments.search:
         reports = aot_search.search(shape, config.mesh, **asked)
@@ -111,7 +125,8 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         )
     else:
         print(
-            "\n\n".join(f"{recipe.name} on {aot.render(report)}" for report in reports), flush=True
+            "\n\n".join(f"{recipe.name} on {report_lines(report)}" for report in reports),
+            flush=True,
         )
         if len(reports) > 1:
             print(f"\n{aot_search.fastest(reports)}")

@@ -11,7 +11,15 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from replay_jax.compile.fitting import compiled_or_peak, evaluation_peak, starts, state_bytes
+from replay_jax.compile.fitting import (
+    NOTHING,
+    Beside,
+    compiled_or_peak,
+    host_bytes,
+    other_peaks,
+    starts,
+    state_bytes,
+)
 from replay_jax.compile.gpus import GPU_CHIPS, gpu_machine
 from replay_jax.compile.hlo.costs import ProgramCost, program_cost
 from replay_jax.compile.hlo.text import parse_module
@@ -30,8 +38,8 @@ LARGEST_SHARES = 12
 class Estimate:
     """Cost and least time of one step of a program that fits, on one device.
 
-    `mfu_bound` is model FLOPs / (roofline_seconds x peak), with attention counted in full as most
-    published figures do; `mfu_bound_causal` counts only the half of it that is needed.
+    `mfu_estimate` is model FLOPs / (roofline_seconds x peak), attention counted in full as in most
+    published figures; `mfu_estimate_causal` counts only the half of it that is needed.
     `largest_shares` are (instruction, seconds, what limits it) in order.
     """
 
@@ -40,8 +48,8 @@ class Estimate:
     collective_bytes: float
     roofline_seconds: float
     roofline_parts: dict[str, float]
-    mfu_bound: float
-    mfu_bound_causal: float
+    mfu_estimate: float
+    mfu_estimate_causal: float
     limit: str
     largest_shares: list[tuple[str, float, str]]
     loops_of_unknown_length: list[str]
@@ -52,8 +60,9 @@ class CompileReport:
     """What a compiled step needs; bytes and FLOPs are of one device and one step.
 
     `peak_bytes_per_device` must fit into HBM: state (parameters and moments), batch, and all
-    temporaries of the train step; so must `evaluation_peak_bytes_per_device`, of the held-out loss
-    beside the same state (None if no evaluation was asked about). `fits` says that all do,
+    temporaries of the train step; so must the peaks of the held-out loss and of the cosine of two
+    gradients, beside the same state, and of a population (None if not asked about). `fits` says
+    that all do, and that the host has `host_bytes_per_process` where its memory is known;
     `starts` that every process of the mesh gets as many rows of the batch as the others. If a
     program does not fit, its peak is the compiler's own figure (0: unsaid), and `estimate` is None
     for the train step's. `model_flops_per_device` counts attention in full.
@@ -70,6 +79,10 @@ class CompileReport:
     fits: bool
     starts: bool
     evaluation_peak_bytes_per_device: int | None
+    cosine_peak_bytes_per_device: int | None
+    population_peak_bytes_per_device: int | None
+    host_bytes_per_process: int
+    host_memory_bytes: int | None
     peak_bytes_per_device: int
     hbm_bytes_per_device: int
     state_bytes_per_device: int
@@ -89,7 +102,7 @@ class CompileReport:
 def target_of(topology: str | None) -> Target:
     """The devices to compile for: a TPU slice, a GPU machine, or the local ones for None.
 
-    Raises UserError for an unknown name, or a missing libtpu, CUDA plugin or cuDNN.
+    Raises UserError for an unknown name, or a missing libtpu or CUDA plugin.
     """
     if topology is None:
         return local_devices()
@@ -98,19 +111,19 @@ def target_of(topology: str | None) -> Target:
 
 
 def compile_report(
-    shape: StepShape, mesh: MeshConfig, *, topology: str | None, evaluation_batch: int | None = None
+    shape: StepShape, mesh: MeshConfig, *, topology: str | None, beside: Beside = NOTHING
 ) -> CompileReport:
     """Compile the train step of `shape` for a topology (None: the local devices) and cost it.
 
-    With an evaluation's batch (sequences), its program too, for its memory.
+    The programs that run beside it are compiled too, for their memory.
 
     Raises UserError as `target_of` does, or for a shape that the mesh does not divide.
     """
-    return report_on(shape, mesh, target_of(topology), evaluation_batch)
+    return report_on(shape, mesh, target_of(topology), beside)
 
 
 def report_on(
-    shape: StepShape, mesh: MeshConfig, target: Target, evaluation_batch: int | None = None
+    shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside = NOTHING
 ) -> CompileReport:
     """`compile_report` for devices that were looked up before."""
     choice = mesh_choice(shape, mesh, target)
@@ -118,7 +131,9 @@ def report_on(
     start = time.perf_counter()
     compiled, peak = compiled_or_peak(lower_train_step(shape, device_mesh), target)
     seconds = time.perf_counter() - start
-    evaluation = evaluation_peak(shape, device_mesh, target, evaluation_batch)
+    others = other_peaks(shape, device_mesh, target, beside)
+    peaks = (peak, *others.values())
+    host, memory = host_bytes(shape, device_mesh, max(peaks))
     estimate = None
     if compiled is not None and target.chip.peak_flops:
         module = parse_module(compiled.as_text() or "")
@@ -136,10 +151,14 @@ def report_on(
         accumulation=shape.accumulation,
         remat=shape.model.remat,
         fits=compiled is not None
-        and evaluation != 0
-        and max(peak, evaluation or 0) <= target.chip.hbm_bytes,
+        and all(0 < each <= target.chip.hbm_bytes for each in peaks)
+        and (memory is None or host <= memory),
         starts=starts(device_mesh),
-        evaluation_peak_bytes_per_device=evaluation,
+        evaluation_peak_bytes_per_device=others.get("evaluation"),
+        cosine_peak_bytes_per_device=others.get("cosine"),
+        population_peak_bytes_per_device=others.get("population"),
+        host_bytes_per_process=host,
+        host_memory_bytes=memory,
         peak_bytes_per_device=peak,
         hbm_bytes_per_device=target.chip.hbm_bytes,
         state_bytes_per_device=state,
@@ -148,49 +167,6 @@ def report_on(
         estimate=estimate,
         compile_seconds=seconds,
     )
-
-
-def render(report: CompileReport) -> str:
-    """The report as lines for a terminal."""
-    mesh = " x ".join(f"{axis} {size}" for axis, size in report.mesh.items())
-    verdict = "fits" if report.fits else "DOES NOT FIT"
-    hbm = report.hbm_bytes_per_device
-    lines = [
-        f"{report.topology}: {report.devices} x {report.chip}, mesh {mesh} ({report.mesh_reason})",
-        f"rows per device {report.rows_per_device}, accumulation {report.accumulation}, "
-        f"rematerialisation {report.remat}, compiled in {report.compile_seconds:.0f} s",
-        f"memory: {verdict}: peak {gib(report.peak_bytes_per_device)} of {gib(hbm)} "
-        f"({_room(report)}), state "
-        f"{gib(report.state_bytes_per_device)}, temporaries "
-        f"{gib(report.temporary_bytes_per_device)}",
-    ]
-    if report.evaluation_peak_bytes_per_device is not None:
-        lines.append(f"evaluation: peak {gib(report.evaluation_peak_bytes_per_device)}")
-    if not report.starts:
-        lines.append("it does not start: the processes get unequal rows of a batch")
-    found = report.estimate
-    if found is None:
-        return "\n".join(lines)
-    lines += [
-        f"work per step: {found.flops_per_device / 1e12:.3g} TFLOP in matrix products (the model "
-        f"needs {report.model_flops_per_device / 1e12:.3g}), {found.hbm_bytes_moved / 1e9:.3g} GB "
-        f"through HBM, {found.collective_bytes / 1e9:.3g} GB sent",
-        f"estimate: {1e3 * found.roofline_seconds:.4g} ms per step, limited by {found.limit}; "
-        f"MFU at most {found.mfu_bound:.1%} (attention in full), "
-        f"{found.mfu_bound_causal:.1%} (halved)",
-        "parts: " + ", ".join(f"{k} {1e3 * v:.3g} ms" for k, v in found.roofline_parts.items()),
-        "longest:",
-    ]
-    alike: dict[tuple[str, str], list[float]] = {}
-    for name, seconds, limit in found.largest_shares:
-        alike.setdefault((limit, name[-72:]), []).append(seconds)
-    lines += [
-        f"  {1e3 * sum(each):8.3g} ms  {limit:5}  {len(each):2} x  {name}"
-        for (limit, name), each in alike.items()
-    ]
-    if found.loops_of_unknown_length:
-        lines.append(f"counted once, length unknown: {', '.join(found.loops_of_unknown_length)}")
-    return "\n".join(lines)
 
 
 def _estimate(shape: StepShape, cost: ProgramCost, mesh: Mesh, target: Target) -> Estimate:
@@ -203,18 +179,18 @@ def _estimate(shape: StepShape, cost: ProgramCost, mesh: Mesh, target: Target) -
         return bandwidths[group]
 
     chip = target.chip
-    bound = roofline(cost, Speeds(chip.peak_flops, chip.hbm_bandwidth, wire))
-    most = bound.total * chip.peak_flops
+    times = roofline(cost, Speeds(chip.peak_flops, chip.hbm_bandwidth, wire))
+    most = times.total * chip.peak_flops
     return Estimate(
         flops_per_device=cost.flops,
         hbm_bytes_moved=cost.hbm_bytes,
         collective_bytes=cost.collective_bytes,
-        roofline_seconds=bound.total,
-        roofline_parts=bound.parts,
-        mfu_bound=_model_flops(shape, len(devices), causal_half=False) / most,
-        mfu_bound_causal=_model_flops(shape, len(devices), causal_half=True) / most,
-        limit=bound.limit,
-        largest_shares=[(s.name, s.seconds, s.limit) for s in bound.shares[:LARGEST_SHARES]],
+        roofline_seconds=times.total,
+        roofline_parts=times.parts,
+        mfu_estimate=_model_flops(shape, len(devices), causal_half=False) / most,
+        mfu_estimate_causal=_model_flops(shape, len(devices), causal_half=True) / most,
+        limit=times.limit,
+        largest_shares=[(s.name, s.seconds, s.limit) for s in times.shares[:LARGEST_SHARES]],
         loops_of_unknown_length=list(cost.unknown_loops),
     )
 
@@ -227,15 +203,12 @@ def _model_flops(shape: StepShape, devices: int, *, causal_half: bool) -> float:
 def mesh_choice(shape: StepShape, mesh: MeshConfig, target: Target) -> MeshChoice:
     """The mesh of a step on a target, every axis decided."""
     return choose_mesh(
-        mesh, shape.model, devices=target.devices, device_bytes=target.chip.hbm_bytes
+        mesh,
+        shape.model,
+        devices=target.devices,
+        device_bytes=target.chip.hbm_bytes,
+        optimizer_bytes=shape.optimizer.state_bytes(shape.model),
     )
-
-
-def _room(report: CompileReport) -> str:
-    free = 1 - report.peak_bytes_per_device / report.hbm_bytes_per_device
-    if report.fits:
-        return f"{free:.0%} free"
-    return f"{-free:.0%} too much" if report.peak_bytes_per_device else "the compiler did not say"
 
 
 def gib(amount: float) -> str:

@@ -1,9 +1,10 @@
-"""How fast the real train step is, beside the fastest matrix product of the same process."""
+"""How fast the real train step is, beside the fastest matrix product or a population's step."""
 
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,20 +13,21 @@ from replay_jax.compile.peak import matmul_peak
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
-from replay_jax.training.config import OptimizerConfig
+from replay_jax.training.config import OptimizerConfig, StepShape
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import attached_devices
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.optimizer import hyperparameters
+from replay_jax.training.population import compile_population
 from replay_jax.training.step import (
-    StepProgram,
-    StepShape,
-    TrainState,
     compile_init,
     compile_train_step,
     place_batch,
     place_hyper,
 )
+
+_SEED = 0
+_DOCUMENT = 512
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,20 @@ class BenchResult:
     causal_fraction_of_peak: float
 
 
-@dataclass
-class BenchStep:
-    """A compiled step with a state and a batch of random tokens to run it on."""
+class Timed:
+    """A compiled step that goes on from its own state, and how long one takes."""
 
-    state: TrainState
-    run_once: Callable[[TrainState], TrainState]
-    compile_seconds: float
-    temporary_bytes: int
-    state_bytes: int
+    def __init__(self, state: Any, step: Callable[[Any], Any]) -> None:
+        self._state, self._step = state, step
+        self.state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        self.temporary_bytes, self.compile_seconds = 0, 0.0
 
     def seconds(self, steps: int) -> float:
         """Run `steps` updates and return the wall seconds of one."""
         start = time.perf_counter()
         for _ in range(steps):
-            self.state = self.run_once(self.state)
-        jax.block_until_ready(self.state)
+            self._state = self._step(self._state)
+        jax.block_until_ready(self._state)
         return (time.perf_counter() - start) / steps
 
 
@@ -83,7 +83,7 @@ def bench(model: ModelConfig, *, seq_len: int, batch_size: int, rounds: int = 5)
         )
     if rounds < 1:
         raise UserError(f"bench needs at least 1 round, got {rounds}.")
-    step = prepare_step(model, seq_len=seq_len, batch_size=batch_size)
+    step = prepare_step(StepShape(model, batch_size, seq_len, sources=2))
     step.seconds(1)
     peaks, times = [], []
     for _ in range(rounds):
@@ -109,31 +109,86 @@ def bench(model: ModelConfig, *, seq_len: int, batch_size: int, rounds: int = 5)
     )
 
 
-def prepare_step(model: ModelConfig, *, seq_len: int, batch_size: int) -> BenchStep:
-    """Compile the real step for one device and give it a state and a batch of random tokens."""
+def prepare_step(shape: StepShape) -> Timed:
+    """The compiled step of one model on one device, with a state and a batch of random tokens."""
     mesh = make_mesh(MeshConfig(1, 1, 1), attached_devices()[:1])
-    shape = StepShape(model=model, batch_size=batch_size, seq_len=seq_len, sources=2)
-    start = time.perf_counter()
-    program: StepProgram = compile_train_step(shape, mesh)
-    compile_seconds = time.perf_counter() - start
-    tokens = np.random.default_rng(0).integers(0, model.vocab_size, (batch_size, seq_len + 1))
-    tokens = tokens.astype(np.int32)
-    batch = place_batch(
-        {
-            "inputs": tokens[:, :-1],
-            "labels": tokens[:, 1:],
-            "loss_weights": np.ones((batch_size, seq_len), np.float32),
-            "source": np.zeros(batch_size, np.int32),
-        },
-        mesh,
-    )
+    began = time.perf_counter()
+    program = compile_train_step(shape, mesh)
+    compiled = time.perf_counter() - began
+    batch = place_batch(random_batch(shape, _SEED), mesh)
     hyper = place_hyper(hyperparameters(OptimizerConfig(), 1e-3), mesh)
-    state = compile_init(model, mesh)(0)
-    memory = program.memory_analysis()  # type: ignore[attr-defined]
-    return BenchStep(
-        state=state,
-        run_once=lambda state: program(state, batch, hyper)[0],
-        compile_seconds=compile_seconds,
-        temporary_bytes=memory.temp_size_in_bytes,
-        state_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
+    state = compile_init(shape.model, mesh, shape.optimizer)(_SEED)
+    timed = Timed(state, lambda state: program(state, batch, hyper)[0])
+    timed.temporary_bytes = program.memory_analysis().temp_size_in_bytes  # type: ignore[attr-defined]
+    timed.compile_seconds = compiled
+    return timed
+
+
+def random_batch(shape: StepShape, seed: int) -> dict[str, np.ndarray]:
+    """A host batch of random tokens, in documents of _DOCUMENT where they are told apart."""
+    size = (shape.batch_size, shape.seq_len + 1)
+    tokens = np.random.default_rng(seed).integers(0, shape.model.vocab_size, size).astype(np.int32)
+    batch = {
+        "inputs": tokens[:, :-1],
+        "labels": tokens[:, 1:],
+        "loss_weights": np.ones((shape.batch_size, shape.seq_len), np.float32),
+        "source": np.zeros(shape.batch_size, np.int32),
+    }
+    if shape.document_mask:
+        batch["segments"] = np.indices(batch["inputs"].shape, np.int32)[1] // _DOCUMENT
+    return batch
+
+
+@dataclass(frozen=True)
+class PopulationBench:
+    """Rates of K models trained side by side and one after another on one device.
+
+    `run_tokens_per_second` counts the tokens of all K runs (runs x tokens / s); the `solo_` rate
+    is that of K runs one after another, which is that of one. `speedup` is their ratio.
+    """
+
+    population: int
+    run_tokens_per_second: float
+    solo_run_tokens_per_second: float
+    speedup: float
+    seconds_per_step: float
+    solo_seconds_per_step: float
+
+
+def bench_population(
+    model: ModelConfig, *, seq_len: int, batch_size: int, lanes: int, rounds: int = 7
+) -> PopulationBench:
+    """Time `lanes` models side by side against one after another, on one device.
+
+    In every round the population makes one update and the single model `lanes`, which is the same
+    work; medians are taken, as other work on the machine disturbs both. Raises UserError for
+    fewer than 2 lanes or a sequence longer than the model allows.
+    """
+    if lanes < 2:
+        raise UserError(f"--population={lanes} compares nothing: give 2 or more")
+    shape = StepShape(model=model, batch_size=batch_size, seq_len=seq_len, sources=2)
+    programs = compile_population(shape, lanes, attached_devices()[:1])
+    init = compile_init(model, programs.solo)
+    states = programs.empty()
+    for lane in range(lanes):
+        states = programs.insert(states, init(lane), lane)
+    batch = programs.place_batches([random_batch(shape, lane) for lane in range(lanes)])
+    hyper = programs.place_hyper([hyperparameters(OptimizerConfig(), 1e-3)] * lanes)
+    solo = prepare_step(shape)
+    population = Timed(states, lambda states: programs.step(states, batch, hyper)[0])
+    alone, together = [], []
+    for step in (solo, population):
+        step.seconds(1)
+    for _ in range(rounds):
+        alone.append(solo.seconds(lanes))
+        together.append(population.seconds(1))
+    one, all_lanes = statistics.median(alone), statistics.median(together)
+    tokens = batch_size * seq_len
+    return PopulationBench(
+        population=lanes,
+        run_tokens_per_second=lanes * tokens / all_lanes,
+        solo_run_tokens_per_second=tokens / one,
+        speedup=lanes * one / all_lanes,
+        seconds_per_step=all_lanes,
+        solo_seconds_per_step=one,
     )

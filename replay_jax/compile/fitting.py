@@ -2,17 +2,19 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
-from replay_jax.compile.topology import Target
+from replay_jax.compile.topology import Target, host_memory
 from replay_jax.training.config import StepShape
-from replay_jax.training.evaluate import evaluation_shape, lower_evaluation
+from replay_jax.training.evaluate import evaluation_shape, lower_evaluation, lower_gradient_cosine
 from replay_jax.training.mesh.devices import compiler_options
 from replay_jax.training.mesh.sharding import host_rows, mesh_owners
-from replay_jax.training.step import abstract_state
+from replay_jax.training.population import lower_population
+from replay_jax.training.step import abstract_state, platform_of
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -40,15 +42,50 @@ def compiled_or_peak(
     return compiled, _peak_bytes(compiled)
 
 
-def evaluation_peak(
-    shape: StepShape, mesh: Mesh, target: Target, batch_size: int | None
-) -> int | None:
-    """Bytes of one device while it evaluates: the program, and the moments that lie beside it."""
-    if batch_size is None:
-        return None
-    measured = evaluation_shape(shape, mesh, batch_size=batch_size)
-    compiled, peak = compiled_or_peak(lower_evaluation(measured, mesh), target)
-    return peak + state_bytes(shape, mesh) * 2 // 3 if compiled is not None or peak else 0
+class Beside(NamedTuple):
+    """What a run does beside its step; `cosine`: compare gradients of a microbatch's rows."""
+
+    evaluation_batch: int | None = None
+    lanes: int = 1
+    cosine: bool = False
+
+
+NOTHING = Beside()
+
+
+def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) -> dict[str, int]:
+    """Bytes of one device in a run's other programs, by program, with what lies there meanwhile.
+
+    The moments lie beside an evaluation and a gradient cosine; a population is alone. 0 where one
+    does not fit and the compiler does not say what it needs.
+    """
+    programs, (evaluation_batch, lanes, cosine) = [], beside
+    moments = bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer).opt_state)
+    if evaluation_batch is not None:
+        measured = evaluation_shape(shape, mesh, batch_size=evaluation_batch)
+        programs.append(("evaluation", lower_evaluation(measured, mesh), moments))
+    if cosine:
+        rows = shape.batch_size // shape.accumulation
+        compared = evaluation_shape(shape, mesh, batch_size=rows)
+        programs.append(("cosine", lower_gradient_cosine(compared, mesh), moments))
+    if lanes > 1:
+        programs.append(("population", lower_population(shape, lanes, target.devices), 0))
+    found = {}
+    for name, lowered, more in programs:
+        compiled, peak = compiled_or_peak(lowered, target)
+        found[name] = peak + more if compiled is not None or peak else 0
+    return found
+
+
+def host_bytes(shape: StepShape, mesh: Mesh, peak: int) -> tuple[int, int | None]:
+    """Bytes that the fullest process needs of its host, and what this machine has (None: another).
+
+    A save copies the state of the process's devices; on CPU the `peak` of each is there as well.
+    """
+    owners, on_cpu = mesh_owners(mesh), platform_of(mesh) == "cpu"
+    most = int(np.bincount(owners.reshape(-1)).max())
+    memory = host_memory() if mesh.devices.flat[0] in jax.devices() else None
+    return most * (state_bytes(shape, mesh) + on_cpu * peak), memory
 
 
 def told(target: Target) -> dict[str, Any]:
@@ -67,7 +104,12 @@ def peak_of_failure(message: str) -> int | None:
 
 def state_bytes(shape: StepShape, mesh: Mesh) -> int:
     """Bytes of parameters and optimizer state that one device holds (unpadded)."""
-    leaves = jax.tree.leaves(abstract_state(shape.model, mesh))
+    return bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer))
+
+
+def bytes_of_one(tree: Any) -> int:
+    """Bytes that one device holds of abstract arrays with shardings (unpadded)."""
+    leaves = jax.tree.leaves(tree)
     sizes = (math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
     return sum(n * leaf.dtype.itemsize for n, leaf in zip(sizes, leaves, strict=True))
 

@@ -8,11 +8,9 @@ data sheets (dense bfloat16; NVLink 900 GB/s both ways).
 """
 
 import dataclasses
-import functools
 import importlib.util
 
 import jax
-import jax.numpy as jnp
 
 from replay_jax.compile.topology import KNOWN_SHAPES, Chip, Target, unknown_topology
 from replay_jax.errors import UserError
@@ -71,7 +69,7 @@ def gpu_machine(name: str) -> Target:
     Makes the CPU this process's own backend if it has none yet.
 
     Raises:
-        UserError: the machine is not known, or JAX's CUDA plugin or cuDNN is missing.
+        UserError: the machine is not known, or JAX's CUDA plugin is missing.
     """
     version, _, count = name.partition(":")
     if version not in _GPUS or count not in KNOWN_SHAPES[version]:
@@ -85,7 +83,6 @@ def gpu_machine(name: str) -> Target:
 
     jax.config.update("jax_platforms", "cpu")
     jax.devices()  # plugins, and with them NVIDIA's libraries, are loaded with the first backend
-    _require_cudnn(name)
     description = topologies.get_topology_desc(
         platform="cuda",
         topology_name=name,
@@ -93,20 +90,3 @@ def gpu_machine(name: str) -> Target:
         target_config=_GPUS[version].description(),
     )
     return Target(name, GPU_CHIPS[version], (int(count),), tuple(description.devices))
-
-
-def _require_cudnn(name: str) -> None:
-    """Raise UserError if cuDNN is missing, which JAX says only when it traces the attention.
-
-    The plugin can be installed without NVIDIA's libraries; of them compiling needs only cuDNN.
-    """
-    attend = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-    any_BLHK = jax.ShapeDtypeStruct((1, 8, 1, 64), jnp.bfloat16)
-    try:
-        jax.eval_shape(attend, any_BLHK, any_BLHK, any_BLHK)
-    except RuntimeError as missing:
-        why = str(missing).rstrip(".")
-        raise UserError(
-            f"Compiling for {name} needs cuDNN beside JAX's CUDA plugin, and JAX says: {why}; "
-            "pip install 'replay-jax[cuda]' (Linux; no GPU is needed)."
-        ) from missing

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from replay_jax.compile import ahead as aot
+from replay_jax.compile.fitting import NOTHING, Beside
 from replay_jax.compile.topology import Target
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import REMAT_POLICIES
@@ -12,7 +13,7 @@ from replay_jax.training.mesh.config import MeshConfig
 
 
 def search(
-    shape: StepShape, mesh: MeshConfig, *, topology: str | None, evaluation_batch: int | None = None
+    shape: StepShape, mesh: MeshConfig, *, topology: str | None, beside: Beside = NOTHING
 ) -> list[aot.CompileReport]:
     """Find the most rows per device and the least recomputation that fit; best trial first.
 
@@ -32,7 +33,7 @@ def search(
             tried = dataclasses.replace(shape, model=model, accumulation=accumulation)
             if not _divides(tried, mesh, target, more_than=most):
                 break
-            smallest = aot.report_on(tried, mesh, target, evaluation_batch)
+            smallest = aot.report_on(tried, mesh, target, beside)
             if smallest.fits:
                 fitting.append(smallest)
                 break
@@ -46,7 +47,7 @@ def search(
 
 
 def nearest_fit(
-    shape: StepShape, mesh: MeshConfig, *, topology: str | None, evaluation_batch: int | None = None
+    shape: StepShape, mesh: MeshConfig, *, topology: str | None, beside: Beside = NOTHING
 ) -> aot.CompileReport | None:
     """The fewest microbatches with which a step fits that does not, all else the same.
 
@@ -59,7 +60,7 @@ def nearest_fit(
             continue
         if not _divides(tried, mesh, target, more_than=0):
             break
-        report = aot.report_on(tried, mesh, target, evaluation_batch)
+        report = aot.report_on(tried, mesh, target, beside)
         if report.fits:
             return report
     return None

@@ -159,6 +159,10 @@ def _same_kind(chip: str, kind: str) -> bool:
 def _unknown_chip(device: jax.Device, sharing: int) -> Chip:
     """A device of no known speeds; `sharing` devices share the machine's memory (fake CPU ones)."""
     stats = device.memory_stats() or {}
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    memory = int(stats["bytes_limit"]) if "bytes_limit" in stats else host // sharing
+    memory = int(stats["bytes_limit"]) if "bytes_limit" in stats else host_memory() // sharing
     return Chip(device.device_kind, 0.0, memory, 0.0, 0.0, wrap=1)
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

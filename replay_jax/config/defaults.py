@@ -158,7 +158,15 @@ def paper_config() -> ConfigDict:
 def adamw() -> ConfigDict:
     """AdamW as in the paper (appendix; Levanter's defaults)."""
     return ConfigDict(
-        {"b1": 0.9, "b2": 0.95, "epsilon": 1e-8, "weight_decay": 0.1, "clip_norm": 1.0}
+        {
+            "name": "adamw",
+            "moments_dtype": "float32",
+            "b1": 0.9,
+            "b2": 0.95,
+            "epsilon": 1e-8,
+            "weight_decay": 0.1,
+            "clip_norm": 1.0,
+        }
     )
 
 

@@ -40,7 +40,7 @@ class ExperimentConfig:
             (`judging.tasks`).
         schedule: what is drawn when, and at which learning rate.
         model: the decoder.
-        optimizer: AdamW.
+        optimizer: the rule of updates and its hyperparameters.
         training: batch and sequence length, in sequences and tokens.
         evaluation: the fixed held-out sets.
         mesh: how devices share the work.

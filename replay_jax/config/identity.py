@@ -26,6 +26,8 @@ NEUTRAL: Mapping[str, Any] = {
     "model.tied_embeddings": False,
     "model.initialization": "normal",
     "model.matmul_precision": "highest",
+    "optimizer.name": "adamw",
+    "optimizer.moments_dtype": "float32",
     "training.loss_weights": [],
 }
 

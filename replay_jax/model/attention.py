@@ -141,9 +141,15 @@ def _cudnn_attention(
         if lanes:
             # JAX's batching rule takes no mask that the heads share (jax 0.10.2).
             mask_BHLL = jnp.repeat(mask_BHLL, q_BLHK.shape[2], axis=1)
-    return jax.nn.dot_product_attention(
-        q_BLHK, k_BLGK, v_BLGK, mask=mask_BHLL, is_causal=True, implementation="cudnn"
-    )
+    try:
+        return jax.nn.dot_product_attention(
+            q_BLHK, k_BLGK, v_BLGK, mask=mask_BHLL, is_causal=True, implementation="cudnn"
+        )
+    except RuntimeError as missing:  # JAX looks for the library when it traces
+        raise UserError(
+            f"Attention on a GPU needs cuDNN, but JAX says: {str(missing).rstrip('.')}; pip "
+            "install 'replay-jax[cuda]', or set model.attention to 'blockwise', which is slower."
+        ) from missing
 
 
 def _splash_attention(

@@ -1,21 +1,67 @@
 """What a run is trained with: frozen, validated settings, free of JAX so that planning is quick."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from replay_jax.errors import UserError
-from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.architecture import ModelConfig, parameter_counts
 from replay_jax.training.mesh.config import nearest_divisor
+
+OPTIMIZERS = ("adamw", "muon", "lion", "adafactor")
+_MOMENT_BYTES = {"float32": 4, "bfloat16": 2}
+# A bfloat16 keeps 8 bits: an average that takes in 1 - b of a value does not move towards one
+# nearer than a share of 2^-8 / (1 - b), at .95 8 %, at .99 39 %, at .999 four times itself.
+_BFLOAT16_MOST_B = 0.99
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """What of an optimizer is compiled in: its rule and how its moments are kept."""
+
+    name: str = "adamw"
+    moments_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS and not re.fullmatch(r"[\w.]+:\w+", self.name):
+            raise UserError(
+                f"optimizer.name is '{self.name}'; use {', '.join(OPTIMIZERS)}, or module:function "
+                "for one of your own."
+            )
+        if self.moments_dtype not in _MOMENT_BYTES:
+            raise UserError(
+                f"optimizer.moments_dtype is '{self.moments_dtype}'; use float32 or bfloat16."
+            )
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the user's own."""
+        return ":" in self.name
+
+    def state_bytes(self, model: ModelConfig) -> int:
+        """Bytes beside the parameters of a model: counters aside exact for AdamW, Muon, Lion.
+
+        Adafactor has at most one number per parameter; one of the user's own counts as AdamW.
+        """
+        counts = parameter_counts(model)
+        norms = model.embed_dim * (2 * model.num_layers + 1)
+        one_each, muon = counts.total, 2 * counts.total - (counts.body - norms)
+        numbers = {"lion": one_each, "adafactor": one_each, "muon": muon}
+        return _MOMENT_BYTES[self.moments_dtype] * numbers.get(self.name, 2 * counts.total)
+
+
+ADAMW = OptimizerKind()
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with global-norm clipping; learning rates come from the schedule.
+    """An optimizer with global-norm clipping; learning rates come from the schedule.
 
     Defaults are those of arXiv 2603.04964 (Levanter's AdamConfig): decay is decoupled,
-    multiplied by the learning rate and skips norms and embeddings. Raises UserError for values
-    outside their ranges.
+    multiplied by the learning rate and skips norms and embeddings. `b1` is Muon's momentum too;
+    Adafactor has neither `b1`, `b2` nor `epsilon`; one of the user's own is given clipped gradients
+    and the learning rate alone. Raises UserError for values outside their ranges.
     """
 
     b1: float = 0.9
@@ -23,8 +69,20 @@ class OptimizerConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float = 1.0
+    name: str = "adamw"
+    moments_dtype: str = "float32"
+
+    @property
+    def kind(self) -> OptimizerKind:
+        """What of it is compiled in."""
+        return OptimizerKind(self.name, self.moments_dtype)
 
     def __post_init__(self) -> None:
+        if self.kind.moments_dtype == "bfloat16" and max(self.b1, self.b2) > _BFLOAT16_MOST_B:
+            raise UserError(
+                f"optimizer.b1 {self.b1} or b2 {self.b2} is too near 1 for optimizer.moments_dtype "
+                f"bfloat16, which cannot follow so slow an average; use at most {_BFLOAT16_MOST_B}."
+            )
         for name in ("b1", "b2"):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
@@ -126,6 +184,7 @@ class StepShape:
     sources: int
     accumulation: int = 1
     document_mask: bool = False
+    optimizer: OptimizerKind = OptimizerKind()
 
 
 @dataclass(frozen=True)

@@ -185,33 +185,40 @@ def compile_evaluation(shape: StepShape, mesh: Mesh) -> EvaluationProgram:
     return lower_evaluation(shape, mesh).compile(compiler_options(platform_of(mesh)))
 
 
-def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
-    """Compile the cosine of the loss gradients of two batches: (parameters, a, b) -> scalar.
+def lower_gradient_cosine(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
+    """Lower the cosine of the loss gradients of two batches: (parameters, a, b) -> scalar.
 
     At a stage boundary, with a generic and a target batch, it says whether the two sources pull
     the parameters the same way (1), apart (-1) or across (0).
     """
     check_shape(shape, mesh, batch_name="evaluation.batch_size")
 
+    like, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
+    platform, placed = platform_of(mesh), placement(mesh)
+
+    def gradient(params: Any, batch: DeviceBatch) -> Any:
+        found, _ = batch_gradient(params, batch, shape=shape, platform=platform, placement=placed)
+        if placed is None:
+            return found
+        # No moments say here how gradients are split: left to XLA, each would be whole everywhere.
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
+        return jax.lax.with_sharding_constraint(found, shardings)
+
     def cosine(params: Any, a: DeviceBatch, b: DeviceBatch) -> jax.Array:
-        first, second = (
-            batch_gradient(
-                params,
-                batch,
-                shape=shape,
-                platform=platform_of(mesh),
-                placement=placement(mesh),
-            )[0]
-            for batch in (a, b)
-        )
+        first = gradient(params, a)
+        if placed is not None:  # one after another, or both hold their activations at once
+            first, b = jax.lax.optimization_barrier((first, b))
+        second = gradient(params, b)
         norms = optax.tree.norm(first) * optax.tree.norm(second)
         return optax.tree.vdot(first, second) / norms
 
-    params, batch = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
     with on_mesh(mesh):
-        jitted = jax.jit(cosine, out_shardings=replicated(mesh))
-        lowered = jitted.lower(params, batch, batch)
-        return lowered.compile(compiler_options(platform_of(mesh)))
+        return jax.jit(cosine, out_shardings=replicated(mesh)).lower(like, batch, batch)
+
+
+def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
+    """Compile `lower_gradient_cosine`."""
+    return lower_gradient_cosine(shape, mesh).compile(compiler_options(platform_of(mesh)))
 
 
 def sum_over_hosts(number: int) -> int:

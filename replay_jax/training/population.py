@@ -8,6 +8,7 @@ any group of runs, and a lane's bits do not depend on what the others do.
 Shape letters: K lanes, B batch, L length.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -110,13 +111,10 @@ def compile_population(
 
     Raises UserError if the lanes do not divide over the devices or the sequences are too long.
     """
-    devices = attached_devices() if devices is None else devices
-    check_lanes(lanes, len(devices))
-    mesh = Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,))
-    solo = make_mesh(MeshConfig(1, 1, 1), devices[:1])
-    check_shape(shape, solo)
+    mesh, solo = _meshes(attached_devices() if devices is None else devices)
+    step = lower_population(shape, lanes, list(mesh.devices.flat))
     return Population(
-        shape, lanes, mesh, solo, step=_compile_step(shape, lanes, mesh, solo),
+        shape, lanes, mesh, solo, step=step.compile(compiler_options(platform_of(mesh))),
         **_compile_moves(shape, lanes, mesh, solo),
     )  # fmt: skip
 
@@ -136,29 +134,40 @@ def population_step(shape: StepShape, mesh: Mesh, *, platform: str) -> StepProgr
     )
 
 
-def _compile_step(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> StepProgram:
+def lower_population(
+    shape: StepShape, lanes: int, devices: Sequence[jax.Device]
+) -> jax.stages.Lowered:
+    """Lower a population's step, as `compile_population` compiles it, with its errors."""
+    check_lanes(lanes, len(devices))
+    mesh, solo = _meshes(devices)
+    check_shape(shape, solo)
     every = population_step(shape, mesh, platform=platform_of(mesh))
     arguments = abstract_arguments(shape, lanes, mesh, solo)
-    lowered = jax.jit(every, donate_argnums=0).lower(*arguments)
-    return lowered.compile(compiler_options(platform_of(mesh)))
+    return jax.jit(every, donate_argnums=0).lower(*arguments)
+
+
+def _meshes(devices: Sequence[jax.Device]) -> tuple[Mesh, Mesh]:
+    """All devices as one axis of lanes, and the first one alone."""
+    mesh = Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,))
+    return mesh, make_mesh(MeshConfig(1, 1, 1), devices[:1])
 
 
 def abstract_arguments(
     shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh
 ) -> tuple[TrainState, DeviceBatch, Hyper]:
     """Shapes, dtypes and shardings of what a population's step takes."""
-    states = _stacked(abstract_state(shape.model, solo), lanes, mesh)
-    batch = _stacked(abstract_batch(shape, solo), lanes, mesh)
-    rate = jax.ShapeDtypeStruct((lanes,), jnp.float32, sharding=NamedSharding(mesh, _LANES))
+    over = NamedSharding(mesh, _LANES)
+    states = _placed(abstract_state(shape.model, solo, shape.optimizer), over, lanes)
+    batch = _placed(abstract_batch(shape, solo), over, lanes)
+    rate = jax.ShapeDtypeStruct((lanes,), jnp.float32, sharding=over)
     return states, batch, {name: rate for name in HYPER_NAMES}
 
 
 def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict[str, Any]:
     """The small programs around the step: put in, take out, reset, clear."""
-    state = abstract_state(shape.model, solo)
-    states = _stacked(state, lanes, mesh)
+    state = abstract_state(shape.model, solo, shape.optimizer)
     over, whole = NamedSharding(mesh, _LANES), NamedSharding(mesh, PartitionSpec())
-    everywhere = _resharded(state, whole)
+    states, everywhere = _placed(state, over, lanes), _placed(state, whole)
     lane = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     mask = jax.ShapeDtypeStruct((lanes,), jnp.bool_, sharding=over)
 
@@ -172,7 +181,7 @@ def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict
 
     def maybe_reset(state: TrainState, wanted: jax.Array) -> TrainState:
         pick = lambda new, old: jnp.where(wanted, new, old)  # noqa: E731
-        return jax.tree.map(pick, reset_optimizer(state), state)
+        return jax.tree.map(pick, reset_optimizer(state, shape.optimizer), state)
 
     def zeros(shape: Any) -> Any:
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
@@ -202,18 +211,10 @@ def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict
     }
 
 
-def _stacked(tree: Any, lanes: int, mesh: Mesh) -> Any:
-    """Shapes with a leading axis of lanes, split over the mesh."""
-    over = NamedSharding(mesh, _LANES)
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype, sharding=over), tree
-    )
-
-
-def _resharded(tree: Any, sharding: NamedSharding) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
-    )
+def _placed(tree: Any, sharding: NamedSharding, *lanes: int) -> Any:
+    """The shapes of a tree on a sharding, behind an axis of lanes if any are given."""
+    place = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
+    return jax.tree.map(lambda leaf: place((*lanes, *leaf.shape), leaf.dtype), tree)
 
 
 def _idle_batch(shape: StepShape) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ weight decay and so on) is an argument, so one program serves them all.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,11 +23,11 @@ from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import build_transformer
 from replay_jax.model.placement import Placement
-from replay_jax.training.config import StepShape
+from replay_jax.training.config import ADAMW, OptimizerKind, StepShape
 from replay_jax.training.gradient import DeviceBatch, batch_gradient
 from replay_jax.training.mesh.choice import check_division
 from replay_jax.training.mesh.config import MeshConfig
-from replay_jax.training.mesh.devices import compiler_options
+from replay_jax.training.mesh.devices import check_gpu, compiler_options
 from replay_jax.training.mesh.sharding import (
     LOGICAL_AXIS_RULES,
     batch_sharding,
@@ -35,7 +36,13 @@ from replay_jax.training.mesh.sharding import (
     rows_of_all_hosts,
     tree_shardings,
 )
-from replay_jax.training.optimizer import HYPER_NAMES, Hyper, apply_gradients, init_optimizer
+from replay_jax.training.optimizer import (
+    HYPER_NAMES,
+    Hyper,
+    apply_gradients,
+    init_optimizer,
+    state_like_parameters,
+)
 
 _DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
 
@@ -52,7 +59,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     step: jax.Array
     params: Any
-    opt_state: optax.ScaleByAdamState
+    opt_state: Any
 
 
 class StepMetrics(flax.struct.PyTreeNode):
@@ -72,17 +79,19 @@ class StepMetrics(flax.struct.PyTreeNode):
 StepProgram = Callable[[TrainState, DeviceBatch, Hyper], tuple[TrainState, StepMetrics]]
 
 
-def init_state(model: ModelConfig, seed: jax.Array | int) -> TrainState:
+def init_state(
+    model: ModelConfig, seed: jax.Array | int, optimizer: OptimizerKind = ADAMW
+) -> TrainState:
     """The state before the first update; a pure function of model and seed (uint32).
 
     The result does not depend on how it is sharded (JAX's random bits are partitionable).
     """
-    return begin_state(nn.meta.unbox(_init_boxed(model, seed)))
+    return begin_state(nn.meta.unbox(_init_boxed(model, seed)), optimizer)
 
 
-def begin_state(params: Any) -> TrainState:
+def begin_state(params: Any, optimizer: OptimizerKind = ADAMW) -> TrainState:
     """The state before the first update of given parameters."""
-    return TrainState(jnp.zeros((), jnp.int32), params, init_optimizer(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, init_optimizer(params, optimizer))
 
 
 def train_step(
@@ -103,27 +112,32 @@ def train_step(
         state.params, batch, shape=shape, platform=platform, placement=placement
     )
     gradient_norm = optax.tree.norm(gradients)
-    params, opt_state = apply_gradients(state.params, state.opt_state, gradients, hyper=hyper)
+    params, opt_state = apply_gradients(
+        state.params, state.opt_state, gradients, hyper=hyper, kind=shape.optimizer
+    )
     metrics = StepMetrics(nats, weights, gradient_norm, optax.tree.norm(params))
     return TrainState(state.step + 1, params, opt_state), metrics
 
 
-def reset_optimizer(state: TrainState) -> TrainState:
+def reset_optimizer(state: TrainState, optimizer: OptimizerKind = ADAMW) -> TrainState:
     """Forget the moments and the optimizer's own count; keep the parameters and the step."""
-    return state.replace(opt_state=jax.tree.map(jnp.zeros_like, state.opt_state))
+    return state.replace(opt_state=init_optimizer(state.params, optimizer))
 
 
-def abstract_state(model: ModelConfig, mesh: Mesh) -> TrainState:
+def abstract_state(model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = ADAMW) -> TrainState:
     """Shapes, dtypes and shardings of a state on a mesh; nothing is computed.
 
+    Moments are split as their parameters, all else of an optimizer is whole on every device.
     Raises ValueError for a logical axis without a rule (`sharding.partition_spec`).
     """
-
-    tree = jax.eval_shape(lambda: begin_state(_init_boxed(model, 0)))
+    boxed = jax.eval_shape(lambda: _init_boxed(model, 0))
+    whole, of_params = replicated(mesh), tree_shardings(boxed, mesh)
+    tree = jax.eval_shape(lambda params: begin_state(params, optimizer), nn.meta.unbox(boxed))
+    moments = state_like_parameters(tree.opt_state, tree.params, of_params, whole)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        nn.meta.unbox(tree),
-        tree_shardings(tree, mesh),
+        tree,
+        tree.replace(step=whole, params=of_params, opt_state=moments),
     )
 
 
@@ -174,7 +188,8 @@ def lower_train_step(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
     UserError if the shape does not divide over the mesh or the sequences are too long.
     """
     check_shape(shape, mesh)
-    state, batch = abstract_state(shape.model, mesh), abstract_batch(shape, mesh)
+    state = abstract_state(shape.model, mesh, shape.optimizer)
+    batch = abstract_batch(shape, mesh)
     whole = replicated(mesh)
     scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
 
@@ -197,12 +212,15 @@ def compile_train_step(shape: StepShape, mesh: Mesh) -> StepProgram:
     return lower_train_step(shape, mesh).compile(compiler_options(platform_of(mesh)))
 
 
-def compile_init(model: ModelConfig, mesh: Mesh) -> Callable[[int], TrainState]:
+def compile_init(
+    model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = ADAMW
+) -> Callable[[int], TrainState]:
     """Compile the initialisation straight into its shardings; call it with a seed."""
     whole = replicated(mesh)
     seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=whole)
     jitted = jax.jit(
-        lambda seed: init_state(model, seed), out_shardings=_shardings(abstract_state(model, mesh))
+        lambda seed: init_state(model, seed, optimizer),
+        out_shardings=_shardings(abstract_state(model, mesh, optimizer)),
     )
     with on_mesh(mesh):
         platform = platform_of(mesh)
@@ -218,17 +236,23 @@ def compile_init(model: ModelConfig, mesh: Mesh) -> Callable[[int], TrainState]:
     return init
 
 
-def compile_begin(model: ModelConfig, mesh: Mesh) -> Callable[[Any], TrainState]:
+def compile_begin(
+    model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = ADAMW
+) -> Callable[[Any], TrainState]:
     """Compile `begin_state`; the given parameters are consumed."""
-    state = abstract_state(model, mesh)
-    jitted = jax.jit(begin_state, donate_argnums=0, out_shardings=_shardings(state))
+    state = abstract_state(model, mesh, optimizer)
+    begin = functools.partial(begin_state, optimizer=optimizer)
+    jitted = jax.jit(begin, donate_argnums=0, out_shardings=_shardings(state))
     return jitted.lower(state.params).compile()
 
 
-def compile_reset(model: ModelConfig, mesh: Mesh) -> Callable[[TrainState], TrainState]:
+def compile_reset(
+    model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = ADAMW
+) -> Callable[[TrainState], TrainState]:
     """Compile `reset_optimizer`; the given state is consumed."""
-    state = abstract_state(model, mesh)
-    jitted = jax.jit(reset_optimizer, donate_argnums=0, out_shardings=_shardings(state))
+    state = abstract_state(model, mesh, optimizer)
+    reset = functools.partial(reset_optimizer, optimizer=optimizer)
+    jitted = jax.jit(reset, donate_argnums=0, out_shardings=_shardings(state))
     return jitted.lower(state).compile()
 
 
@@ -239,6 +263,7 @@ def check_shape(shape: StepShape, mesh: Mesh, *, batch_name: str = "training.bat
             f"training.seq_len {shape.seq_len} is longer than model.max_seq_len "
             f"{shape.model.max_seq_len}; lower the one or raise the other."
         )
+    check_gpu(mesh.devices.flat[0], shape.model.compute_dtype)
     config = MeshConfig(**{name: size for name, size in mesh.shape.items()})
     check_division(
         config,

@@ -4,14 +4,17 @@ import contextlib
 import dataclasses
 import json
 import sys
+from types import SimpleNamespace
 
 import jax
 import pytest
 from tiny_training import MODEL
 
+from replay_jax.commands.compiled import report_lines
 from replay_jax.compile import ahead as aot
-from replay_jax.compile.ahead import compile_report, render
-from replay_jax.compile.fitting import peak_of_failure
+from replay_jax.compile import fitting
+from replay_jax.compile.ahead import compile_report
+from replay_jax.compile.fitting import Beside, peak_of_failure
 from replay_jax.compile.search import fastest, misfit, nearest_fit, search
 from replay_jax.compile.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
 from replay_jax.errors import UserError
@@ -23,7 +26,7 @@ from replay_jax.training.mesh.config import MeshConfig
 FIELDS = {
     "topology", "devices", "chip", "fits", "peak_bytes_per_device", "hbm_bytes_per_device",
     "flops_per_device", "model_flops_per_device", "hbm_bytes_moved", "collective_bytes",
-    "roofline_seconds", "mfu_bound", "compile_seconds", "starts",
+    "roofline_seconds", "mfu_estimate", "compile_seconds", "starts",
     "evaluation_peak_bytes_per_device",
 }  # fmt: skip
 DEEP = dataclasses.replace(MODEL, num_layers=2)
@@ -51,7 +54,9 @@ def on_fake_devices():
 def report():
     """The report of the step, compiled once."""
     with devices_as_target(8):
-        return compile_report(SHAPE, MeshConfig(2, 2, 2), topology=None, evaluation_batch=64)
+        return compile_report(
+            SHAPE, MeshConfig(2, 2, 2), topology=None, beside=Beside(64, lanes=8, cosine=True)
+        )
 
 
 def test_a_report_describes_the_real_step(report):
@@ -62,6 +67,13 @@ def test_a_report_describes_the_real_step(report):
     # Beside the state: 64 rows in four microbatches hold less than a step of 16 rows.
     state_and_more = plain["evaluation_peak_bytes_per_device"]
     assert plain["state_bytes_per_device"] < state_and_more < plain["peak_bytes_per_device"]
+    # Two gradients instead of one, and a population's lane is a whole model.
+    assert plain["cosine_peak_bytes_per_device"] > state_and_more
+    assert plain["population_peak_bytes_per_device"] > 12 * parameter_counts(DEEP).total
+    # All eight are of this process, and this process is the host.
+    most = max(plain[f"{p}peak_bytes_per_device"] for p in ("", "cosine_", "population_"))
+    assert plain["host_bytes_per_process"] == 8 * (plain["state_bytes_per_device"] + most)
+    assert plain["host_bytes_per_process"] < plain["host_memory_bytes"]
     assert (plain["rows_per_device"], plain["mesh"]["tensor"]) == (4, 2)
     # float32 parameters and two moments; all but the norms are split four ways.
     state = 12 * parameter_counts(DEEP).total
@@ -70,12 +82,43 @@ def test_a_report_describes_the_real_step(report):
     needed = flops_per_token(DEEP, 32, causal_half=False).total * 16 * 32 / 8
     assert plain["model_flops_per_device"] == needed
     assert 0.9 < plain["flops_per_device"] / needed < 1.5
-    bound = needed / (FAKE_CHIP.peak_flops * plain["roofline_seconds"])
-    assert plain["mfu_bound"] == pytest.approx(bound)
-    assert 0 < plain["mfu_bound_causal"] < plain["mfu_bound"] <= 1.0
+    estimate = needed / (FAKE_CHIP.peak_flops * plain["roofline_seconds"])
+    assert plain["mfu_estimate"] == pytest.approx(estimate)
+    assert 0 < plain["mfu_estimate_causal"] < plain["mfu_estimate"] <= 1.0
     assert plain["collective_bytes"] > 0
     assert plain["loops_of_unknown_length"] == []
-    assert "GiB" in render(report) and "fits" in render(report)
+    assert "GiB" in report_lines(report) and "fits" in report_lines(report)
+
+
+def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
+    """Room for the step alone is not enough, nor a device's memory without the host's."""
+    few, room = 2**20, FAKE_CHIP.hbm_bytes
+    peaks = []
+
+    def peak_of(lowered, target):
+        return SimpleNamespace(as_text=str), peaks.pop(0)
+
+    for module in (aot, fitting):
+        monkeypatch.setattr(module, "compiled_or_peak", peak_of)
+    for name in ("parse_module", "program_cost", "_estimate", "lower_train_step"):
+        monkeypatch.setattr(aot, name, lambda *_, **__: None)
+    for name in ("evaluation", "gradient_cosine", "population"):
+        monkeypatch.setattr(fitting, f"lower_{name}", lambda *_: None)
+
+    def fits(*found):  # step, evaluation, cosine, population
+        peaks[:] = found
+        report = compile_report(
+            SHAPE, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, 8, cosine=True)
+        )
+        assert not peaks
+        return report.fits
+
+    assert fits(few, few, few, few)
+    assert not fits(few, room, few, few)  # the moments are beside it
+    assert not fits(few, few, room, few)
+    assert not fits(few, few, few, room + 1)
+    monkeypatch.setattr(fitting, "host_memory", lambda: 8 * few)
+    assert not fits(few, few, few, few)
 
 
 def test_loops_and_recomputation_cost_what_they_should():
@@ -98,8 +141,8 @@ def test_of_local_devices_of_unknown_speed_only_the_memory_is_said():
     report = compile_report(SHAPE, MeshConfig(8, 1, 1), topology=None)
     plain = report.to_json()
     assert plain["starts"] and plain["fits"] and plain["peak_bytes_per_device"] > 0
-    assert report.estimate is plain["roofline_seconds"] is plain["mfu_bound"] is None
-    assert "estimate" not in render(report)
+    assert report.estimate is plain["roofline_seconds"] is plain["mfu_estimate"] is None
+    assert "estimate" not in report_lines(report)
     assert "no speeds of these devices" in fastest([report, report])
 
 
@@ -121,19 +164,6 @@ def test_missing_cuda_plugin_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'replay-jax\[cuda\]'"):
         aot.target_of("h200:1")
-
-
-def test_missing_cudnn_names_the_extra(monkeypatch):
-    def dot_product_attention(*_, implementation):
-        assert implementation == "cudnn"
-        raise RuntimeError("cuDNN not found.")  # as jax 0.10.2 does
-
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    monkeypatch.setattr(jax.nn, "dot_product_attention", dot_product_attention)
-    with pytest.raises(UserError) as refusal:
-        aot.target_of("h200:1")
-    said = str(refusal.value)
-    assert "cuDNN not found; pip install 'replay-jax[cuda]'" in said and "\n" not in said
 
 
 @pytest.mark.parametrize(
@@ -169,7 +199,7 @@ class Memory:
     def __init__(self, room: int) -> None:
         self.room, self.tried = room, []
 
-    def report_on(self, shape, mesh, target, evaluation_batch=None):
+    def report_on(self, shape, mesh, target, beside=None):
         rows = shape.batch_size // (shape.accumulation * 8)
         peak = rows * self.NEED[shape.model.remat]
         self.tried.append((shape.model.remat, rows))
@@ -177,6 +207,8 @@ class Memory:
             topology="local", devices=8, chip="made up", mesh={}, mesh_reason="",
             rows_per_device=rows, accumulation=shape.accumulation, remat=shape.model.remat,
             fits=peak <= self.room, starts=True, evaluation_peak_bytes_per_device=None,
+            cosine_peak_bytes_per_device=None, population_peak_bytes_per_device=None,
+            host_bytes_per_process=0, host_memory_bytes=None,
             peak_bytes_per_device=peak, hbm_bytes_per_device=self.room,
             state_bytes_per_device=0, temporary_bytes_per_device=peak, model_flops_per_device=1.0,
             estimate=None, compile_seconds=0.0,
@@ -214,7 +246,9 @@ def test_what_does_not_fit_is_told_the_nearest_batch_that_does(
     shape = dataclasses.replace(SHAPE, batch_size=64)
     report = compile_report(shape, MeshConfig(8, 1, 1), topology=None)
     assert not report.fits
-    fitting = nearest_fit(shape, MeshConfig(8, 1, 1), topology=None, evaluation_batch=64)
+    fitting = nearest_fit(
+        shape, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, lanes=8, cosine=True)
+    )
     assert (fitting.accumulation if fitting else None) == accumulation
     said = misfit(report, fitting)
     assert words in said and "8 rows per device" in said and "GiB" in said

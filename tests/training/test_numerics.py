@@ -17,6 +17,9 @@ STATES = {
     (2, "0.10.2", "GenuineIntel avx512f"): (
         "7835af1413fd4e52707b32c3f587fe87ef387bd122152dbac0b287f762534ef3"
     ),
+    (2, "0.12.0.1", "GenuineIntel avx512f"): (
+        "17efea356975b839b2e60f1daf8ea62cecaef71c127313b4eb58541b1e3a7e3a"
+    ),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 from tiny_training import LENGTH, MODEL, OPTIMIZER, ROWS, SHAPE, batch, digest, one_device, run
 
-from replay_jax.compile.population_bench import bench_population
+from replay_jax.compile.bench import bench_population
 from replay_jax.config.execution import ExecutionConfig
 from replay_jax.errors import UserError
 from replay_jax.sweep.train.shared_time import SharedTime

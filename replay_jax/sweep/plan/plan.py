@@ -19,9 +19,7 @@ from replay_jax.sweep.plan.run import Run, Shared, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
 from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_tasks
 
-# Parameters and Adam's two moments, all float32.
-_STATE_BYTES_PER_PARAMETER = 12
-_END_BYTES_PER_PARAMETER = 4
+_PARAMETER_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,9 +55,12 @@ class Plan:
 
     @property
     def state_bytes(self) -> int:
-        """Size of the largest run's training state: parameters and both moments in float32."""
-        largest = max(parameter_counts(run.config.model).total for run in self.runs)
-        return _STATE_BYTES_PER_PARAMETER * largest
+        """Size of the largest run's training state: parameters, and what its optimizer keeps."""
+        configs = {(run.config.model, run.config.optimizer.kind) for run in self.runs}
+        return max(
+            _PARAMETER_BYTES * parameter_counts(model).total + optimizer.state_bytes(model)
+            for model, optimizer in configs
+        )
 
     @functools.cached_property
     def kept_ends(self) -> dict[str, int]:
@@ -68,7 +69,7 @@ class Plan:
         if not execution.keep_ends or execution.keep_states:
             return {}
         return {
-            edge.stop.digest: _END_BYTES_PER_PARAMETER
+            edge.stop.digest: _PARAMETER_BYTES
             * parameter_counts(self.runs[edge.ending[0]].config.model).total
             for edge in self.edges
             if edge.ending

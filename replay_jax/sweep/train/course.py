@@ -21,10 +21,11 @@ from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import EdgeJob, step_shape
 from replay_jax.sweep.train.measuring import Measuring, Place
 from replay_jax.sweep.train.meter import by_the_wall, make_meter, metric_values
+from replay_jax.sweep.train.metrics_file import MetricsWriter
 from replay_jax.training.checkpoint import Checkpointer, params_alone
 from replay_jax.training.loop import Span
 from replay_jax.training.mesh.sharding import mesh_host_rows
-from replay_jax.training.metrics import MetricsWriter, Progress, StepRecord, TimeSplit
+from replay_jax.training.metrics import Progress, StepRecord, TimeSplit
 from replay_jax.training.saved import is_complete
 from replay_jax.training.step import TrainState
 

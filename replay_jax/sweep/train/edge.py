@@ -87,7 +87,7 @@ class EdgeTrainer:
         environment = self._surroundings.enter(job)
         job = self._resumed(job)
         clock = TimeSplit()
-        mesh = self._programs.mesh(job.config.mesh, job.config.model)
+        mesh = self._programs.mesh(job.config.mesh, job.config.model, job.config.optimizer.kind)
         _check_shapes(job, mesh)
         kept = kept_end(job, self._store, self._programs, mesh, clock)
         with Checkpointer() as saves:
@@ -143,19 +143,19 @@ def first_state(
         DamagedState: the saved state cannot be read.
         UserError: the pre-trained model cannot be read.
     """
-    model = job.config.model
+    model, optimizer = job.config.model, job.config.optimizer.kind
     if job.start.step == 0 and job.pretrained is not None:
-        begin = programs.begin(model, mesh, clock=clock)
+        begin = programs.begin(model, mesh, optimizer, clock=clock)
         with clock.measure("save"):
-            like = programs.abstract_state(model, mesh).params
+            like = programs.abstract_state(model, mesh, optimizer).params
             params = load_params(job.pretrained, like, num_layers=model.num_layers)
         begun: TrainState = begin(params)
         return begun
     if job.start.step == 0:
-        state: TrainState = programs.init(model, mesh, clock=clock)(job.config.seed)
+        state: TrainState = programs.init(model, mesh, optimizer, clock=clock)(job.config.seed)
         return state
     with clock.measure("save"):
-        like = programs.abstract_state(model, mesh)
+        like = programs.abstract_state(model, mesh, optimizer)
         try:
             restored, _ = restore_state(store.state_path(job.start.digest), like)
         except DamagedCheckpoint as error:

@@ -154,4 +154,5 @@ def step_shape(job: EdgeJob | Run) -> StepShape:
         sources=len(job.schedule.source_names),
         accumulation=training.accumulation,
         document_mask=training.document_mask,
+        optimizer=job.config.optimizer.kind,
     )

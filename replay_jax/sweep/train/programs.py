@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.training.config import StepShape
+from replay_jax.training.config import OptimizerKind, StepShape
 from replay_jax.training.evaluate import (
     CosineProgram,
     EvaluationProgram,
@@ -38,7 +38,7 @@ class ProgramCache:
     def __init__(self) -> None:
         self._found: dict[tuple[Any, ...], Any] = {}
 
-    def mesh(self, config: MeshConfig, model: ModelConfig) -> Mesh:
+    def mesh(self, config: MeshConfig, model: ModelConfig, optimizer: OptimizerKind) -> Mesh:
         """The mesh of all devices of this job for a model."""
 
         def build() -> Mesh:
@@ -48,28 +48,37 @@ class ProgramCache:
                 model,
                 devices=devices,
                 device_bytes=_device_bytes(jax.local_devices()[0]),
+                optimizer_bytes=optimizer.state_bytes(model),
             )
             return make_mesh(choice.config, devices)
 
-        return self._once(("mesh", config, model), build)
+        return self._once(("mesh", config, model, optimizer), build)
 
     def train(self, shape: StepShape, mesh: Mesh, *, clock: TimeSplit) -> Programs:
         """The train step and the optimizer reset (compiled when first needed)."""
 
         def reset(state: TrainState) -> TrainState:
-            key = ("reset", shape.model, mesh)
-            return self._timed(key, lambda: compile_reset(shape.model, mesh), clock)(state)
+            arguments = (shape.model, mesh, shape.optimizer)
+            return self._timed(("reset", *arguments), lambda: compile_reset(*arguments), clock)(
+                state
+            )
 
         step = self._timed(("train", shape, mesh), lambda: compile_train_step(shape, mesh), clock)
         return Programs(mesh, step, reset)
 
-    def init(self, model: ModelConfig, mesh: Mesh, *, clock: TimeSplit) -> Callable[[int], Any]:
+    def init(
+        self, model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind, *, clock: TimeSplit
+    ) -> Callable[[int], Any]:
         """The initialisation, a function of the seed."""
-        return self._timed(("init", model, mesh), lambda: compile_init(model, mesh), clock)
+        key = (model, mesh, optimizer)
+        return self._timed(("init", *key), lambda: compile_init(*key), clock)
 
-    def begin(self, model: ModelConfig, mesh: Mesh, *, clock: TimeSplit) -> Callable[[Any], Any]:
+    def begin(
+        self, model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind, *, clock: TimeSplit
+    ) -> Callable[[Any], Any]:
         """The state before the first update, a function of the parameters, which it consumes."""
-        return self._timed(("begin", model, mesh), lambda: compile_begin(model, mesh), clock)
+        key = (model, mesh, optimizer)
+        return self._timed(("begin", *key), lambda: compile_begin(*key), clock)
 
     def evaluation(self, shape: StepShape, mesh: Mesh, *, clock: TimeSplit) -> EvaluationProgram:
         """The held-out loss of a batch."""
@@ -87,9 +96,12 @@ class ProgramCache:
         built: Population = self._timed(key, lambda: compile_population(shape, lanes), clock)
         return built
 
-    def abstract_state(self, model: ModelConfig, mesh: Mesh) -> TrainState:
+    def abstract_state(
+        self, model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind
+    ) -> TrainState:
         """Shapes and shardings of a state, to restore one."""
-        return self._once(("abstract", model, mesh), lambda: abstract_state(model, mesh))
+        key = (model, mesh, optimizer)
+        return self._once(("abstract", *key), lambda: abstract_state(*key))
 
     def _timed(self, key: tuple[Any, ...], build: Callable[[], Any], clock: TimeSplit) -> Any:
         with clock.measure("compile"):

@@ -10,8 +10,8 @@ from replay_jax.model.architecture import ModelConfig, parameter_counts
 from replay_jax.training.mesh.config import MeshConfig, nearest_divisor
 from replay_jax.training.mesh.sharding import keeps_axes_whole, slice_count
 
-# float32 parameter, two Adam moments and one gradient.
-STATE_BYTES_PER_PARAMETER = 16
+# A float32 parameter and its gradient, and two moments where nothing else is said of them.
+_BYTES, _MOMENT_BYTES = 8, 8
 # Above this share of a device's memory the state is split (chosen: it leaves three quarters for
 # activations, logits and temporaries).
 REPLICATED_SHARE = 0.25
@@ -26,9 +26,16 @@ class MeshChoice:
 
 
 def choose_mesh(
-    config: MeshConfig, model: ModelConfig, *, devices: Sequence[jax.Device], device_bytes: int
+    config: MeshConfig,
+    model: ModelConfig,
+    *,
+    devices: Sequence[jax.Device],
+    device_bytes: int,
+    optimizer_bytes: int | None = None,
 ) -> MeshChoice:
     """Decide the axes that `config` leaves open for devices of `device_bytes` memory each.
+
+    `optimizer_bytes` is what the optimizer keeps of the whole model (None: two float32 moments).
 
     Small models are replicated, as that needs one collective per step; a model whose parameters,
     moments and gradients would fill more than REPLICATED_SHARE of a device is split over fsdp, no
@@ -58,7 +65,10 @@ def choose_mesh(
         )
         reason = "as asked for, the other axis filled with the devices left"
     else:
-        chosen, reason = _replicate_or_split(config, model, devices, device_bytes)
+        parameters = parameter_counts(model).total
+        moments = _MOMENT_BYTES * parameters if optimizer_bytes is None else optimizer_bytes
+        need = (_BYTES * parameters + moments) / config.tensor
+        chosen, reason = _replicate_or_split(config, model.embed_dim, devices, device_bytes, need)
     product = chosen.replica * chosen.fsdp * chosen.tensor
     if product != number:
         raise UserError(
@@ -100,16 +110,15 @@ def check_division(
 
 
 def _replicate_or_split(
-    config: MeshConfig, model: ModelConfig, devices: Sequence[jax.Device], device_bytes: int
+    config: MeshConfig, width: int, devices: Sequence[jax.Device], device_bytes: int, need: float
 ) -> tuple[MeshConfig, str]:
     left = len(devices) // config.tensor
-    need = STATE_BYTES_PER_PARAMETER * parameter_counts(model).total / config.tensor
     share = f"{need / 2**30:.2f} GiB of parameters, moments and gradients"
     limit = f"{REPLICATED_SHARE:.0%} of a device's {device_bytes / 2**30:.1f} GiB"
     if need <= REPLICATED_SHARE * device_bytes:
         return MeshConfig(left, 1, config.tensor), f"replicated: {share} are within {limit}"
     inside = max(1, left // slice_count(devices))
-    ways = [d for d in range(1, inside + 1) if inside % d == 0 and model.embed_dim % d == 0]
+    ways = [d for d in range(1, inside + 1) if inside % d == 0 and width % d == 0]
     # The fewest that bring the state within the limit: a larger group sends more, and over all
     # of a torus the TPU compiler has no all-gather for it (docs/performance_tpu.md). Twice as many
     # where that keeps the rings of the torus whole.

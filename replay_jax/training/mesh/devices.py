@@ -58,6 +58,16 @@ def attached_devices() -> list[jax.Device]:
     return devices
 
 
+def check_gpu(device: jax.Device, compute_dtype: str) -> None:
+    """Raise UserError for a GPU that is too old for a dtype, which XLA computes slowly or not."""
+    capability = getattr(device, "compute_capability", None)
+    if compute_dtype == "bfloat16" and capability and float(capability) < 8:
+        raise UserError(
+            f"model.compute_dtype bfloat16 needs a GPU of compute capability 8.0 (A100) or newer, "
+            f"and a {device.device_kind} has {capability}; set it to float32."
+        )
+
+
 def compiler_options(platform: str) -> dict[str, str | bool] | None:
     """What the compiler is told for a platform ("cpu", "gpu", "cuda", "tpu"); None is nothing."""
     return _COMPILER_OPTIONS["gpu" if platform == "cuda" else platform] or None
