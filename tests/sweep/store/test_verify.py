@@ -13,7 +13,7 @@ from replay_jax.sweep.store.verify import verify
 def finished(study, tmp_path_factory):
     """A working directory with one finished run."""
     workdir = tmp_path_factory.mktemp("finished")
-    assert study.train([{}], workdir, checkpoint__every=0).results == 1
+    assert study.train([{}], workdir, here=True, checkpoint__every=0).results == 1
     return workdir
 
 
