@@ -53,7 +53,7 @@ def finished_sweep(study, tmp_path_factory):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not whole.exists():
             shutil.rmtree(workdir, ignore_errors=True)
-            outcome = study.train(SWEEP, workdir, execution__keep_states=True)
+            outcome = study.train(SWEEP, workdir, here=True, execution__keep_states=True)
             assert (outcome.failures, outcome.results) == ((), len(SWEEP))
             whole.touch()
     return workdir

@@ -11,7 +11,6 @@ from rich.console import Console
 from replay_jax.config.experiments import Experiments, configs_of, experiments_of
 from replay_jax.config.recipe import Recipe, command_line
 from replay_jax.library.preparing import Prepared, preparation_shown, prepare_all
-from replay_jax.library.reporting import remember_session, report_on
 from replay_jax.sweep.drive.coordinator import Outcome
 from replay_jax.sweep.drive.drawing import print_plan
 from replay_jax.sweep.drive.engine import run_sweep
@@ -103,6 +102,10 @@ def _conclude(
     workdir: epath.Path, outcome: Outcome, seconds: Mapping[str, float], console: Console
 ) -> None:
     """Say what failed, and report what did not."""
+    # The analysis and the drawing, seconds of imports: training need not wait for them, and hosts
+    # that only train never have them.
+    from replay_jax.library.reporting import remember_session, report_on
+
     remember_session(workdir, seconds, workers=outcome.workers)
     for line in outcome.failures:
         console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)

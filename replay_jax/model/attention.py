@@ -9,18 +9,18 @@ G key/value heads (H is a multiple of G), R = H / G, K head width.
 
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.splash_attention import (
-    splash_attention_kernel,
-    splash_attention_mask,
-)
 from jax.sharding import PartitionSpec
 
 from replay_jax.errors import UserError
 from replay_jax.model.blockwise import ATTENTION_OUTPUT, MASKED, blockwise
 from replay_jax.model.placement import Placement
+
+if TYPE_CHECKING:
+    from jax.experimental.pallas.ops.tpu.splash_attention import BlockSizes
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 
@@ -162,15 +162,16 @@ def _splash_attention(
 ) -> jax.Array:
     """Flash attention in Pallas for TPU; the length is padded to whole lanes, which none sees."""
     batch, length, heads, width = q_BLHK.shape
+    # Pallas takes .4 s to import, a sixth of a worker's start, and only a TPU's programs need it.
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
     padded = -(-length // SPLASH_LANES) * SPLASH_LANES
     grow = ((0, 0), (0, padded - length), (0, 0), (0, 0))
     q_BHLK, k_BGLK, v_BGLK = (
         jnp.pad(x, grow).transpose(0, 2, 1, 3) for x in (q_BLHK * width**-0.5, k_BLGK, v_BLGK)
     )
-    kernel = splash_attention_kernel.make_splash_mha_single_device(
-        mask=splash_attention_mask.MultiHeadMask(
-            [splash_attention_mask.CausalMask((padded, padded)) for _ in range(heads)]
-        ),
+    kernel = splash.make_splash_mha_single_device(
+        mask=splash.MultiHeadMask([splash.CausalMask((padded, padded)) for _ in range(heads)]),
         block_sizes=_splash_blocks(padded),
         residual_checkpoint_name=ATTENTION_OUTPUT,
         interpret=interpret,
@@ -179,15 +180,17 @@ def _splash_attention(
         out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK)
     else:
         segments_BL = jnp.pad(segments_BL, grow[:2], constant_values=-1)
-        ids = splash_attention_kernel.SegmentIds(q=segments_BL, kv=segments_BL)
+        ids = splash.SegmentIds(q=segments_BL, kv=segments_BL)
         out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK, ids)
     return out_BHLK.transpose(0, 2, 1, 3)[:, :length]
 
 
-def _splash_blocks(length: int) -> splash_attention_kernel.BlockSizes:
+def _splash_blocks(length: int) -> "BlockSizes":
     """Largest power-of-two blocks up to 1024 that divide the length (v6e wanted large blocks)."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import BlockSizes
+
     block = next(b for b in (1024, 512, 256, SPLASH_LANES) if length % b == 0)
-    return splash_attention_kernel.BlockSizes(
+    return BlockSizes(
         block_q=block,
         block_kv=block,
         block_kv_compute=min(block, 512),

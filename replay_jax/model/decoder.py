@@ -183,14 +183,6 @@ def matrix_init(config: ModelConfig, inputs: int) -> nn.initializers.Initializer
     return cut_off
 
 
-def stack_layers(params: Params) -> dict[str, Any]:
-    """Turn the parameters of an unrolled model into those of a scanned one."""
-    names = sorted((n for n in params if n.startswith("layer_")), key=lambda n: int(n[6:]))
-    rest = {name: value for name, value in params.items() if name not in names}
-    layers = jax.tree.map(lambda *each: jnp.stack(each), *(params[name] for name in names))
-    return {**rest, "layers": layers}
-
-
 def _with_remat(layer: type[nn.Module], remat: str, *, prevent_cse: bool) -> type[nn.Module]:
     if remat == "none":
         return layer

@@ -36,7 +36,7 @@ def draw_figures(figures: Iterable[Figure]) -> Drawings:
 def _draw(figure: Figure) -> Drawing:
     config = vega_config(LIGHT, background=LIGHT.page, font=_FONT)
     try:
-        spec = figure.spec() | {"width": _WIDTH, "config": config, "title": figure.title}
+        spec = figure.spec | {"width": _WIDTH, "config": config, "title": figure.title}
         svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
         return Drawing(svg, vl_convert.svg_to_png(svg, scale=_SCALE))
     except Exception as error:  # whatever the renderer raises, the rest of the report stands

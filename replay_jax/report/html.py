@@ -33,7 +33,7 @@ def render_page(page: Page, drawings: Drawings) -> str:
     )
     template = environment.from_string(_read(package, "report.html.jinja"))
     charts = {
-        figure.name: _wide(figure.spec())
+        figure.name: _wide(figure.spec)
         for figure in page.figures()
         if not drawings[figure.name].problem
     }

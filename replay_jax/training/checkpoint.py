@@ -96,12 +96,6 @@ class Checkpointer:
             self._names.close()
 
 
-def save_state(path: epath.PathLike, state: Any, meta: Mapping[str, Any]) -> None:
-    """Save a state and wait until it is complete (`Checkpointer.save` does not wait)."""
-    with Checkpointer() as checkpointer:
-        checkpointer.save(path, state, meta)
-
-
 def restore_state(path: epath.PathLike, like: Any) -> tuple[Any, Meta]:
     """Read a state into the shapes, dtypes and shardings of `like`, and its JSON object.
 

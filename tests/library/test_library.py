@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from fake_report import without_pictures
+from in_process import in_this_process
 from places import ROOT
 from tiny_sweep import write_recipe
 
@@ -22,8 +24,9 @@ def page(tmp_path_factory):
     """The page, read from top to bottom in a folder with a small study; what its names are then."""
     folder = tmp_path_factory.mktemp("library")
     names: dict[str, object] = {}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, in_this_process():
         patch.chdir(folder)
+        without_pictures(patch)
         write_recipe(folder)
         for needs, block in BLOCKS:
             if not needs:

@@ -12,7 +12,7 @@ from tiny_training import SHAPE, mesh_of
 from replay_jax.errors import UserError
 from replay_jax.model import decoder as transformer
 from replay_jax.model.architecture import ModelConfig, RopeConfig
-from replay_jax.model.decoder import build_transformer, stack_layers
+from replay_jax.model.decoder import build_transformer
 from replay_jax.training.mesh.sharding import LOGICAL_AXIS_RULES
 from replay_jax.training.step import check_shape
 
@@ -119,12 +119,6 @@ def test_the_decoder_is_the_one_written_in_numpy(params, rope, attention):
     config = changed(rope=rope, attention=attention)
     expected = decoder_by_hand(config, params, TOKENS)
     np.testing.assert_allclose(hidden(config, params), expected, atol=3e-5)
-
-
-def test_layers_are_stacked_in_their_order():
-    """As text, "layer_10" comes before "layer_2"."""
-    stacked = stack_layers({f"layer_{n}": {"x": jnp.float32(n)} for n in range(11)})
-    np.testing.assert_array_equal(stacked["layers"]["x"], np.arange(11))
 
 
 def test_shared_heads_are_repeated_heads(params):

@@ -59,7 +59,7 @@ def killed_and_whole_agree(
     whole, broken = folder / "whole", folder / "broken"
     lanes = {**LONG, "execution__population": population}
     often = {**lanes, "checkpoint__every": 2}
-    study.train(SWEEP, whole, **lanes)
+    study.train(SWEEP, whole, here=population == 1, **lanes)
     chance = random.Random(seed)
     (broken / "segments").mkdir(parents=True)
     for kill in range(kills):

@@ -1,14 +1,13 @@
 """One process of a small run over several hosts, for test_multi_process; also run in-process.
 
-    python tests/process_of_a_run.py ROOT COORDINATOR PROCESSES ID STOP
+    python tests/support/process_of_a_run.py ROOT COORDINATOR PROCESSES ID
 
-Trains the run in ROOT from its last checkpoint to step STOP, writes what it trained on and the
-losses, and stays there to be killed if STOP is not the end.
+Trains the run in ROOT from its last checkpoint to its end, and writes what it trained on and the
+losses.
 """
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -122,15 +121,11 @@ def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
         )
 
 
-def main(root: str, coordinator: str, processes: str, number: str, stop: str) -> None:
+def main(root: str, coordinator: str, processes: str, number: str) -> None:
     """Be one process; the state is split over all of them."""
-    if int(processes) > 1:
-        initialize(coordinator, int(processes), int(number), timeout=120.0)
+    initialize(coordinator, int(processes), int(number), timeout=120.0)
     mesh = make_mesh(MeshConfig(1, jax.device_count(), 1), jax.devices())
-    train(Path(root), mesh, stop=int(stop), record=Path(root, f"{stop}.{number}.jsonl"))
-    Path(root, f"{stop}.{number}.done").touch()
-    while int(stop) < STEPS:
-        time.sleep(60.0)
+    train(Path(root), mesh, stop=STEPS, record=Path(root, f"{STEPS}.{number}.jsonl"))
 
 
 if __name__ == "__main__":

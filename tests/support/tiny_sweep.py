@@ -1,5 +1,6 @@
 """A sweep of a few steps on two small corpora, for the tests of the sweep room."""
 
+import contextlib
 import dataclasses
 import json
 import random
@@ -84,10 +85,25 @@ class TinyStudy:
         done = Done() if workdir is None else known.done(WorkStore(workdir))
         return plan_sweep(experiments, found=Found(self.stores, weights, tasks), done=done)
 
-    def train(self, sweep, workdir, *, accept_environment=False, retry_failed=False, **changes):
-        """Plan and carry out a sweep in worker processes; returns its outcome."""
+    def train(
+        self,
+        sweep,
+        workdir,
+        *,
+        here=False,
+        accept_environment=False,
+        retry_failed=False,
+        **changes,
+    ):
+        """Plan and carry out a sweep in worker processes, or in this one; returns its outcome."""
         plan = self.plan(sweep, workdir, **changes)
-        with WorkdirLock(workdir) as lock:
+        where = contextlib.nullcontext()
+        if here:
+            # JAX and all that trains: a coordinator must not need it.
+            from in_process import in_this_process
+
+            where = in_this_process()
+        with where, WorkdirLock(workdir) as lock:
             return run_sweep(
                 plan,
                 lock,

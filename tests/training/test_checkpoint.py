@@ -8,14 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from saving import save_state
 from tiny_training import MODEL, mesh_of
 
 from replay_jax.errors import UserError
-from replay_jax.training.checkpoint import (
-    Checkpointer,
-    restore_state,
-    save_state,
-)
+from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.config import CheckpointConfig
 from replay_jax.training.optimizer import init_optimizer
 from replay_jax.training.saved import (

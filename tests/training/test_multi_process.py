@@ -1,7 +1,6 @@
-"""Two real processes: train, be killed, go on as one, go on as two; and hosts that do not come."""
+"""Real processes: what one began two go on with, like one; and hosts that do not come."""
 
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -36,31 +35,18 @@ def build(root: Path) -> None:
         make_store(root / name, ids, ids[:1], MODEL.vocab_size)
 
 
-def start(root: Path, processes: int, *, stop: int) -> list[subprocess.Popen]:
-    """Start the processes of a run, each with one CPU device of its own."""
+def train_as_two(root: Path) -> None:
+    """Go on to the end as two processes, each with one CPU device of its own."""
     address = free_address()
-    return [
+    running = [
         subprocess.Popen(
-            [sys.executable, PROGRAM, str(root), address, str(processes), str(n), str(stop)],
-            stderr=(root / f"{stop}.{n}.err").open("w"),
+            [sys.executable, PROGRAM, str(root), address, "2", str(n)],
+            stderr=(root / f"{n}.err").open("w"),
         )
-        for n in range(processes)
+        for n in range(2)
     ]
-
-
-def wait_and_kill(root: Path, running: list[subprocess.Popen], *, stop: int) -> None:
-    """Wait until every process has trained to `stop`, then end all with SIGKILL."""
-    done = [root / f"{stop}.{n}.done" for n in range(len(running))]
-    deadline = time.monotonic() + 120.0
-    while not all(path.exists() for path in done):
-        errors = [(root / f"{stop}.{n}.err").read_text()[-2000:] for n in range(len(running))]
-        assert all(process.poll() in (None, 0) for process in running), errors
-        assert time.monotonic() < deadline, errors
-        time.sleep(0.1)
-    for process in running:
-        process.send_signal(signal.SIGKILL)
-    for process in running:
-        process.wait()
+    for number, process in enumerate(running):
+        assert process.wait(timeout=120.0) == 0, (root / f"{number}.err").read_text()[-2000:]
 
 
 def records(root: Path, stop: int, processes: int) -> list[tuple[int, float, list]]:
@@ -77,24 +63,23 @@ def records(root: Path, stop: int, processes: int) -> list[tuple[int, float, lis
     return joined
 
 
-def test_two_processes_then_one_then_two_train_like_one(tmp_path):
-    """Killed after step 6 and given up after 9: updates 4, 5 and 8 are made again, elsewhere."""
+def test_what_one_process_began_two_end_like_one(tmp_path):
+    """Given up after step 6, two updates after its last save, which two processes make again.
+
+    Two that are killed, and one that goes on: tests/sweep/executors/test_hosts.py.
+    """
     alone, together = tmp_path / "alone", tmp_path / "together"
-    for root in (alone, together):
+    for root, stop in ((alone, STEPS), (together, 6)):
         root.mkdir()
         build(root)
-    first = start(together, 2, stop=6)
-    train(alone, mesh_of(1, 1, 1), stop=STEPS, record=alone / f"{STEPS}.0.jsonl")
-    wait_and_kill(together, first, stop=6)
+        train(root, mesh_of(1, 1, 1), stop=stop, record=root / f"{stop}.0.jsonl")
     assert saved_steps(together / "checkpoints") == (4,)
-    # The one that goes on is this process; what it did after its last save is lost as well.
-    train(together, mesh_of(1, 1, 1), stop=9, record=together / "9.0.jsonl")
-    assert saved_steps(together / "checkpoints") == (4, 8)
-    wait_and_kill(together, start(together, 2, stop=STEPS), stop=STEPS)
+    train_as_two(together)
+    assert saved_steps(together / "checkpoints") == (4, 8, 12)
 
     expected = records(alone, STEPS, 1)
     assert [step for step, _, _ in expected] == list(range(STEPS))
-    for stop, processes, began in ((6, 2, 0), (9, 1, 4), (STEPS, 2, 8)):
+    for stop, processes, began in ((6, 1, 0), (STEPS, 2, 4)):
         seen = records(together, stop, processes)
         assert [step for step, _, _ in seen] == list(range(began, stop))
         for step, loss, rows in seen:
@@ -127,6 +112,13 @@ def test_two_processes_whose_rows_are_strided_train_and_measure_like_one(tmp_pat
     assert found[0]["held_out"][1:] == [ROWS * LENGTH, ROWS * BYTES_OF_A_ROW]
 
 
+def names(cluster: Cluster, timeout: float) -> dict[int, str]:
+    """Call the roll and hang up; the host names by id that this process was told."""
+    called = call_roll(cluster, timeout)
+    called.close()
+    return dict(called.names)
+
+
 def roll(processes: int, present: list[int], *, timeout: float = 1.5) -> dict[int, object]:
     """What the roll call tells each process that is there: names, or the refusal."""
     address = free_address()
@@ -134,7 +126,7 @@ def roll(processes: int, present: list[int], *, timeout: float = 1.5) -> dict[in
     def one(number: int) -> object:
         hosts = tuple(f"10.0.0.{n}" for n in range(processes))
         try:
-            return call_roll(Cluster(address, processes, number, hosts), timeout=timeout)
+            return names(Cluster(address, processes, number, hosts), timeout)
         except UserError as refusal:
             return str(refusal)
 
@@ -145,7 +137,7 @@ def roll(processes: int, present: list[int], *, timeout: float = 1.5) -> dict[in
 def test_the_roll_lets_everybody_go_when_all_have_come():
     said = roll(3, [2, 0, 1], timeout=20.0)
     assert set(said[1]) == {0, 1, 2}
-    assert said[0] == said[2] == {}
+    assert said[0] == said[2] == {0: "127.0.0.1"}
 
 
 def test_every_process_that_came_is_told_who_did_not():
@@ -166,7 +158,7 @@ def test_two_processes_of_one_id_are_refused():
 def test_strangers_at_the_port_are_ignored():
     address = free_address()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(call_roll, Cluster(address, 2, 0), timeout=20.0)
+        first = pool.submit(names, Cluster(address, 2, 0), 20.0)
         for words in (b"", b"GET / HTTP/1.1\r\n\r\n", b"seven host\n"):
             while True:
                 try:
@@ -175,7 +167,7 @@ def test_strangers_at_the_port_are_ignored():
                     break
                 except ConnectionRefusedError:
                     time.sleep(0.02)
-        call_roll(Cluster(address, 2, 1), timeout=20.0)
+        names(Cluster(address, 2, 1), 20.0)
         assert set(first.result()) == {0, 1}
 
 
@@ -192,7 +184,7 @@ def test_a_port_that_is_taken_is_named():
     address = free_address()
     with socket.create_server(("", Cluster(address, 2, 0).address[1])):
         with pytest.raises(UserError, match=f"cannot listen on port {address.split(':')[1]}"):
-            call_roll(Cluster(address, 2, 0), timeout=1.0)
+            names(Cluster(address, 2, 0), 1.0)
 
 
 def test_one_process_needs_no_address():

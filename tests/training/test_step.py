@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_devices import with_devices
 from places import SUPPORT
+from saving import save_state
 from tiny_training import (
     LENGTH,
     MODEL,
@@ -31,7 +32,6 @@ from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.loss import token_losses
-from replay_jax.training.checkpoint import save_state
 from replay_jax.training.config import OptimizerConfig
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import helmert
 from scipy.optimize import minimize
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc
 
 from replay_jax.analysis.statistics.moderation import Strata, moderate
 from replay_jax.errors import UserError
@@ -229,7 +229,7 @@ def components(model: SeedModel, ratios: np.ndarray) -> tuple[Component, ...]:
         if spare > 0 and rank > fewer and rest > 0:
             f = (without - rest) / (rank - fewer) / (rest / spare)
             freedom = (rank - fewer, spare)
-            p = float(f_distribution.sf(f, *freedom))
+            p = float(fdtrc(*freedom, max(f, 0.0)))  # rounding may leave f below zero
         elif name == SEED and spare > 0 and rest > 0 and len(model.names) > 1:
             f, freedom, p = _seed_test(model, index)
         found.append(Component(name, deviation * float(ratios[index]), f, freedom, p))
@@ -245,7 +245,7 @@ def _seed_test(
     if rank < 1 or spare < 1 or rest <= 0:
         return None, None, None
     f = (model.square - rest) / rank / (rest / spare)
-    return f, (rank, spare), float(f_distribution.sf(f, rank, spare))
+    return f, (rank, spare), float(fdtrc(rank, spare, max(f, 0.0)))
 
 
 def _explained(model: SeedModel, used: np.ndarray) -> tuple[float, int]:

@@ -11,7 +11,7 @@ Shape legend: N reference points.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc
 
 from replay_jax.analysis.statistics import laws
 from replay_jax.analysis.statistics.efficiency import (
@@ -54,7 +54,7 @@ def misfit(name: str, points: ReferencePoints, variances: np.ndarray, *, freedom
     if spare < 1 or (variances <= 0).any():
         return Misfit(1.0, 0.0)
     f = float((residuals**2 / variances).sum()) / spare
-    p = float(f_distribution.sf(f, spare, freedom))
+    p = float(fdtrc(spare, freedom, f))
     excess = float((residuals**2).sum()) / spare - float(variances.mean())
     return Misfit(p, max(excess, 0.0) ** 0.5)
 

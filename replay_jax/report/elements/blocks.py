@@ -1,6 +1,7 @@
 """The pieces a report is made of; each may belong to one target or to all of them (target None)."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import altair as alt
@@ -90,9 +91,14 @@ class Figure:
     target: str | None = None
     kind: ClassVar[str] = "figure"
 
+    @cached_property
     def spec(self) -> dict[str, Any]:
-        """Return the Vega-Lite specification as plain data."""
-        return dict(self.chart.to_dict())
+        """The Vega-Lite specification as plain data, not to be changed.
+
+        Had once for the picture and the page, and not held against the schema of Vega-Lite, which
+        takes longer than drawing; the tests hold every kind of figure against it.
+        """
+        return dict(self.chart.to_dict(validate=False))
 
 
 Block = Note | Bullets | Code | Table | Figure

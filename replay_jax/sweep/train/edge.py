@@ -180,7 +180,9 @@ def kept_end(
         return None
     with clock.measure("save"):
         try:
-            return restore_params(alone, programs.abstract_state(job.config.model, mesh).params)
+            config = job.config
+            wanted = programs.abstract_state(config.model, mesh, config.optimizer.kind)
+            return restore_params(alone, wanted.params)
         except DamagedCheckpoint as error:
             raise DamagedState(digest, str(error)) from error
 

@@ -99,7 +99,7 @@ def join(
     cluster = _detect(coordinator, num_processes, process_id, timeout)
     if cluster.num_processes == 1:
         return Roll(cluster, {0: socket.gethostname()}, {})
-    return _call(cluster, timeout)
+    return call_roll(cluster, timeout)
 
 
 def connect(cluster: Cluster, *, timeout: float, preemption_service: bool) -> None:
@@ -132,17 +132,11 @@ def _keep_from_proxies(host: str) -> None:
     os.environ["no_grpc_proxy"] = host
 
 
-def call_roll(cluster: Cluster, *, timeout: float) -> dict[int, str]:
-    """Wait until every process has reported; on process 0, return their host names by id.
+def call_roll(cluster: Cluster, timeout: float) -> Roll:
+    """Wait until every process of a cluster of several has reported.
 
     Raises UserError on every process that has reported if some have not after `timeout` seconds.
     """
-    roll = _call(cluster, timeout)
-    roll.close()
-    return dict(roll.names) if cluster.process_id == 0 else {}
-
-
-def _call(cluster: Cluster, timeout: float) -> Roll:
     deadline = time.monotonic() + timeout
     if cluster.process_id == 0:
         return _collect(cluster, deadline, timeout)

@@ -304,7 +304,11 @@ def letters(tmp_path_factory):
 def scored(study, letters, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("scored")
     outcome = study.train(
-        grid({RHO: [0.0, 0.5]}), workdir, tasks={"letters": letters}, execution__keep_states=True
+        grid({RHO: [0.0, 0.5]}),
+        workdir,
+        here=True,
+        tasks={"letters": letters},
+        execution__keep_states=True,
     )
     assert (outcome.failures, outcome.results) == ((), 2)
     return workdir
@@ -342,7 +346,7 @@ def test_a_task_that_is_added_later_is_only_measured(study, scored, letters, tmp
     tasks = {"letters": letters, "again": str(other)}
     sweep = grid({RHO: [0.0, 0.5]})
     assert study.plan(sweep, copy, tasks=tasks, execution__keep_states=True).steps_remaining == 0
-    outcome = study.train(sweep, copy, tasks=tasks, execution__keep_states=True)
+    outcome = study.train(sweep, copy, here=True, tasks=tasks, execution__keep_states=True)
     assert (outcome.failures, outcome.results) == ((), 2)
     before = results_of(scored)
     for name, record in results_of(copy).items():

@@ -24,7 +24,7 @@ KEPT = {"execution__keep_states": True}
 def finished(study, tmp_path_factory):
     """Two finished runs with kept states, and one that diverges."""
     workdir = tmp_path_factory.mktemp("finished")
-    outcome = study.train(SWEEP, workdir, **KEPT)
+    outcome = study.train(SWEEP, workdir, here=True, **KEPT)
     assert outcome.results == 2 and len(outcome.failures) == 1
     return workdir
 
@@ -116,11 +116,11 @@ def test_a_damaged_state_means_the_one_before(study, workdir, tmp_path):
     for path in folder.rglob("*"):
         if path.is_file() and "state" in path.parts and path.name != "commit_success.txt":
             path.write_bytes(b"")
-    outcome = study.train(grown, workdir, **KEPT)
+    outcome = study.train(grown, workdir, here=True, **KEPT)
     assert outcome.failures == () and outcome.results == 3
     assert [path.name for path in (workdir / "damaged").iterdir()] == [f"{task.start.digest}-0"]
     assert verify(workdir) == ([], 3)
-    study.train([{RHO: 0.25}], tmp_path / "alone")
+    study.train([{RHO: 0.25}], tmp_path / "alone", here=True)
     (alone,) = results_of(tmp_path / "alone").values()
     assert results_of(workdir)[alone["name"]] == alone
 

@@ -17,6 +17,7 @@ from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.status import sweep_status
 from replay_jax.sweep.executors.local.workers import choose_workers
+from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.outcome import describe_error
 
 GIB = 1 << 30
@@ -49,7 +50,7 @@ def test_running_out_of_memory_is_said_in_plain_words():
 
 def test_a_failed_run_spares_its_siblings(study, tmp_path):
     sweep = chain(grid({RHO: [0.0, 0.5], PEAK: [1e-2]}), grid({RHO: [0.0, 0.5], PEAK: [1e30]}))
-    outcome = study.train(sweep, tmp_path)
+    outcome = study.train(sweep, tmp_path, here=True)
     assert outcome.results == 2 and len(outcome.failures) == 2
     assert all("Update 1 has loss" in line for line in outcome.failures), outcome.failures
     found = {run["name"]: run for run in sweep_status(tmp_path)["runs"]}
@@ -87,6 +88,8 @@ def test_a_killed_worker_is_replaced_and_changes_no_result(study, finished_sweep
     assert killed and outcome.failures == ()
     assert len(results_of(tmp_path / "w")) == 2
     assert results_of(tmp_path / "w").items() <= results_of(finished_sweep).items()
+    environments = WorkStore(tmp_path / "w").environments()
+    assert environments == WorkStore(finished_sweep).environments()
 
 
 def test_two_coordinators_never_share_a_workdir(study, finished_sweep, tmp_path):
@@ -109,6 +112,7 @@ _HOLD = """
 import sys
 from pathlib import Path
 from replay_jax.sweep.store.lock import WorkdirLock
+from replay_jax.sweep.store.workdir import WorkStore
 with WorkdirLock(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -38,7 +38,7 @@ def cluster():
 
 
 def test_losing_a_node_in_mid_sweep_changes_nothing(study, cluster, tmp_path):
-    study.train(SWEEP, tmp_path / "local", **LONG)
+    study.train(SWEEP, tmp_path / "local", here=True, **LONG)
     second = cluster.add_node(num_cpus=1)
     lost, over = threading.Event(), threading.Event()
 
@@ -93,7 +93,7 @@ def test_the_hosts_of_an_edge_form_one_jax_cluster(study, cluster, tmp_path):
     (run,) = plan.runs
     sharing, steps = [1] * len(store.history(job.stop)), evaluation_steps(run)
     record = build_result(run, store=store, sharing=sharing, steps=steps)
-    study.train([{"seed": 0}], tmp_path / "local")
+    study.train([{"seed": 0}], tmp_path / "local", here=True)
     (alone,) = results_of(tmp_path / "local").values()
     assert json.loads(json.dumps(record["ledger"])) == alone["ledger"]
     # Two devices add in another order than one.

@@ -48,7 +48,7 @@ def tuned(study, base, tmp_path_factory):
         grid({START: [folder]}, {RHO: [0.0, 0.5]}), [{START: folder, RHO: 0.5, "data_seed": 7}]
     )
     workdir = tmp_path_factory.mktemp("tuned")
-    outcome = study.train(sweep, workdir)
+    outcome = study.train(sweep, workdir, here=True)
     assert (outcome.failures, outcome.results) == ((), 3)
     return sweep, workdir
 
@@ -85,7 +85,7 @@ def test_shared_beginnings_are_trained_once(study, tuned, tmp_path):
     sweep, workdir = tuned
     plan = study.plan(sweep[:2], None)
     assert plan.steps_planned < plan.steps_naive
-    assert study.train(sweep[1:2], tmp_path).results == 1
+    assert study.train(sweep[1:2], tmp_path, here=True).results == 1
     (alone,) = results_of(tmp_path).values()
     assert alone == results_of(workdir)[alone["name"]]
 
@@ -185,6 +185,7 @@ def test_a_model_to_start_from_may_be_trained_without_any_target(study, tmp_path
     outcome = study.train(
         [{}],
         tmp_path,
+        here=True,
         schedule__protocol="stages",
         schedule__stages=[stage],
         **{f"schedule__{name}": None for name in unset},

@@ -15,7 +15,7 @@ from replay_jax.sweep.store.sealing import sealed, unsealed
 def finished(study, tmp_path_factory):
     """A working directory with one finished run."""
     workdir = tmp_path_factory.mktemp("finished")
-    assert study.train([{}], workdir, checkpoint__every=0).results == 1
+    assert study.train([{}], workdir, here=True, checkpoint__every=0).results == 1
     return workdir
 
 

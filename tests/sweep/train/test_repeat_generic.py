@@ -21,7 +21,7 @@ def test_running_out_is_refused_before_training(study, tmp_path):
 
 def test_repetition_that_was_asked_for_is_trained_and_counted(study, tmp_path):
     changes = {**SWAPPED, "data__repeat_generic": True}
-    outcome = study.train([{}], tmp_path, training__evaluate_every=0, **changes)
+    outcome = study.train([{}], tmp_path, here=True, training__evaluate_every=0, **changes)
     assert outcome.failures == () and outcome.results == 1
     (record,) = results_of(tmp_path).values()
     generic = {entry["source"]: entry for entry in record["ledger"]["totals"]}["target"]

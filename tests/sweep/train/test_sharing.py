@@ -37,7 +37,7 @@ def test_solo_runs_are_bit_identical_to_shared_ones(study, finished_sweep, tmp_p
         workdir = tmp_path / str(len(item))
         plan = study.plan([item], workdir)
         assert len(plan.edges) == 1
-        study.train([item], workdir, execution__keep_states=True)
+        study.train([item], workdir, here=True, execution__keep_states=True)
         (alone,) = results_of(workdir).values()
         assert alone == together[alone["name"]]
         assert state_bits(workdir, plan.runs[0]) == state_bits(finished_sweep, plan.runs[0])
@@ -71,7 +71,7 @@ def test_a_grown_sweep_trains_only_what_is_new(study, finished_sweep, tmp_path):
     # Each new run goes on from the last state that was kept before it parts from the old ones.
     assert 0 < plan.steps_remaining < plan.steps_planned / 2
     assert {run for task in plan.tasks for run in task.runs} == {len(SWEEP), len(SWEEP) + 1}
-    study.train(grown, shared, execution__keep_states=True)
+    study.train(grown, shared, here=True, execution__keep_states=True)
     assert {path: path.read_bytes() for path in before} == before
     trained = [
         WorkStore(shared).segment(path.stem)
@@ -79,7 +79,7 @@ def test_a_grown_sweep_trains_only_what_is_new(study, finished_sweep, tmp_path):
         if path not in segments or path.stat().st_mtime_ns != segments[path]
     ]
     assert sum(s.stop.step - s.start.step for s in trained) == plan.steps_remaining
-    study.train([grown[-1]], tmp_path / "alone")
+    study.train([grown[-1]], tmp_path / "alone", here=True)
     (alone,) = results_of(tmp_path / "alone").values()
     assert alone == results_of(shared)[alone["name"]]
 

@@ -1,0 +1,80 @@
+"""Jobs of a sweep trained in the test's own process, for tests that are not about processes.
+
+A worker process pays for its imports and for its programs again each time; here they are had once.
+What comes out is the same to the last bit, which test_executor.py and test_ray.py hold: their
+workers must give what `finished_sweep` holds, and that was trained here.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from unittest import mock
+
+import jax
+from etils import epath
+
+from replay_jax.sweep.drive import engine
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.sweep.train import edge, programs, surroundings
+from replay_jax.sweep.train.job import EdgeJob
+from replay_jax.sweep.train.messages import Message, Started
+from replay_jax.sweep.train.outcome import work
+from replay_jax.sweep.train.programs import ProgramCache
+from replay_jax.training.config import Profile
+
+_PROGRAMS = ProgramCache()
+
+
+class InProcess(contextlib.nullcontext["InProcess"]):
+    """An executor with one slot, whose jobs are trained while it is polled."""
+
+    slots = workers = lanes = 1
+
+    def __init__(self, root: epath.PathLike) -> None:
+        super().__init__(self)
+        self._trainer = edge.EdgeTrainer(WorkStore(root))
+        self._job: tuple[int, EdgeJob, Profile | None] | None = None
+        self._news: list[Message] = []
+
+    def submit(
+        self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None
+    ) -> None:
+        """Take a job, to be trained at the next call of `poll`."""
+        self._job = edge, job, profile
+        self._news.append(Started(edge, "this process"))
+
+    def poll(self, seconds: float) -> list[Message]:
+        """Train the job that was taken last, if any; what came of it."""
+        if self._job is not None:
+            (number, job, profile), self._job = self._job, None
+            ended = work(
+                self._trainer,
+                number,
+                job,
+                tell=self._news.append,
+                should_stop=lambda: False,
+                profile=profile,
+            )
+            self._news.append(ended)
+        news, self._news = self._news, []
+        return news
+
+    def stop(self) -> None:
+        """Nothing runs between two calls."""
+
+
+@contextlib.contextmanager
+def in_this_process() -> Iterator[None]:
+    """Local workers are this process, on one of its devices, as a worker of the suite has one."""
+
+    def environment(mesh):
+        found = surroundings_here(mesh)
+        return {**found, "machine": {**found["machine"], "devices": "1", "threads": "1"}}
+
+    surroundings_here = surroundings.environment_here
+    with (
+        mock.patch.object(engine, "LocalWorkers", lambda root, choice, **_: InProcess(root)),
+        mock.patch.object(edge, "ProgramCache", lambda: _PROGRAMS),
+        mock.patch.object(programs, "attached_devices", lambda: jax.devices()[:1]),
+        mock.patch.object(surroundings, "environment_here", environment),
+    ):
+        yield
