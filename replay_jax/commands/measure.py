@@ -7,13 +7,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from replay_jax.analysis.statistics.points import FitResult, fit_points
 from replay_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from replay_jax.compile.fitting import Beside
+    from replay_jax.config.experiment import ExperimentConfig
+    from replay_jax.training.step import StepShape
 
 _MANY_POINTS = 30
 
@@ -81,40 +86,16 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     from replay_jax.commands.compiled import report_lines
     from replay_jax.compile import ahead as aot
     from replay_jax.compile import search as aot_search
-    from replay_jax.compile.fitting import Beside
     from replay_jax.config.experiment import resolve
     from replay_jax.config.recipe import load_recipe, override, parse_overrides
-    from replay_jax.schedule.protocols import build_schedule
-    from replay_jax.training.step import StepShape
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     plain = recipe.base
     for key, value in recipe.sweep[0].items():
         plain = override(plain, key, value)
     config = resolve(plain)
-    schedule = build_schedule(
-        config.schedule,
-        batch_size=config.training.batch_size,
-        generic=config.data.generic,
-        target=config.data.target,
-    )
-    shape = StepShape(
-        model=config.model,
-        batch_size=config.training.batch_size,
-        seq_len=config.training.seq_len,
-        sources=2,
-        accumulation=config.training.accumulation,
-        document_mask=config.training.document_mask,
-        optimizer=config.optimizer.kind,
-    )
-    asked = {
-        "topology": arguments.topology,
-        "beside": Beside(
-            config.evaluation.batch_size,
-            config.execution.population,
-            cosine=schedule.stage_starts[-1] >= config.training.batch_size,
-        ),
-    }
+    shape, beside = _programs(config)
+    asked = {"topology": arguments.topology, "beside": beside}
     if arguments.search:
         reports = aot_search.search(shape, config.mesh, **asked)
     else:
@@ -135,6 +116,32 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         fitting = aot_search.nearest_fit(shape, config.mesh, **asked)
         raise UserError(aot_search.misfit(reports[0], fitting))
     return 0
+
+
+def _programs(config: "ExperimentConfig") -> "tuple[StepShape, Beside]":
+    """The shape of a run's train step, and what is compiled beside it."""
+    from replay_jax.compile.fitting import Beside
+    from replay_jax.schedule.protocols import build_schedule
+    from replay_jax.training.step import StepShape
+
+    schedule = build_schedule(
+        config.schedule,
+        batch_size=config.training.batch_size,
+        generic=config.data.generic,
+        target=config.data.target,
+    )
+    shape = StepShape(
+        model=config.model,
+        batch_size=config.training.batch_size,
+        seq_len=config.training.seq_len,
+        sources=len(schedule.source_names),
+        accumulation=config.training.accumulation,
+        document_mask=config.training.document_mask,
+        optimizer=config.optimizer.kind,
+    )
+    cosine = schedule.stage_starts[-1] >= config.training.batch_size
+    evaluated, lanes = config.evaluation.batch_size, config.execution.population
+    return shape, Beside(evaluated, lanes, cosine=cosine)
 
 
 def _print_fit(result: FitResult) -> None:

@@ -1,0 +1,218 @@
+"""What every command can be given, and what its --help says."""
+
+import argparse
+import importlib
+
+_RECIPE_HELP = "a config file, or the name of a shipped one (see `replay-jax configs`)"
+_OVERRIDES = (
+    "Any value can be changed with --config.key=value, such as --config.model.num_layers=2."
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line; every command with its help and an example."""
+    root = argparse.ArgumentParser(
+        prog="replay-jax",
+        description="Schedule scarce target data with plentiful generic data, "
+        "and say how sure the answer is.",
+        allow_abbrev=False,
+    )
+    root.add_argument("--version", action=_ShowVersion, nargs=0, help="print it and end")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _recipe_commands(commands)
+    _workdir_commands(commands)
+    _gc_command(commands)
+    _overlap_command(commands)
+    _export_command(commands)
+    _ship_command(commands)
+    _analyse_command(commands)
+    _other_commands(commands)
+    return root
+
+
+class _ShowVersion(argparse.Action):
+    """Looks it up only when asked: --help answers sooner."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        metadata = importlib.import_module("importlib.metadata")
+        print(f"replay-jax {metadata.version('replay-jax')}")
+        parser.exit()
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    example: str,
+    *,
+    recipe: bool = False,
+    workdir: bool = False,
+    json: bool = False,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary + (f"\n{_OVERRIDES}" if recipe else ""),
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(takes_overrides=recipe)
+    if recipe:
+        parser.add_argument("recipe", metavar="CONFIG", help=_RECIPE_HELP)
+    if workdir:
+        parser.add_argument("workdir", metavar="WORKDIR", help="the folder that `run` printed")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = _add(
+        commands, "run", "Train a sweep, fit its efficiency and write the report.",
+        "replay-jax run configs/quickstart.py --workdir=runs/quickstart", recipe=True,
+    )  # fmt: skip
+    run.add_argument("--workdir", help="where results go (default: runs/<config name>)")
+    run.add_argument(
+        "--executor", choices=("local", "hosts", "ray"), help="where edges are trained"
+    )
+    run.add_argument("--ray_address", help="an existing Ray cluster (default: start a local one)")
+    run.add_argument(
+        "--coordinator", metavar="HOST:PORT",
+        help="with --executor=hosts: where process 0 is (default: found on TPU VMs, GKE, Slurm)",
+    )  # fmt: skip
+    run.add_argument("--num_processes", type=int, metavar="N", help="how many hosts there are")
+    run.add_argument("--process_id", type=int, metavar="I", help="which this is, 0 to N-1")
+    run.add_argument(
+        "--accept_environment", action="store_true",
+        help="go on in a directory whose results come out of other code, versions or devices",
+    )  # fmt: skip
+    run.add_argument(
+        "--retry_failed", action="store_true",
+        help="train again what failed before and would fail again, such as a diverging loss",
+    )  # fmt: skip
+    run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
+    plan = _add(
+        commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs and the ledger.",
+        "replay-jax plan configs/mid_training_grid.py --json", recipe=True, json=True,
+    )  # fmt: skip
+    plan.add_argument("--workdir", help="count what is already done there")
+    _add(
+        commands, "prepare", "Tokenize the sources of a config into memory-mapped stores.",
+        "replay-jax prepare configs/quickstart.py", recipe=True,
+    )  # fmt: skip
+    _add(
+        commands, "configs", "List the configs that come with the package, to be run by name.",
+        "replay-jax configs",
+    )  # fmt: skip
+    compile_ = _add(
+        commands, "compile", "Compile the train step for TPUs or GPUs that are not there.",
+        "replay-jax compile configs/basque_8b.py --topology=v4:4x4x4", recipe=True, json=True,
+    )  # fmt: skip
+    compile_.add_argument(
+        "--topology", help="such as v4:4x4x4 or h200:8 (default: this machine's devices)"
+    )
+    compile_.add_argument("--search", action="store_true", help="largest batch, cheapest remat")
+
+
+def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _add(
+        commands, "status", "Say of every run whether it is planned, running, done or failed.",
+        "replay-jax status runs/quickstart", workdir=True, json=True,
+    )  # fmt: skip
+    report = _add(
+        commands, "report", "Fit the finished runs and write report.html and the figures.",
+        "replay-jax report runs/quickstart",
+    )  # fmt: skip
+    recommend = _add(
+        commands, "recommend", "Say which replay fraction to use, how sure, and what to run next.",
+        "replay-jax recommend runs/quickstart --json", json=True,
+    )  # fmt: skip
+    for parser in (report, recommend):
+        parser.add_argument("workdirs", metavar="WORKDIR", nargs="+",
+                            help="the folder that `run` printed; of several all runs")  # fmt: skip
+    verify = _add(
+        commands, "verify", "Recompute every ledger and record from what is stored and compare.",
+        "replay-jax verify runs/quickstart --data", workdir=True,
+    )  # fmt: skip
+    verify.add_argument("--data", action="store_true",
+                        help="also compare every file of the stores with its checksum, and the "
+                        "tokens of every batch with those that were trained on")  # fmt: skip
+
+
+def _gc_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    collect = _add(
+        commands, "gc", "Delete saved states that no run of the last sweep needs.",
+        "replay-jax gc runs/quickstart --dry_run", workdir=True,
+    )  # fmt: skip
+    collect.add_argument("--dry_run", action="store_true", help="list them with their sizes only")
+
+
+def _overlap_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    overlap = _add(
+        commands, "overlap", "Say how much of held-out rows and tasks stands in training text.",
+        "replay-jax overlap configs/quickstart.py", recipe=True, json=True,
+    )  # fmt: skip
+    overlap.add_argument("--bytes", type=int, default=50, metavar="N",
+                         help="of text that must agree to count (default: 50)")  # fmt: skip
+
+
+def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = _add(
+        commands, "export", "Write a finished run as a Hugging Face model folder.",
+        "replay-jax export runs/quickstart 3f9c1a models/quickstart", workdir=True,
+    )  # fmt: skip
+    export.add_argument("run", metavar="RUN", help="its id (or the beginning of it) or its name")
+    export.add_argument("folder", metavar="FOLDER", help="must not exist yet")
+    export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
+                        help="of the tensors (default: bfloat16)")  # fmt: skip
+
+
+def _ship_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    ship = _add(
+        commands, "ship", "Is a run better than the best without replay? 0 yes, 2 no, 3 unknown.",
+        "replay-jax ship runs/quickstart best --margin=0.01 --generic_margin=0.05",
+        workdir=True, json=True,
+    )  # fmt: skip
+    ship.add_argument("run", metavar="RUN", help="its id (or the beginning of it), name, or best")
+    ship.add_argument("--margin", type=float, default=0.0, metavar="NATS",
+                      help="least gain in target loss (default: 0)")  # fmt: skip
+    ship.add_argument("--generic_margin", type=float, metavar="NATS",
+                      help="largest rise of generic loss (default: not judged)")  # fmt: skip
+    ship.add_argument("--target", help="of best, where there are several")
+
+
+def _analyse_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    analyse = _add(
+        commands, "analyse", "Say what replay is worth in a table of anybody's runs.",
+        "replay-jax analyse runs.csv --tuned=learning_rate --json", json=True,
+    )  # fmt: skip
+    analyse.add_argument("runs", metavar="RUNS", help="a .csv, .jsonl or .parquet file")
+    analyse.add_argument("--reference", action="append", metavar="COLUMN=VALUE",
+                         help="of the reference runs (default: replay_fraction=0)")  # fmt: skip
+    for name, words in (
+        ("tuned", "columns of settings of which the best is taken, joined by commas"),
+        ("axes", "columns of settings that are never compared with each other"),
+        ("ignore", "columns to leave out"),
+    ):
+        analyse.add_argument(f"--{name}", default="", metavar="COLUMNS", help=words)
+    analyse.add_argument("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
+
+
+def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    fit = _add(
+        commands, "fit", "Fit loss against target tokens and give data-efficiency ratios.",
+        "replay-jax fit experiments/published_points/flan.json --json", json=True,
+    )  # fmt: skip
+    fit.add_argument("points", metavar="POINTS.json", help="reference, candidates and ratios")
+    bench = _add(
+        commands, "bench", "Time the real train step and compare it with the matmul peak.",
+        "replay-jax bench --shape=256,896,8,4,4,8192 --seq_len=512 --batch=8", json=True,
+    )  # fmt: skip
+    which = bench.add_mutually_exclusive_group()
+    which.add_argument("--model", help="a preset such as 150m, or a shape")
+    which.add_argument("--shape", metavar="D,F,L,H,KV,VOCAB", help="sizes in place of a preset")
+    bench.add_argument("--seq_len", type=int, required=True, help="labels per sequence")
+    bench.add_argument("--batch", type=int, required=True, help="sequences per step")
+    bench.add_argument("--population", type=int, metavar="K",
+                       help="K models as one program against K one after another")  # fmt: skip
