@@ -62,7 +62,7 @@ def sweep() -> list[dict]:
         "schedule.target_epochs",
     )
     reference = chain(
-        grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [24.0, 32.0, 48.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.0]}, {epochs: [32.0, 48.0, 64.0]}),
         grid({budget: [3 * BATCH // 4]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0, 48.0]}),
         grid({budget: [BATCH]}, {rho: [0.0]}, {epochs: [16.0, 24.0, 32.0]}),
         grid({budget: [3 * BATCH // 2]}, {rho: [0.0]}, {epochs: [12.0, 16.0, 24.0, 32.0]}),
@@ -72,8 +72,8 @@ def sweep() -> list[dict]:
     # The best number of epochs falls as more is replayed.
     replay = chain(
         grid({budget: [BATCH // 2]}, {rho: [0.5]}, {epochs: [24.0, 32.0, 48.0]}),
-        grid({budget: [BATCH // 2]}, {rho: [0.75]}, {epochs: [16.0, 24.0, 32.0]}),
-        grid({budget: [BATCH // 2]}, {rho: [0.875]}, {epochs: [16.0, 24.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.75]}, {epochs: [24.0, 32.0, 48.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.875]}, {epochs: [16.0, 24.0, 32.0]}),
         grid({budget: [BATCH]}, {rho: [0.5, 0.75]}, {epochs: [16.0, 24.0, 32.0]}),
     )
     seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
