@@ -200,6 +200,10 @@ def _analyse_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _add(
+        commands, "doctor", "Say what this machine and installation have, and what is missing.",
+        "replay-jax doctor --json", json=True,
+    )  # fmt: skip
     fit = _add(
         commands, "fit", "Fit loss against target tokens and give data-efficiency ratios.",
         "replay-jax fit experiments/published_points/flan.json --json", json=True,

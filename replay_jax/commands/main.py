@@ -93,6 +93,7 @@ _MODULES = {
     "ship": "ship",
     "overlap": "overlap",
     "export": "export",
+    "doctor": "doctor",
     "fit": "measure",
     "bench": "measure",
     "compile": "measure",

@@ -11,8 +11,8 @@ from places import ROOT
 from replay_jax.commands.main import main
 
 COMMANDS = (
-    "configs", "run", "plan", "prepare", "compile", "status", "report", "recommend", "verify",
-    "fit", "bench",
+    "configs", "doctor", "run", "plan", "prepare", "compile", "status", "report", "recommend",
+    "verify", "fit", "bench",
 )  # fmt: skip
 
 
