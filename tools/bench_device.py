@@ -36,7 +36,7 @@ from replay_jax.config.defaults import sized_model
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
 from replay_jax.model.presets import scanned
-from replay_jax.training.checkpoint import restore_state, save_state
+from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.config import OptimizerConfig, StepShape
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import attached_devices
@@ -136,7 +136,8 @@ def identity(tiny: bool, _: Path) -> list[Row]:
 
     alone, again = (digest(train(init(0), range(40))) for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
-        save_state(Path(folder) / "state", train(init(0), range(20)), {})
+        with Checkpointer() as checkpointer:
+            checkpointer.save(Path(folder) / "state", train(init(0), range(20)), {})
         prefix, _ = restore_state(Path(folder) / "state", abstract_state(model, mesh))
     shared = digest(train(prefix, range(20, 40)))
     same = "the same bits" if alone == again == shared else "NOT the same bits"

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fake_report import without_pictures
@@ -70,9 +72,13 @@ def test_examples_with_other_packages(page, name):
     exec(compile(block(name), "docs/library.md", "exec"), {**page, name: module})
 
 
-def test_a_state_that_was_not_kept_is_not_exported(page):
+def test_the_end_of_a_run_is_exported_as_long_as_it_is_kept(page):
+    exec(compile(block("keep"), "docs/library.md", "exec"), dict(page))
+    assert (Path("models/study") / "model.safetensors").is_file()
+    for end in Path("runs/study/ends").iterdir():
+        shutil.rmtree(end)
     with pytest.raises(UserError, match="was not kept: train it in another --workdir"):
-        exec(compile(block("keep"), "docs/library.md", "exec"), dict(page))
+        replay_jax.export("runs/study", page["plan"].runs[1].id, "models/again")
     with pytest.raises(UserError, match="no run 'nothing' in .*: give an id or a name"):
         replay_jax.export("runs/study", "nothing", "models/x")
 

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from saving import save_state
 from tiny_training import MODEL, SHAPE, digest, mesh_of, run
 
 from replay_jax.compile.fitting import bytes_of_one
 from replay_jax.errors import UserError
-from replay_jax.training.checkpoint import restore_state, save_state
+from replay_jax.training.checkpoint import restore_state
 from replay_jax.training.config import OPTIMIZERS, OptimizerConfig, OptimizerKind
 from replay_jax.training.optimizer import (
     apply_gradients,

@@ -122,9 +122,12 @@ def connect(cluster: Cluster, *, timeout: float, preemption_service: bool) -> No
 def _keep_from_proxies(host: str) -> None:
     """Have gRPC, through which JAX talks to process 0, not ask a proxy of the web for it.
 
-    gRPC takes `http_proxy` for all that it connects to and `no_grpc_proxy`, else `no_proxy`, for
-    the exceptions (its docs/environment_variables).
+    gRPC takes `http_proxy` and its like for all that it connects to and `no_grpc_proxy`, else
+    `no_proxy`, for the exceptions (its docs/environment_variables). Where there is no proxy nothing
+    is said, as JAX warns of any word about one.
     """
+    if not any(os.environ.get(name) for name in ("grpc_proxy", "https_proxy", "http_proxy")):
+        return
     for name in ("no_grpc_proxy", "no_proxy"):
         if name in os.environ:
             host = f"{os.environ[name]},{host}"

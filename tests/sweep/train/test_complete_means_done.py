@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 from replay_jax.errors import UserError
-from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.train.course import Course
 
 
@@ -26,7 +25,7 @@ class Second:
 def course(tmp_path, checkpointer):
     """As much of a course as saving takes."""
     it = object.__new__(Course)
-    it._store = SimpleNamespace(state_path=lambda digest: tmp_path / digest)
+    it._store = SimpleNamespace(confirm=lambda: None)
     it._checkpointer, it._saving = checkpointer, None
     return it
 
@@ -34,8 +33,8 @@ def course(tmp_path, checkpointer):
 def test_a_state_that_another_process_completes_meanwhile(tmp_path):
     checkpointer = Second(tmp_path / "aa", "exists already")
     it = course(tmp_path, checkpointer)
-    it._save_state(Node("aa", 3), None, {})
+    it._save_at(tmp_path / "aa", None, {})
     it._settle_save()
     # Found there from the beginning, it is not saved at all.
-    it._save_state(Node("aa", 3), None, {})
+    it._save_at(tmp_path / "aa", None, {})
     assert checkpointer.saved == 1
