@@ -73,7 +73,7 @@ def sweep() -> list[dict]:
     replay = chain(
         grid({budget: [BATCH // 2]}, {rho: [0.5]}, {epochs: [24.0, 32.0, 48.0]}),
         grid({budget: [BATCH // 2]}, {rho: [0.75]}, {epochs: [24.0, 32.0, 48.0]}),
-        grid({budget: [BATCH // 2]}, {rho: [0.875]}, {epochs: [16.0, 24.0, 32.0]}),
+        grid({budget: [BATCH // 2]}, {rho: [0.875]}, {epochs: [24.0, 32.0, 48.0]}),
         grid({budget: [BATCH]}, {rho: [0.5, 0.75]}, {epochs: [16.0, 24.0, 32.0]}),
     )
     seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
