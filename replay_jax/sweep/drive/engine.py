@@ -25,15 +25,9 @@ from replay_jax.sweep.drive.leftovers import say_ends, say_orphans
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.settling import settle_all
 from replay_jax.sweep.executors.hosts.others import Hosts
-from replay_jax.sweep.executors.local.workers import (
-    LocalWorkers,
-    WorkerChoice,
-    choose_workers,
-    local_platform,
-    machine_memory,
-    ray_choice,
-    usable_cores,
-)
+from replay_jax.sweep.executors.local.choice import WorkerChoice, choose_workers, ray_choice
+from replay_jax.sweep.executors.local.machine import local_platform, machine_memory, usable_cores
+from replay_jax.sweep.executors.local.workers import LocalWorkers
 from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.store import known
 from replay_jax.sweep.store.environment import refusal, software

@@ -16,7 +16,7 @@ from replay_jax.config.execution import ExecutionConfig
 from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.status import sweep_status
-from replay_jax.sweep.executors.local.workers import choose_workers
+from replay_jax.sweep.executors.local.choice import choose_workers
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.outcome import describe_error
 

@@ -11,13 +11,10 @@ from rich.console import Console
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.status import render_status, sweep_status
 from replay_jax.sweep.executors.local import workers
+from replay_jax.sweep.executors.local.choice import WorkerChoice
+from replay_jax.sweep.executors.local.machine import local_platform
 from replay_jax.sweep.executors.local.worker import BEAT
-from replay_jax.sweep.executors.local.workers import (
-    LocalWorkers,
-    WorkerChoice,
-    _Worker,
-    local_platform,
-)
+from replay_jax.sweep.executors.local.workers import LocalWorkers, _Worker
 from replay_jax.sweep.store.facts import write_fact
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.train.messages import Lost

@@ -9,7 +9,7 @@ from tiny_sweep import BATCH, results_of
 
 from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
-from replay_jax.sweep.executors.local.workers import jax_settings
+from replay_jax.sweep.executors.local.settings import jax_settings
 from replay_jax.sweep.plan.measured import evaluation_steps
 from replay_jax.sweep.results.record import build_result
 from replay_jax.sweep.store.lock import WorkdirLock

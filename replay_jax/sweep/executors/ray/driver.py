@@ -7,7 +7,7 @@ from etils import epath
 
 from replay_jax.config.execution import ExecutionConfig
 from replay_jax.errors import UserError
-from replay_jax.sweep.executors.local.workers import jax_settings
+from replay_jax.sweep.executors.local.settings import jax_settings
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Ended, Failed, Lost, Message, Started
 from replay_jax.training.config import Profile
