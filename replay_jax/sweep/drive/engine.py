@@ -25,8 +25,13 @@ from replay_jax.sweep.drive.leftovers import say_ends, say_orphans
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.settling import settle_all
 from replay_jax.sweep.executors.hosts.others import Hosts
-from replay_jax.sweep.executors.local.choice import WorkerChoice, choose_workers, ray_choice
-from replay_jax.sweep.executors.local.machine import local_platform, machine_memory, usable_cores
+from replay_jax.sweep.executors.local.choice import (
+    WorkerChoice,
+    choose_workers,
+    ray_choice,
+    training_bytes,
+)
+from replay_jax.sweep.executors.local.machine import local_devices, machine_memory, usable_cores
 from replay_jax.sweep.executors.local.workers import LocalWorkers
 from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.store import known
@@ -111,9 +116,11 @@ def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:
         return ray_choice(execution)
     if execution.executor == "hosts":
         return WorkerChoice(1, execution.threads, "all hosts train every edge together")
+    needed = [training_bytes(run.config) for run in plan.runs]
     choice = choose_workers(
         execution,
-        platform=local_platform(),
+        devices=local_devices(),
+        needed=None if None in needed else max(each for each in needed if each is not None),
         parameters=max(parameter_counts(run.config.model).total for run in plan.runs),
         cores=usable_cores(),
         memory_bytes=machine_memory(),

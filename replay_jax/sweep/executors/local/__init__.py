@@ -1,5 +1,6 @@
 """Worker processes of this machine.
 
-Other rooms read `choice` (WorkerChoice, choose_workers, ray_choice), `machine` (local_platform,
-machine_memory, usable_cores), `settings` (jax_settings), `workers` (LocalWorkers).
+Other rooms read `choice` (WorkerChoice, choose_workers, ray_choice, training_bytes), `machine`
+(local_devices, machine_memory, usable_cores), `settings` (jax_settings), `workers`
+(LocalWorkers).
 """

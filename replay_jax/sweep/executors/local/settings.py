@@ -1,7 +1,10 @@
 """What XLA, JAX and the C library read when a process that trains is started."""
 
+from collections.abc import Mapping
+
 from etils import epath
 
+from replay_jax.sweep.executors.local.choice import WorkerChoice
 from replay_jax.training.mesh.devices import ENVIRONMENT
 
 # glibc gives XLA's temporaries back after every step and faults them in again, a quarter of a small
@@ -31,3 +34,22 @@ def jax_settings(root: epath.PathLike, threads: int) -> dict[str, str]:
         **ENVIRONMENT,
     }
     return {**settings, **CPU_ALLOCATOR, "NPROC": str(threads)} if threads else settings
+
+
+def worker_environment(
+    root: epath.PathLike, choice: WorkerChoice, place: int, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of the worker in a place, 0 to `choice.workers` - 1.
+
+    What the user set goes before, but for the threads, which decide the bits, and for the devices,
+    which no two workers may share.
+    """
+    settings = jax_settings(root, choice.threads)
+    own = {"NPROC": settings["NPROC"]} if choice.threads else {}
+    if choice.devices:
+        own |= {
+            "CUDA_VISIBLE_DEVICES": choice.devices[place],
+            # It picked from the list of all, and has done so.
+            "JAX_CUDA_VISIBLE_DEVICES": "all",
+        }
+    return {**settings, **inherited, **own}

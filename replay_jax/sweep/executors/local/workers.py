@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from replay_jax.sweep.executors.local.choice import WorkerChoice
-from replay_jax.sweep.executors.local.settings import jax_settings
+from replay_jax.sweep.executors.local.settings import worker_environment
 from replay_jax.sweep.executors.local.worker import BEAT, STOP
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Advanced, Lost, Message, Started
@@ -27,6 +27,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     log: Path
+    place: int = 0
     edges: set[int] = dataclasses.field(default_factory=set)
     heard: float = dataclasses.field(default_factory=time.monotonic)
     silent: bool = False
@@ -43,7 +44,7 @@ class LocalWorkers:
     def __init__(self, root: Path, choice: WorkerChoice, *, lanes: int, lock_fd: int) -> None:
         self.workers, self.lanes = choice.workers, lanes
         self.slots = choice.workers * lanes
-        self._root, self._threads, self._lock_fd = root, choice.threads, lock_fd
+        self._root, self._choice, self._lock_fd = root, choice, lock_fd
         self._workers: list[_Worker] = []
         self._news: list[Message] = []
         self._started = 0
@@ -127,8 +128,8 @@ class LocalWorkers:
         log = self._root / "workers" / f"{self._started}.log"
         self._started += 1
         log.parent.mkdir(parents=True, exist_ok=True)
-        settings = jax_settings(self._root, self._threads)
-        threads = {"NPROC": settings["NPROC"]} if self._threads else {}
+        taken = {worker.place for worker in self._workers}
+        place = next(place for place in range(self.workers) if place not in taken)
         arguments = (str(theirs.fileno()), str(self._root), str(os.getpid()), str(self.lanes))
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -138,11 +139,10 @@ class LocalWorkers:
                 stderr=file,
                 # The lock, where there is one, is free only when the last worker is gone.
                 pass_fds=(theirs.fileno(), *([self._lock_fd] if self._lock_fd >= 0 else [])),
-                # What the user set goes before, but for the threads, which decide the bits.
-                env={**settings, **os.environ, **threads},
+                env=worker_environment(self._root, self._choice, place, os.environ),
             )
         theirs.close()
-        worker = _Worker(process, ours, log)
+        worker = _Worker(process, ours, log, place)
         self._workers.append(worker)
         return worker
 
