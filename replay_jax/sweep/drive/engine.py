@@ -35,7 +35,7 @@ from replay_jax.sweep.executors.local.machine import local_devices, machine_memo
 from replay_jax.sweep.executors.local.workers import LocalWorkers
 from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.store import known
-from replay_jax.sweep.store.environment import refusal, software
+from replay_jax.sweep.store.environment import anywhere, refusal, software
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.stored_run import run_fact, write_runs
 from replay_jax.sweep.store.workdir import WorkStore
@@ -72,7 +72,8 @@ def run_sweep(
     with contextlib.ExitStack() as stack:
         store = WorkStore(lock.workdir, lock.lease)
         if plan.tasks and not accept_environment:
-            _check_software(store)
+            on_ray = plan.runs[0].config.execution.executor == "ray"
+            _check_software(store, trains_here=not on_ray)
         choice = _choose(plan, store, console)
         lanes = _lanes(plan)
         store.create(_common(plan, choice, lanes))
@@ -99,9 +100,15 @@ def run_sweep(
     return sweep.outcome()
 
 
-def _check_software(store: WorkStore) -> None:
-    """Refuse other code or versions at once; whatever trains refuses another machine itself."""
-    refused = refusal(str(store.root), store.environments().values(), {"software": software()})
+def _check_software(store: WorkStore, *, trains_here: bool) -> None:
+    """Refuse other code or versions at once; whatever trains refuses another machine itself.
+
+    What trains elsewhere may have an accelerator's packages, which this machine lacks.
+    """
+    known, here = [found["software"] for found in store.environments().values()], software()
+    if not trains_here:
+        known, here = [anywhere(each) for each in known], anywhere(here)
+    refused = refusal(str(store.root), [{"software": each} for each in known], {"software": here})
     if refused is not None:
         raise UserError(refused)
 
