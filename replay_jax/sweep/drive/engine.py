@@ -21,9 +21,10 @@ from replay_jax.data.tokens.store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.drive.coordinator import Coordinator, Outcome
-from replay_jax.sweep.drive.leftovers import say_ends, say_orphans
+from replay_jax.sweep.drive.leftovers import say_ends, say_orphans, say_unsent
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.settling import settle_all
+from replay_jax.sweep.drive.tracking import Tracking
 from replay_jax.sweep.executors.hosts.others import Hosts
 from replay_jax.sweep.executors.local.choice import (
     WorkerChoice,
@@ -83,18 +84,22 @@ def run_sweep(
         done = known.done(store)
         plan = refresh(plan, done)
         say_orphans(plan, store, done, console)
+        tracking = Tracking(store, {run.id: run.config.logging for run in plan.runs})
+        stack.enter_context(tracking)
         executor = _executor(plan, store, choice, lanes, lock.fd, ray_address, hosts)
         stack.enter_context(executor)
         profile, is_over = _profile(store, profile_steps), False
         how = {"accept_environment": accept_environment, "retry_failed": retry_failed}
         while not is_over:
             with SweepView(plan, console) as view:
-                sweep = Coordinator(plan, store, stores, executor, view, profile, **how)
+                sweep = Coordinator(plan, store, stores, executor, view, tracking, profile, **how)
                 with _signals(sweep.interrupt):
                     sweep.run()
             is_over = sweep.interrupted or not sweep.is_damaged
             plan = refresh(plan, known.done(store))
     say_ends(plan, store, console)
+    if tracking.fault is not None:
+        say_unsent(store, tracking.fault, console)
     if sweep.interrupted:
         raise KeyboardInterrupt
     return sweep.outcome()
