@@ -265,7 +265,7 @@ def _environment(name: str) -> dict[str, str]:
 
     "huggingface_allocator" and this package run with the allocator settings of our workers.
     """
-    from replay_jax.sweep.executors.local.workers import CPU_ALLOCATOR
+    from replay_jax.sweep.executors.local.settings import CPU_ALLOCATOR
 
     own = {} if name in ("huggingface", "plain_flax") else CPU_ALLOCATOR
     cores = str(os.cpu_count())

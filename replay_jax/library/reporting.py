@@ -18,8 +18,11 @@ from replay_jax.report.advice import advise
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.terminal import terminal_table
 from replay_jax.report.write import write_report
+from replay_jax.sweep.drive.leftovers import say_unsent
 from replay_jax.sweep.drive.status import sweep_status
+from replay_jax.sweep.drive.tracking import send_to_wandb_again
 from replay_jax.sweep.store.facts import read_fact, write_text
+from replay_jax.sweep.store.workdir import WorkStore
 
 # Beside the sweep's own facts: what was asked in words, and the wall time of every `run`.
 _RECIPE, _SESSIONS = "recipe.json", "sessions.jsonl"
@@ -81,6 +84,10 @@ def report_on(workdirs: Sequence[epath.Path], console: Console) -> None:
             "folder to a place that can be written"
         ) from error
     console.print(terminal_table(study, advice, records))
+    for each in workdirs:
+        fault = send_to_wandb_again(WorkStore(each))
+        if fault is not None:
+            say_unsent(WorkStore(each), fault, console)
     for line in gathered.sources if not alone else ():
         console.print(line, highlight=False)
     console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)

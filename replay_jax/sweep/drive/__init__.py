@@ -1,5 +1,6 @@
 """Carries a plan out, and shows how far it is.
 
-Other rooms read `coordinator` (Outcome), `drawing` (print_plan), `engine` (run_sweep), `status`
-(render_status, sweep_status).
+Other rooms read `coordinator` (Outcome), `drawing` (print_plan), `engine` (run_sweep),
+`leftovers` (say_unsent), `status` (render_status, sweep_status), `tracking`
+(send_to_wandb_again).
 """

@@ -16,6 +16,7 @@ from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.progress import ProgressBoard
 from replay_jax.sweep.drive.published import Published
 from replay_jax.sweep.drive.settling import settle
+from replay_jax.sweep.drive.tracking import Tracking
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.scheduler import Scheduler
 from replay_jax.sweep.plan.work import Task
@@ -89,6 +90,7 @@ class Coordinator:
         stores: Mapping[str, TokenStore],
         executor: Executor,
         view: SweepView,
+        tracking: Tracking,
         profile: Profile | None,
         *,
         accept_environment: bool,
@@ -97,6 +99,7 @@ class Coordinator:
         self._accept_environment = accept_environment
         self._plan, self._store, self._stores = plan, store, stores
         self._executor, self._view, self._profile = executor, view, profile
+        self._tracking = tracking
         self._scheduler = Scheduler(plan.tasks, workers=executor.workers * executor.lanes)
         self._board = ProgressBoard(plan)
         self._losses: dict[int, int] = {}
@@ -201,6 +204,7 @@ class Coordinator:
                 self._failures[number] = reason
                 self._record_failure(task, Failed(edge, reason, ""))
             self._published.add(self._plan.runs[number].id)
+            self._tracking.add(self._plan.runs[number].id)
             self._view.run_ended(number, reason)
         self._drop_states(own | {task.start.digest})
         self._published.write_if_due()

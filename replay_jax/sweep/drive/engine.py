@@ -21,22 +21,22 @@ from replay_jax.data.tokens.store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.drive.coordinator import Coordinator, Outcome
-from replay_jax.sweep.drive.leftovers import say_ends, say_orphans
+from replay_jax.sweep.drive.leftovers import say_ends, say_orphans, say_unsent
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.settling import settle_all
+from replay_jax.sweep.drive.tracking import Tracking
 from replay_jax.sweep.executors.hosts.others import Hosts
-from replay_jax.sweep.executors.local.workers import (
-    LocalWorkers,
+from replay_jax.sweep.executors.local.choice import (
     WorkerChoice,
     choose_workers,
-    local_platform,
-    machine_memory,
     ray_choice,
-    usable_cores,
+    training_bytes,
 )
+from replay_jax.sweep.executors.local.machine import local_devices, machine_memory, usable_cores
+from replay_jax.sweep.executors.local.workers import LocalWorkers
 from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.store import known
-from replay_jax.sweep.store.environment import refusal, software
+from replay_jax.sweep.store.environment import anywhere, refusal, software
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.stored_run import run_fact, write_runs
 from replay_jax.sweep.store.workdir import WorkStore
@@ -73,7 +73,8 @@ def run_sweep(
     with contextlib.ExitStack() as stack:
         store = WorkStore(lock.workdir, lock.lease)
         if plan.tasks and not accept_environment:
-            _check_software(store)
+            on_ray = plan.runs[0].config.execution.executor == "ray"
+            _check_software(store, trains_here=not on_ray)
         choice = _choose(plan, store, console)
         lanes = _lanes(plan)
         store.create(_common(plan, choice, lanes))
@@ -83,26 +84,36 @@ def run_sweep(
         done = known.done(store)
         plan = refresh(plan, done)
         say_orphans(plan, store, done, console)
+        tracking = Tracking(store, {run.id: run.config.logging for run in plan.runs})
+        stack.enter_context(tracking)
         executor = _executor(plan, store, choice, lanes, lock.fd, ray_address, hosts)
         stack.enter_context(executor)
         profile, is_over = _profile(store, profile_steps), False
         how = {"accept_environment": accept_environment, "retry_failed": retry_failed}
         while not is_over:
             with SweepView(plan, console) as view:
-                sweep = Coordinator(plan, store, stores, executor, view, profile, **how)
+                sweep = Coordinator(plan, store, stores, executor, view, tracking, profile, **how)
                 with _signals(sweep.interrupt):
                     sweep.run()
             is_over = sweep.interrupted or not sweep.is_damaged
             plan = refresh(plan, known.done(store))
     say_ends(plan, store, console)
+    if tracking.fault is not None:
+        say_unsent(store, tracking.fault, console)
     if sweep.interrupted:
         raise KeyboardInterrupt
     return sweep.outcome()
 
 
-def _check_software(store: WorkStore) -> None:
-    """Refuse other code or versions at once; whatever trains refuses another machine itself."""
-    refused = refusal(str(store.root), store.environments().values(), {"software": software()})
+def _check_software(store: WorkStore, *, trains_here: bool) -> None:
+    """Refuse other code or versions at once; whatever trains refuses another machine itself.
+
+    What trains elsewhere may have an accelerator's packages, which this machine lacks.
+    """
+    known, here = [found["software"] for found in store.environments().values()], software()
+    if not trains_here:
+        known, here = [anywhere(each) for each in known], anywhere(here)
+    refused = refusal(str(store.root), [{"software": each} for each in known], {"software": here})
     if refused is not None:
         raise UserError(refused)
 
@@ -117,9 +128,11 @@ def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:
         return ray_choice(execution)
     if execution.executor == "hosts":
         return WorkerChoice(1, execution.threads, "all hosts train every edge together")
+    needed = [training_bytes(run.config) for run in plan.runs]
     choice = choose_workers(
         execution,
-        platform=local_platform(),
+        devices=local_devices(),
+        needed=None if None in needed else max(each for each in needed if each is not None),
         parameters=max(parameter_counts(run.config.model).total for run in plan.runs),
         cores=usable_cores(),
         memory_bytes=machine_memory(),

@@ -1,4 +1,4 @@
-"""What a sweep finds and leaves on disk, each in a line: orphans, and kept ends of runs."""
+"""What a sweep finds and leaves, each in a line: orphans, kept ends of runs, runs not sent."""
 
 from rich.console import Console
 
@@ -45,3 +45,10 @@ def say_ends(plan: Plan, store: WorkStore, console: Console) -> None:
             "size added later costs an evaluation (execution.keep_ends=False keeps none)"
         )
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_unsent(store: WorkStore, fault: str, console: Console) -> None:
+    """Why runs were not sent to TensorBoard or W&B, and that they can be yet."""
+    line = f"not all runs were sent to TensorBoard or W&B ({fault}); the same command sends them"
+    console.print(f"{line}, and to W&B: replay-jax report {store.root}", highlight=False,
+                  markup=False, soft_wrap=True)  # fmt: skip

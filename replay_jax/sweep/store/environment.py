@@ -24,6 +24,8 @@ PACKAGES = (
     "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "flax", "optax", "orbax-checkpoint", "grain",
     "numpy", "tokenizers",
 )  # fmt: skip
+# Of these, what only a machine with an accelerator has.
+_ACCELERATORS = re.compile(r"libtpu|jax-cuda\d+-plugin|nvidia-.*")
 # The rooms that decide a number of a result.
 _COMPUTING = ("schedule", "data", "model", "hub", "training", "sweep/plan", "sweep/train")
 _PACKAGE = Path(__file__).parents[2]
@@ -36,6 +38,11 @@ def software() -> Facts:
     """The code and the versions of this installation; "none" for what is not installed."""
     versions = {name: _version(name) for name in PACKAGES}
     return {"code": _code_digest(), "python": platform.python_version(), **versions}
+
+
+def anywhere(facts: Facts) -> Facts:
+    """The part of `software` that a machine without accelerators has as one with them has it."""
+    return {name: value for name, value in facts.items() if not _ACCELERATORS.fullmatch(name)}
 
 
 def compiler_flags() -> str:

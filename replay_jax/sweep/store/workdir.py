@@ -11,6 +11,7 @@
     evaluations/<key>.json    one source's held-out loss at one state
     failures/<digest>.json    why the edge that ends with this state could not be finished
     results/<run>.json        the result record of a finished run
+    tensorboard/, sent/       finished runs for TensorBoard; what W&B has (`drive.tracking`)
     results.jsonl             those of the last sweep, one a line
     progress.json             what the coordinator is doing now
     lock, lease/              who the coordinator is (`lock`, `lease`)

@@ -75,7 +75,6 @@ class Course:
             self._metrics = MetricsWriter(
                 Path(root) / "metrics" / self._job.stop.digest[:16],
                 self._job.config.logging,
-                run_id=self._job.stop.digest[:16],
                 start_step=self._job.start.step,
             )
             self._metrics.__enter__()

@@ -1,4 +1,4 @@
-"""Records of a run under way on disk: JSON lines, TensorBoard and W&B, each step once."""
+"""Records of an edge under way on disk: JSON lines and TensorBoard, each step once."""
 
 import importlib
 import json
@@ -7,29 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from replay_jax.errors import UserError
 from replay_jax.training.config import LoggingConfig
 
 Record = Mapping[str, float | int | None]
 
 
 class MetricsWriter:
-    """Appends records to a JSON-lines file, TensorBoard event files and W&B, by step.
+    """Appends records to a JSON-lines file and TensorBoard event files, by step.
 
     Opening it for a run that goes on at `start_step` drops what was written for later steps (and
     a line that a killed process left torn), so that a step has one record at most. Use it as a
-    context manager. Raises UserError if W&B is asked for but not installed.
+    context manager.
     """
 
-    def __init__(
-        self, directory: Path, config: LoggingConfig, *, run_id: str, start_step: int
-    ) -> None:
+    def __init__(self, directory: Path, config: LoggingConfig, *, start_step: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / "metrics.jsonl"
         _drop_after(path, start_step)
         self._file = path.open("a", encoding="utf-8")
         self._tensorboard = _tensorboard(directory, start_step) if config.tensorboard else None
-        self._wandb = _wandb(config.wandb_project, run_id) if config.wandb_project else None
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -38,8 +34,6 @@ class MetricsWriter:
         self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
-        if self._wandb is not None:
-            self._wandb.finish()
 
     def write(self, step: int, values: Record) -> None:
         """Record values after `step` updates; None stands for "not measured".
@@ -53,8 +47,6 @@ class MetricsWriter:
         if self._tensorboard is not None:
             for name, value in known.items():
                 self._tensorboard.add_scalar(name, value, step)
-        if self._wandb is not None:
-            self._wandb.log(known, step=step)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -82,14 +74,3 @@ def _tensorboard(directory: Path, start_step: int) -> Any:
     # Imported when used: it costs most of a second.
     writer = importlib.import_module("tensorboardX").SummaryWriter
     return writer(str(directory), purge_step=start_step + 1)
-
-
-def _wandb(project: str, run_id: str) -> Any:
-    try:
-        wandb = importlib.import_module("wandb")
-    except ImportError as error:
-        raise UserError(
-            f"logging.wandb_project is {project!r}, but wandb is not installed; run "
-            "pip install 'replay-jax[wandb]' or set it to ''."
-        ) from error
-    return wandb.init(project=project, id=run_id, resume="allow")

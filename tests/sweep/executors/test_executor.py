@@ -12,33 +12,11 @@ import time
 import pytest
 from tiny_sweep import PEAK, RHO, SWEEP, results_of
 
-from replay_jax.config.execution import ExecutionConfig
 from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.status import sweep_status
-from replay_jax.sweep.executors.local.workers import choose_workers
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.outcome import describe_error
-
-GIB = 1 << 30
-
-
-def choice(*, workers=0, threads=0, platform="cpu", parameters=10**6, cores=8, memory=64 * GIB):
-    execution = ExecutionConfig("local", workers, threads, False, (), None, 1, True)
-    chosen = choose_workers(
-        execution, platform=platform, parameters=parameters, cores=cores, memory_bytes=memory
-    )
-    return chosen.workers, chosen.threads
-
-
-def test_small_models_get_a_core_each_and_large_ones_the_machine():
-    assert choice() == (8, 1)
-    assert choice(parameters=10**9) == (1, 8)
-    assert choice(cores=1) == (1, 1)
-    assert choice(memory=3 * GIB) == (2, 1)
-    assert choice(platform="gpu") == (1, 0)
-    assert choice(workers=3) == (3, 1)
-    assert choice(threads=4) == (2, 4)
 
 
 def test_running_out_of_memory_is_said_in_plain_words():

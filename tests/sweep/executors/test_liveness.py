@@ -11,13 +11,10 @@ from rich.console import Console
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.status import render_status, sweep_status
 from replay_jax.sweep.executors.local import workers
+from replay_jax.sweep.executors.local.choice import WorkerChoice
+from replay_jax.sweep.executors.local.machine import local_devices
 from replay_jax.sweep.executors.local.worker import BEAT
-from replay_jax.sweep.executors.local.workers import (
-    LocalWorkers,
-    WorkerChoice,
-    _Worker,
-    local_platform,
-)
+from replay_jax.sweep.executors.local.workers import LocalWorkers, _Worker
 from replay_jax.sweep.store.facts import write_fact
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.train.messages import Lost
@@ -30,7 +27,7 @@ def test_a_worker_that_says_nothing_is_ended_and_its_edge_is_lost(tmp_path, monk
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
     it = LocalWorkers(tmp_path, WorkerChoice(1, 1, ""), lanes=1, lock_fd=-1)
-    it._workers.append(_Worker(process, ours, tmp_path / "log", {3}))
+    it._workers.append(_Worker(process, ours, tmp_path / "log", edges={3}))
     began = time.monotonic()
     while time.monotonic() - began < 1.0:
         theirs.send(BEAT)
@@ -48,7 +45,7 @@ def test_a_coordinator_that_was_stopped_itself_blames_no_worker(tmp_path, monkey
     ours, theirs = Pipe()
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     it = LocalWorkers(tmp_path, WorkerChoice(1, 1, ""), lanes=1, lock_fd=-1)
-    worker = _Worker(process, ours, tmp_path / "log", {3})
+    worker = _Worker(process, ours, tmp_path / "log", edges={3})
     it._workers.append(worker)
     it._polled = worker.heard = time.monotonic() - 100.0
     assert it.poll(0.0) == [] and not worker.silent
@@ -60,7 +57,7 @@ def test_a_coordinator_that_was_stopped_itself_blames_no_worker(tmp_path, monkey
 def test_a_platform_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     with pytest.raises(UserError, match=r"no devices here \(JAX_PLATFORMS=cuda\): \w"):
-        local_platform()
+        local_devices()
 
 
 def test_status_says_since_when_a_coordinator_is_silent(tmp_path):

@@ -9,9 +9,10 @@ from tiny_sweep import BATCH, results_of
 
 from replay_jax.config.grid import grid
 from replay_jax.sweep.drive.engine import run_sweep
-from replay_jax.sweep.executors.local.workers import jax_settings
+from replay_jax.sweep.executors.local.settings import jax_settings
 from replay_jax.sweep.plan.measured import evaluation_steps
 from replay_jax.sweep.results.record import build_result
+from replay_jax.sweep.store.environment import software
 from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import make_job
@@ -19,7 +20,8 @@ from replay_jax.sweep.train.messages import Ended
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'replay-jax[ray]'")
 
-from replay_jax.sweep.executors.ray.remote import Board, train_on_hosts  # noqa: E402
+from replay_jax.sweep.executors.ray.board import Board  # noqa: E402
+from replay_jax.sweep.executors.ray.remote import train_on_hosts  # noqa: E402
 
 SWEEP = grid({"seed": [0, 1]}, {"schedule.replay_fraction": [0.0, 0.5]})
 LONG = {"schedule__total_steps": 60, "schedule__target_epochs": 10.0, "checkpoint__every": 5}
@@ -83,7 +85,7 @@ def test_the_hosts_of_an_edge_form_one_jax_cluster(study, cluster, tmp_path):
     job = make_job(plan, plan.tasks[0], store=store, stores=study.stores, accept_environment=False)
     group = ray.util.placement_group([{"CPU": 1}] * 2, strategy="STRICT_SPREAD")
     ray.get(group.ready())
-    board = ray.remote(Board).options(num_cpus=0).remote()
+    board = ray.remote(Board).options(num_cpus=0).remote(software())
     end = train_on_hosts(str(tmp_path), 0, job, None, board, group=group, hosts=2)
     assert end == Ended(0, 12, True)
     # Both hosts counted their half of every batch, and together what was planned.

@@ -7,7 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from replay_jax.config.execution import ExecutionConfig
+from replay_jax.errors import UserError
+from replay_jax.sweep.drive import engine
+from replay_jax.sweep.executors.ray.board import Board
 from replay_jax.sweep.executors.ray.driver import RayTasks
+from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.messages import Started
 
 
@@ -88,3 +92,35 @@ def test_stores_travel_by_absolute_paths(study, tmp_path, monkeypatch):
     content = pickle.dumps(near)
     monkeypatch.chdir(tmp_path)
     assert pickle.loads(content).fingerprint == store.fingerprint
+
+
+HEAD = {"code": "a", "python": "3.11.4", "jax": "0.10.2", "libtpu": "none", "numpy": "2.1"}
+TPU = {**HEAD, "libtpu": "0.0.42"}
+
+
+def test_nodes_of_other_versions_do_not_train():
+    # The driver's node has no accelerator, and need not have its packages; the nodes must agree.
+    board = Board(HEAD)
+    assert board.refusal("10.0.0.2", TPU) is None
+    assert board.refusal("10.0.0.3", TPU) is None
+    other = {**TPU, "libtpu": "0.0.52"}
+    assert "than 10.0.0.2 (libtpu 0.0.42 there and 0.0.52 here)" in board.refusal("n", other)
+    other = {**TPU, "jax": "0.12.0", "code": "b"}
+    found = board.refusal("10.0.0.4", other)
+    assert found.startswith("10.0.0.4 has other code or versions than the driver (code a there")
+    assert "jax 0.10.2 there and 0.12.0 here" in found
+    # Whoever was refused is nobody's model.
+    fresh = Board(HEAD)
+    assert fresh.refusal("n", other) is not None and fresh.refusal("m", TPU) is None
+
+
+def test_a_driver_without_accelerators_goes_on_with_a_ray_sweep(tmp_path, monkeypatch):
+    store = WorkStore(tmp_path)
+    store.write_environment({"software": TPU, "machine": {"platform": "tpu"}})
+    monkeypatch.setattr(engine, "software", lambda: HEAD)
+    engine._check_software(store, trains_here=False)
+    with pytest.raises(UserError, match="libtpu 0.0.42 there and none here"):
+        engine._check_software(store, trains_here=True)
+    monkeypatch.setattr(engine, "software", lambda: {**HEAD, "jax": "0.12.0"})
+    with pytest.raises(UserError, match="jax 0.10.2 there and 0.12.0 here"):
+        engine._check_software(store, trains_here=False)

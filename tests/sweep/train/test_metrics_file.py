@@ -1,12 +1,10 @@
 """Records that survive a kill, with every step once."""
 
 import struct
-import sys
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from replay_jax.errors import UserError
 from replay_jax.sweep.train.metrics_file import MetricsWriter, read_metrics
 from replay_jax.training.config import LoggingConfig
 
@@ -14,14 +12,14 @@ QUIET = LoggingConfig(tensorboard=False, wandb_project="")
 
 
 def test_records_survive_and_a_resumed_run_writes_each_step_once(tmp_path):
-    with MetricsWriter(tmp_path, QUIET, run_id="r", start_step=0) as writer:
+    with MetricsWriter(tmp_path, QUIET, start_step=0) as writer:
         for step in (10, 20, 30):
             writer.write(step, {"loss": step / 10, "target": None})
     path = tmp_path / "metrics.jsonl"
     with path.open("a") as file:
         file.write('{"step": 40, "lo')  # killed in the middle of a line
     assert [line["step"] for line in read_metrics(path)] == [10, 20, 30]
-    with MetricsWriter(tmp_path, QUIET, run_id="r", start_step=20) as writer:
+    with MetricsWriter(tmp_path, QUIET, start_step=20) as writer:
         writer.write(30, {"loss": -1.0})
     assert read_metrics(path) == [
         {"step": 10, "loss": 1.0, "target": None},
@@ -33,14 +31,14 @@ def test_records_survive_and_a_resumed_run_writes_each_step_once(tmp_path):
 
 
 def test_a_value_that_is_not_a_number_is_refused(tmp_path):
-    with MetricsWriter(tmp_path, QUIET, run_id="r", start_step=0) as writer:
+    with MetricsWriter(tmp_path, QUIET, start_step=0) as writer:
         with pytest.raises(ValueError, match="not JSON compliant"):
             writer.write(1, {"loss": float("nan")})
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
     config = LoggingConfig(tensorboard=True, wandb_project="")
-    with MetricsWriter(tmp_path, config, run_id="r", start_step=0) as writer:
+    with MetricsWriter(tmp_path, config, start_step=0) as writer:
         writer.write(10, {"loss": 1.5, "target": None})
         writer.write(20, {"loss": 1.25, "target": 2.0})
     (file,) = tmp_path.glob("events.out.tfevents.*")
@@ -52,34 +50,3 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
         scalars += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
         content = content[16 + length :]
     assert scalars == [(10, "loss", 1.5), (20, "loss", 1.25), (20, "target", 2.0)]
-
-
-def test_wandb_is_asked_for_by_name_only_when_wanted(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    config = LoggingConfig(tensorboard=False, wandb_project="replay")
-    with pytest.raises(UserError, match=r"wandb is not installed; run pip install 'replay-jax\["):
-        MetricsWriter(tmp_path, config, run_id="r", start_step=0)
-
-    class Recorder:
-        """Stands in for the wandb module and its run."""
-
-        calls = []
-
-        def init(self, **settings):
-            self.calls.append(settings)
-            return self
-
-        def log(self, values, *, step):
-            self.calls.append((step, values))
-
-        def finish(self):
-            self.calls.append("finish")
-
-    monkeypatch.setitem(sys.modules, "wandb", Recorder())
-    with MetricsWriter(tmp_path, config, run_id="abc", start_step=0) as writer:
-        writer.write(3, {"loss": 1.0, "target": None})
-    assert Recorder.calls == [
-        {"project": "replay", "id": "abc", "resume": "allow"},
-        (3, {"loss": 1.0}),
-        "finish",
-    ]

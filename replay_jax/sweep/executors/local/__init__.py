@@ -1,5 +1,6 @@
 """Worker processes of this machine.
 
-Other rooms read `workers` (LocalWorkers, WorkerChoice, choose_workers, jax_settings,
-local_platform, machine_memory, ray_choice, usable_cores).
+Other rooms read `choice` (WorkerChoice, choose_workers, ray_choice, training_bytes), `machine`
+(local_devices, machine_memory, usable_cores), `settings` (jax_settings), `workers`
+(LocalWorkers).
 """

@@ -7,7 +7,9 @@ from etils import epath
 
 from replay_jax.config.execution import ExecutionConfig
 from replay_jax.errors import UserError
-from replay_jax.sweep.executors.local.workers import jax_settings
+from replay_jax.sweep.executors.local.settings import jax_settings
+from replay_jax.sweep.executors.ray.board import Board
+from replay_jax.sweep.store.environment import software
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Ended, Failed, Lost, Message, Started
 from replay_jax.training.config import Profile
@@ -49,15 +51,14 @@ class RayTasks:
     def __enter__(self) -> "RayTasks":
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        from replay_jax.sweep.executors.ray.remote import Board
-
         ray = self._ray
         settings = {"env_vars": jax_settings(self._root, self._threads)}
         ray.init(address=self._address, runtime_env=settings, log_to_driver=False)
         self.workers = self._capacity()
         # With the driver, so that losing any other node cannot lose it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        options = {"num_cpus": 0, "scheduling_strategy": here}
+        self._board = ray.remote(Board).options(**options).remote(software())
         return self
 
     def __exit__(self, *_: object) -> None:

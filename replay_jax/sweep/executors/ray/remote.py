@@ -16,6 +16,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from ray.util.tpu import slice_placement_group
 
+from replay_jax.sweep.store.environment import software
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.edge import EdgeTrainer
 from replay_jax.sweep.train.job import EdgeJob
@@ -28,32 +29,15 @@ _EXCHANGE_SECONDS = 1.0
 _UPDATES = itertools.count()
 
 
-class Board:
-    """Where edges leave their progress and ask whether to stop; an actor on the driver's node."""
-
-    def __init__(self) -> None:
-        self._news: list[Message] = []
-        self._stopping = False
-
-    def exchange(self, news: list[Message]) -> bool:
-        """Take progress in; returns whether all edges are to save and end."""
-        self._news.extend(news)
-        return self._stopping
-
-    def drain(self) -> list[Message]:
-        """All progress since the last call."""
-        news, self._news = self._news, []
-        return news
-
-    def stop(self) -> None:
-        """Tell all edges to save and end."""
-        self._stopping = True
-
-
 def train_edge(
     root: str, edge: int, job: EdgeJob, profile: Profile | None, board: Any
 ) -> Ended | Failed:
     """Do a job on one host; Ray runs it again elsewhere if the host is lost."""
+    here = ray.util.get_node_ip_address()
+    if not job.accept_environment:
+        refused = ray.get(board.refusal.remote(here, software()))
+        if refused is not None:
+            return Failed(edge, refused, "", kind="mistake")
     with _Link(board, edge) as link:
         return work(
             _trainer(root),
