@@ -178,7 +178,9 @@ def _at_best(rival: Comparison) -> str:
         return ""
     if best == cost:
         return f" at {own:g} epochs against {other:g}"
-    return f" at {own:g} epochs each; {best.value:+.3f} against the other's best, {other:g} epochs"
+    return (
+        f" at {own:g} epochs each, {best.value:+.3f} nat against the other at its best, {other:g}"
+    )
 
 
 def cost_words(cost: Interval | None) -> str:
