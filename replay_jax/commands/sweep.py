@@ -41,13 +41,17 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     A target for which there is nothing to compare has the reason in words as its verdict.
     """
     from replay_jax.library.gathering import PRESET_NAMES, gather
-    from replay_jax.report.advice import advise, by_target
+    from replay_jax.report.advice import advise, beside_loss, by_target
     from replay_jax.report.naming import unnamed
 
     gathered = gather([existing(workdir) for workdir in arguments.workdirs])
     advice = advise(gathered.study)
     if arguments.json:
-        found = by_target(advice, value_of=lambda said: unnamed(said, gathered.plain, PRESET_NAMES))
+        found = by_target(
+            advice,
+            value_of=lambda said: unnamed(said, gathered.plain, PRESET_NAMES),
+            beside=beside_loss(gathered.study, gathered.records),
+        )
         print(json.dumps(found))
     else:
         for target, given in advice.items():

@@ -1,12 +1,15 @@
 """The advice that a report gives: every target's recommendations, and their JSON."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import Recommendation
+from replay_jax.analysis.advice.task_worth import MEASURES, ScoreCurve, score_curve
+from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study
+from replay_jax.analysis.study.task_scores import task_names
 from replay_jax.errors import UserError
 
 # Target to its recommendations, the one to act on first, or in words why there is none.
@@ -34,29 +37,72 @@ Plain = Mapping[str, Any]
 
 
 def by_target(
-    advice: Advice, *, value_of: Callable[[Plain], Plain] = lambda said: said
+    advice: Advice,
+    *,
+    value_of: Callable[[Plain], Plain] = lambda said: said,
+    beside: Callable[[Recommendation], Plain] = lambda found: {},
 ) -> dict[str, Any]:
     """JSON of `recommend`: one object for a single target, by target name for several.
 
     It is that of the group to act on; `others` are those of all other groups. Where
     nothing can be recommended the verdict says why. `value_of` gives overrides the values that
-    stand in the study by name.
+    stand in the study by name. `beside` gives what is said of a recommendation beside its
+    loss in nats (`beside_loss`).
     """
-    found = {target: _plain_advice(given, value_of) for target, given in advice.items()}
+    found = {target: _plain_advice(given, value_of, beside) for target, given in advice.items()}
     return found if len(found) > 1 else next(iter(found.values()))
 
 
 def _plain_advice(
-    given: tuple[Recommendation, ...] | str, value_of: Callable[[Plain], Plain]
+    given: tuple[Recommendation, ...] | str,
+    value_of: Callable[[Plain], Plain],
+    beside: Callable[[Recommendation], Plain],
 ) -> dict[str, Any]:
     if isinstance(given, str):
         return {"verdict": given}
-    first, *others = (each.to_json() for each in given)
+    first, *others = ({**each.to_json(), **beside(each)} for each in given)
     for each in (first, *others):
         each["overrides"] = value_of(each["overrides"])
         for option in each["next_runs"]:
             option["runs"] = [value_of(run) for run in option["runs"]]
     return {**first, "others": others}
+
+
+def beside_loss(study: Study, records: Sequence[Plain]) -> Callable[[Recommendation], Plain]:
+    """What gives a recommendation's gain over its rival in other measures than nats per token.
+
+    `tasks`: its worth by the scores of each task that all runs have; `gain_bits_per_byte`: null
+    where the bytes of the held-out text are not known.
+    """
+    curves: dict[str, list[ScoreCurve]] = {}
+    bits: dict[str, float | None] = {}
+    for target in study.targets:
+        own = [record for record in records if record["target"] == target.target]
+        by_id = {record["id"]: record for record in own}
+        curves[target.target] = [
+            score_curve(target, by_id, task, by) for task in task_names(own) for by in MEASURES
+        ]
+        bits[target.target] = _bits_per_nat(own[0])
+
+    def beside(found: Recommendation) -> Plain:
+        per_byte = bits[found.target]
+        return {
+            "tasks": [c.to_json(found.best, found.baseline) for c in curves[found.target]],
+            "gain_bits_per_byte": None if per_byte is None else _times(found.gain, per_byte),
+        }
+
+    return beside
+
+
+def _bits_per_nat(record: Plain) -> float | None:
+    """Bits per byte that a nat per token of the held-out target text is; the same for all runs."""
+    found = record["bits_per_byte"]["target"] if "bits_per_byte" in record else None
+    return None if found is None else found / record["losses"]["target"]
+
+
+def _times(gain: Interval, factor: float) -> dict[str, float | None]:
+    ends = {"value": gain.value, "low": gain.low, "high": gain.high}
+    return {name: None if end is None else factor * end for name, end in ends.items()}
 
 
 def _planned(found: Recommendation) -> Recommendation:

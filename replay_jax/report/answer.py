@@ -222,12 +222,21 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
                    None if gain.low is None else -gain.low),
         ),
         Tile(
-            f"generic loss against {found.rival.words}",
+            f"generic loss against {found.rival.words}{_at_epochs(found)}",
             _signed(cost.value),
             _range(cost.low, cost.high),
             generic=True,
         ),
     )  # fmt: skip
+
+
+def _at_epochs(found: Recommendation) -> str:
+    """At which epochs the generic cost was told, where each side's best are others."""
+    own, other = found.rival.epochs
+    if own == other:
+        return ""
+    both = found.rival.generic_cost != found.rival.cost_at_best
+    return f", {own:g} epochs each" if both else f", {own:g} epochs against {other:g}"
 
 
 def _open(rho: Interval, spread: str) -> str:

@@ -98,7 +98,9 @@ def _answer(answer: Answer) -> Answer:
 def _kept(found: Recommendation, has_generic: bool) -> Recommendation:
     if has_generic:
         return replace(found, next_runs=())
-    rival, usual = (replace(c, generic_cost=None) for c in (found.rival, found.usual))
+    rival, usual = (
+        replace(c, generic_cost=None, cost_at_best=None) for c in (found.rival, found.usual)
+    )
     return replace(found, next_runs=(), answered=replace(found.answered, rival=rival, usual=usual))
 
 

@@ -66,6 +66,60 @@ def test_clear_gain_is_recommended_with_all_fields():
     assert "seed" not in output["overrides"]
 
 
+def forgetting(epochs: tuple[float, ...]) -> list[dict[str, Any]]:
+    """A sweep in which each epoch costs .02 nat of generic loss, and the rival gains by epochs.
+
+    What replays is best at 8 epochs; the usual recipe gains .004 nat by every doubling.
+    """
+    rng = np.random.default_rng(5)
+    runs = []
+    for tokens in (1024, 2048, 4096, 8192):
+        for rho in (0.0, 0.5) if tokens == 4096 else (0.0,):
+            for count in epochs if rho == 0 else (4.0, 8.0, 16.0):
+                for seed in range(3):
+                    loss = 3 + 40 / math.sqrt(tokens * (1.8 if rho else 1.0))
+                    loss += 0.03 * abs(math.log2(count / 8)) if rho else -0.004 * math.log2(count)
+                    own = rng.normal(0, 0.0002, 2)
+                    runs.append(
+                        record(
+                            replay_fraction=rho,
+                            target_tokens=tokens,
+                            seed=seed,
+                            target_epochs=count,
+                            target_loss=loss + own[0],
+                            generic_loss=4 + 0.02 * count * (1 - rho) + own[1],
+                        )
+                    )
+    return runs  # fmt: skip
+
+
+def test_more_epochs_for_the_baseline_leave_the_cost_where_it_was():
+    """Each at its best moves by .64 nat as the baseline is tuned on; at equal epochs nothing."""
+    config = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
+    few, many = (
+        recommend(analyse(forgetting(epochs), config, resamples=200))
+        for epochs in ((4.0, 8.0, 16.0), (4.0, 8.0, 16.0, 32.0, 48.0))
+    )
+    assert many.multiplier.value == pytest.approx(few.multiplier.value, abs=0.05)
+    for found in (few, many):
+        assert found.generic_cost.value == pytest.approx(-0.08, abs=0.002)
+        assert found.generic_cost.low < -0.08 < found.generic_cost.high
+        assert found.generic_cost.high - found.generic_cost.low < 0.01
+    assert few.rival.cost_at_best.value == pytest.approx(0.08 - 0.32, abs=0.002)
+    assert many.rival.cost_at_best.value == pytest.approx(0.08 - 0.96, abs=0.002)
+    assert many.rival.epochs == (8.0, 48.0)
+    assert "at 8 epochs each, -0.880 nat against the other at its best, 48." in many.sentence
+    assert many.to_json()["usual"]["generic_cost_at_best_nats"]["value"] < -0.8
+
+
+def test_without_equal_epochs_the_cost_names_both():
+    config = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
+    found = recommend(analyse(forgetting((16.0, 32.0)), config, resamples=200))
+    assert found.generic_cost == found.rival.cost_at_best
+    assert found.generic_cost.value == pytest.approx(0.08 - 0.64, abs=0.002)
+    assert "at 8 epochs against 32." in found.sentence
+
+
 def test_no_gain_and_no_evidence_are_told_apart():
     worse = advice(sweep(worth=hurts))
     assert worse.verdict == "replay does not help"

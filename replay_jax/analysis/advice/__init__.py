@@ -1,5 +1,6 @@
 """From a study to a schedule: what to use, how sure, what to run next.
 
 Other rooms read `every_group` (group_words, recommend_every_group), `recommend` (Recommendation),
-`shipping` (Shipping, ship), `verdict` (HELPS, HURTS, SAME), `wording` (brief).
+`shipping` (Shipping, ship), `task_worth` (MEASURES, ScoreCurve, score_curve), `verdict` (HELPS,
+HURTS, SAME), `wording` (brief).
 """

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.advice.cost import cost_at_best, generic_cost
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.groups import recipe
 from replay_jax.analysis.study.study import CellResult, TargetStudy, replays
@@ -27,7 +28,9 @@ class Comparison:
 
     `against` indexes TargetStudy.cells; `words` name it. `gain`: its target loss less that of the
     schedule, nats per token; `multiplier`: the same in target data, None without a reference law;
-    `generic_cost`: the schedule's generic loss less its own, None where nobody measured it.
+    `generic_cost`: the schedule's generic loss less its own at as many target epochs, None where
+    nobody measured it; `cost_at_best`: the same with each at its own best setting. The two are one
+    where the other side did not run at the schedule's `epochs` (the schedule's, the other's best).
     `alternatives`: how many cells it was picked from.
     """
 
@@ -36,6 +39,8 @@ class Comparison:
     gain: Interval
     multiplier: Interval | None
     generic_cost: Interval | None
+    cost_at_best: Interval | None
+    epochs: tuple[float, float]
     alternatives: int
 
     def to_json(self) -> dict[str, Any]:
@@ -45,6 +50,10 @@ class Comparison:
             "multiplier": None if self.multiplier is None else self.multiplier.to_json(),
             "gain_nats": self.gain.to_json(),
             "generic_cost_nats": None if self.generic_cost is None else self.generic_cost.to_json(),
+            "generic_cost_at_best_nats": (
+                None if self.cost_at_best is None else self.cost_at_best.to_json()
+            ),
+            "epochs": list(self.epochs),
             "alternatives": self.alternatives,
         }
 
@@ -58,7 +67,9 @@ def compare(found: TargetStudy, own: Sequence[int], others: Sequence[int]) -> Co
         words=recipe(cells[against].key),
         gain=_gain(found, best, against, own, others),
         multiplier=_multiplier(found, best, against, own, others),
-        generic_cost=_generic_cost(found, best, against),
+        generic_cost=generic_cost(found, best, against),
+        cost_at_best=cost_at_best(found, best, against),
+        epochs=(cells[best].chosen.target_epochs, cells[against].chosen.target_epochs),
         alternatives=len(others),
     )
 
@@ -151,12 +162,3 @@ def _multiplier(
         extrapolated=top.extrapolated or bottom.extrapolated,
         note="; ".join(notes),
     )
-
-
-def _generic_cost(found: TargetStudy, best: int, against: int) -> Interval:
-    cells, drawn = found.cells, found.draws.generic
-    value = cells[best].chosen.generic_loss - cells[against].chosen.generic_loss
-    if found.generic_noise is None:
-        return Interval(value, None, None, note="seed noise unknown")
-    low, high = interval(drawn[:, best] - drawn[:, against], level=found.level)
-    return Interval(value, min(low, value), max(high, value))

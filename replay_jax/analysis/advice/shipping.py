@@ -41,8 +41,8 @@ class Shipping:
 
     @property
     def forgets(self) -> Forgets:
-        """Whether generic loss rises by no more than was asked."""
-        cost = self.comparison.generic_cost
+        """Whether generic loss rises by no more than was asked, each side at its own best."""
+        cost = self.comparison.cost_at_best
         if self.generic_margin is None:
             return "not asked"
         if cost is None or cost.low is None or cost.high is None:
@@ -62,7 +62,7 @@ class Shipping:
     @property
     def sentence(self) -> str:
         """Verdict, both numbers with their intervals and margins, and the baseline's name."""
-        gain, cost = self.comparison.gain, self.comparison.generic_cost
+        gain, cost = self.comparison.gain, self.comparison.cost_at_best
         asked = f"asked: a gain of more than {self.margin:g}"
         words = (
             f"{self.verdict.capitalize()}: {self.run} ({self.recipe}) changes target loss by "

@@ -52,7 +52,7 @@ def sentence(said: Answered, verdict: str) -> str:
         worth += f", {_short(said.usual)} {said.usual.words}"
     if said.longer is not None and said.longer.longer:
         worth += f", but trained {said.longer.words}"
-    worth += f"{cost_words(said.rival.generic_cost)}."
+    worth += f"{cost_words(said.rival.generic_cost)}{_at_best(said.rival)}."
     own = f"{said.own.replay_fraction:g}"
     if said.several_allocations:
         own += f" at α = {said.own.allocation:g}"
@@ -168,6 +168,19 @@ def _change_ends(gain: Interval) -> str:
     """The interval of the change of loss, which is the gain's with the other sign."""
     low, high = (None if end is None else -end for end in (gain.high, gain.low))
     return ends(low, high, "+.3f")
+
+
+def _at_best(rival: Comparison) -> str:
+    """At which epochs a cost was told where the two sides' best differ, and the other cost."""
+    cost, best = rival.generic_cost, rival.cost_at_best
+    own, other = rival.epochs
+    if own == other or cost is None or cost.value is None or best is None or best.value is None:
+        return ""
+    if best == cost:
+        return f" at {own:g} epochs against {other:g}"
+    return (
+        f" at {own:g} epochs each, {best.value:+.3f} nat against the other at its best, {other:g}"
+    )
 
 
 def cost_words(cost: Interval | None) -> str:

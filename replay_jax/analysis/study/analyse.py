@@ -110,6 +110,7 @@ def _analyse_target(
             target=drawn,
             generic=evidence.generic_drawn,
             winner=evidence.winner,
+            generic_settings=tuple(evidence.generic.drawn[:, own] for own in evidence.rows),
             log_equivalent=None if found is None else found.resampled,
         ),
     )

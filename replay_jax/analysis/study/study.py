@@ -153,13 +153,16 @@ class Control:
 class Draws:
     """Resampled tuned losses [R, cells] and the winning setting [R, cells], for further questions.
 
-    Target losses are freed of the expected luck of the winner. `log_equivalent` [R, cells] is None
-    without a reference law. Where nothing is known about noise every row equals the observation.
+    Target losses are freed of the expected luck of the winner. `generic_settings` are the generic
+    losses [R, k] of all settings of every cell; `winner` counts settings through all cells.
+    `log_equivalent` [R, cells] is None without a reference law. Where nothing is known about noise
+    every row equals the observation.
     """
 
     target: np.ndarray
     generic: np.ndarray
     winner: np.ndarray
+    generic_settings: tuple[np.ndarray, ...]
     log_equivalent: np.ndarray | None
 
 
@@ -200,6 +203,10 @@ class TargetStudy:
     def reference_cells(self) -> tuple[CellResult, ...]:
         """Points of the reference curve, by budget."""
         return tuple(cell for cell in self.cells if cell.is_reference)
+
+    def first_setting(self, cell: int) -> int:
+        """How many settings the cells before this one have."""
+        return sum(len(each.settings) for each in self.cells[:cell])
 
     @property
     def budgets(self) -> tuple[int, ...]:

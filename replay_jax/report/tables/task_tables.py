@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from replay_jax.analysis.advice.task_worth import MEASURES, score_curve
 from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.statistics.equivalents import Equivalents, ratio
 from replay_jax.analysis.study.selection import Records, shown_rows
-from replay_jax.analysis.study.study import TargetStudy
+from replay_jax.analysis.study.study import TargetStudy, replays
 from replay_jax.analysis.study.task_scores import (
     TaskResult,
     accuracy_before,
@@ -13,18 +17,75 @@ from replay_jax.analysis.study.task_scores import (
     task_results,
 )
 from replay_jax.report.elements.blocks import Column, Line, Table
-from replay_jax.report.elements.words import NONE, between, number
+from replay_jax.report.elements.words import NONE, between, number, times
 
 RIGHT = "right"
+_MEASURES = {"choice loss": "loss among choices", "accuracy": "accuracy"}
 
 
 def task_tables(study: TargetStudy, records: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
-    """A table for every task that all of a target's runs were scored on."""
+    """A table for every task that all of a target's runs were scored on, and one of their worth."""
     own = [record for record in records if record["target"] == study.target]
     by_id: Records = {record["id"]: record for record in own}
     if not shown_rows(study):
         return ()
-    return tuple(_table(study, by_id, task) for task in task_names(own))
+    names = task_names(own)
+    worth = _worth_table(study, by_id, names) if names else None
+    return (*(_table(study, by_id, n) for n in names), *(() if worth is None else (worth,)))
+
+
+def _worth_table(study: TargetStudy, records: Records, tasks: Sequence[str]) -> Table | None:
+    """What replay is worth by each task's scores, beside by target loss; None: nothing replays.
+
+    A measure whose curve cannot be inverted has no column.
+    """
+    places = [
+        (i, cell.baseline)
+        for i, cell in enumerate(study.cells)
+        if replays(cell) and cell.baseline is not None
+        and any(cell is best for best, _ in shown_rows(study))
+    ]  # fmt: skip
+    curves = [score_curve(study, records, task, by) for task in tasks for by in MEASURES]
+    told = [curve for curve in curves if curve.curve is not None]
+    if not places or not told:
+        return None
+    several = len(tasks) > 1
+    return Table(
+        title="What replay is worth by task scores",
+        columns=(
+            Column("target tokens", RIGHT),
+            Column("ρ", RIGHT),
+            Column("α", RIGHT, drop=3),
+            Column("by target loss", RIGHT),
+            *(Column(f"by {f'{c.task}: ' * several}{_MEASURES[c.measure]}", RIGHT) for c in told),
+        ),
+        rows=tuple(
+            Line(
+                (
+                    f"{study.cells[i].key.target_tokens:,}",
+                    f"{study.cells[i].key.replay_fraction:g}",
+                    f"{study.cells[i].key.allocation:g}",
+                    times(_by_loss(study, i, against)),
+                    *(times(curve.multiplier(i, against)) for curve in told),
+                )
+            )
+            for i, against in places
+        ),
+        words="Times the target data against the baseline without replay, each score through the "
+        "reference recipe's own. Intervals pair seeds; those by accuracy also count the items. "
+        + " ".join(f"{c.task}: {c.problem}." for c in curves if c.curve is None),
+        target=study.target,
+    )
+
+
+def _by_loss(study: TargetStudy, best: int, against: int) -> Interval | None:
+    """The multiplier of the same two cells by target loss."""
+    if study.curve is None or study.draws.log_equivalent is None:
+        return None
+    losses = np.array([cell.chosen.target_loss for cell in study.cells])
+    observed = study.curve.law.log_equivalent(losses[None])[0]
+    found = Equivalents(observed, study.draws.log_equivalent)
+    return ratio(study.curve, found, best, against, level=study.level)
 
 
 def _table(study: TargetStudy, records: Records, task: str) -> Table:
