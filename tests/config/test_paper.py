@@ -102,7 +102,7 @@ def test_seeds_multiply_a_sweep_in_pairs():
     assert seeds == {(n, FIRST_DATA_SEED + n): len(once) for n in range(3)}
     assert [config for config in thrice if config.seed == 0] == once
     for wrong in (0, -1, 2.5, True, "3"):
-        with pytest.raises(UserError, match=f"seeds must be a whole number from 1 up, not {wrong}"):
+        with pytest.raises(UserError, match=f"whole number from 1 up, not {wrong!r}"):
             repeated([{}], wrong)
 
 
