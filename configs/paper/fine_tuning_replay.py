@@ -24,6 +24,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     config.schedule.learning_rate = cosine(1e-3)
     config.schedule.stage2_learning_rate = cosine(3e-4)
     config.schedule.stage2_optimizer = "reset"
+    config.analysis.published = "fine_tuning"
     return config
 
 

@@ -23,6 +23,7 @@ RHO = "schedule.replay_fraction"
 def get_config(scale: str = "full", data_generic: str = "", data_target: str = "") -> ConfigDict:
     """Mid-training, with the reference runs marked by their protocol."""
     config = study_config(scale, data_generic, data_target)
+    config.analysis.published = "headline"
     return config
 
 

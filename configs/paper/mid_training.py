@@ -18,6 +18,7 @@ ALLOCATIONS = [1.0, 0.5, 0.25, 0.125]
 def get_config(scale: str = "full", data_generic: str = "", data_target: str = "") -> ConfigDict:
     """The paper's mid-training settings."""
     config = study_config(scale, data_generic, data_target)
+    config.analysis.published = "mid_training"
     return config
 
 

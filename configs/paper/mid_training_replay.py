@@ -16,7 +16,9 @@ REPLAY_FRACTIONS = [0.0, 0.25, 0.5, 0.75, 0.875]
 
 def get_config(scale: str = "full", data_generic: str = "", data_target: str = "") -> ConfigDict:
     """The paper's mid-training settings."""
-    return study_config(scale, data_generic, data_target)
+    config = study_config(scale, data_generic, data_target)
+    config.analysis.published = "mid_training"
+    return config
 
 
 def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[dict]:

@@ -213,6 +213,7 @@ def analysis(reference: dict[str, Any]) -> ConfigDict:
             "tuned": ("schedule.target_epochs",),
             "level": 0.9,
             "margin": 0.0,
+            "published": "",
         },
         allow_dotted_keys=True,
     )

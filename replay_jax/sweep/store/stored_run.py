@@ -20,7 +20,10 @@ from replay_jax.sweep.store.sealing import checksum
 from replay_jax.sweep.store.workdir import WorkStore
 
 # Fields that are newer than format 4, as runs were carried out before. None enters a run's id.
-ADDED: Mapping[str, Mapping[str, Any]] = {"execution": {"keep_ends": False}}
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "execution": {"keep_ends": False},
+    "analysis": {"margin": 0.0, "published": ""},
+}
 ADDED_TO_SOURCES: Mapping[str, Any] = {"train_fraction": 1.0}
 
 
