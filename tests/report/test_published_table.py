@@ -54,7 +54,7 @@ def test_values_stand_beside_the_best_of_their_kind():
     late = [c for c in cells if c.key.allocation == 1]
 
     def lowest(chosen):
-        return between(min(chosen, key=lambda c: c.target_loss.point).target_loss, ".3f")
+        return between(min(chosen, key=lambda c: c.target_loss.value).target_loss, ".3f")
 
     assert [row.cells[5] for row in table.rows] == [
         lowest([c for c in late if c.key.replay_fraction == 0]),
