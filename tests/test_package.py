@@ -34,8 +34,9 @@ def outcome(installed, *arguments):
 def test_every_config_of_the_clone_can_be_run_by_name(installed):
     listed = outcome(installed, "configs")
     assert str(installed[0] / "replay_jax" / "configs") in listed.replace("\n", "")
-    for path in (ROOT / "configs").glob("*.py"):
-        assert f"\n{path.stem} " in listed
+    for path in (ROOT / "configs").rglob("*.py"):
+        name = path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+        assert f"\n{name} " in listed
 
 
 def test_a_config_that_builds_on_another_is_planned_by_name(installed):

@@ -94,7 +94,7 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
     plan = _add(
         commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs and the ledger.",
-        "replay-jax plan configs/mid_training_grid.py --json", recipe=True, json=True,
+        "replay-jax plan paper/mid_training --json", recipe=True, json=True,
     )  # fmt: skip
     plan.add_argument("--workdir", help="count what is already done there")
     _add(
@@ -107,7 +107,7 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )  # fmt: skip
     compile_ = _add(
         commands, "compile", "Compile the train step for TPUs or GPUs that are not there.",
-        "replay-jax compile configs/basque_8b.py --topology=v4:4x4x4", recipe=True, json=True,
+        "replay-jax compile paper/basque_8b --topology=v4:4x4x4", recipe=True, json=True,
     )  # fmt: skip
     compile_.add_argument(
         "--topology", help="such as v4:4x4x4 or h200:8 (default: this machine's devices)"

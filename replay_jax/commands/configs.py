@@ -16,6 +16,6 @@ def configs(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         table.add_row(name, summary(path))
     console = Console()
     console.print(table)
-    folder = next(iter(shipped_configs().values())).parent
+    folder = shipped_configs()["smoke"].parent
     console.print(f"\nreplay-jax run NAME runs one; copy its file from {folder} to change it")
     return 0

@@ -65,16 +65,20 @@ def _print_ledgers(plan: Plan, console: Console) -> None:
 
 
 def _print_estimate(plan: Plan, console: Console) -> None:
-    """Training time of what remains on this machine's cores, from NumPy's matrix product.
+    """Time of what remains on this machine's cores, from NumPy's matrix product.
 
     NumPy's, because a plan is made without starting JAX; an accelerator is not counted.
     """
     peak = _matmul_rate()
-    flops = float(plan.to_json()["totals"]["flops_remaining"])
-    seconds = flops / (ASSUMED_FRACTION_OF_PEAK * peak)
+    totals = plan.to_json()["totals"]
+    rate = ASSUMED_FRACTION_OF_PEAK * peak
+    training, measuring = (
+        float(totals[key]) / rate for key in ("flops_remaining", "evaluation_flops_remaining")
+    )
     console.print(
-        f"about {_duration(seconds)} of training on this machine's cores, at "
-        f"{ASSUMED_FRACTION_OF_PEAK:.0%} of NumPy's matrix product of {peak / 1e9:,.0f} GFLOP/s",
+        f"about {_duration(training)} of training and {_duration(measuring)} of held-out losses on "
+        f"this machine's cores, at {ASSUMED_FRACTION_OF_PEAK:.0%} of NumPy's matrix product of "
+        f"{peak / 1e9:,.0f} GFLOP/s",
         highlight=False,
     )
 

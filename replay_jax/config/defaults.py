@@ -45,6 +45,7 @@ def source(kind: str, path: str = "", **changes: Any) -> ConfigDict:
         "separator": "",
         "validation_fraction": 0.05,
         "validation_path": "",
+        "train_fraction": 1.0,
         "max_documents": None,
         "bad_documents": "refuse",
     }
@@ -107,7 +108,9 @@ def paper_config() -> ConfigDict:
     """The paper's mid-training at 150M: 1024 steps of 1024 x 4096 tokens, 4M target tokens.
 
     The sources are the files that the paper names, expected under `data/`: Dolma v1.7's C4,
-    StarCoder and Flan parts and FineMath-3plus; the tokenizer is Llama 3.1's.
+    StarCoder and Flan parts and FineMath-3plus, of each about what is drawn and held out at most;
+    the tokenizer is Llama 3.1's, with a token that begins and one that ends every document, as the
+    authors' library puts them.
     """
     return ConfigDict(
         {
@@ -117,13 +120,16 @@ def paper_config() -> ConfigDict:
             "initial_weights": "",
             "data": {
                 "sources": {
-                    "c4": source("jsonl", "data/dolma-v1_7/c4-*.json.gz"),
-                    "finemath": source("parquet", "data/finemath-3plus/*.parquet"),
-                    "starcoder": source("jsonl", "data/dolma-v1_7/starcoder-*.json.gz"),
-                    "flan": source("jsonl", "data/dolma-v1_7/tulu_flan-*.json.gz"),
+                    "c4": _paper_source("jsonl", "dolma-v1_7/c4-*.json.gz", 0.035),
+                    "finemath": _paper_source("parquet", "finemath-3plus/*.parquet", 0.004),
+                    "starcoder": _paper_source("jsonl", "dolma-v1_7/starcoder-*.json.gz", 0.001),
+                    "flan": _paper_source("jsonl", "dolma-v1_7/tulu_flan-*.json.gz", 0.008),
                 },
                 "tokenizer": tokenizer(
-                    "file", path="meta-llama/Llama-3.1-8B", eos_token="<|end_of_text|>"
+                    "file",
+                    path="meta-llama/Llama-3.1-8B",
+                    eos_token="<|end_of_text|>",
+                    bos_token="<|begin_of_text|>",
                 ),
                 "store_dir": "data/stores",
                 # A name, or weights by name.
@@ -153,6 +159,15 @@ def paper_config() -> ConfigDict:
             "analysis": analysis({"protocol": "uniform"}),
         }
     )
+
+
+def _paper_source(kind: str, files: str, train_fraction: float) -> ConfigDict:
+    """A corpus of which a share is tokenized.
+
+    C4 has 134.1B tokens, and 1024 steps draw 4.3B; a held-out set has 42M. The fraction held out
+    is the same everywhere, so no source trains on a copy of what another holds out.
+    """
+    return source(kind, f"data/{files}", validation_fraction=0.004, train_fraction=train_fraction)
 
 
 def adamw() -> ConfigDict:
@@ -198,6 +213,7 @@ def analysis(reference: dict[str, Any]) -> ConfigDict:
             "tuned": ("schedule.target_epochs",),
             "level": 0.9,
             "margin": 0.0,
+            "published": "",
         },
         allow_dotted_keys=True,
     )

@@ -10,11 +10,12 @@ import contextlib
 import copy
 import dataclasses
 import importlib.util
+import inspect
 import os
 import re
 import shlex
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,7 +38,8 @@ class Recipe:
         path: the file.
         question: the file's docstring.
         overrides: what was changed from outside, dotted key to value; applied in `base` already.
-        base: the complete configuration as plain nested dicts.
+        base: the complete configuration as plain nested dicts, made with the overrides that the
+            file takes as arguments and changed by the others.
         sweep: one mapping of overrides per run.
     """
 
@@ -51,6 +53,9 @@ class Recipe:
 
 def load_recipe(path: str | Path, overrides: Overrides = MappingProxyType({})) -> Recipe:
     """Read a config file and apply overrides to its base.
+
+    A key that `get_config` or `sweep` names among its parameters, with "_" for ".", is given to
+    the function (`def sweep(seeds=1)` takes `--config.seeds=3`); every other key is of the base.
 
     Example:
         >>> replay_jax.load_recipe("configs/smoke.py", {"model.num_layers": 4})  # doctest: +SKIP
@@ -70,12 +75,14 @@ def load_recipe(path: str | Path, overrides: Overrides = MappingProxyType({})) -
         if not callable(getattr(module, name, None)):
             raise UserError(f"{path} defines no {name}(): a config file needs get_config and sweep")
     with _one_sentence(path):
-        config = module.get_config()
+        config = _call(module.get_config, overrides)
         base = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-        sweep = tuple(dict(item) for item in module.sweep())
+        sweep = tuple(dict(item) for item in _call(module.sweep, overrides))
     if not sweep:
         raise UserError(f"{path}: sweep() returned no runs; return [{{}}] for a single one")
     for key, value in overrides.items():
+        if _takes(module.get_config, key) or _takes(module.sweep, key):
+            continue
         if any(_overlap(key, axis) for item in sweep for axis in item):
             raise UserError(f"'{key}' is varied by the sweep of {path}: edit sweep() instead")
         base = override(base, key, value)
@@ -84,6 +91,17 @@ def load_recipe(path: str | Path, overrides: Overrides = MappingProxyType({})) -
             override(base, key, value)
     question = (module.__doc__ or "").strip()
     return Recipe(path.stem, path, question, dict(overrides), base, sweep)
+
+
+def _takes(function: Callable[..., Any], key: str) -> bool:
+    return key.replace(".", "_") in inspect.signature(function).parameters
+
+
+def _call(function: Callable[..., Any], overrides: Overrides) -> Any:
+    """Call a function of a config file with those of the overrides that it takes."""
+    return function(
+        **{key.replace(".", "_"): v for key, v in overrides.items() if _takes(function, key)}
+    )
 
 
 def override(plain: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -139,8 +157,8 @@ def _literal(text: str) -> Any:
 def command_line(command: str, recipe: Recipe) -> str:
     """The command that does this with a recipe, for a shell."""
     changes = (f"--config.{key}={_written(value)}" for key, value in recipe.overrides.items())
-    shipped = shipped_configs().get(recipe.name)
-    config = recipe.name if recipe.path == shipped else str(recipe.path)
+    names = {path: name for name, path in shipped_configs().items()}
+    config = names.get(recipe.path, str(recipe.path))
     return shlex.join(["replay-jax", command, config, *changes])
 
 

@@ -7,10 +7,14 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Name and file of every config, sorted: of the installed package, or of the clone."""
+    """Name and file of every config, sorted: of the installed package, or of the clone.
+
+    One in a folder is named with it, "paper/headline".
+    """
     installed, clone = _PACKAGE / "configs", _PACKAGE.parent / "configs"
     folder = installed if installed.is_dir() else clone
-    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    found = sorted((*folder.glob("*.py"), *folder.glob("*/*.py")))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
 
 
 def summary(path: Path) -> str:

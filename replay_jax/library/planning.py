@@ -18,10 +18,10 @@ def plan(recipe: Recipe, workdir: epath.PathLike | None = None) -> Plan:
     Nothing is trained, nothing is written, and data that is not prepared is not read.
 
     Example:
-        >>> recipe = replay_jax.load_recipe("configs/mid_training_grid.py")  # doctest: +SKIP
+        >>> recipe = replay_jax.load_recipe("configs/quickstart.py")  # doctest: +SKIP
         >>> plan = replay_jax.plan(recipe)  # doctest: +SKIP
-        >>> plan.steps_planned / plan.steps_naive  # doctest: +SKIP
-        0.2127
+        >>> plan.steps_planned, plan.steps_naive  # doctest: +SKIP
+        (4752, 24960)
 
     Args:
         recipe: what would be trained.

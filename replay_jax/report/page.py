@@ -17,6 +17,7 @@ from replay_jax.report.figures.study_figures import (
     heatmap_figures,
     quadratic_figure,
 )
+from replay_jax.report.tables.published_table import published_table
 from replay_jax.report.tables.run_tables import (
     configuration,
     generic_sources_table,
@@ -58,6 +59,9 @@ def build_page(
         section("next", "What to run next", next_runs(study, advice)),
         section("doubts", "What to doubt", doubts(study, plan_summary)),
         each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
+        each_target(
+            study, "published", "Beside the paper", lambda s: [published_table(s, records)]
+        ),
         each_target(study, "replay", "How much replay", replay_blocks),
         each_target(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
         each_target(study, "cost", "What it costs elsewhere", cost_blocks),

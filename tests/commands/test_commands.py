@@ -123,13 +123,22 @@ def test_the_readme_commands_are_commands_that_exist(replay_jax):
     assert {run["overrides"]["seed"] for run in planned["runs"]} >= {1, 2}
 
 
-@pytest.mark.parametrize("name", ["mid_training_replay", "mid_training_grid"])
-def test_the_paper_sweeps_are_planned_without_data(replay_jax, name):
-    limit = {"mid_training_replay": (15, 0.18), "mid_training_grid": (60, 0.22)}[name]
-    planned = json.loads(replay_jax("plan", f"configs/{name}.py", "--json", cwd=ROOT)[1])
-    assert len(planned["runs"]) == limit[0]
-    assert planned["steps_naive"] == limit[0] * 1024
-    assert planned["steps_planned"] <= limit[1] * planned["steps_naive"]
+ALIGNED = [
+    "--config.schedule.placement=aligned",
+    "--config.schedule.aligned_replay_fraction=0.875",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "placement", "runs", "share"),
+    [("mid_training_replay", [], 15, 0.18), ("mid_training", ALIGNED, 60, 0.22)],
+)
+def test_the_paper_sweeps_are_planned_without_data(replay_jax, name, placement, runs, share):
+    _, printed, _ = replay_jax("plan", f"paper/{name}", "--json", *placement, cwd=ROOT)
+    planned = json.loads(printed)
+    assert len(planned["runs"]) == runs
+    assert planned["steps_naive"] == runs * 1024
+    assert planned["steps_planned"] <= share * planned["steps_naive"]
     for run in planned["runs"]:
         totals = {entry["source"]: entry["sequences"] for entry in run["ledger"]["totals"]}
         target = run["overrides"]["data.target"]

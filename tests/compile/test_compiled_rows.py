@@ -59,10 +59,10 @@ def drift(said: dict[str, float], found: dict[str, float]) -> list[str]:
 
 def test_the_page_has_its_rows():
     """A row that is written in another way would not be compiled, and nothing would say so."""
-    assert [re.findall(r"configs/(\w+)\.py .*--topology=(\S+)", command) for command in ROWS] == [
-        [("mid_training_replay", "v4:4x4x4")],
-        [("basque_8b", "v4:4x4x4")],
-        [("basque_8b", "v5e:4x4")],
+    assert [re.findall(r"compile (paper/\w+) .*--topology=(\S+)", command) for command in ROWS] == [
+        [("paper/mid_training_replay", "v4:4x4x4")],
+        [("paper/basque_8b", "v4:4x4x4")],
+        [("paper/basque_8b", "v5e:4x4")],
     ]
 
 

@@ -43,6 +43,20 @@ def test_an_axis_of_the_sweep_cannot_be_overridden(recipe):
         load_recipe(recipe, {"seed": 3})
 
 
+def test_a_file_is_given_what_its_functions_take(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(
+        'def get_config(data_path=""):\n    return {"seed": 1, "data": {"path": data_path + "!"}}\n'
+        'def sweep(seeds=1):\n    return [{"seed": number} for number in range(seeds)]\n'
+    )
+    loaded = load_recipe(path, {"data.path": "text", "seeds": 3})
+    assert loaded.base == {"seed": 1, "data": {"path": "text!"}}
+    assert loaded.sweep == ({"seed": 0}, {"seed": 1}, {"seed": 2})
+    assert loaded.overrides == {"data.path": "text", "seeds": 3}
+    with pytest.raises(UserError, match="unknown key 'sedes'"):
+        load_recipe(path, {"sedes": 3})
+
+
 def test_missing_file_and_missing_function(tmp_path, recipe):
     with pytest.raises(UserError, match="no config file"):
         load_recipe(tmp_path / "none.py", {})

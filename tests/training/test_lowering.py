@@ -19,7 +19,7 @@ from replay_jax.training.optimizer import HYPER_NAMES
 from replay_jax.training.population import abstract_arguments, population_step
 from replay_jax.training.step import abstract_batch, abstract_state, train_step
 
-CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
 
 
 def shape_of(model, **changes):

@@ -14,6 +14,8 @@ from etils import epath
 from replay_jax.errors import UserError
 
 MISSING = object()
+# Experiments of the paper with values in report/tables/published.json; "" is none.
+PUBLISHED = ("", "fine_tuning", "headline", "mid_training")
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,20 @@ class AnalysisConfig:
       ("schedule.target_epochs", "schedule.learning_rate.peak").
     level: of all intervals, between 0 and 1.
     margin: changes of target loss below it are none, nats per token; 0: none is small enough.
+    published: which of the paper's own values the report shows beside these; "" for none.
     """
 
     reference: Mapping[str, Any]
     tuned: tuple[str, ...]
     level: float
     margin: float = 0.0
+    published: str = ""
 
     def __post_init__(self) -> None:
+        if self.published not in PUBLISHED:
+            raise UserError(
+                f"analysis.published '{self.published}' is none of {', '.join(PUBLISHED[1:])}"
+            )
         if not self.reference:
             raise UserError(
                 'analysis.reference is empty; name the reference runs, e.g. {"protocol": "uniform"}'

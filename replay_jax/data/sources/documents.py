@@ -46,13 +46,14 @@ def held_out_below(fraction: float) -> int:
 
 
 def part_documents(config: SourceConfig, part: Part, read: Read) -> Iterator[Document]:
-    """Every document of a part in order; empty and bad ones come without bytes.
+    """Every document of a part in order; empty, bad and unwanted ones come without bytes.
 
     Nothing is shuffled: rows are drawn through a permutation later, and stored order lets a
     corpus stream. Raises UserError for a bad document where the source refuses them.
     """
     fraction = {SPLIT: config.validation_fraction, VALIDATION: 1.0}.get(part.role, 0.0)
     limit = held_out_below(fraction)
+    end = held_out_below(min(1.0, fraction + config.train_fraction))
     where = part.files[0] if part.files else config.kind
     if part.first:
         where += f" after {part.first}"
@@ -69,7 +70,8 @@ def part_documents(config: SourceConfig, part: Part, read: Read) -> Iterator[Doc
                 bad = _surrogate(f"document {number} of {where}", text, error)
             else:
                 hashed = document_hash(data)
-                yield Document(text, len(data), hashed, hashed < limit)
+                wanted = hashed < end
+                yield Document(text, len(data), hashed, hashed < limit) if wanted else _NOTHING
                 continue
         if config.bad_documents == "refuse":
             raise bad

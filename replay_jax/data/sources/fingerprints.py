@@ -165,6 +165,8 @@ def part_key(config: SourceConfig, known: KnownPart) -> dict[str, object]:
     }
     if known.part.role == SPLIT:
         key["validation_fraction"] = own.validation_fraction
+    if own.train_fraction != 1:
+        key["train_fraction"] = own.train_fraction
     if own.kind in DATASET_KINDS:
         # Slices of one split have the same files.
         key |= {"split": own.split, "rows": [known.part.first, known.part.stop]}
@@ -188,7 +190,7 @@ def _listed(config: SourceConfig, before: list[str]) -> list[str]:
 
 def _source_path(config: SourceConfig, store_dir: Path) -> Path:
     question = asdict(config)
-    del question["bad_documents"]
+    del question["bad_documents"], question["train_fraction"]
     if config.kind in EMBEDDED_KINDS:
         question["extraction"] = EXTRACTION_VERSION
     else:

@@ -24,6 +24,8 @@ class SourceConfig:
     validation_fraction: share of the documents held out, chosen by a hash of their content.
     validation_path: held-out documents of the same kind from elsewhere (for tfds and
         huggingface the name of a split); then validation_fraction must be 0.
+    train_fraction: share of the documents trained on, chosen by the same hash: those next above
+        the held-out ones, so that a larger share has all of a smaller one; 1 for all that is left.
     max_documents: read no more than this many documents (None = all), in stored order.
     bad_documents: what is done with one that is no text (a broken line, a missing field, half a
         surrogate pair): "refuse" ends the preparation naming it, "pass_over" counts it.
@@ -38,6 +40,7 @@ class SourceConfig:
     validation_path: str = ""
     max_documents: int | None = None
     bad_documents: str = "refuse"
+    train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in SOURCE_KINDS:
@@ -48,6 +51,10 @@ class SourceConfig:
         if not 0 <= self.validation_fraction < 1:
             raise UserError(
                 f"validation_fraction {self.validation_fraction} must be at least 0 and below 1"
+            )
+        if not 0 < self.train_fraction <= 1:
+            raise UserError(
+                f"train_fraction {self.train_fraction} must be above 0 and at most 1, which is all"
             )
         if self.validation_path and embedded:
             raise UserError(f"a source of kind {self.kind!r} takes no validation_path")
@@ -69,4 +76,11 @@ class SourceConfig:
 def validation_source(config: SourceConfig) -> SourceConfig:
     """The source of the separately held-out documents; only where validation_path is set."""
     place = {"split" if config.kind in DATASET_KINDS else "path": config.validation_path}
-    return replace(config, **place, validation_path="", validation_fraction=0.5, max_documents=None)
+    return replace(
+        config,
+        **place,
+        validation_path="",
+        validation_fraction=0.5,
+        train_fraction=1.0,
+        max_documents=None,
+    )

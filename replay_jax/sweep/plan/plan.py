@@ -15,6 +15,7 @@ from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.plan.found import Found
+from replay_jax.sweep.plan.measuring_cost import evaluation_flops
 from replay_jax.sweep.plan.run import Run, Shared, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
 from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_tasks
@@ -121,6 +122,7 @@ class Plan:
                 "flops": sum(run.flops for run in self.runs),
                 "flops_planned": self._flops(self.edges),
                 "flops_remaining": self._flops(self.tasks, edges=self.edges),
+                **self._evaluation_flops(),
             },
             "steps_naive": self.steps_naive,
             "steps_planned": self.steps_planned,
@@ -146,6 +148,23 @@ class Plan:
             owner = self.runs[runs[0]]
             total += owner.flops / owner.steps * span.steps
         return total
+
+    def _evaluation_flops(self) -> dict[str, float]:
+        """Model FLOPs of held-out sets: every run alone, shared states once, and what is left.
+
+        A task that goes on from a saved state may find some of its measurements made already.
+        """
+
+        def through(numbers: Sequence[int]) -> list[Run]:
+            return [self.runs[number] for number in numbers]
+
+        planned = ((through(e.runs), e.start.step, e.stop.step) for e in self.edges)
+        left = ((through(t.runs), t.start.step, t.stop.step) for t in self.tasks if t.runs)
+        return {
+            "evaluation_flops": sum(evaluation_flops([([r], 0, r.steps)]) for r in self.runs),
+            "evaluation_flops_planned": evaluation_flops(planned),
+            "evaluation_flops_remaining": evaluation_flops(left),
+        }
 
     def _edge_json(self, edge: Edge) -> dict[str, Any]:
         return {

@@ -280,7 +280,10 @@ def _task(config: ExperimentConfig, name: str, path: str, tasks: Mapping[str, Ta
 def _declared_fingerprint(config: ExperimentConfig, name: str) -> str:
     """Stands for the tokens of a source that is not prepared."""
     source = dict(config.data.sources)[name]
-    facts = {"source": to_plain(source), "tokenizer": to_plain(config.data.tokenizer)}
+    declared = to_plain(source)
+    if source.train_fraction == 1:  # is as if there were no such field
+        del declared["train_fraction"]
+    facts = {"source": declared, "tokenizer": to_plain(config.data.tokenizer)}
     return f"declared-{canonical_digest(facts).hex()}"
 
 

@@ -20,7 +20,11 @@ from replay_jax.sweep.store.sealing import checksum
 from replay_jax.sweep.store.workdir import WorkStore
 
 # Fields that are newer than format 4, as runs were carried out before. None enters a run's id.
-ADDED: Mapping[str, Mapping[str, Any]] = {"execution": {"keep_ends": False}}
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "execution": {"keep_ends": False},
+    "analysis": {"margin": 0.0, "published": ""},
+}
+ADDED_TO_SOURCES: Mapping[str, Any] = {"train_fraction": 1.0}
 
 
 def run_fact(plan: Plan, number: int) -> dict[str, Any]:
@@ -102,7 +106,11 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
 
 def with_added(plain: Mapping[str, Any]) -> dict[str, Any]:
     """A stored configuration with the fields that it was stored without."""
-    return {**plain, **{part: {**ADDED[part], **plain[part]} for part in ADDED}}
+    sources = {
+        name: {**ADDED_TO_SOURCES, **source} for name, source in plain["data"]["sources"].items()
+    }
+    parts = {part: {**ADDED[part], **plain[part]} for part in ADDED}
+    return {**plain, **parts, "data": {**plain["data"], "sources": sources}}
 
 
 def identity(run: Run) -> str:

@@ -167,6 +167,8 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path) -> None:
         ({"kind": "text", "path": "x", "validation_path": "y"}, "exactly one of"),
         ({"kind": "jsonl", "path": "x", "separator": "\n"}, "separator is for kind 'text'"),
         ({"kind": "text", "path": "x", "max_documents": 0}, "max_documents 0"),
+        ({"kind": "text", "path": "x", "train_fraction": 0.0}, "train_fraction 0.0 must be above"),
+        ({"kind": "text", "path": "x", "train_fraction": 1.1}, "train_fraction 1.1 must be above"),
         ({"kind": "c_headers", "validation_path": "y"}, "takes no validation_path"),
     ],
 )
@@ -192,6 +194,22 @@ def test_split_is_by_content_nested_and_near_its_share(tmp_path: Path) -> None:
     # A fixed value: another hash would silently move documents between the splits.
     assert document_hash(b"the same for ever") == 6207674040644960051
     assert held_out_below(0.5) == 2**63
+
+
+def test_a_share_of_the_training_documents_is_nested_and_leaves_the_held_out_ones(tmp_path: Path):
+    texts = [f"document number {i}" for i in range(2000)]
+    path = tmp_path / "all.jsonl"
+    path.write_bytes(json_lines(texts))
+    trained, held = {}, set()
+    for share in (0.05, 0.25, 1.0):
+        config = SourceConfig("jsonl", str(path), validation_fraction=0.1, train_fraction=share)
+        found = [document for document in split_documents(config) if document.bytes]
+        trained[share] = {document.text for document in found if not document.held_out}
+        held.add(frozenset(document.text for document in found if document.held_out))
+        assert abs(len(trained[share]) / 2000 - min(share, 0.9)) < 0.03
+    assert trained[0.05] < trained[0.25] < trained[1.0]
+    (same,) = held
+    assert same | trained[1.0] == set(texts)
 
 
 def test_separate_validation_input_removes_its_copies_from_training(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""The paper's studies: their grids at full size, and what a scale and seeds do to them."""
+
+import collections
+
+import pytest
+
+from replay_jax.config.experiments import configs_of, experiments_of
+from replay_jax.config.paper import FIRST_DATA_SEED, repeated, sized
+from replay_jax.config.recipe import command_line, load_recipe
+from replay_jax.config.shipped import shipped_configs
+from replay_jax.errors import UserError
+from replay_jax.model.architecture import parameter_counts
+from replay_jax.schedule.protocols import build_schedule
+
+# Runs of one seed, and the sum of their steps.
+STUDIES = {
+    "basque_8b": (23, 41_120),
+    "constant_mixture": (24, 24 * 1024),
+    "controls": (37, 37 * 1024),
+    "cooldown": (12, 12 * 1024),
+    "fine_tuning_epochs": (36, 6 * (6 * 1000 + 504)),
+    "fine_tuning_half_batch": (3, 3 * 1024),
+    "fine_tuning_replay": (21, 21 * 1024),
+    "fine_tuning_target_scaling": (18, 6 * (3 * 1000 + 448)),
+    "headline": (51, 52_224),
+    "longer_run": (6, 3 * (1024 + 4096)),
+    "mid_training": (60, 60 * 1024),
+    "mid_training_replay": (15, 15 * 1024),
+    "model_scaling": (20, 20 * 1024),
+    "more_target": (16, 16 * 1024),
+    "reference_law": (15, 15 * 1024),
+    "repetitions": (16, 8 * 1000 + 8 * 1024),
+    "weight_decay": (12, 12 * 1024),
+}
+
+
+def study(name, **arguments):
+    return configs_of(experiments_of(load_recipe(f"paper/{name}", arguments)))
+
+
+def schedule(config):
+    return build_schedule(
+        config.schedule,
+        batch_size=config.training.batch_size,
+        generic=config.data.generic,
+        target=config.data.target,
+    )
+
+
+def test_every_study_is_listed_by_name():
+    shipped = [name for name in shipped_configs() if name.startswith("paper/")]
+    assert shipped == [f"paper/{name}" for name in STUDIES]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_has_the_paper_s_grid(name):
+    configs = study(name)
+    steps = sum(schedule(config).total_steps for config in configs)
+    assert (len(configs), steps) == STUDIES[name]
+    assert {(config.seed, config.data_seed) for config in configs} == {(0, 42)}
+    for config in configs:
+        marks = config.data.tokenizer
+        assert (marks.bos_token, marks.eos_token) == ("<|begin_of_text|>", "<|end_of_text|>")
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "basque_8b"])
+@pytest.mark.parametrize("scale", ["tiny", "small"])
+def test_a_scale_keeps_what_makes_the_study(name, scale):
+    """The same schedules in batches: steps, boundaries, learning rates, epochs, budgets."""
+
+    def facts(configs, targets):
+        found = collections.Counter()
+        for config in configs:
+            if config.data.target in targets:
+                built, batch = schedule(config), config.training.batch_size
+                key = (
+                    built.total_steps,
+                    config.schedule.target_sequences / batch,
+                    config.schedule.target_epochs,
+                    config.schedule.replay_fraction,
+                    config.schedule.stage2_allocation,
+                    config.schedule.learning_rate,
+                    config.schedule.stage2_learning_rate,
+                )
+                found[key] += 1
+        return found
+
+    full, small = study(name), study(name, scale=scale)
+    if name == "model_scaling":  # has fewer sizes, at rates of their own
+        assert len(small) == 15
+        return
+    assert facts(small, {small[-1].data.target}) == facts(full, {full[-1].data.target})
+    for config in small:
+        tokens = 1024 * config.training.batch_size * config.training.seq_len
+        assert 25 < tokens / parameter_counts(config.model).total < 32
+
+
+def test_seeds_multiply_a_sweep_in_pairs():
+    once, thrice = study("headline"), study("headline", seeds=3)
+    assert len(thrice) == 3 * len(once)
+    seeds = collections.Counter((config.seed, config.data_seed) for config in thrice)
+    assert seeds == {(n, FIRST_DATA_SEED + n): len(once) for n in range(3)}
+    assert [config for config in thrice if config.seed == 0] == once
+    for wrong in (0, -1, 2.5, True, "3"):
+        with pytest.raises(UserError, match=f"whole number from 1 up, not {wrong!r}"):
+            repeated([{}], wrong)
+
+
+def test_own_text_takes_the_place_of_the_sources():
+    own = {"data.generic": "web/*.parquet", "data.target": "a/law.jsonl.zst, b/notes.txt"}
+    configs = study("mid_training_replay", scale="tiny", **own)
+    assert len(configs) == 10
+    (sources,) = {config.data.sources for config in configs}
+    kinds = {name: (source.kind, source.path) for name, source in sources}
+    assert kinds == {
+        "web": ("parquet", "web/*.parquet"),
+        "law": ("jsonl", "a/law.jsonl.zst"),
+        "notes": ("text", "b/notes.txt"),
+    }
+    assert {config.data.target for config in configs} == {"law", "notes"}
+    with pytest.raises(UserError, match="different names"):
+        study("mid_training", **{"data.target": "a/x.txt,b/x.txt"})
+    with pytest.raises(UserError, match="generic and target text are both named 'x'"):
+        study("mid_training", **{"data.generic": "a/x.txt", "data.target": "b/x.txt"})
+
+
+def test_scales_that_do_not_exist_and_models_that_are_missing():
+    with pytest.raises(UserError, match="scale 'tny' is none of them: did you mean 'tiny'"):
+        sized("tny")
+    with pytest.raises(UserError, match="name its folder with --config.initial_weights"):
+        study("basque_8b", scale="tiny")
+
+
+def test_the_command_line_keeps_what_a_file_took():
+    recipe = load_recipe("paper/headline", {"scale": "tiny", "seeds": 3})
+    command = "replay-jax run paper/headline --config.scale=tiny --config.seeds=3"
+    assert command_line("run", recipe) == command
