@@ -1,20 +1,24 @@
 """Facts that are damaged until they mean nothing are one sentence that names the file."""
 
+import dataclasses
 import json
+import math
 
 import pytest
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.status import sweep_status
+from replay_jax.sweep.plan.run import Shared
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.known import saved_states
 from replay_jax.sweep.store.sealing import changed_facts
 from replay_jax.sweep.store.segment import Segment
+from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
 
 RUN = {
-    "id": "r", "name": "a run", "overrides": {}, "steps": 3, "config": {}, "views": {},
-    "path": [{"digest": "aa", "step": 3}], "ledger": {}, "tasks": [],
+    "id": "r", "name": "a run", "overrides": {}, "steps": 3,
+    "config": {"execution": {"keep_states": False}}, "path": [{"digest": "aa", "step": 3}],
 }  # fmt: skip
 RESULT = {
     "id": "r", "name": "a run", "overrides": {}, "config": {}, "environments": [],
@@ -68,6 +72,7 @@ def test_another_value_is_one_sentence(store, name, text):
     [
         ("sweep.json", {"runs": [1]}, r"runs\[0\] is 1, not str"),
         ("runs/r.json", {**RUN, "path": [{"step": 3}]}, r"path\[0\].digest is missing"),
+        ("runs/r.json", {**RUN, "config": {}}, "config.execution is missing"),
         ("results/r.json", {**RESULT, "losses": {}}, "losses.target is missing"),
         ("environments/e.json", {"software": {"jax": 1}}, "software.jax is 1, not str"),
         ("failures/aa.json", {"kind": "mistake"}, "reason is missing"),
@@ -79,6 +84,20 @@ def test_a_part_that_is_missing_is_named(store, name, fact, words):
     (store.root / name).write_text(json.dumps(fact))
     with pytest.raises(UserError, match=f"{name} is damaged .*{words}"):
         read_all(store)
+
+
+@pytest.mark.parametrize("config", [{}, {"execution": 3}, {"execution": {"keep_states": True}}])
+def test_a_stored_configuration_that_is_none_is_one_sentence(config):
+    with pytest.raises(UserError, match="'a run' was stored by another version or damaged"):
+        restore_run({**RUN, "config": config}, Shared())
+
+
+def test_a_window_without_weight_has_no_loss(store):
+    window = {"stop": 3, "nats": {"a": 1.0}, "weights": {}}
+    store.write_segment(dataclasses.replace(SPAN, windows=[window]))
+    (store.root / "results" / "r.json").unlink()
+    (run,) = sweep_status(store.root)["runs"]
+    assert run["steps"] == 3 and math.isnan(run["loss"])
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e999", '"\\ud800"'])
