@@ -5,6 +5,7 @@ error names the key, the value and the nearest valid name. An int is accepted wh
 asked for, and nothing else is converted.
 """
 
+import ast
 import dataclasses
 import difflib
 import functools
@@ -27,6 +28,15 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"valid here: {', '.join(valid)}"
+
+
+def literal(text: str) -> Any:
+    """The Python literal that a text spells, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        # TypeError: {[]: 1}; the last two: brackets nested deeper than Python reads.
+        return text
 
 
 def from_plain(kind: type[T], value: Any, *, path: str) -> T:

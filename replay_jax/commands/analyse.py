@@ -1,7 +1,6 @@
 """The command `analyse`: a table of anybody's runs in, the answer and a report out; no JAX."""
 
 import argparse
-import ast
 import json
 import os
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from replay_jax.report.drawing import draw_figures
 from replay_jax.report.foreign import foreign_advice, foreign_page
 from replay_jax.report.html import render_page, write_pictures, write_whole
 from replay_jax.report.terminal import terminal_table
+from replay_jax.strict import literal
 
 _READERS = {
     ".csv": pyarrow.csv.read_csv,
@@ -73,9 +73,11 @@ def read_table(path: Path) -> pyarrow.Table:
         raise UserError(f"no file {path}")
     try:
         table = _READERS[path.suffix](path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not table.num_rows:
+        table.validate(full=True)  # text that is no UTF-8 would be met later
+        names = table.column_names
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).strip()}") from error
+    if not names or not table.num_rows:
         raise UserError(f"{path} holds no run")
     return table
 
@@ -89,10 +91,7 @@ def _reference(given: Sequence[str] | None) -> dict[str, Any] | None:
         column, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"--reference={word} is not of the form column=value")
-        try:
-            found[column] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[column] = value
+        found[column] = literal(value)
     return found
 
 

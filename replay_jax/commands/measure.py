@@ -25,13 +25,7 @@ _MANY_POINTS = 30
 
 def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Fit reference points, invert the candidates and print ratios with intervals."""
-    path = Path(os.path.expanduser(arguments.points))
-    try:
-        points = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no JSON, no text, nested without end
-        raise UserError(f"{path} is not JSON: {error}") from error
+    points = read_points(Path(os.path.expanduser(arguments.points)))
     _say_that_it_takes_long(points)
     result = fit_points(points)
     if arguments.json:
@@ -39,6 +33,16 @@ def fit(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     else:
         _print_fit(result)
     return 0
+
+
+def read_points(path: Path) -> Any:
+    """What a JSON file holds; raises UserError where it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no text, nested without end
+        raise UserError(f"{path} is not JSON: {error}") from error
 
 
 def _say_that_it_takes_long(points: Any) -> None:

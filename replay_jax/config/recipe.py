@@ -5,7 +5,6 @@ value), one per run. This is the only file that knows about config files and com
 inside, there are only frozen dataclasses.
 """
 
-import ast
 import contextlib
 import copy
 import dataclasses
@@ -24,7 +23,7 @@ from ml_collections import ConfigDict
 
 from replay_jax.config.shipped import shipped_configs
 from replay_jax.errors import UserError
-from replay_jax.strict import nearest
+from replay_jax.strict import literal, nearest
 
 Overrides = Mapping[str, Any]
 
@@ -138,20 +137,13 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             raise UserError(
                 f"cannot read argument '{argument}': overrides are written --config.key=value"
             )
-        found[match[1]] = _literal(match[2])
+        found[match[1]] = literal(match[2])
     return found
 
 
 def _written(value: Any) -> str:
-    """The text that `_literal` reads as this value."""
-    return value if isinstance(value, str) and _literal(value) == value else repr(value)
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    """The text that `strict.literal` reads as this value."""
+    return value if isinstance(value, str) and literal(value) == value else repr(value)
 
 
 def command_line(command: str, recipe: Recipe) -> str:

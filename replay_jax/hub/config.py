@@ -1,7 +1,7 @@
 """The `config.json` of a Llama checkpoint of the Hugging Face hub, and the model it describes."""
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -168,7 +168,8 @@ def _positive(value: Any, words: str) -> float:
     """A finite number above 0; raises UserError that begins with the words otherwise."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     # Not `value <= 0`: Python reads NaN from JSON, which is neither.
-    if not is_number or not (value > 0 and math.isfinite(value)):
+    # No more than a float holds: JSON has integers of any size.
+    if not is_number or not 0 < value <= sys.float_info.max:
         raise UserError(f"{words} {value!r} in its config.json, which is no positive number")
     return float(value)
 

@@ -120,7 +120,7 @@ def _indexed(index: Path) -> list[Path] | None:
 
 
 def _is_file_name(name: object) -> bool:
-    return isinstance(name, str) and name == Path(name).name
+    return isinstance(name, str) and name not in ("", ".", "..") and name == Path(name).name
 
 
 def _check_link(path: Path) -> None:

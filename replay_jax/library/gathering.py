@@ -8,12 +8,13 @@ from typing import Any
 from etils import epath
 
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import AnalysisConfig, load_records
+from replay_jax.analysis.study.records import AnalysisConfig, check_record, load_records
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
 from replay_jax.model.presets import PRESETS
 from replay_jax.report.elements.words import count
 from replay_jax.report.naming import Names, named
+from replay_jax.shape import Each, misshapen
 from replay_jax.strict import from_plain
 from replay_jax.sweep.store.workdir import WorkStore
 
@@ -78,13 +79,14 @@ def _finished(workdir: epath.Path) -> Iterator[Record]:
     """The last sweep's runs in their order, then those of earlier sweeps."""
     store, listed = WorkStore(workdir), set()
     last = workdir / "results.jsonl"
-    if last.exists() and last.read_text().strip():
+    if last.exists() and last.read_bytes().strip():
         for record in load_records(last):
             listed.add(str(record["id"]))
             yield record
     for name in sorted(store.finished_runs() - listed):
         earlier = store.result(name)
         if earlier is not None:
+            check_record(earlier, str(store.result_path(name)))
             yield earlier
 
 
@@ -93,12 +95,19 @@ def analysed(records: Sequence[Record]) -> Study:
     configs: list[AnalysisConfig] = []
     for record in records:
         # Records of before there was a margin have none.
-        plain = {"margin": 0.0, **record["config"]["analysis"]}
+        plain = {"margin": 0.0, **_analysis_of(record)}
         config = from_plain(AnalysisConfig, plain, path="analysis")
         if config not in configs:
             configs.append(config)
     studies = [analyse_anyway(records, config) for config in configs]
     return max(studies, key=lambda study: sum(t.curve is not None for t in study.targets))
+
+
+def _analysis_of(record: Record) -> Mapping[str, Any]:
+    plain = record["config"]
+    if wrong := misshapen(plain, {"name": str, "analysis": Each(object)}, "config"):
+        raise UserError(f"run {record['name']} ({record['id']}) is no record of a run: {wrong}")
+    return plain["analysis"]
 
 
 def _told_apart(records: Sequence[Record]) -> list[Record]:

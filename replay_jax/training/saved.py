@@ -29,9 +29,12 @@ def read_meta(path: epath.PathLike) -> Meta:
     if not is_complete(path):
         raise DamagedCheckpoint(f"There is no complete checkpoint at '{path}'.")
     try:
-        return json.loads((path / META / "metadata").read_text())
-    except (OSError, ValueError) as error:
+        meta = json.loads((path / META / "metadata").read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
+    if not isinstance(meta, dict):
+        raise damaged(path, TypeError(f"{META} is no JSON object"))
+    return meta
 
 
 def is_complete(path: epath.PathLike) -> bool:

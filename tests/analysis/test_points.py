@@ -233,6 +233,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(candidates={"a": [None], "b": [3.0]}), "no finite loss"),
         (broken(ratios={"r": ["a", "c"]}), "no candidate 'c'; there are: a, b"),
         (broken(ratios={"r": ["a"]}), "numerator"),
+        (broken(ratios={"r": ["a", ["b"]]}), "no candidate \\['b'\\]"),
         (broken(level=90), "between 0 and 1"),
         (broken(law="powr"), "unknown law 'powr'"),
     ],

@@ -70,9 +70,22 @@ def test_records_are_read_line_by_line(tmp_path: Path):
         load_records(path)
     path.write_text(json.dumps(record(target_loss=3.0)) + "\n\n")
     assert load_records(path)[0]["losses"]["target"] == 3.0
-    path.write_text('{"id": 1}\n{"id": ')
+    good = record(target_loss=3.0)
+    path.write_text(json.dumps(good) + '\n{"id": ')
     with pytest.raises(UserError, match="line 2 is not JSON"):
         load_records(path)
-    path.write_text("[1]\n")
-    with pytest.raises(UserError, match="line 1 is no JSON object"):
-        load_records(path)
+    for wrong, words in (
+        ([1], "it is \\[1\\], not an object"),
+        ({**good, "losses": {"target": 3.0}}, "losses.generic is missing"),
+        ({**good, "losses": 3.0}, "losses is 3.0, not an object"),
+        ({**good, "boundary": {"step": 1}}, "boundary.gradient_cosine is missing"),
+        ({**good, "seed": True}, "seed is True, not int"),
+        ({**good, "curve": [[]]}, "curve\\[0\\] is \\[\\], not an object"),
+    ):
+        path.write_text(json.dumps(wrong) + "\n")
+        with pytest.raises(UserError, match=f"line 1 is no record of a run: {words}"):
+            load_records(path)
+    for damaged in (b"\xff\xfe", b"[" * 100_000):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="line 1 is not JSON"):
+            load_records(path)

@@ -8,7 +8,9 @@ import sys
 import pytest
 from places import ROOT
 
+from replay_jax.commands.analyse import read_table
 from replay_jax.commands.main import main
+from replay_jax.errors import UserError
 
 TABLE = ROOT / "docs/examples/runs.csv"
 HEAVY = ("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets")
@@ -85,3 +87,11 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, capsys, name, text, words)
     (tmp_path / name).write_text(text)
     assert main(["analyse", str(tmp_path / name)]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_bytes_that_are_no_text_are_refused_where_the_table_is_read(tmp_path):
+    path = tmp_path / "runs.csv"
+    for content in (b"rho,name\n0.5,caf\xe9\n", b"rho,caf\xe9\n0.5,a\n"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="runs.csv cannot be read: "):
+            read_table(path)

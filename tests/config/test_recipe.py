@@ -73,8 +73,9 @@ def test_override_copies():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1", 1), ("1e-3", 1e-3), ("None", None), ("True", True), ("(1, 2)", (1, 2)), ("c4", "c4")],
-)
+    [("1", 1), ("1e-3", 1e-3), ("None", None), ("True", True), ("(1, 2)", (1, 2)), ("c4", "c4"),
+     ("{[]: 1}", "{[]: 1}"), ("(" * 5000, "(" * 5000)],
+)  # fmt: skip
 def test_command_line_values_are_literals_or_strings(text, value):
     assert parse_overrides([f"--config.a.b={text}"]) == {"a.b": value}
 

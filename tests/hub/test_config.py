@@ -80,6 +80,7 @@ def test_an_exported_config_describes_the_same_model(name):
         ({"hidden_size": 4096.0}, ("hidden_size 4096.0", "no positive whole number")),
         ({"num_attention_heads": 0}, ("num_attention_heads 0",)),
         ({"rms_norm_eps": float("nan")}, ("rms_norm_eps nan", "no positive number")),
+        ({"rms_norm_eps": 10**400}, ("rms_norm_eps 1000", "no positive number")),
         ({"tie_word_embeddings": "no"}, ("tie_word_embeddings 'no'",)),
         ({"rope_theta": None}, ("rope_theta None", "no positive number")),
         ({"rope_scaling": "linear"}, ("rotary embedding as 'linear'",)),

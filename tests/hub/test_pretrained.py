@@ -228,6 +228,7 @@ def test_a_link_that_leads_nowhere_is_named(params, tmp_path, name):
         ("config.json", "[" * 100_000, "config.json is not JSON"),
         ("model.safetensors.index.json", '{"weight_map": ["a"]}', "no weight_map"),
         ("model.safetensors.index.json", '{"weight_map": {"a": "../b"}}', "no weight_map"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ""}}', "no weight_map"),
         ("model.safetensors.index.json", '{"weight_map": {"a": "b", "c": "model.safetensors"}}',
          "b is not there, although"),
     ],

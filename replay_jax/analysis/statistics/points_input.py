@@ -90,7 +90,7 @@ def _ratios(ratios: Any, named: Mapping[str, Any]) -> tuple[tuple[str, str, str]
         if not isinstance(pair, list) or len(pair) != 2:
             raise UserError(f'ratio {label!r} must be ["numerator", "denominator"], got {pair!r}')
         for name in pair:
-            if name not in named:
+            if not isinstance(name, str) or name not in named:
                 known = ", ".join(named) or "none"
                 raise UserError(f"ratio {label!r} names no candidate {name!r}; there are: {known}")
         result.append((str(label), pair[0], pair[1]))

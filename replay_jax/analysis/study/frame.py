@@ -118,7 +118,7 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
         )
     if tokens <= 0 or tokens != int(tokens):
         raise UserError(f"row {row['row']}: target_tokens {tokens:g} is no positive whole number")
-    allocation = float(_given(row, "allocation", 1.0))
+    allocation = _number({"allocation": 1.0, **row}, "allocation")
     protocol = str(_given(row, "protocol", "two_stage"))
     losses = {
         "target": _number(row, "target_loss", finite=False) * _NATS[unit],
@@ -135,7 +135,7 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
         "replay_fraction": {"requested": fraction, "realised": fraction},
         "allocation": {"requested": allocation, "realised": allocation},
         "target_tokens": int(tokens),
-        "target_epochs": float(_given(row, "target_epochs", 1.0)),
+        "target_epochs": _number({"target_epochs": 1.0, **row}, "target_epochs"),
         "losses": losses,
         "evaluation": str(_given(row, "evaluation", "the same")),
         "target": str(_given(row, "target", "target")),
@@ -163,7 +163,7 @@ def _number(row: Row, name: str, *, finite: bool = True) -> float:
         value = math.nan
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"row {row['row']}: {name} {value!r} is no number") from error
     if finite and not math.isfinite(number):
         raise UserError(f"row {row['row']} has no {name}: fill it in, or leave the row out")

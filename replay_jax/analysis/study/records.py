@@ -12,10 +12,38 @@ from typing import Any
 from etils import epath
 
 from replay_jax.errors import UserError
+from replay_jax.shape import NUMBER, Each, misshapen
 
 MISSING = object()
 # Experiments of the paper with values in report/tables/published.json; "" is none.
 PUBLISHED = ("", "fine_tuning", "headline", "mid_training")
+_MAYBE = (*NUMBER, type(None))
+_ROLES = {"target": _MAYBE, "generic": _MAYBE}
+_FRACTION = {"requested": _MAYBE, "realised": NUMBER}
+_BOUNDARY: dict[str, Any] = {
+    "step": NUMBER,
+    "gradient_cosine": _MAYBE,
+    **dict.fromkeys(("before", "after"), {"target": NUMBER, "generic": NUMBER}),
+}
+# What a study reads of every record (docs/sweeps.md lists all that a record holds).
+RECORD: dict[str, Any] = {
+    "id": str,
+    "name": str,
+    "overrides": Each(object),
+    "seed": int,
+    "protocol": str,
+    "replay_fraction": _FRACTION,
+    "allocation": _FRACTION,
+    "target_tokens": int,
+    "target_epochs": NUMBER,
+    "losses": _ROLES,
+    "evaluation": str,
+    "target": str,
+    "generic": str,
+    "curve": [{"step": int, **dict.fromkeys(("target", "generic", "train_target"), _MAYBE)}],
+    "boundary": (dict, type(None)),
+    "config": Each(object),
+}
 
 
 @dataclass(frozen=True)
@@ -60,25 +88,33 @@ def load_records(path: epath.PathLike) -> list[dict[str, Any]]:
     """Read results.jsonl: one JSON object per line, blank lines ignored.
 
     Raises:
-      UserError: no such file, no record in it, or a line that is not a JSON object.
+      UserError: no such file, no record in it, or a line that is no record.
     """
     path = epath.Path(path)
     if not path.is_file():
         raise UserError(f"no results at {path}; run the sweep first")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number} is no JSON object")
+        check_record(record, f"{path}, line {number}")
         records.append(record)
     if not records:
         raise UserError(f"{path} holds no finished run yet")
     return records
+
+
+def check_record(record: Any, where: str) -> None:
+    """Raise UserError unless a JSON value has what a study reads of a record."""
+    wrong = misshapen(record, RECORD)
+    if not wrong and record["boundary"] is not None:
+        wrong = misshapen(record["boundary"], _BOUNDARY, "boundary")
+    if wrong:
+        raise UserError(f"{where} is no record of a run: {wrong}")
 
 
 def look_up(record: Mapping[str, Any], key: str) -> Any:

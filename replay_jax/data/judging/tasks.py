@@ -216,7 +216,9 @@ def _items(path: Path) -> Iterator[Item]:
             if line.strip():
                 try:
                     value = json.loads(line)
-                except json.JSONDecodeError as error:
+                except UnicodeDecodeError:
+                    raise
+                except (ValueError, RecursionError) as error:  # no JSON, nested without end
                     raise UserError(f"{path}, line {number} is not JSON: {error}") from error
                 wrong = _what_is_wrong(value)
                 if wrong:
@@ -232,11 +234,17 @@ def _what_is_wrong(value: Any) -> str:
         return f"context must be text, not {value['context']!r}"
     if not isinstance(choices, list) or not all(isinstance(c, str) and c for c in choices):
         return f"choices must be texts that are not empty, not {choices!r}"
+    if not all(_is_whole(text) for text in (value["context"], *choices)):
+        return "half a surrogate pair, which is not text"
     if len(set(choices)) != len(choices) or len(choices) < 2:
         return f"there must be two or more different choices, not {choices!r}"
     if type(answer) is not int or not 0 <= answer < len(choices):
         return f"answer must be from 0 to {len(choices) - 1}, not {answer!r}"
     return ""
+
+
+def _is_whole(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:

@@ -185,7 +185,7 @@ class _Decompressed(io.RawIOBase):
     def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
         try:
             block = self._inner.read(len(buffer))
-        except (zlib.error, lzma.LZMAError) as error:
+        except (zlib.error, lzma.LZMAError, pyarrow.ArrowException) as error:
             raise OSError(f"damaged: {error}") from error
         buffer[: len(block)] = block
         return len(block)

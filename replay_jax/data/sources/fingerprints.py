@@ -10,11 +10,12 @@ again, and two projects that share stores cannot be taken for each other.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from replay_jax.data.sources.durable import file_sha256, read_only_allowed, write_durably
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
@@ -22,6 +23,7 @@ from replay_jax.data.sources.files import found_paths
 from replay_jax.data.sources.parts import SPLIT, Part, part_digest, part_source, source_files
 from replay_jax.data.sources.source import DATASET_KINDS, SourceConfig, validation_source
 from replay_jax.errors import UserError
+from replay_jax.strict import from_plain
 
 _FOLDER = "inputs"
 # Size, modification and change time in ns, inode. The change time is the system's own: no tool
@@ -46,6 +48,50 @@ class KnownPart:
     part: Part
     digest: str
     stamps: tuple[Stamp, ...]
+
+
+@dataclass(frozen=True)
+class _Digest:
+    """What is remembered of a part, or of a file."""
+
+    stamps: tuple[Stamp, ...]
+    digest: str
+
+    def __post_init__(self) -> None:
+        _check_digest(self.digest)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is remembered of a source: its files, and its parts with their digests."""
+
+    files: tuple[str, ...]
+    stamps: tuple[Stamp, ...]
+    parts: tuple[tuple[Part, str], ...]
+
+    def __post_init__(self) -> None:
+        for part, digest in self.parts:
+            _check_digest(digest)
+            if not set(part.files) <= set(self.files):
+                raise UserError(f"a part of {part.files} is of no file of the source")
+        if len(set(self.files)) != len(self.stamps) or not all(map(_is_path, self.files)):
+            raise UserError(f"{len(self.stamps)} stamps of the files {self.files}")
+
+
+_Answer = TypeVar("_Answer", _Digest, _Source)
+
+
+def _check_digest(digest: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise UserError(f"{digest!r} is no SHA-256")
+
+
+def _is_path(name: str) -> bool:
+    """Whether the system could have a file of this name."""
+    try:
+        return bool(name) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def stamps(files: Sequence[str]) -> tuple[Stamp, ...]:
@@ -75,9 +121,8 @@ def _part_path(config: SourceConfig, part: Part, store_dir: Path) -> Path:
 
 def _recalled(path: Path, now: tuple[Stamp, ...]) -> str | None:
     """The hash that is remembered with these stamps."""
-    known = _read(path)
-    same = known is not None and known["stamps"] == [list(stamp) for stamp in now]
-    return str(known["digest"]) if known is not None and same else None
+    known = _read(_Digest, path)
+    return known.digest if known is not None and known.stamps == now else None
 
 
 def _remembered(path: Path, now: tuple[Stamp, ...], compute: Callable[[], str]) -> str:
@@ -107,26 +152,25 @@ def known_source(config: SourceConfig, store_dir: Path) -> list[KnownPart] | Non
     the finished stores needs no copy of the text. None where anything is unknown. Looks at
     sizes and dates only. Raises UserError for a link that leads nowhere.
     """
-    known = _read(_source_path(config, store_dir))
+    known = _read(_Source, _source_path(config, store_dir))
     if known is None:
         return None
-    files = _absolute(known["files"], store_dir)
+    files = _absolute(known.files, store_dir)
     found = _listed(config, files)
     if found:
         if found != files:
             return None
         try:
-            now = [list(stamp) for stamp in stamps(files)]
+            now = stamps(files)
         except OSError:
             return None
-        if now != known["stamps"]:
+        if now != known.stamps:
             return None
-    stamp_of = dict(zip(files, (tuple(stamp) for stamp in known["stamps"]), strict=True))
+    stamp_of = dict(zip(files, known.stamps, strict=True))
     parts = []
-    for stored, digest in known["parts"]:
-        names = tuple(_absolute(stored["files"], store_dir))
-        part = Part(**{**stored, "files": names})
-        parts.append(KnownPart(part, digest, tuple(stamp_of[name] for name in names)))
+    for stored, digest in known.parts:
+        part = replace(stored, files=tuple(_absolute(stored.files, store_dir)))
+        parts.append(KnownPart(part, digest, tuple(stamp_of[name] for name in part.files)))
     return parts
 
 
@@ -229,8 +273,9 @@ def _write(path: Path, answer: dict[str, Any]) -> None:
         write_durably(path, json.dumps(answer))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(kind: type[_Answer], path: Path) -> _Answer | None:
+    """An answer that is remembered; one that is damaged is not."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        return from_plain(kind, json.loads(path.read_text(encoding="utf-8")), path=path.name)
+    except (OSError, ValueError, RecursionError):
         return None

@@ -18,6 +18,7 @@ SPLITS = ("train", "validation")
 # Files of a split and the type of their numbers; tokens have that of the vocabulary.
 COLUMNS = {"documents": "<i8", "hashes": "<u8", "sizes": "<i8"}
 MANIFEST_NAME = "manifest.json"
+WIDTHS = {"uint16": 2, "uint32": 4}  # bytes of a token, by dtype
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,16 @@ class SplitCounts:
 
 
 NO_COUNTS = SplitCounts(0, 0, 0, 0)
+
+
+def _check_splits(splits: dict[str, SplitCounts]) -> None:
+    if set(splits) != set(SPLITS):
+        raise UserError(f"splits {sorted(splits)} are not {', '.join(SPLITS)}")
+    for split, counts in splits.items():
+        if min(dataclasses.astuple(counts)) < 0 or bool(counts.tokens) != bool(counts.documents):
+            raise UserError(
+                f"{split} split of {counts.documents} documents, {counts.tokens} tokens"
+            )
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,9 @@ class ShardManifest:
     splits: dict[str, SplitCounts]
     files: dict[str, FileRecord]
 
+    def __post_init__(self) -> None:
+        _check_splits(self.splits)
+
 
 @dataclass(frozen=True)
 class ShardRecord:
@@ -78,6 +92,9 @@ class ShardRecord:
     folder: str
     manifest: str
     splits: dict[str, SplitCounts]
+
+    def __post_init__(self) -> None:
+        _check_splits(self.splits)
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,15 @@ class Manifest:
     splits: dict[str, SplitCounts]
     shards: tuple[ShardRecord, ...]
     files: dict[str, FileRecord]
+
+    def __post_init__(self) -> None:
+        _check_splits(self.splits)
+        if self.dtype not in WIDTHS:
+            raise UserError(f"dtype {self.dtype!r} is not one of {', '.join(WIDTHS)}")
+        for split in SPLITS:
+            held = [shard.splits[split] for shard in self.shards]
+            if sum(held, NO_COUNTS) != self.splits[split]:
+                raise UserError(f"its {split} split is not the sum of its shards")
 
 
 T = TypeVar("T", Manifest, ShardManifest)
@@ -141,6 +167,8 @@ def _size_difference(path: Path, size: int) -> str | None:
         found = path.stat().st_size
     except FileNotFoundError:
         return f"{path} is missing"
+    except (OSError, ValueError) as error:  # what a damaged manifest gives may be no name at all
+        return f"{path} cannot be read: {error}"
     if found != size:
         return f"{path} has {found} bytes where its manifest says {size}"
     return None
@@ -159,7 +187,7 @@ def content_difference(path: Path, record: FileRecord) -> str | None:
 
 def size_differences(directory: Path, manifest: Manifest) -> Iterator[str]:
     """Every file of a store whose size is not the one its manifest gives."""
-    width = {"uint16": 2, "uint32": 4}[manifest.dtype]
+    width = WIDTHS[manifest.dtype]
     for name, record in manifest.files.items():
         if wrong := _size_difference(directory / name, record.bytes):
             yield wrong
@@ -190,7 +218,9 @@ def _read(kind: type[T], directory: Path, what: str) -> T:
             f"{directory} is not a finished {what} (it has no {MANIFEST_NAME}); "
             "run `replay-jax prepare`"
         ) from error
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({error}); delete {directory} and prepare it again"
         ) from error

@@ -180,7 +180,7 @@ def check_store(path: str | Path) -> list[str]:
         try:
             size = os.stat(name).st_size
             own = read_shard_manifest(Path(os.path.normpath(folder)))
-        except (UserError, OSError) as error:
+        except (ValueError, OSError) as error:  # UserError, and names that can be none
             found.append(f"{name}: {error}")
             continue
         found.append(content_difference(Path(name), FileRecord(size, shard.manifest)))

@@ -8,7 +8,8 @@ import json
 import time
 from collections.abc import Sequence
 
-from replay_jax.sweep.store.facts import read_facts, write_text
+from replay_jax.sweep.store.facts import read_objects, write_text
+from replay_jax.sweep.store.shapes import RESULT
 from replay_jax.sweep.store.workdir import WorkStore
 
 _GROWTH = 1.1
@@ -23,7 +24,7 @@ class Published:
         self._store, self._ids = store, ids
         finished = store.finished_runs()
         there = [id for id in ids if id in finished]
-        records = read_facts([store.result_path(id) for id in there])
+        records = read_objects([store.result_path(id) for id in there], RESULT)
         self._lines = {
             id: _line(record)
             for id, record in zip(there, records, strict=True)

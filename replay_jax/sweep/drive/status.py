@@ -1,6 +1,7 @@
 """Where every run of a working directory stands, from the facts on disk alone."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -100,7 +101,8 @@ def _reached(store: WorkStore) -> dict[str, _Reach]:
             continue
         if segment.edge not in found or found[segment.edge].step < segment.stop.step:
             last = segment.windows[-1]
-            loss = sum(last["nats"].values()) / sum(last["weights"].values())
+            weight = sum(last["weights"].values())
+            loss = sum(last["nats"].values()) / weight if weight else math.nan
             found[segment.edge] = _Reach(segment.stop.step, loss)
     return found
 

@@ -9,6 +9,7 @@ from etils import epath
 
 from replay_jax.data.ledger.compared import check_spans, realised_ledger
 from replay_jax.data.ledger.planned import Ledger, compare
+from replay_jax.errors import UserError
 from replay_jax.sweep.plan.run import Run, Shared
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.results.record import LedgerMismatch, build_result, counted_spans, is_ready
@@ -48,7 +49,7 @@ def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
         record = store.result(fact["id"])
         if record is not None:
             records[fact["id"]] = record
-            here = _verify_run(fact, record, store, shared)
+            here = _checked_run(fact, record, store, shared)
             found += [f"{fact['name']} ({fact['id']}): {line}" for line in here]
     return found + _compare_published(store, records), len(records)
 
@@ -66,6 +67,18 @@ def mixed_environments(workdir: epath.PathLike) -> list[str]:
             names = ", ".join(digest[:8] for digest in record["environments"])
             lines.append(f"{fact['name']} ({fact['id']}) came out of several environments: {names}")
     return lines
+
+
+def _checked_run(
+    fact: Mapping[str, Any], record: Mapping[str, Any], store: WorkStore, shared: Shared
+) -> list[str]:
+    """`_verify_run`, where facts that were changed until they mean nothing are a difference."""
+    try:
+        return _verify_run(fact, record, store, shared)
+    except UserError:
+        raise
+    except Exception as error:  # whatever may stand there: what was written can be read
+        return [f"what is stored of it cannot be understood: {type(error).__name__}: {error}"]
 
 
 def _verify_run(
@@ -156,12 +169,16 @@ def _record_differences(again: Any, claimed: Any, where: str = "") -> list[str]:
 def _compare_published(store: WorkStore, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Every line of results.jsonl must be the stored result of its run."""
     path = store.root / "results.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
+    # Bytes that are no text make a line that is damaged.
+    content = path.read_bytes() if path.exists() else b""
+    lines = content.decode(errors="replace").splitlines()
     found, seen = [], set()
     for number, line in enumerate(lines, 1):
         try:
             published = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
+            published = None
+        if not isinstance(published, dict) or not isinstance(published.get("id"), str):
             found.append(f"results.jsonl: line {number} is damaged")
             continue
         seen.add(published["id"])

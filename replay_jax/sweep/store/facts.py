@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from etils import epath
 
 from replay_jax.errors import UserError
+from replay_jax.shape import misshapen
 from replay_jax.sweep.store.kinds import is_transient
 
 # Seconds between tries where storage has a fault that may pass.
@@ -73,22 +74,49 @@ def read_fact(path: epath.PathLike) -> Any | None:
     Raises:
         UserError: the file is not JSON, so something else wrote it.
     """
+    content = _content(path)
+    return None if content is None else _parsed(path, content)
+
+
+def _content(path: epath.PathLike) -> bytes | None:
     try:
-        content = patiently(epath.Path(path).read_bytes)
+        return patiently(epath.Path(path).read_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _parsed(path: epath.PathLike, content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it to compute it again") from error
+        raise _damaged(path, str(error)) from error
 
 
-def read_facts(paths: Sequence[epath.Path]) -> list[Any | None]:
+def _damaged(path: epath.PathLike, why: str) -> UserError:
+    return UserError(f"{path} is damaged ({why}): delete it to compute it again")
+
+
+def read_object(path: epath.PathLike, shape: Any) -> dict[str, Any] | None:
+    """A fact that is an object with these parts (`shape.misshapen`), or None where there is none.
+
+    Raises:
+        UserError: the file is not JSON, or lacks a part.
+    """
+    content = _content(path)
+    if content is None:
+        return None
+    fact: dict[str, Any] = _parsed(path, content)
+    if wrong := misshapen(fact, shape):
+        raise _damaged(path, wrong)
+    return fact
+
+
+def read_objects(paths: Sequence[epath.Path], shape: Any) -> list[dict[str, Any] | None]:
     """Several facts in their order; from a bucket, which takes its time for each, side by side."""
     if not paths or "://" not in os.fspath(paths[0]):
-        return [read_fact(path) for path in paths]
+        return [read_object(path, shape) for path in paths]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(pool.map(read_fact, paths))
+        return list(pool.map(lambda path: read_object(path, shape), paths))
 
 
 def fact_names(folder: epath.PathLike) -> list[str]:

@@ -74,6 +74,9 @@ class _Spans:
             leads = span is not None
             if span is None or not span.start.step:
                 break
+            if span.start.step >= span.stop.step:  # damaged: it may lead in a circle
+                leads = False
+                break
             digest = span.start.digest
         self._leads.update(dict.fromkeys(way, leads))
         return leads

@@ -76,10 +76,13 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
     """
     try:
         config = resolve(with_added(fact["config"]))
-    except UserError as error:
+        views = {name: SourceView(**values) for name, values in fact["views"].items()}
+        pretrained = None if fact["pretrained"] is None else Pretrained(**fact["pretrained"])
+        tasks = tuple(Task(**task) for task in fact["tasks"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"run '{fact['name']}' was stored by another version ({error}); the command that "
-            "trained it stores it anew, without training"
+            f"run '{fact['name']}' was stored by another version or damaged ({error}); the command "
+            "that trained it stores it anew, without training"
         ) from error
     schedule = build_schedule(
         config.schedule,
@@ -87,8 +90,6 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
         generic=config.data.generic,
         target=config.data.target,
     )
-    views = {name: SourceView(**values) for name, values in fact["views"].items()}
-    pretrained = None if fact["pretrained"] is None else Pretrained(**fact["pretrained"])
     weights = None if pretrained is None else pretrained.fingerprint
     return Run(
         id=fact["id"],
@@ -98,7 +99,7 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
         schedule=schedule,
         views=views,
         pretrained=pretrained,
-        tasks=tuple(Task(**task) for task in fact["tasks"]),
+        tasks=tasks,
         ledger=plan_ledger(schedule, views),
         chain=run_chain(config, schedule, views, weights=weights, shared=shared),
     )

@@ -29,7 +29,7 @@ from etils import epath
 
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
-from replay_jax.sweep.store import facts
+from replay_jax.sweep.store import facts, shapes
 from replay_jax.sweep.store.environment import Environment, environment_digest
 from replay_jax.sweep.store.lease import Fence, Lease
 from replay_jax.sweep.store.sealing import sealed, unsealed
@@ -97,7 +97,7 @@ class WorkStore:
         return dict(self._known()["common"])
 
     def _known(self) -> dict[str, Any]:
-        known = facts.read_fact(self.root / "workdir.json")
+        known = facts.read_object(self.root / "workdir.json", shapes.WORKDIR)
         if known is None:
             return {"format": FORMAT, "common": {}}
         if known.get("format") != FORMAT:
@@ -119,7 +119,8 @@ class WorkStore:
         """What results of this folder come out of, by digest."""
         folder = self.root / "environments"
         found = {
-            name: facts.read_fact(folder / f"{name}.json") for name in facts.fact_names(folder)
+            name: facts.read_object(folder / f"{name}.json", shapes.ENVIRONMENT)
+            for name in facts.fact_names(folder)
         }
         return {name: fact for name, fact in found.items() if fact is not None}
 
@@ -188,11 +189,12 @@ class WorkStore:
 
     def segment(self, digest: str) -> Segment | None:
         """The span that ends with a state, or None."""
-        fact = facts.read_fact(self.root / "segments" / f"{digest}.json")
+        fact = facts.read_object(self.root / "segments" / f"{digest}.json", shapes.SEGMENT)
         if fact is None:
             return None
-        nodes = {"start": Node(**fact["start"]), "stop": Node(**fact["stop"])}
-        return Segment(**{**unsealed(fact), **nodes})
+        said = {field.name: fact[field.name] for field in dataclasses.fields(Segment)}
+        nodes = {end: Node(fact[end]["digest"], fact[end]["step"]) for end in ("start", "stop")}
+        return Segment(**{**said, **nodes})
 
     def history(self, node: Node) -> list[Segment] | None:
         """All spans from the initial state to a state, in order; None if one is missing."""
@@ -201,6 +203,12 @@ class WorkStore:
             segment = self.segment(node.digest)
             if segment is None:
                 return None
+            if segment.stop != node or not 0 <= segment.start.step < node.step:
+                raise UserError(
+                    f"{self.root / 'segments' / node.digest}.json is damaged (steps "
+                    f"{segment.start.step} to {segment.stop.step} of {segment.stop.digest} where "
+                    f"step {node.step} ends): delete it to train it again"
+                )
             found.append(segment)
             node = segment.start
         return found[::-1]
@@ -213,7 +221,7 @@ class WorkStore:
 
     def evaluation(self, key: str) -> dict[str, Any] | None:
         """One source's held-out sums at one state, or None."""
-        fact = facts.read_fact(self.root / "evaluations" / f"{key}.json")
+        fact = facts.read_object(self.root / "evaluations" / f"{key}.json", shapes.EVALUATION)
         return fact if fact is None else unsealed(fact)
 
     def evaluation_names(self) -> set[str]:
@@ -228,16 +236,16 @@ class WorkStore:
         Raises:
             UserError: no sweep was started in this folder.
         """
-        sweep = facts.read_fact(self.root / "sweep.json")
+        sweep = facts.read_object(self.root / "sweep.json", shapes.SWEEP)
         if sweep is None:
             raise UserError(f"{self.root} holds no sweep: give the folder that `run` printed")
         paths = [self.root / "runs" / f"{id}.json" for id in sweep["runs"]]
-        return [fact for fact in facts.read_facts(paths) if fact]
+        return [fact for fact in facts.read_objects(paths, shapes.RUN) if fact]
 
     def about(self) -> dict[str, Any]:
         """What the last sweep asks, in words; empty if nothing was said."""
-        about = facts.read_fact(self.root / "recipe.json")
-        return {} if about is None else dict(about)
+        about = facts.read_object(self.root / "recipe.json", shapes.ABOUT)
+        return {} if about is None else about
 
     def write_result(self, id: str, record: Mapping[str, Any]) -> None:
         """Record the result of a finished run."""
@@ -246,7 +254,7 @@ class WorkStore:
 
     def result(self, id: str) -> dict[str, Any] | None:
         """The result of a run, or None if it is not finished."""
-        return facts.read_fact(self.result_path(id))
+        return facts.read_object(self.result_path(id), shapes.RESULT)
 
     def result_path(self, id: str) -> epath.Path:
         """The file of a run's result."""
@@ -271,7 +279,8 @@ class WorkStore:
     def failures(self) -> dict[str, dict[str, Any]]:
         """All failures, by the digest at the end of their edge."""
         names = facts.fact_names(self.root / "failures")
-        found = {name: facts.read_fact(self.root / "failures" / f"{name}.json") for name in names}
+        folder = self.root / "failures"
+        found = {name: facts.read_object(folder / f"{name}.json", shapes.FAILURE) for name in names}
         return {name: fact for name, fact in found.items() if fact is not None}
 
     def write_progress(self, fact: Mapping[str, Any]) -> None:
@@ -281,7 +290,7 @@ class WorkStore:
 
     def progress(self) -> dict[str, Any] | None:
         """What the last coordinator said it was doing, or None."""
-        return facts.read_fact(self.root / "progress.json")
+        return facts.read_object(self.root / "progress.json", shapes.PROGRESS)
 
 
 def _names(folder: epath.Path) -> set[str]:

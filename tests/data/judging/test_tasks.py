@@ -156,6 +156,10 @@ def test_row_losses_are_the_choices_log_likelihoods(sizes):
         ('{"context": "a", "choices": ["b", "b"], "answer": 0}', "two or more different"),
         ('{"context": "a", "choices": ["b", "c"], "answer": 2}', "answer must be from 0 to 1"),
         ('{"context": "a", "choices": ["b", "c"], "answer": true}', "not True"),
+        ('{"context": "\\ud83d", "choices": ["b", "c"], "answer": 0}', "half a surrogate pair"),
+        ('{"context": "a", "choices": ["b", "\\udc00"], "answer": 0}', "half a surrogate pair"),
+        ("[" * 100_000, "line 2 is not JSON"),
+        ("1" * 5000, "line 2 is not JSON"),
     ],
 )
 def test_lines_that_are_no_items_are_one_sentence(tmp_path, line, words):

@@ -22,6 +22,11 @@ from replay_jax.sweep.store.known import done
 from replay_jax.sweep.store.places import place
 from replay_jax.sweep.store.workdir import WorkStore
 
+RESULT = {
+    "name": "a run", "overrides": {}, "config": {}, "environments": [],
+    "losses": {"target": 3.0, "generic": 4.0},
+}  # fmt: skip
+
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
@@ -91,7 +96,7 @@ def test_what_is_finished_is_listed_once_and_read_once(bucket, monkeypatch):
     store = WorkStore(place("gs://bucket/w"))
     ids = [f"{number:016x}" for number in range(40)]
     for id in ids:
-        store.write_result(id, {"id": id})
+        store.write_result(id, {**RESULT, "id": id})
         store.end_path(id).mkdir(parents=True)
     opened = []
     original = FolderAsBucket.open
@@ -117,7 +122,7 @@ def test_results_are_not_written_again_for_every_run_that_ends(bucket, monkeypat
     original = Published.write
     monkeypatch.setattr(Published, "write", lambda self: sizes.append(len(self)) or original(self))
     for id in reversed(ids):
-        store.write_result(id, {"id": id})
+        store.write_result(id, {**RESULT, "id": id})
         published.add(id)
         published.write_if_due()
         lines = (bucket / "w" / "results.jsonl").read_text().split("\n")
