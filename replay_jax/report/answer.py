@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME
 from replay_jax.analysis.advice.wording import brief
 from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.study.selection import group_words
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.report.advice import Advice
 from replay_jax.report.elements.blocks import (

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
-from replay_jax.analysis.study.groups import CellKey
 from replay_jax.analysis.study.selection import focus_budget, row_of
 from replay_jax.analysis.study.study import Study, TargetStudy, replays
 from replay_jax.errors import UserError
@@ -35,15 +34,6 @@ def recommend_every_group(study: Study, target: str) -> tuple[Recommendation, ..
         )
     first = min(answers, key=lambda answer: _rank(found, answer))
     return (first, *(answer for answer in answers if answer is not first))
-
-
-def group_words(found: TargetStudy, key: CellKey) -> str:
-    """What tells the group of a cell from the study's other groups, in words."""
-    words = [f"{key.target_tokens:,} target tokens"]
-    if len({cell.key.protocol for cell in found.cells if cell.key.protocol != "uniform"}) > 1:
-        words.append(key.protocol.replace("_", "-"))
-    words += [f"{name.split('.')[-1].replace('_', ' ')} {value}" for name, value in key.axes]
-    return ", ".join(words)
 
 
 def _only(found: TargetStudy, place: tuple[str, int, tuple[tuple[str, str], ...]]) -> TargetStudy:

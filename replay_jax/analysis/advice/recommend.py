@@ -18,6 +18,7 @@ from replay_jax.analysis.advice.verdict import HURTS, Judgement, judge
 from replay_jax.analysis.advice.wording import Answered, ground_words, sentence
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.components import Component
+from replay_jax.analysis.study.selection import group_words
 from replay_jax.analysis.study.study import (
     Study,
     TargetStudy,
@@ -164,6 +165,7 @@ def recommend(
         target=found.target,
         answered=Answered(
             own=cells[best].key,
+            place=group_words(found, cells[best].key),
             several_allocations=len({cells[i].key.allocation for i in members}) > 1,
             plausible=fraction,
             rival=rival,

@@ -16,7 +16,7 @@ from replay_jax.analysis.study.groups import CellKey
 class Answered:
     """What is answered about one budget.
 
-    own: the best schedule that replays.
+    own: the best schedule that replays. place: what tells its group from the study's others.
     several_allocations: whether its allocation was chosen among several.
     plausible: the replay fraction with the range that cannot be told from it; an end that the
       sweep does not bound is None.
@@ -29,6 +29,7 @@ class Answered:
     """
 
     own: CellKey
+    place: str
     several_allocations: bool
     plausible: Interval
     rival: Comparison
@@ -44,7 +45,7 @@ def sentence(said: Answered, verdict: str) -> str:
 
     The allocation is named where several were tried. What was not run and so not beaten is said.
     """
-    where = f"at {said.own.target_tokens:,} target tokens"
+    where = f"at {said.place}"
     if said.lacking:
         where += f" ({' and '.join(f'no {kind}' for kind in said.lacking)} was run)"
     worth = _worth(said.rival, said.level)

@@ -26,6 +26,15 @@ def row_of(key: CellKey) -> tuple[str, int, tuple[tuple[str, str], ...]]:
     return key.protocol, key.target_tokens, key.axes
 
 
+def group_words(study: TargetStudy, key: CellKey) -> str:
+    """What tells the group of a cell from the study's other groups, in words."""
+    words = [f"{key.target_tokens:,} target tokens"]
+    if len({cell.key.protocol for cell in study.cells if cell.key.protocol != "uniform"}) > 1:
+        words.append(key.protocol.replace("_", "-"))
+    words += [f"{name.split('.')[-1].replace('_', ' ')} {value}" for name, value in key.axes]
+    return ", ".join(words)
+
+
 def rows_of_replay(study: TargetStudy) -> dict[str, tuple[CellResult, ...]]:
     """For every row its cells by replay fraction, each at its best allocation; keys are labels."""
     rows: dict[tuple[str, int, tuple[tuple[str, str], ...]], dict[float, CellResult]] = {}

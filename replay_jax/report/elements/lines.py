@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.study.groups import CellKey
 from replay_jax.analysis.study.selection import (
     best_replay,
     focus_budget,
+    group_words,
     loss_of,
     row_of,
     schedules,

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from replay_jax.analysis.advice.every_group import group_words
 from replay_jax.analysis.statistics.efficiency import LAW_TITLES
 from replay_jax.analysis.study.selection import (
     best_replay,
+    group_words,
     loss_of,
     recipe_words,
     rows_of_replay,
