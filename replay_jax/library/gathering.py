@@ -8,14 +8,18 @@ from typing import Any
 from etils import epath
 
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import AnalysisConfig, check_record, load_records
+from replay_jax.analysis.study.records import (
+    AnalysisConfig,
+    check_record,
+    load_records,
+    stored_analysis,
+)
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
 from replay_jax.model.presets import PRESETS
 from replay_jax.report.elements.words import count
 from replay_jax.report.naming import Names, named
 from replay_jax.shape import Each, misshapen
-from replay_jax.strict import from_plain
 from replay_jax.sweep.store.workdir import WorkStore
 
 Record = dict[str, Any]
@@ -94,9 +98,7 @@ def analysed(records: Sequence[Record]) -> Study:
     """The study of records, by the analysis settings of the first whose reference has a law."""
     configs: list[AnalysisConfig] = []
     for record in records:
-        # Records of before there was a margin have none.
-        plain = {"margin": 0.0, **_analysis_of(record)}
-        config = from_plain(AnalysisConfig, plain, path="analysis")
+        config = stored_analysis(_analysis_of(record))
         if config not in configs:
             configs.append(config)
     studies = [analyse_anyway(records, config) for config in configs]

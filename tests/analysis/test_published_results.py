@@ -5,12 +5,14 @@ import re
 import pytest
 from places import ROOT
 
+from replay_jax.analysis.advice.compare import compare
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig, load_records
+from replay_jax.analysis.study.records import load_records, stored_analysis
+from replay_jax.config.experiments import experiments_of
+from replay_jax.config.recipe import load_recipe
 from replay_jax.report.tables.task_tables import task_tables
-from replay_jax.strict import from_plain
 
 EXPERIMENTS = ROOT / "experiments"
 FOLDER = EXPERIMENTS / "quickstart"
@@ -22,9 +24,7 @@ def study_in(folder):
 
 def study_in_file(path):
     records = load_records(path)
-    plain = {"margin": 0.0, **records[0]["config"]["analysis"]}
-    config = from_plain(AnalysisConfig, plain, path="analysis")
-    return analyse(records, config)
+    return analyse(records, stored_analysis(records[0]["config"]["analysis"]))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_quickstart_table_follows_from_its_records(study):
         re.MULTILINE,
     )
     cells = {(c.key.target_tokens, c.key.replay_fraction): c for c in study.targets[0].cells}
-    assert len(rows) == len(cells) == 9
+    assert len(rows) == len(cells) == 11
     for tokens, rho, epochs, target, generic, worth in rows:
         cell = cells[int(tokens.replace(",", "")), float(rho)]
         assert cell.chosen.target_epochs == int(epochs)
@@ -61,28 +61,41 @@ def test_a_next_seed_changes_the_data_with_the_model(study):
 def test_the_tables_of_the_controls_follow_from_their_records():
     folder = EXPERIMENTS / "quickstart_controls"
     text = (folder / "README.md").read_text()
+    records = load_records(folder / "results.jsonl")
+    (experiment, _), *_ = experiments_of(load_recipe("quickstart_controls"))
+    study = analyse(records, experiment.analysis)
     cells = {}
-    for cell in study_in(folder).targets[0].cells:
+    for cell in study.targets[0].cells:
         key = cell.key
         if key.target_tokens == 4096:
             cells[key.protocol, key.replay_fraction, key.allocation, key.axes] = cell
     rows = re.findall(
-        r"^\| (?:ρ = ([\d.]+), α = ([\d.]+).*|(constant mixture)) "
-        r"\| ([\d.]+) \| ([\d.]+) \| (.*) \|$",
+        r"^\| (?:ρ = ([\d.]+).*|(constant mixture)) "
+        r"\| (\d+) \| ([\d.]+) \| ([\d.]+) \| (.*) \|$",
         text,
         re.MULTILINE,
     )
-    assert len(rows) == 10
-    for rho, alpha, constant, target, generic, worth in rows:
-        place = ("uniform", 0.0, 1.0) if constant else ("two_stage", float(rho), float(alpha))
-        cell = cells[*place, ()]
-        assert (f"{cell.chosen.target_loss:.3f}", f"{cell.chosen.generic_loss:.3f}") == (
-            target,
-            generic,
-        )
+    assert len(rows) == 4
+    for rho, constant, epochs, target, generic, worth in rows:
+        cell = cells["uniform" if constant else "two_stage", float(rho or 0), 1.0, ()]
+        chosen = cell.chosen
+        assert (f"{chosen.target_epochs:g}", f"{chosen.target_loss:.3f}") == (epochs, target)
+        assert f"{chosen.generic_loss:.3f}" == generic
         if worth != "1":
             low, high = cell.multiplier.low, cell.multiplier.high
             assert worth == f"{cell.multiplier.value:.2f} ({low:.2f} to {high:.2f})"
+    answers = recommend_every_group(study, study.targets[0].target)
+    assert len({answer.sentence for answer in answers}) == len(answers) == 5
+    (rival,) = (a.rival for a in answers if "constant mixture" in a.rival.words)
+    gain, worth = rival.gain, rival.multiplier
+    for interval, digits in ((gain, ".3f"), (worth, ".2f")):
+        value, low, high = (
+            re.sub(r"^0", "", format(number, digits))
+            for number in (interval.value, interval.low, interval.high)
+        )
+        assert re.search(
+            rf"{re.escape(value)}[^()]*\({re.escape(low)} to {re.escape(high)}\)", text
+        )
     for words, axis in (
         ("weight decay .8 instead of .1", "optimizer.weight_decay"),
         (
@@ -97,6 +110,48 @@ def test_the_tables_of_the_controls_follow_from_their_records():
             if [name for name, _ in axes] == [axis]
         ]
         assert f"| {words} | {' | '.join(losses)} |" in text
+
+
+@pytest.mark.parametrize(("file", "seeds"), [("results", (1, 2, 3)), ("fresh", range(4, 10))])
+def test_the_tables_of_early_target_data_follow_from_their_records(file, seeds):
+    folder = EXPERIMENTS / "early_target"
+    tables = (folder / "README.md").read_text().split("Fresh seeds, nothing chosen on them:")
+    text = tables[file == "fresh"]
+    lines = re.findall(r"^\| (?:ρ|const|\").* \| \d+ \| [\d. ]+ \| .*\|$", text, re.MULTILINE)
+    found = {}
+    for record in load_records(folder / f"{file}.jsonl"):
+        rho, alpha = rho_of(record), record["allocation"]["requested"]
+        place = "constant mixture" if rho is None else f"ρ = {rho:g}, α = {alpha:g}"
+        place = place.replace("0.", ".") + (" (usual recipe)" if (rho, alpha) == (0, 1) else "")
+        key = place, f"{record['target_epochs']:g}"
+        found.setdefault(key, {})[record["seed"]] = record["losses"]
+    assert len(lines) == len(found)
+    for place, epochs, by_seed, target, generic in filled(lines):
+        losses = found[place, epochs]
+        assert by_seed.split() == [f"{losses[seed]['target']:.3f}" for seed in seeds]
+        for role, shown in (("target", target), ("generic", generic)):
+            assert shown == f"{sum(losses[seed][role] for seed in seeds) / len(seeds):.3f}"
+
+
+def test_the_gains_on_fresh_seeds_follow_from_their_records():
+    text = (EXPERIMENTS / "early_target" / "README.md").read_text()
+    study = study_in_file(EXPERIMENTS / "early_target" / "fresh.jsonl").targets[0]
+    places = {
+        (c.key.protocol, c.key.replay_fraction, c.key.allocation): i
+        for i, c in enumerate(study.cells)
+    }
+    rivals = [("two_stage", 0.0, 1.0), ("uniform", 0.0, 1.0), ("two_stage", 0.0, 0.25)]
+    rows = re.findall(r"^\| ρ = \.75, α = ([\d.]+) \| (\S+ \(.*\)) \|$", text, re.MULTILINE)
+    assert len(rows) == 2
+    for alpha, words in rows:
+        for rival, shown in zip(rivals, words.split(" | "), strict=True):
+            own = places["two_stage", 0.75, float(alpha)]
+            gain = compare(study, [own], [places[rival]]).gain
+            value, low, high = (
+                f"{number:.3f}".replace("0.", ".", 1)
+                for number in (gain.value, gain.low, gain.high)
+            )
+            assert shown == f"{value} ({low} to {high})"
 
 
 def test_the_table_of_placements_follows_from_its_records():
@@ -188,7 +243,7 @@ def test_the_basque_tasks_follow_from_their_records():
     text = (BASQUE / "README.md").read_text()
     study = study_in(BASQUE).targets[0]
     records = load_records(BASQUE / "results.jsonl")
-    tables = dict(zip(("basque", "english"), task_tables(study, records), strict=True))
+    tables = dict(zip(("basque", "english"), task_tables(study, records)[:2], strict=True))
     lines = [row.cells for row in tables["english"].rows]
     basque = {row.cells[:2]: row.cells[3] for row in tables["basque"].rows}
     assert f"| before training | {lines[0][3]} | | | {basque['before training', '']} |" in text

@@ -13,6 +13,7 @@ from etils import epath
 
 from replay_jax.errors import UserError
 from replay_jax.shape import NUMBER, Each, misshapen
+from replay_jax.strict import from_plain
 
 MISSING = object()
 # Experiments of the paper with values in report/tables/published.json; "" is none.
@@ -82,6 +83,19 @@ class AnalysisConfig:
             raise UserError(
                 f"analysis.margin must be nats per token from 0 up, got {self.margin}; try 0.01"
             )
+
+
+# What records of before a field of AnalysisConfig stand for.
+ADDED: Mapping[str, Any] = {"margin": 0.0, "published": ""}
+
+
+def stored_analysis(plain: Mapping[str, Any]) -> AnalysisConfig:
+    """The analysis settings of a record's configuration, of whatever version.
+
+    Raises:
+        UserError: they are no such settings.
+    """
+    return from_plain(AnalysisConfig, {**ADDED, **plain}, path="analysis")
 
 
 def load_records(path: epath.PathLike) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from replay_jax.analysis.study.records import ADDED as NEW_SETTINGS
 from replay_jax.config.experiment import resolve
 from replay_jax.config.identity import result_identity
 from replay_jax.data.judging.tasks import Task
@@ -22,7 +23,8 @@ from replay_jax.sweep.store.workdir import WorkStore
 # Fields that are newer than format 4, as runs were carried out before. None enters a run's id.
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "execution": {"keep_ends": False},
-    "analysis": {"margin": 0.0, "published": ""},
+    "analysis": NEW_SETTINGS,
+    "optimizer": {"name": "adamw", "moments_dtype": "float32"},
 }
 ADDED_TO_SOURCES: Mapping[str, Any] = {"train_fraction": 1.0}
 
