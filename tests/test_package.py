@@ -41,7 +41,7 @@ def test_every_config_of_the_clone_can_be_run_by_name(installed):
 
 def test_a_config_that_builds_on_another_is_planned_by_name(installed):
     plan = json.loads(outcome(installed, "plan", "quickstart_controls", "--json"))
-    assert len(plan["runs"]) == 150
+    assert len(plan["runs"]) == 153
     assert not list(installed[1].iterdir())  # a plan leaves nothing behind
 
 

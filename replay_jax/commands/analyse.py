@@ -77,6 +77,10 @@ def read_table(path: Path) -> pyarrow.Table:
         names = table.column_names
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {str(error).strip()}") from error
+    for field in table.schema:
+        # Arrow keeps what is no UTF-8 as bytes, and in names replaces it.
+        if pyarrow.types.is_binary(field.type) or "\N{REPLACEMENT CHARACTER}" in field.name:
+            raise UserError(f"{path} cannot be read: column '{field.name}' is no UTF-8 text")
     if not names or not table.num_rows:
         raise UserError(f"{path} holds no run")
     return table

@@ -11,6 +11,7 @@ from replay_jax.config.grid import chain
 from replay_jax.sweep.drive import coordinator
 from replay_jax.sweep.drive.coordinator import Coordinator
 from replay_jax.sweep.drive.live import SweepView
+from replay_jax.sweep.drive.tracking import Tracking
 from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.messages import Failed
@@ -59,13 +60,14 @@ def coordinate(study, sweep, workdir, executor, *, retry_failed=False):
     """Carry a sweep out by a stand-in for workers; returns the coordinator."""
     plan, store = study.plan(sweep, workdir, **KEPT), WorkStore(workdir)
     store.create({})
-    with SweepView(plan, Console(quiet=True)) as view:
+    with SweepView(plan, Console(quiet=True)) as view, Tracking(store, {}) as tracking:
         it = Coordinator(
             plan,
             store,
             study.stores,
             executor,
             view,
+            tracking,
             None,
             accept_environment=False,
             retry_failed=retry_failed,
