@@ -88,10 +88,11 @@ def reasons(study: Study, advice: Advice) -> list[Block]:
 
 
 def settled(study: Study, advice: Advice) -> Study:
-    """The study in which what is recommended has the interval that it is recommended with.
+    """The study in which what is recommended has the interval that the answer gives it.
 
     That one also counts that the schedule was picked for being best, so no figure or table says
-    another than the answer.
+    another than the answer. It is the one against the usual recipe, which is the baseline of all
+    that stands beside it there; the rival's is in the answer alone.
     """
     targets = []
     for target in study.targets:
@@ -99,7 +100,9 @@ def settled(study: Study, advice: Advice) -> Study:
         found = advice[target.target]
         for each in () if isinstance(found, str) else found:
             own = cells[each.best]
-            cells[each.best] = replace(own, multiplier=each.multiplier, gain=each.gain)
+            if each.usual.against == own.baseline:
+                usual = each.usual
+                cells[each.best] = replace(own, multiplier=usual.multiplier, gain=usual.gain)
         targets.append(replace(target, cells=tuple(cells)))
     return replace(study, targets=tuple(targets))
 

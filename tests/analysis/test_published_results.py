@@ -12,6 +12,8 @@ from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.records import load_records, stored_analysis
 from replay_jax.config.experiments import experiments_of
 from replay_jax.config.recipe import load_recipe
+from replay_jax.report.advice import advise
+from replay_jax.report.answer import settled
 from replay_jax.report.tables.task_tables import task_tables
 
 EXPERIMENTS = ROOT / "experiments"
@@ -286,3 +288,18 @@ def test_the_basque_rates_follow_from_their_records():
     assert f"{gain.value:.3f} less (90 % interval {gain.low:.3f} to {gain.high:.3f})".replace(
         "0.", "."
     ) in text  # fmt: skip
+
+
+def test_every_worth_of_a_table_is_against_its_own_baseline():
+    """The best schedule of the controls is worth 1.12 against its rival and 1.73 in its table."""
+    records = load_records(EXPERIMENTS / "quickstart_controls" / "results.jsonl")
+    (experiment, _), *_ = experiments_of(load_recipe("quickstart_controls"))
+    study = analyse(records, experiment.analysis)
+    shown = settled(study, advise(study)).targets[0].cells
+    (mixed,) = (cell for cell in shown if cell.key.protocol == "uniform")
+    best = min(
+        (cell for cell in shown if cell.key.target_tokens == 4096 and not cell.key.axes),
+        key=lambda cell: cell.chosen.target_loss,
+    )
+    assert best.key.replay_fraction == 0.75 and best.baseline == mixed.baseline
+    assert best.multiplier.value > mixed.multiplier.value > 1.5
