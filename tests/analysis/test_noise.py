@@ -142,9 +142,9 @@ def test_the_quickstart_shares_noise_within_budgets_and_within_protocols():
     records = load_records(ROOT / "experiments" / "quickstart" / "results.jsonl")
     config = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
     found = {c.name: c for c in analyse(records, config, resamples=50).target().components}
-    assert found["seed x budget"].p < 1e-10 and found["seed x protocol"].p < 1e-5
-    assert found["seed x budget"].deviation == pytest.approx(0.029, abs=0.002)
-    assert found["seed x budget"].freedom == (6, 42)
+    assert found["seed x budget"].p < 1e-5 and found["seed x protocol"].p < 0.05
+    assert found["seed x budget"].deviation == pytest.approx(0.017, abs=0.001)
+    assert found["seed x budget"].freedom == (10, 56)
 
 
 def test_uneven_noise_is_moderated_not_pooled():

@@ -11,8 +11,10 @@ from replay_jax.errors import UserError
 def recommend_every_group(study: Study, target: str) -> tuple[Recommendation, ...]:
     """One recommendation for every group of a target with runs with and without replay.
 
-    The first is the one to act on: at the budget of the figures (`focus_budget`) the group whose
-    best schedule that replays has the lowest target loss. The others follow by budget.
+    The first is the one to act on: at the budget of the figures (`focus_budget`) the group with
+    the fewest kinds of rival that were not run, so that no knob tried beside the sweep answers for
+    it unchallenged, and among equals the one whose best schedule that replays has the lowest target
+    loss. The others follow by budget.
 
     Raises:
         UserError: unknown target; or no group where replay can be compared with its absence.
@@ -45,6 +47,7 @@ def _only(found: TargetStudy, place: tuple[str, int, tuple[tuple[str, str], ...]
     return replace(found, cells=cells)
 
 
-def _rank(found: TargetStudy, answer: Recommendation) -> tuple[bool, float]:
-    best = found.cells[answer.best]
-    return answer.target_tokens != focus_budget(found), best.chosen.target_loss
+def _rank(found: TargetStudy, answer: Recommendation) -> tuple[bool, int, float]:
+    loss = found.cells[answer.best].chosen.target_loss
+    lacking = len(answer.answered.lacking)
+    return answer.target_tokens != focus_budget(found), lacking, loss
