@@ -11,32 +11,27 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from replay_jax.config.defaults import analysis
 from replay_jax.config.grid import chain, grid, zipped
 from replay_jax.config.recipe import config_module
 
-QUICKSTART = config_module(Path(__file__).with_name("quickstart.py"))
+EARLY = config_module(Path(__file__).with_name("early_target.py"))
 SEEDS = [4, 5, 6, 7, 8, 9]
-PROTOCOL = "schedule.protocol"
-RHO, ALPHA = "schedule.replay_fraction", "schedule.stage2_allocation"
-EPOCHS = "schedule.target_epochs"
 
 
 def get_config() -> ConfigDict:
-    """The quickstart's own configuration, compared with all target data at the end."""
-    config = QUICKSTART.get_config()
-    config.analysis = analysis({RHO: 0.0, ALPHA: 1.0})
+    """That of early_target: compared with all target data at the end."""
+    config: ConfigDict = EARLY.get_config()
     return config
 
 
 def sweep() -> list[dict]:
     """Seed x five schedules."""
-    seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
+    rho, alpha, epochs = EARLY.RHO, EARLY.ALPHA, EARLY.EPOCHS
     cells = [
-        {RHO: 0.0, ALPHA: 1.0, EPOCHS: 24.0},
-        {RHO: 0.0, ALPHA: 0.25, EPOCHS: 40.0},
-        {PROTOCOL: "uniform", RHO: None, ALPHA: None, EPOCHS: 32.0},
-        {RHO: 0.75, ALPHA: 1.0, EPOCHS: 24.0},
-        {RHO: 0.75, ALPHA: 0.75, EPOCHS: 24.0},
+        {rho: 0.0, alpha: 1.0, epochs: 24.0},
+        {rho: 0.0, alpha: 0.25, epochs: 40.0},
+        {EARLY.PROTOCOL: "uniform", rho: None, alpha: None, epochs: 32.0},
+        {rho: 0.75, alpha: 1.0, epochs: 24.0},
+        {rho: 0.75, alpha: 0.75, epochs: 24.0},
     ]
-    return grid(seeds, chain(cells))
+    return grid(zipped({"seed": SEEDS, "data_seed": SEEDS}), chain(cells))

@@ -11,7 +11,8 @@ Printed is one JSON line per scenario: the share of studies whose interval holds
 recommended multiplier and gain, for every multiplier, gain, equivalent amount and generic cost
 printed, and for the replay fraction; the share in which no multiplier was named; verdicts; `false`
 is the share of verdicts that are wrong ("replay helps" where it does not, or the other way). Fits
-of published points alone (as `replay-jax fit` does) are in tests/analysis/test_misfit.py.
+of published points alone (as `replay-jax fit` does) are in
+tests/analysis/statistics/test_misfit.py.
 """
 
 # ruff: noqa: E402
