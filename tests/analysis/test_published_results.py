@@ -8,6 +8,7 @@ from places import ROOT
 from replay_jax.analysis.advice.compare import compare
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import recommend
+from replay_jax.analysis.advice.wording import brief
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.records import load_records, stored_analysis
 from replay_jax.config.experiments import experiments_of
@@ -88,6 +89,9 @@ def test_the_tables_of_the_controls_follow_from_their_records():
             assert worth == f"{cell.multiplier.value:.2f} ({low:.2f} to {high:.2f})"
     answers = recommend_every_group(study, study.targets[0].target)
     assert len({answer.sentence for answer in answers}) == len(answers) == 5
+    # Groups have different rivals, so one more number without its own would mislead.
+    shorter = [brief(answer.answered, answer.verdict, "x") for answer in answers]
+    assert all(f" against {a.rival.words}" in s for a, s in zip(answers, shorter, strict=True))
     rival = answers[0].rival  # a knob that was tried without a constant mixture does not lead
     assert "constant mixture" in rival.words
     gain, worth = rival.gain, rival.multiplier

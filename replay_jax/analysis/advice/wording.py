@@ -81,6 +81,7 @@ def brief(said: Answered, verdict: str, where: str) -> str:
     opening = {HELPS: HELPS, HURTS: HURTS, SAME: "replay changes nothing"}
     told = opening[verdict] if verdict in opening else "it cannot be told"
     after = "," if ", " in where else ""
+    worth += f" against {said.rival.words}"
     return f"At {where}{after} {told}: {own} {worth}{cost_words(said.rival.generic_cost)}."
 
 
