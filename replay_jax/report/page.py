@@ -10,6 +10,7 @@ from replay_jax.report.answer import answers, next_runs, reasons, settled
 from replay_jax.report.elements.blocks import Block, Bullets, Code, Figure, Note, Page, Section
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.elements.words import count
+from replay_jax.report.figures.along_figures import along_figures
 from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
 from replay_jax.report.figures.study_figures import (
@@ -17,6 +18,7 @@ from replay_jax.report.figures.study_figures import (
     heatmap_figures,
     quadratic_figure,
 )
+from replay_jax.report.tables.along_tables import along_tables
 from replay_jax.report.tables.published_table import published_table
 from replay_jax.report.tables.run_tables import (
     configuration,
@@ -63,6 +65,7 @@ def build_page(
             study, "published", "Beside the paper", lambda s: [published_table(s, records)]
         ),
         each_target(study, "replay", "How much replay", replay_blocks),
+        section("along", "What the gain depends on", [*along_figures(study), *along_tables(study)]),
         each_target(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
         each_target(study, "cost", "What it costs elsewhere", cost_blocks),
         each_target(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),

@@ -92,7 +92,7 @@ def test_every_part_is_there(written):
     html = written[2]
     anchors = re.findall(r'<section id="(\w+)">', html)
     assert anchors == [
-        "why", "next", "doubts", "efficiency", "replay", "cost", "boundary", "training",
+        "why", "next", "doubts", "efficiency", "replay", "along", "cost", "boundary", "training",
         "runs", "time", "again",
     ]  # fmt: skip
     assert all(f'href="#{anchor}"' in html for anchor in anchors)

@@ -97,6 +97,10 @@ def _candidate_layers(
         tip("worth", "worth"),
     ]
     own = alt.Chart(data(candidates)).encode(y=loss, color=colour, tooltip=tips)
+    points = own.mark_point(size=95, filled=True, opacity=1).encode(x=tokens, shape=shape)
+    # A layer without a row has no extent.
+    if all(row["equivalent"] is None for row in candidates):
+        return (points,)
     reached = own.transform_filter("isValid(datum.equivalent)")
     spread = reached.mark_rule(strokeWidth=6, opacity=0.35).encode(
         x=token_axis("equivalent_low", budgets), x2="equivalent_high:Q"
@@ -107,7 +111,6 @@ def _candidate_layers(
     said = words.mark_text(style="annotation", align="left", dx=10, dy=-9).encode(
         x=tokens, y=loss, text="label:N"
     )
-    points = own.mark_point(size=95, filled=True, opacity=1).encode(x=tokens, shape=shape)
     leads = leads.encode(x=token_axis("start", budgets), x2="equivalent:Q")
     return spread, leads, points, said
 
@@ -137,12 +140,10 @@ def replay_chart(
     )  # fmt: skip
     line = base.mark_line()
     points = base.mark_point(size=85).encode(shape=shape, tooltip=tips)
-    ring = (
-        base.transform_filter("datum.best")
-        .mark_point(size=330, filled=False, strokeWidth=2)
-        .encode(tooltip=tips)
-    )
-    layers = [line, dots, points, ring]
+    layers = [line, dots, points]
+    if any(row["best"] for row in means):
+        ring = base.transform_filter("datum.best").mark_point(size=330, filled=False, strokeWidth=2)
+        layers.append(ring.encode(tooltip=tips))
     if baselines:
         off = alt.Chart(data(baselines)).mark_point(
             size=110, shape="cross", color=REFERENCE_COLOUR, filled=True
@@ -214,6 +215,8 @@ def quadratic_chart(points: Sequence[Row], curve: Sequence[Row], minima: Sequenc
         tooltip=[tip("series", "target tokens"), tip("rho", "replay fraction", ".4~f"),
                  tip("loss", "nats per token", ".3f"), tip("seed", "seed")],
     )  # fmt: skip
+    if not minima:
+        return alt.layer(line, dots).properties(height=HEIGHT)
     least = alt.Chart(data(minima))
     rule = least.mark_rule(strokeDash=[4, 4], strokeWidth=1.5).encode(
         x=strength, y=loss, y2=alt.value(0), color=colour

@@ -30,8 +30,12 @@ _MARGIN, _FARTHEST = 1.25, 8.0
 
 def figure_name(kind: str, study: TargetStudy, *parts: object) -> str:
     """A file name: kind, target and what else tells figures apart, in letters, digits and _."""
-    words = "_".join([kind, study.target, *(str(part) for part in parts)])
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", words)
+    return file_name(kind, study.target, *parts)
+
+
+def file_name(*parts: object) -> str:
+    """A file name of parts, in letters, digits, ., - and _."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "_".join(str(part) for part in parts))
 
 
 def efficiency_figure(study: TargetStudy) -> Figure | None:
