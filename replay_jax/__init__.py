@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from replay_jax.errors import UserError
     from replay_jax.library.dataset import dataset
     from replay_jax.library.exporting import export
+    from replay_jax.library.piloting import pilot
     from replay_jax.library.planning import plan
     from replay_jax.library.reading import recommend, results, study
     from replay_jax.library.running import run
@@ -45,6 +46,7 @@ _PLACES = {
     "export": ("library.exporting", "export"),
     "fit": ("analysis.statistics.points", "fit_points"),
     "load_recipe": ("config.recipe", "load_recipe"),
+    "pilot": ("library.piloting", "pilot"),
     "plan": ("library.planning", "plan"),
     "recommend": ("library.reading", "recommend"),
     "results": ("library.reading", "results"),
@@ -55,7 +57,8 @@ _PLACES = {
 __all__ = [
     "FitResult", "Outcome", "Plan", "Recipe", "Recommendation", "Study", "UserError", "analyse",
     "dataset",
-    "export", "fit", "load_recipe", "plan", "recommend", "results", "run", "ship", "study",
+    "export", "fit", "load_recipe", "pilot", "plan", "recommend", "results", "run", "ship",
+    "study",
 ]  # fmt: skip
 
 

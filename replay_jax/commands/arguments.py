@@ -97,6 +97,15 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "replay-jax plan paper/mid_training --json", recipe=True, json=True,
     )  # fmt: skip
     plan.add_argument("--workdir", help="count what is already done there")
+    pilot = _add(
+        commands, "pilot", "Train small pilots and say how to schedule the large run.",
+        "replay-jax pilot paper/basque_8b --fraction=1/64 --plan", recipe=True,
+    )  # fmt: skip
+    pilot.add_argument("--fraction", default="1/16", help="share of the run's tokens that a pilot "
+                       "has, and about of its parameters (default: 1/16)")  # fmt: skip
+    pilot.add_argument("--seeds", type=int, default=3, help="of every pilot (default: 3)")
+    pilot.add_argument("--workdir", help="where results go (default: runs/<config name>_pilot)")
+    pilot.add_argument("--plan", action="store_true", help="show what would be trained, and end")
     _add(
         commands, "prepare", "Tokenize the sources of a config into memory-mapped stores.",
         "replay-jax prepare configs/quickstart.py", recipe=True,

@@ -82,6 +82,7 @@ def _never_fail_at_a_letter() -> None:
 _MODULES = {
     "run": "run",
     "plan": "plan",
+    "pilot": "pilot",
     "prepare": "plan",
     "configs": "configs",
     "status": "sweep",

@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
-from replay_jax.analysis.advice.pilots import LargeRun, pilot_sweep, transfer
+from replay_jax.analysis.advice.pilots import transfer
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
 from replay_jax.analysis.statistics.simulate import record, sweep
 from replay_jax.analysis.study.analyse import analyse
@@ -394,67 +396,16 @@ def test_constant_mixture_is_held_against_it():
     assert any("is beaten by a constant mixture" in reason for reason in weak.reasons)
 
 
-LARGE = LargeRun(total_steps=4096, batch_size=1024, target_sequences=4096)
-
-
-def test_pilots_keep_share_epochs_and_target_batches():
-    pilots = pilot_sweep(
-        LARGE,
-        total_steps=4096,
-        batch_size=32,
-        replay_fractions=(0.5, 0.75),
-        target_epochs=(8.0, 16.0),
-        seeds=(0, 1),
-    )
-    assert len(pilots) == 3 * 2 * 2  # rho = 0 is added
-    for pilot in pilots:
-        rows = pilot["schedule.target_sequences"]
-        steps, batch = pilot["schedule.total_steps"], pilot["training.batch_size"]
-        assert rows * LARGE.total_steps * LARGE.batch_size == LARGE.target_sequences * steps * batch
-        assert rows / batch == LARGE.target_sequences / LARGE.batch_size  # f * steps, in batches
-    assert {p["schedule.replay_fraction"] for p in pilots} == {0.0, 0.5, 0.75}
-
-
-def test_pilots_that_cannot_match_are_refused_with_the_nearest():
-    odd = LargeRun(total_steps=1000, batch_size=128, target_sequences=125)
-    with pytest.raises(UserError, match="keep f = 1/1024; use a batch of"):
-        pilot_sweep(
-            odd,
-            total_steps=512,
-            batch_size=33,
-            replay_fractions=(0.5,),
-            target_epochs=(8.0,),
-            seeds=(0,),
-        )
-    with pytest.raises(UserError, match="fill 2 of the run"):
-        pilot_sweep(
-            LARGE,
-            total_steps=4096,
-            batch_size=32,
-            replay_fractions=(0.5,),
-            target_epochs=(2048.0,),
-            seeds=(0,),
-        )
-
-
-def with_sizes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for r in records:
-        r["config"]["training"] = {"batch_size": 32, "seq_len": 128}
-    return records
-
-
-def test_transfer_needs_matched_pilots_and_an_answer():
-    records = with_sizes(sweep(worth=helps))  # f = 4096 / (512 * 32 * 128) = 1/512
-    found = advice(records)
-    large = LargeRun(total_steps=512, batch_size=1024, target_sequences=1024)
-    overrides = transfer(found, large, records)
-    assert overrides["schedule.replay_fraction"] == 0.5
-    assert overrides["schedule.target_epochs"] == 16.0
-    assert overrides["schedule.target_sequences"] == 1024
-    with pytest.raises(UserError, match=r"f = 0.001953, the large run 0.0009766"):
-        transfer(found, LARGE, records)
+def test_pilots_answer_in_rows_of_the_large_run_or_not_at_all():
+    found = advice(sweep(worth=helps))
+    told = {"schedule.target_sequences": 32, "training.batch_size": 32, "seed": 1}
+    found = replace(found, overrides={**found.overrides, **told})
+    large = transfer(found, Fraction(1, 16))
+    assert large["schedule.replay_fraction"] == 0.5
+    assert large["schedule.target_sequences"] == 512
+    assert "training.batch_size" not in large and "seed" not in large
     with pytest.raises(UserError, match="cannot tell which"):
-        transfer(advice(with_sizes(sweep(worth=helps, seeds=(0,)))), large, records)
+        transfer(advice(sweep(worth=helps, seeds=(0,))), Fraction(1, 16))
 
 
 def test_records_without_noise_do_not_break_anything():
