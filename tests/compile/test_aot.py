@@ -14,9 +14,10 @@ from replay_jax.commands.compiled import report_lines
 from replay_jax.compile import ahead as aot
 from replay_jax.compile import fitting
 from replay_jax.compile.ahead import compile_report
+from replay_jax.compile.chips import CHIPS, KNOWN_SHAPES
 from replay_jax.compile.fitting import Beside, peak_of_failure
 from replay_jax.compile.search import fastest, misfit, nearest_fit, search
-from replay_jax.compile.topology import CHIPS, KNOWN_SHAPES, Target, tpu_slice
+from replay_jax.compile.topology import Target, tpu_slice
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.flops import flops_per_token

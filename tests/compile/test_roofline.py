@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+from replay_jax.compile.chips import CHIPS
 from replay_jax.compile.hlo.collectives import Collective, device_group
 from replay_jax.compile.hlo.costs import OpCost, ProgramCost, program_cost
 from replay_jax.compile.hlo.text import Shape, parse_module, trip_count
 from replay_jax.compile.roofline import Speeds, roofline
-from replay_jax.compile.topology import CHIPS, Target, wire_bandwidth
+from replay_jax.compile.topology import Target, wire_bandwidth
 
 
 def compiled(function, *arguments):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from replay_jax.compile.topology import CHIPS, KNOWN_SHAPES, tpu_slice
+from replay_jax.compile.chips import CHIPS, KNOWN_SHAPES
+from replay_jax.compile.topology import tpu_slice
 from replay_jax.model.presets import preset
 from replay_jax.training.mesh.choice import choose_mesh
 from replay_jax.training.mesh.config import MeshConfig
