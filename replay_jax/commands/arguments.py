@@ -58,7 +58,9 @@ def _add(
         allow_abbrev=False,
     )
     parser.set_defaults(takes_overrides=recipe)
-    if recipe:
+    if recipe and name == "plan":
+        parser.add_argument("recipes", metavar="CONFIG", nargs="+", help=_RECIPE_HELP)
+    elif recipe:
         parser.add_argument("recipe", metavar="CONFIG", help=_RECIPE_HELP)
     if workdir:
         parser.add_argument("workdir", metavar="WORKDIR", help="the folder that `run` printed")
@@ -93,10 +95,15 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )  # fmt: skip
     run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
     plan = _add(
-        commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs and the ledger.",
-        "replay-jax plan paper/mid_training --json", recipe=True, json=True,
+        commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs, cost and the ledger.",
+        "replay-jax plan paper/headline paper/mid_training --topology=v5e:4x4 --price=1.2",
+        recipe=True, json=True,
     )  # fmt: skip
     plan.add_argument("--workdir", help="count what is already done there")
+    plan.add_argument("--topology", help="say what it takes there, such as v5e:4x4 or h100:8")
+    plan.add_argument("--mfu", type=float, help="share of the chips' dense peak that is reached "
+                      "(default: 0.4)")  # fmt: skip
+    plan.add_argument("--price", type=float, help="of one chip for an hour")
     pilot = _add(
         commands, "pilot", "Train small pilots and say how to schedule the large run.",
         "replay-jax pilot paper/basque_8b --fraction=1/64 --plan", recipe=True,

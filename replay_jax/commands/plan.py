@@ -2,41 +2,77 @@
 
 import argparse
 import json
-import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, parse_overrides
-from replay_jax.data.ledger.planned import Entry
+from replay_jax.errors import UserError
+from replay_jax.library.plan_shown import ledger_table, rentals_table, rented, summary
 from replay_jax.library.planning import plan as plan_recipe
 from replay_jax.library.preparing import preparation_shown, prepare_all, print_prepared
-from replay_jax.sweep.drive.drawing import print_plan
+from replay_jax.library.renting import USUAL_UTILISATION, Rental, rental
+from replay_jax.sweep.drive.drawing import plan_tree
 from replay_jax.sweep.plan.plan import Plan
-from replay_jax.sweep.plan.run import Run
 
-# Share of the matrix-multiply peak that whole sweeps of small and large models reached on CPU
-# (measured in docs/performance.md); only used to say how long a sweep may take.
-ASSUMED_FRACTION_OF_PEAK = 0.3
+# Share of NumPy's own matrix rate that whole sweeps of small models reach on a CPU, at worst and at
+# best (docs/performance.md); only used to say how long a sweep may take.
+SHARES_OF_PEAK = (0.2, 0.45)
 _SIDE, _PRODUCTS = 1024, 8
 
 
 def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Show what a sweep would do; data that is prepared is used, and none is touched otherwise."""
-    recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
-    planned = plan_recipe(recipe, arguments.workdir)
+    """Show what sweeps would do; data that is prepared is used, and none is touched otherwise."""
+    given = parse_overrides(overrides)
+    if arguments.workdir and len(arguments.recipes) > 1:
+        raise UserError(
+            f"--workdir is of one sweep, not of {len(arguments.recipes)}: plan it alone"
+        )
+    plans = {
+        name: plan_recipe(load_recipe(name, given), arguments.workdir) for name in arguments.recipes
+    }
+    rentals = _rentals(arguments, plans)
     if arguments.json:
-        print(json.dumps(planned.to_json()))
-    else:
-        console = Console()
-        _print_ledgers(planned, console)
-        print_plan(planned, console)
-        _print_estimate(planned, console)
+        print(json.dumps(_json(plans, rentals)))
+        return 0
+    console = Console()
+    if len(plans) > 1:
+        console.print(rentals_table(plans, rentals))
+        return 0
+    (planned,) = plans.values()
+    for line in (*summary(planned), *map(rented, rentals.values())):
+        console.print(line, highlight=False)
+    if not rentals:
+        console.print(_estimate(planned), highlight=False)
+    console.print(ledger_table(planned))
+    console.print(plan_tree(planned))
     return 0
+
+
+def _rentals(arguments: argparse.Namespace, plans: Mapping[str, Plan]) -> dict[str, Rental]:
+    """What every sweep takes on the named chips; empty where none are named."""
+    if not arguments.topology:
+        for name in ("mfu", "price"):
+            if getattr(arguments, name) is not None:
+                raise UserError(f"--{name} is of rented chips: name them, as --topology=v5e:4x4")
+        return {}
+    mfu = USUAL_UTILISATION if arguments.mfu is None else arguments.mfu
+    return {
+        name: rental(planned, arguments.topology, utilisation=mfu, price=arguments.price)
+        for name, planned in plans.items()
+    }
+
+
+def _json(plans: Mapping[str, Plan], rentals: Mapping[str, Rental]) -> Mapping[str, Any]:
+    """One plan's object, or an object of them by the name that was given."""
+    found = {name: planned.to_json() for name, planned in plans.items()}
+    for name, each in rentals.items():
+        found[name]["rental"] = each.to_json()
+    return next(iter(found.values())) if len(found) == 1 else found
 
 
 def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -49,81 +85,39 @@ def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     return 0
 
 
-def _print_ledgers(plan: Plan, console: Console) -> None:
-    """One line per run: what was asked for, what the integers give, unique and repeated rows."""
-    table = Table(
-        "run", "rho", "alpha", "epochs", "target rows", "unique", "generic rows", "unique",
-        title="ledger (requested → realised where they differ; rows are sequences)",
-        title_justify="left",
-        box=None,
-    )  # fmt: skip
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for run in plan.runs:
-        table.add_row(*_cells(run))
-    console.print(table)
-
-
-def _print_estimate(plan: Plan, console: Console) -> None:
-    """Time of what remains on this machine's cores, from NumPy's matrix product.
+def _estimate(plan: Plan) -> str:
+    """Time of what remains on this machine's cores, from NumPy's matrix product, as a range.
 
     NumPy's, because a plan is made without starting JAX; an accelerator is not counted.
     """
-    peak = _matmul_rate()
     totals = plan.to_json()["totals"]
-    rate = ASSUMED_FRACTION_OF_PEAK * peak
-    training, measuring = (
-        float(totals[key]) / rate for key in ("flops_remaining", "evaluation_flops_remaining")
-    )
-    console.print(
-        f"about {_duration(training)} of training and {_duration(measuring)} of held-out losses on "
-        f"this machine's cores, at {ASSUMED_FRACTION_OF_PEAK:.0%} of NumPy's matrix product of "
-        f"{peak / 1e9:,.0f} GFLOP/s",
-        highlight=False,
+    flops = totals["flops_remaining"] + totals["evaluation_flops_remaining"]
+    peak = _matmul_rate()
+    least, most = (flops / (share * peak) for share in reversed(SHARES_OF_PEAK))
+    low, high = SHARES_OF_PEAK
+    return (
+        f"about {_range(least, most)} on this machine's cores alone, held-out losses included, at "
+        f"{low:.0%} to {high:.0%} of NumPy's best matrix product, {peak / 1e9:,.0f} GFLOP/s"
     )
 
 
 def _matmul_rate() -> float:
-    """FLOP per second of a square product in float32: the median of several, after a first."""
+    """FLOP per second of a square product in float32: the best of several, other work aside."""
     left = np.ones((_SIDE, _SIDE), np.float32)
     seconds = []
     for _ in range(_PRODUCTS):
         start = time.perf_counter()
         left @ left
         seconds.append(time.perf_counter() - start)
-    return 2 * _SIDE**3 / statistics.median(seconds[1:])
+    return 2 * _SIDE**3 / min(seconds)
 
 
-def _cells(run: Run) -> tuple[str, ...]:
-    requested, realised = run.ledger.requested, run.ledger.realised
-    assert realised is not None
-    entries = {entry.source: entry for entry in run.ledger.totals}
-    target = entries[run.schedule.target]
-    generic = [entries[name] for name in run.schedule.generics]
-    return (
-        run.name,
-        _pair(requested.replay_fraction, realised.replay_fraction),
-        _pair(requested.stage2_allocation, realised.stage2_allocation),
-        _pair(requested.target_epochs, realised.target_epochs),
-        f"{target.sequences:,}",
-        _unique([target]),
-        " + ".join(f"{entry.sequences:,}" for entry in generic),
-        _unique(generic),
-    )
-
-
-def _pair(requested: float | None, realised: float | None) -> str:
-    shown = "–" if realised is None else f"{realised:.4g}"
-    asked = "–" if requested is None else f"{requested:.4g}"
-    return shown if asked == shown or requested is None else f"{asked} → {shown}"
-
-
-def _unique(entries: Sequence[Entry]) -> str:
-    return " + ".join("unknown" if e.unique is None else f"{e.unique:,}" for e in entries)
-
-
-def _duration(seconds: float) -> str:
+def _range(least: float, most: float) -> str:
+    """Two durations in seconds, in the unit of the longer."""
     for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+        if most >= 2 * size:
+            low, high = (
+                f"{seconds / size:,.{0 if most >= 10 * size else 1}f}" for seconds in (least, most)
+            )
+            return f"{high} {unit}" if low == high else f"{low} to {high} {unit}"
+    return f"{least:.0f} to {most:.0f} seconds"

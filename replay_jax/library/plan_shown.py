@@ -1,0 +1,185 @@
+"""A plan for a terminal: what it takes, what of the data it uses, and its ledger, seeds folded."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from replay_jax.data.ledger.planned import Entry
+from replay_jax.data.sources.embedded import EMBEDDED_KINDS
+from replay_jax.data.sources.files import expand_paths
+from replay_jax.data.sources.source import DATASET_KINDS
+from replay_jax.errors import UserError
+from replay_jax.library.renting import Rental
+from replay_jax.sweep.drive.drawing import plan_lines
+from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.run import Run
+
+_SEEDS = ("seed", "data_seed", "name")
+# Said by columns of their own.
+_SHOWN = (
+    "schedule.replay_fraction",
+    "schedule.stage2_allocation",
+    "schedule.target_epochs",
+    "schedule.target_sequences",
+)
+# Data of which a run draws less than this share is said, from so many tokens on.
+_LITTLE, _LARGE = 0.5, 5_000_000
+
+
+def summary(plan: Plan) -> list[str]:
+    """A plan's totals in lines, and what of its data is missing or hardly used."""
+    return [*plan_lines(plan), *_missing(plan), *_unused(plan)]
+
+
+def rented(found: Rental) -> str:
+    """A rental in one line."""
+    money = "" if found.money is None else f", {found.money:,.0f} at {found.price:g} a chip hour"
+    return (
+        f"on {found.topology}: {found.chip_hours:,.3g} chip hours, {_hours(found.hours)} on its "
+        f"{found.chips} chips{money}, at {found.utilisation:.0%} of their dense peak (--mfu)"
+    )
+
+
+def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental]) -> Table:
+    """Several sweeps side by side, with their sum."""
+    table = Table("config", "runs", "steps", "tokens", "FLOPs", box=None)
+    if rentals:
+        for title in ("chip hours", "time", "money"):
+            table.add_column(title)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for name, plan in plans.items():
+        totals = plan.to_json()["totals"]
+        flops = totals["flops_remaining"] + totals["evaluation_flops_remaining"]
+        cells = [name, f"{totals['runs']:,}", f"{plan.steps_planned:,}",
+                 f"{totals['tokens']:.3g}", f"{flops:.3g}"]  # fmt: skip
+        if name in rentals:
+            cells += _rental_cells([rentals[name]])
+        table.add_row(*cells)
+    if rentals and len(plans) > 1:
+        table.add_row("all", "", "", "", "", *_rental_cells(list(rentals.values())))
+    return table
+
+
+def _rental_cells(rentals: Sequence[Rental]) -> list[str]:
+    money = [each.money for each in rentals if each.money is not None]
+    return [
+        f"{sum(each.chip_hours for each in rentals):,.3g}",
+        _hours(sum(each.hours for each in rentals)),
+        f"{sum(money):,.0f}" if money else "–",
+    ]
+
+
+def _hours(hours: float) -> str:
+    if hours >= 48:
+        return f"{hours / 24:,.1f} days"
+    return f"{hours:.3g} h" if hours >= 1 else f"{60 * hours:.2g} min"
+
+
+def ledger_table(plan: Plan) -> Table:
+    """One line for runs that differ in their seeds alone: asked for, realised, rows and unique."""
+    axes = _axes(plan.runs)
+    table = Table(
+        *(key.rsplit(".", 1)[-1] for key in axes),
+        "rho", "alpha", "epochs", "target rows", "unique", "generic rows", "unique", "seeds",
+        title="ledger (requested → realised where they differ; rows are sequences)",
+        title_justify="left",
+        box=None,
+    )  # fmt: skip
+    for column in table.columns[len(axes) :]:
+        column.justify = "right"
+    lines: dict[tuple[str, ...], int] = {}
+    for run in plan.runs:
+        cells = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run))
+        lines[cells] = lines.get(cells, 0) + 1
+    for cells, seeds in lines.items():
+        table.add_row(*cells, str(seeds))
+    return table
+
+
+def _axes(runs: Sequence[Run]) -> list[str]:
+    """Swept keys beyond seeds and what the ledger's own columns say, that differ between runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.overrides)
+    return [
+        key
+        for key in keys
+        if key not in _SEEDS + _SHOWN
+        and len({_text(run.overrides.get(key, "")) for run in runs}) > 1
+    ]
+
+
+def _text(value: Any) -> str:
+    """A swept value; of a table of values only what tells it from others at a glance."""
+    if isinstance(value, Mapping):
+        return " ".join(str(value[key]) for key in ("peak", "shape", "embed_dim") if key in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cells(run: Run) -> tuple[str, ...]:
+    requested, realised = run.ledger.requested, run.ledger.realised
+    assert realised is not None
+    entries = {entry.source: entry for entry in run.ledger.totals}
+    target = entries[run.schedule.target]
+    generic = [entries[name] for name in run.schedule.generics]
+    return (
+        _pair(requested.replay_fraction, realised.replay_fraction),
+        _pair(requested.stage2_allocation, realised.stage2_allocation),
+        _pair(requested.target_epochs, realised.target_epochs),
+        f"{target.sequences:,}",
+        _unique([target]),
+        " + ".join(f"{entry.sequences:,}" for entry in generic),
+        _unique(generic),
+    )
+
+
+def _pair(requested: float | None, realised: float | None) -> str:
+    shown = "–" if realised is None else f"{realised:.4g}"
+    asked = "–" if requested is None else f"{requested:.4g}"
+    return shown if asked == shown or requested is None else f"{asked} → {shown}"
+
+
+def _unique(entries: Sequence[Entry]) -> str:
+    return " + ".join("unknown" if e.unique is None else f"{e.unique:,}" for e in entries)
+
+
+def _missing(plan: Plan) -> list[str]:
+    """Sources whose files are not there, or that are not tokenized yet."""
+    lines = []
+    drawn = {name: view.pool_rows for run in plan.runs for name, view in run.views.items()}
+    for name, source in plan.runs[0].config.data.sources:
+        if name not in drawn or drawn[name] is not None:
+            continue
+        if source.kind not in (*DATASET_KINDS, *EMBEDDED_KINDS):
+            try:
+                expand_paths(source.path)
+            except UserError as error:
+                lines.append(f"missing: source '{name}': {error}")
+                continue
+        lines.append(f"source '{name}' is not tokenized yet: its rows have no numbers")
+    return lines
+
+
+def _unused(plan: Plan) -> list[str]:
+    """Sources of which no run draws half of the rows, with what would prepare less."""
+    lines = []
+    sources = dict(plan.runs[0].config.data.sources)
+    for name, source in sources.items():
+        pools = {run.views[name].pool_rows for run in plan.runs if name in run.views}
+        drawn = max((_drawn(run, name) for run in plan.runs), default=0)
+        pool = max((rows for rows in pools if rows is not None), default=0)
+        if 0 < drawn < _LITTLE * pool and pool * plan.runs[0].config.training.seq_len > _LARGE:
+            kept = min(1.0, 1.2 * drawn / pool) * source.train_fraction
+            lines.append(
+                f"source '{name}' has {pool:,} rows, and no run draws more than {drawn:,} of them: "
+                f"train_fraction {kept:.2g} would do"
+            )
+    return lines
+
+
+def _drawn(run: Run, source: str) -> int:
+    """Different rows of a source that a run draws."""
+    entries = [entry for entry in run.ledger.totals if entry.source == source]
+    return max((entry.unique or 0 for entry in entries), default=0)

@@ -1,0 +1,72 @@
+"""What `plan` says before anything is trained: cost on rented chips, folded seeds, missing files."""
+
+import json
+
+import pytest
+
+from replay_jax.commands.main import main
+from replay_jax.config.recipe import load_recipe
+from replay_jax.errors import UserError
+from replay_jax.library.plan_shown import rented, summary
+from replay_jax.library.planning import plan
+from replay_jax.library.renting import rental
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return plan(load_recipe("paper/weight_decay", {"seeds": 2}))
+
+
+def test_chip_hours_are_flops_over_the_share_of_the_peak(planned):
+    totals = planned.to_json()["totals"]
+    flops = totals["flops_remaining"] + totals["evaluation_flops_remaining"]
+    found = rental(planned, "v5e:4x4", utilisation=0.5, price=2.0)
+    assert found.chips == 16
+    assert found.chip_hours == pytest.approx(flops / (0.5 * 197e12) / 3600, rel=1e-12)
+    assert found.hours == pytest.approx(found.chip_hours / 16) and found.money == pytest.approx(
+        2 * found.chip_hours
+    )
+    eight = rental(planned, "h100:8", utilisation=0.5, price=None)
+    assert eight.chip_hours == pytest.approx(flops / (0.5 * 989e12) / 3600)
+    assert eight.money is None and "16 chips" in rented(found) and " 50%" in rented(found)
+
+
+@pytest.mark.parametrize(
+    ("topology", "mfu", "price", "words"),
+    [
+        ("v9:2x2", 0.4, None, "Topology 'v9:2x2' is not known"),
+        ("h100:3", 0.4, None, "h100: 1, 2, 4, 8"),
+        ("v5e:4x4x4", 0.4, None, "v5e: 1x1"),
+        ("v5e:4x4", 40, None, "--mfu is 40: a share of the peak lies between 0 and 1"),
+        ("v5e:4x4", 0.4, -1.0, "--price is -1"),
+    ],
+)
+def test_what_cannot_be_rented_is_refused(planned, topology, mfu, price, words):
+    with pytest.raises(UserError) as found:
+        rental(planned, topology, utilisation=mfu, price=price)
+    assert words in str(found.value)
+
+
+def test_missing_files_are_named_before_anything_is_prepared(tmp_path):
+    here, gone = tmp_path / "here.jsonl", tmp_path / "gone.jsonl"
+    here.write_text('{"text": "words"}\n')
+    overrides = {"scale": "tiny", "data.generic": str(here), "data.target": str(gone)}
+    lines = summary(plan(load_recipe("paper/model_scaling", overrides)))
+    missing = [line for line in lines if line.startswith("missing: ")]
+    assert len(missing) == 1 and "source 'gone'" in missing[0] and str(gone) in missing[0]
+    assert "source 'here' is not tokenized yet: its rows have no numbers" in lines
+
+
+def test_the_command_folds_seeds_and_adds_configs_up(capsys):
+    assert main(["plan", "paper/weight_decay", "--config.seeds=3"]) == 0
+    said = capsys.readouterr().out
+    assert said.index("36 runs of") < said.index("ledger (") < said.index("0 → ")
+    ledger = said[said.index("ledger (") : said.index("36 runs\n")].splitlines()
+    assert sum(line.split()[-1:] == ["3"] for line in ledger) == 12
+    both = ["plan", "paper/weight_decay", "paper/more_target", "--topology=v6e:2x4", "--json"]
+    assert main(both) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["paper/weight_decay", "paper/more_target"]
+    assert all(each["rental"]["chips"] == 8 for each in found.values())
+    assert main(["plan", "quickstart", "--price=2"]) == 2
+    assert "--price is of rented chips" in capsys.readouterr().err
