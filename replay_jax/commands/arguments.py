@@ -176,12 +176,13 @@ def _overlap_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     export = _add(
         commands, "export", "Write a finished run as a Hugging Face model folder.",
-        "replay-jax export runs/quickstart 3f9c1a models/quickstart", workdir=True,
+        "replay-jax export runs/quickstart best models/quickstart", workdir=True,
     )  # fmt: skip
-    export.add_argument("run", metavar="RUN", help="its id (or the beginning of it) or its name")
+    export.add_argument("run", metavar="RUN", help="its id (or the beginning of it), name, or best")
     export.add_argument("folder", metavar="FOLDER", help="must not exist yet")
     export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
                         help="of the tensors (default: bfloat16)")  # fmt: skip
+    export.add_argument("--target", help="of best, where there are several")
 
 
 def _ship_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

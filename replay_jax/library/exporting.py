@@ -9,7 +9,7 @@ from etils import epath
 from replay_jax.data.tokens.prepare import find_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.export import write_model_folder
-from replay_jax.library.naming import find_run
+from replay_jax.library.naming import BEST, best_run, find_run
 from replay_jax.sweep.plan.run import Shared
 from replay_jax.sweep.store.known import params_path
 from replay_jax.sweep.store.places import existing
@@ -22,7 +22,12 @@ from replay_jax.training.step import abstract_state
 
 
 def export(
-    workdir: epath.PathLike, run: str, folder: str | Path, *, dtype: str = "bfloat16"
+    workdir: epath.PathLike,
+    run: str,
+    folder: str | Path,
+    *,
+    dtype: str = "bfloat16",
+    target: str | None = None,
 ) -> list[str]:
     """Write a finished run's parameters as a model folder of the Hugging Face hub.
 
@@ -33,9 +38,11 @@ def export(
 
     Args:
         workdir: where the run was trained, with `execution.keep_ends` or `keep_states`.
-        run: its id, the beginning of its id, or its name, as `status` prints them.
+        run: its id, the beginning of its id, or its name, as `status` prints them; or "best", the
+            first seed of the schedule that `recommend` names.
         folder: must not exist yet.
         dtype: "bfloat16" or "float32".
+        target: of "best", where there are several.
 
     Returns:
         the names of the files written.
@@ -48,6 +55,8 @@ def export(
         raise UserError(f"'{folder}' is not on a disk: export to a folder and copy it")
     store = WorkStore(existing(workdir))
     facts = store.runs()
+    if run == BEST:
+        run = best_run(store.root, target)
     names = [(fact["id"], fact["name"]) for fact in facts]
     fact = facts[find_run(names, run, where=str(store.root))]
     record = store.result(fact["id"])

@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 
+from etils import epath
+
 from replay_jax.errors import UserError
+
+BEST = "best"
 
 
 def find_run(runs: Sequence[tuple[str, str]], wanted: str, *, where: str) -> int:
@@ -22,3 +26,22 @@ def find_run(runs: Sequence[tuple[str, str]], wanted: str, *, where: str) -> int
     raise UserError(
         f"no run '{wanted}' in {where}: give an id or a name that status prints, such as {known}"
     )
+
+
+def best_run(workdir: epath.Path, target: str | None) -> str:
+    """Id of a run of the schedule that `recommend` names: of its seeds the first.
+
+    Args:
+        target: which, where there are several.
+
+    Raises:
+        UserError: no finished run, nothing to compare, or several targets and none named.
+    """
+    # The analysis takes seconds to import, which a run that is named does not need.
+    from replay_jax.analysis.advice.every_group import recommend_every_group
+    from replay_jax.library.gathering import gather
+
+    study = gather([workdir]).study
+    found = study.target(target)
+    use = recommend_every_group(study, found.target)[0].overrides
+    return next(cell.chosen.run_ids[0] for cell in found.cells if cell.chosen.overrides == use)

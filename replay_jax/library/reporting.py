@@ -92,6 +92,8 @@ def report_on(workdirs: Sequence[epath.Path], console: Console) -> None:
         console.print(line, highlight=False)
     console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)
     console.print(f"report:  {workdir / 'report.html'}", highlight=False)
+    if (workdir / "ends").exists():
+        console.print(f"model:   replay-jax export {workdir} best FOLDER", highlight=False)
 
 
 def _introduction(recipe: Mapping[str, Any], sources: Sequence[str]) -> str:

@@ -10,10 +10,8 @@ from replay_jax.analysis.advice.shipping import ship as ship_cell
 from replay_jax.analysis.study.study import TargetStudy
 from replay_jax.errors import UserError
 from replay_jax.library.gathering import Record, analysed, gather
-from replay_jax.library.naming import find_run
+from replay_jax.library.naming import BEST, find_run
 from replay_jax.sweep.store.places import existing
-
-BEST = "best"
 
 
 def ship(

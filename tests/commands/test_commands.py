@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from etils import epath
 from fake_report import without_pictures
 from places import ROOT
 
 from replay_jax.commands.main import main
+from replay_jax.library.naming import best_run
 
 SMOKE = str(ROOT / "configs/smoke.py")
 
@@ -84,6 +86,12 @@ def test_status_verify_and_recommend_agree(finished, replay_jax):
     advice = json.loads(replay_jax("recommend", "out", "--json", cwd=folder)[1])
     assert {"replay_fraction", "allocation", "multiplier", "generic_cost_nats", "verdict",
             "next_runs"} <= set(advice)  # fmt: skip
+    # What is exported as "best" is a run of the schedule to use.
+    records = [json.loads(x) for x in (folder / "out/results.jsonl").read_text().splitlines()]
+    (best,) = [r for r in records if r["id"] == best_run(epath.Path(folder / "out"), None)]
+    seeds = ("seed", "data_seed")
+    for key, value in advice["overrides"].items():
+        assert key in seeds or best["overrides"][key] == value
 
 
 def test_a_repeated_run_trains_nothing(finished, replay_jax, monkeypatch):

@@ -1,4 +1,4 @@
-"""What `plan` says before anything is trained: cost on rented chips, folded seeds, missing files."""
+"""What `plan` says before anything is trained: cost on chips, folded seeds, missing files."""
 
 import json
 

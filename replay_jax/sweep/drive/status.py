@@ -52,11 +52,11 @@ def sweep_status(workdir: epath.PathLike) -> dict[str, Any]:
 
 
 def render_status(found: Mapping[str, Any]) -> Group:
-    """What `sweep_status` found, as a table and a line for a terminal."""
+    """What `sweep_status` found, as a table by state and a line for a terminal."""
     table = Table(box=None, pad_edge=False)
     for column in ("run", "id", "state", "steps", "loss", "why"):
         table.add_column(column, justify="right" if column in ("steps", "loss") else "left")
-    for run in found["runs"]:
+    for run in sorted(found["runs"], key=lambda run: list(_STYLES).index(run["state"])):
         table.add_row(
             Text(run["name"]),
             run["id"],
@@ -81,7 +81,8 @@ def _how_alive(silent: float | None) -> str:
     return f"stopped answering {duration(silent)} ago"
 
 
-_STYLES = {"done": "green", "running": "yellow", "failed": "red", "planned": "dim"}
+# In the order of the table: what wants to be looked at stands last, where a terminal ends.
+_STYLES = {"planned": "dim", "done": "green", "running": "yellow", "failed": "red"}
 
 
 @dataclasses.dataclass(frozen=True)
