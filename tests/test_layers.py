@@ -18,7 +18,7 @@ ROOMS = (
     "report/elements", "report/figures", "report/tables", "report",
     "config", "sweep/plan", "sweep/store", "sweep/results", "sweep/train", "sweep/executors",
     "sweep/executors/local", "sweep/executors/hosts", "sweep/executors/ray", "sweep/drive",
-    "library", "commands",
+    "library", "library/starting", "commands",
 )  # fmt: skip
 MODULES_OF_A_ROOM = 15
 # Of the rooms before it, all that a room knows beside errors and strict.

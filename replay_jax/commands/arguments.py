@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action=_ShowVersion, nargs=0, help="print it and end")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _recipe_commands(commands)
+    _planning_commands(commands)
     _workdir_commands(commands)
     _gc_command(commands)
     _overlap_command(commands)
@@ -94,6 +95,25 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         help="train again what failed before and would fail again, such as a diverging loss",
     )  # fmt: skip
     run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
+    _add(
+        commands, "prepare", "Tokenize the sources of a config into memory-mapped stores.",
+        "replay-jax prepare configs/quickstart.py", recipe=True,
+    )  # fmt: skip
+    _add(
+        commands, "configs", "List the configs that come with the package, to be run by name.",
+        "replay-jax configs",
+    )  # fmt: skip
+    compile_ = _add(
+        commands, "compile", "Compile the train step for TPUs or GPUs that are not there.",
+        "replay-jax compile paper/basque_8b --topology=v4:4x4x4", recipe=True, json=True,
+    )  # fmt: skip
+    compile_.add_argument(
+        "--topology", help="such as v4:4x4x4 or h200:8 (default: this machine's devices)"
+    )
+    compile_.add_argument("--search", action="store_true", help="largest batch, cheapest remat")
+
+
+def _planning_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     plan = _add(
         commands, "plan", "Show runs, shared prefixes, steps, tokens, FLOPs, cost and the ledger.",
         "replay-jax plan paper/headline paper/mid_training --topology=v5e:4x4 --price=1.2",
@@ -113,22 +133,16 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     pilot.add_argument("--seeds", type=int, default=3, help="of every pilot (default: 3)")
     pilot.add_argument("--workdir", help="where results go (default: runs/<config name>_pilot)")
     pilot.add_argument("--plan", action="store_true", help="show what would be trained, and end")
-    _add(
-        commands, "prepare", "Tokenize the sources of a config into memory-mapped stores.",
-        "replay-jax prepare configs/quickstart.py", recipe=True,
+    init = _add(
+        commands, "init", "Look at your own files and write a first config for them.",
+        "replay-jax init my_study --generic='web/*.jsonl.gz' --target=manuals.jsonl --explain",
     )  # fmt: skip
-    _add(
-        commands, "configs", "List the configs that come with the package, to be run by name.",
-        "replay-jax configs",
-    )  # fmt: skip
-    compile_ = _add(
-        commands, "compile", "Compile the train step for TPUs or GPUs that are not there.",
-        "replay-jax compile paper/basque_8b --topology=v4:4x4x4", recipe=True, json=True,
-    )  # fmt: skip
-    compile_.add_argument(
-        "--topology", help="such as v4:4x4x4 or h200:8 (default: this machine's devices)"
-    )
-    compile_.add_argument("--search", action="store_true", help="largest batch, cheapest remat")
+    init.add_argument("name", metavar="NAME", help="of the file to write, NAME.py")
+    init.add_argument("--generic", required=True, metavar="PATH", help="a file, folder or glob")
+    init.add_argument("--target", required=True, metavar="PATH", help="the scarce text")
+    init.add_argument("--minutes", type=float, default=20.0,
+                      help="what the study may take here (default: 20)")  # fmt: skip
+    init.add_argument("--explain", action="store_true", help="say why each value is chosen")
 
 
 def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -2,16 +2,15 @@
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, parse_overrides
 from replay_jax.errors import UserError
+from replay_jax.library.inspecting import matmul_rate
 from replay_jax.library.plan_shown import ledger_table, rentals_table, rented, summary
 from replay_jax.library.planning import plan as plan_recipe
 from replay_jax.library.preparing import preparation_shown, prepare_all, print_prepared
@@ -22,7 +21,6 @@ from replay_jax.sweep.plan.plan import Plan
 # Share of NumPy's own matrix rate that whole sweeps of small models reach on a CPU, at worst and at
 # best (docs/performance.md); only used to say how long a sweep may take.
 SHARES_OF_PEAK = (0.2, 0.45)
-_SIDE, _PRODUCTS = 1024, 8
 
 
 def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -92,24 +90,13 @@ def _estimate(plan: Plan) -> str:
     """
     totals = plan.to_json()["totals"]
     flops = totals["flops_remaining"] + totals["evaluation_flops_remaining"]
-    peak = _matmul_rate()
+    peak = matmul_rate()
     least, most = (flops / (share * peak) for share in reversed(SHARES_OF_PEAK))
     low, high = SHARES_OF_PEAK
     return (
         f"about {_range(least, most)} on this machine's cores alone, held-out losses included, at "
         f"{low:.0%} to {high:.0%} of NumPy's best matrix product, {peak / 1e9:,.0f} GFLOP/s"
     )
-
-
-def _matmul_rate() -> float:
-    """FLOP per second of a square product in float32: the best of several, other work aside."""
-    left = np.ones((_SIDE, _SIDE), np.float32)
-    seconds = []
-    for _ in range(_PRODUCTS):
-        start = time.perf_counter()
-        left @ left
-        seconds.append(time.perf_counter() - start)
-    return 2 * _SIDE**3 / min(seconds)
 
 
 def _range(least: float, most: float) -> str:

@@ -4,17 +4,20 @@ import importlib.metadata
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from packaging.requirements import Requirement
 
 from replay_jax.sweep.store.environment import PACKAGES, processor, software
 
 # The model of the quickstart on its batch: half a million parameters, 32 x 128 tokens.
 SPEED_SHAPE, SPEED_SEQ_LEN, SPEED_BATCH = "128,352,2,4,4,1024", 128, 32
+_SIDE, _PRODUCTS = 1024, 8
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,17 @@ def tokens_per_second() -> float:
 
     model = sized_model(SPEED_SHAPE)
     return bench(model, seq_len=SPEED_SEQ_LEN, batch_size=SPEED_BATCH).tokens_per_second
+
+
+def matmul_rate() -> float:
+    """FLOP per second of a square product in float32: the best of several, other work aside."""
+    left = np.ones((_SIDE, _SIDE), np.float32)
+    seconds = []
+    for _ in range(_PRODUCTS):
+        start = time.perf_counter()
+        left @ left
+        seconds.append(time.perf_counter() - start)
+    return 2 * _SIDE**3 / min(seconds)
 
 
 def _devices() -> tuple[tuple[str, ...], str]:

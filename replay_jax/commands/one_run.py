@@ -1,10 +1,11 @@
-"""The command `ship`: an exit code by which a pipeline decides whether a run is taken."""
+"""Commands about one run: whether a pipeline takes it, and its model for others to load."""
 
 import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 EXIT_CODES = {"better": 0, "worse": 2, "cannot tell": 3}
 
@@ -28,3 +29,22 @@ def ship(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         # Who reads no further still gets the verdict, which is the exit code.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
+
+
+def export(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    """Write a finished run as a model folder that transformers and `initial_weights` load."""
+    import jax
+
+    from replay_jax.library.exporting import export as export_run
+
+    # An accelerator may be busy, and would be of no use.
+    jax.config.update("jax_platforms", "cpu")
+    files = export_run(
+        arguments.workdir,
+        arguments.run,
+        arguments.folder,
+        dtype=arguments.dtype,
+        target=arguments.target,
+    )
+    print(f"{Path(arguments.folder)}: {', '.join(files)}")
+    return 0
