@@ -7,7 +7,7 @@ from dataclasses import replace
 import altair as alt
 import pytest
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
-from fake_report import COMMAND, CONFIG, PLAN, TIME
+from fake_report import COMMAND, CONFIG, PLAN, TIME, without_pixels
 from rich.console import Console
 
 from replay_jax.analysis.study.analyse import analyse_anyway
@@ -24,6 +24,13 @@ NO_REPLAY = AnalysisConfig(reference={"replay_fraction": 0.0}, tuned=(), level=0
 FULL = fake_records(FakeStudy(seeds=(0, 1), allocations=(1.0, 0.5), epochs=(16.0,)))
 STAGED = [record for record in FULL if record["protocol"] != "uniform"]
 REFERENCE = [record for record in FULL if record["protocol"] == "uniform"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pixels():
+    with pytest.MonkeyPatch.context() as patch:
+        without_pixels(patch)
+        yield
 
 
 def fraction(record):
