@@ -26,13 +26,6 @@ STAGED = [record for record in FULL if record["protocol"] != "uniform"]
 REFERENCE = [record for record in FULL if record["protocol"] == "uniform"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_pixels():
-    with pytest.MonkeyPatch.context() as patch:
-        without_pixels(patch)
-        yield
-
-
 def fraction(record):
     return record["replay_fraction"]["requested"]
 
@@ -71,7 +64,8 @@ def page_of(records, config):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_report_comes_out_of_any_study(name):
+def test_a_report_comes_out_of_any_study(name, monkeypatch):
+    without_pixels(monkeypatch)
     records = STUDIES[name]
     study, advice, page = page_of(records, CONFIG)
     figures = page.figures()
