@@ -52,7 +52,6 @@ from replay_jax.training.step import (
 
 ROOT = Path(__file__).parents[1]
 _TINY = "32,64,2,2,1,64"
-_LARGEST_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +81,14 @@ def steps(tiny: bool, profiles: Path) -> list[Row]:
             model = dataclasses.replace(model, compute_dtype="bfloat16", max_seq_len=4096)
         if name == "1_4b":
             model = dataclasses.replace(scanned(model), remat="matmuls")
-        shape, step = _largest_step(model, length)
+        shape, step = _largest_step(model, length, rows=4 if tiny else 64)
         step.seconds(2)
         seconds = float(np.median([step.seconds(2) for _ in range(5)]))
-        rate = shape.batch_size * length / seconds
+        rate, peak = shape.batch_size * length / seconds, _peak(model)
         with jax.profiler.trace(str(profiles / name)):
             step.seconds(3)
         shares = [
-            f"{rate * flops_per_token(model, length, causal_half=half).total / _peak(model):.1%}"
+            f"{rate * flops_per_token(model, length, causal_half=half).total / peak:.1%}"
             for half in (False, True)
         ]
         rows.append(
@@ -122,9 +121,10 @@ def population(tiny: bool, _: Path) -> list[Row]:
 
 def identity(tiny: bool, _: Path) -> list[Row]:
     """Train alone twice, and once from a prefix that was saved and read again."""
-    model, length, batch = sized_model(_TINY if tiny else "128,352,2,4,4,1024"), 128, 32
+    model = sized_model(_TINY if tiny else "128,352,2,4,4,1024")
+    batch, length, updates = (4, 64, 4) if tiny else (32, 128, 40)
     model = dataclasses.replace(model, compute_dtype="float32" if tiny else "bfloat16")
-    shape = StepShape(model, batch, min(length, model.max_seq_len), 2, document_mask=True)
+    shape = StepShape(model, batch, length, 2, document_mask=True)
     mesh = make_mesh(MeshConfig(1, 1, 1), attached_devices()[:1])
     init, step = compile_init(model, mesh), compile_train_step(shape, mesh)
     hyper = place_hyper(hyperparameters(OptimizerConfig(), 1e-3), mesh)
@@ -134,14 +134,15 @@ def identity(tiny: bool, _: Path) -> list[Row]:
             state, _ = step(state, place_batch(random_batch(shape, seed), mesh), hyper)
         return state
 
-    alone, again = (digest(train(init(0), range(40))) for _ in range(2))
+    alone, again = (digest(train(init(0), range(updates))) for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
         with Checkpointer() as checkpointer:
-            checkpointer.save(Path(folder) / "state", train(init(0), range(20)), {})
+            checkpointer.save(Path(folder) / "state", train(init(0), range(updates // 2)), {})
         prefix, _ = restore_state(Path(folder) / "state", abstract_state(model, mesh))
-    shared = digest(train(prefix, range(20, 40)))
+    shared = digest(train(prefix, range(updates // 2, updates)))
     same = "the same bits" if alone == again == shared else "NOT the same bits"
-    return [Row(f"40 updates alone, again, and from a saved prefix, {model.compute_dtype}", same)]
+    what = f"{updates} updates alone, again, and from a saved prefix, {model.compute_dtype}"
+    return [Row(what, same)]
 
 
 PARTS: dict[str, Callable[[bool, Path], list[Row]]] = {
@@ -152,9 +153,8 @@ PARTS: dict[str, Callable[[bool, Path], list[Row]]] = {
 }
 
 
-def _largest_step(model: ModelConfig, length: int) -> tuple[StepShape, Any]:
-    """The step with the most rows at once that the device has memory for, and has run once."""
-    rows = _LARGEST_ROWS
+def _largest_step(model: ModelConfig, length: int, *, rows: int) -> tuple[StepShape, Any]:
+    """The step with the most of `rows` at once that the device has memory for, and has run once."""
     while True:
         shape = StepShape(model, rows, length, sources=2, document_mask=True)
         try:

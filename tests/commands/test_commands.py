@@ -18,7 +18,8 @@ from places import ROOT
 from replay_jax.commands.main import main
 from replay_jax.library.naming import best_run
 
-SMOKE = str(ROOT / "configs/smoke.py")
+# A part of its generic prose is enough.
+SMOKE = (str(ROOT / "configs/smoke.py"), "--config.data.sources.python_docs.max_documents=200")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
     one_worker = "--config.execution.workers=1"
     result = subprocess.run(
-        [sys.executable, "-m", "replay_jax", "run", SMOKE, "--workdir=out", one_worker],
+        [sys.executable, "-m", "replay_jax", "run", *SMOKE, "--workdir=out", one_worker],
         cwd=folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
@@ -98,10 +99,10 @@ def test_a_repeated_run_trains_nothing(finished, replay_jax, monkeypatch):
     folder, _ = finished
     without_pictures(monkeypatch)
     before = (folder / "out" / "results.jsonl").read_bytes()
-    code, _, complaint = replay_jax("run", SMOKE, "--workdir=out", cwd=folder)
+    code, _, complaint = replay_jax("run", *SMOKE, "--workdir=out", cwd=folder)
     assert code == 0, complaint
     assert (folder / "out" / "results.jsonl").read_bytes() == before
-    _, plan, _ = replay_jax("plan", SMOKE, "--workdir=out", "--json", cwd=folder)
+    _, plan, _ = replay_jax("plan", *SMOKE, "--workdir=out", "--json", cwd=folder)
     assert json.loads(plan)["steps_remaining"] == 0
 
 
@@ -169,11 +170,11 @@ def test_a_finished_run_is_exported_and_started_from(finished, replay_jax, tmp_p
     code, _, complaint = replay_jax(*export, "gs://bucket/model", cwd=folder)
     assert code == 2 and "is not on a disk" in complaint
     start = f"--config.initial_weights={model}"
-    code, planned, complaint = replay_jax("plan", SMOKE, "--json", start, cwd=folder)
+    code, planned, complaint = replay_jax("plan", *SMOKE, "--json", start, cwd=folder)
     assert code == 0, complaint
     ids = {run["id"] for run in json.loads(planned)["runs"]}
     assert len(ids) == 10 and not ids & {record["id"] for record in records}
     other = ("--workdir=other", start, "--config.model.mlp_dim=48")
-    code, _, complaint = replay_jax("run", SMOKE, *other, cwd=folder)
+    code, _, complaint = replay_jax("run", *SMOKE, *other, cwd=folder)
     assert code == 2
     assert "model.mlp_dim is 48 and" in complaint and "has 96" in complaint

@@ -2,6 +2,7 @@
 
 import pytest
 
+from replay_jax.compile import peak
 from replay_jax.compile.bench import bench
 from replay_jax.compile.peak import known_peak, matmul_peak, process_peak
 from replay_jax.errors import UserError
@@ -9,6 +10,12 @@ from replay_jax.model.flops import flops_per_token
 from replay_jax.model.presets import shape_model
 
 MODEL = shape_model("32,64,1,2,1,64")
+
+
+@pytest.fixture(autouse=True)
+def small_products(monkeypatch):
+    """Of sides whose best rate takes milliseconds to find."""
+    monkeypatch.setitem(peak._SIDES, "cpu", (256,))
 
 
 def test_rates_are_consistent() -> None:

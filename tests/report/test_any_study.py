@@ -7,7 +7,7 @@ from dataclasses import replace
 import altair as alt
 import pytest
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
-from fake_report import COMMAND, CONFIG, PLAN, TIME
+from fake_report import COMMAND, CONFIG, PLAN, TIME, without_pixels
 from rich.console import Console
 
 from replay_jax.analysis.study.analyse import analyse_anyway
@@ -64,7 +64,8 @@ def page_of(records, config):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_report_comes_out_of_any_study(name):
+def test_a_report_comes_out_of_any_study(name, monkeypatch):
+    without_pixels(monkeypatch)
     records = STUDIES[name]
     study, advice, page = page_of(records, CONFIG)
     figures = page.figures()

@@ -3,7 +3,7 @@
 import pytest
 from browser import chromium, missing_browser
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
-from fake_report import COMMAND, CONFIG, PLAN, TIME
+from fake_report import COMMAND, CONFIG, PLAN, TIME, without_pixels
 
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.report.advice import advise
@@ -38,7 +38,9 @@ def browser():
 @pytest.fixture(scope="module")
 def path(page, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render_page(page, draw_figures(page.figures())))
+    with pytest.MonkeyPatch.context() as patch:
+        without_pixels(patch)
+        path.write_text(render_page(page, draw_figures(page.figures())))
     return path
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from fake_records import BASQUE, GSM8K, FakeStudy, FakeTarget, fake_records
-from fake_report import COMMAND, CONFIG, PLAN, TIME, without_pictures
+from fake_report import COMMAND, CONFIG, PLAN, TIME, without_pictures, without_pixels
 from rich.console import Console
 
 from replay_jax.analysis.statistics.bootstrap import Interval
@@ -38,7 +38,9 @@ def page_of(study, *, records=None, plan=PLAN):
 
 
 def render_page(page):
-    return html_of.render_page(page, draw_figures(page.figures()))
+    with pytest.MonkeyPatch.context() as patch:
+        without_pixels(patch)
+        return html_of.render_page(page, draw_figures(page.figures()))
 
 
 @pytest.fixture(scope="module")

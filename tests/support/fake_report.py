@@ -25,4 +25,9 @@ COMMAND = "replay-jax run configs/quickstart.py --workdir=runs/quickstart"
 def without_pictures(patch):
     """Files of figures are empty drawings: for tests of what stands around them."""
     patch.setattr(vl_convert, "vegalite_to_svg", lambda *_, **__: "<svg/>")
+    without_pixels(patch)
+
+
+def without_pixels(patch):
+    """Figures are drawn, but not as PNG, which takes as long again: test_report.py writes those."""
     patch.setattr(vl_convert, "svg_to_png", lambda *_, **__: b"png")

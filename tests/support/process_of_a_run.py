@@ -3,7 +3,7 @@
     python tests/support/process_of_a_run.py ROOT COORDINATOR PROCESSES ID
 
 Trains the run in ROOT from its last checkpoint to its end, and writes what it trained on and the
-losses.
+losses; then what it saw with the devices of all processes interleaved.
 """
 
 import json
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import jax
+from interleaved import interleaved, train_and_measure
 from jax.sharding import Mesh
 from tiny_training import MODEL, OPTIMIZER
 
@@ -126,6 +127,7 @@ def main(root: str, coordinator: str, processes: str, number: str) -> None:
     initialize(coordinator, int(processes), int(number), timeout=120.0)
     mesh = make_mesh(MeshConfig(1, jax.device_count(), 1), jax.devices())
     train(Path(root), mesh, stop=STEPS, record=Path(root, f"{STEPS}.{number}.jsonl"))
+    Path(root, f"{number}.json").write_text(json.dumps(train_and_measure(interleaved())))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def shape_of(model, **changes):
 def shapes():
     """What the presets and the shipped configs train, with two rows instead of their batches.
 
-    Loops over layers are scanned and two layers deep: the layers are alike.
+    Layers are alike, and a matrix product lowers at any width: two scanned layers of few heads,
+    each as wide as it is and shared by as many.
     """
     found = {name: shape_of(model) for name, model in PRESETS.items()}
     for path in CONFIGS:
@@ -46,9 +47,23 @@ def shapes():
         )
     distinct = {}
     for name, shape in found.items():
-        model = dataclasses.replace(shape.model, num_layers=2, layer_loop="scan")
-        distinct.setdefault(dataclasses.replace(shape, model=model), name)
+        distinct.setdefault(dataclasses.replace(shape, model=narrowed(shape)), name)
     return {name: shape for shape, name in distinct.items()}
+
+
+def narrowed(shape):
+    """The model with two layers and two heads of keys, and no wider than that needs."""
+    model = shape.model
+    group = model.num_heads // model.num_kv_heads
+    return dataclasses.replace(
+        model,
+        embed_dim=model.embed_dim // model.num_heads * 2 * group,
+        mlp_dim=512,
+        num_layers=2,
+        num_heads=2 * group,
+        num_kv_heads=2,
+        layer_loop="scan",
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_devices import with_devices
-from interleaved_process import BYTES_OF_A_ROW, interleaved, train_and_measure
+from interleaved import BYTES_OF_A_ROW, interleaved, train_and_measure
 from places import SUPPORT
 from process_of_a_run import STEPS, saved_steps, train
 from tiny_store import make_store
@@ -36,17 +36,33 @@ def build(root: Path) -> None:
 
 
 def train_as_two(root: Path) -> None:
-    """Go on to the end as two processes, each with one CPU device of its own."""
+    """Go on to the end as two processes with four CPU devices each, and what comes then."""
     address = free_address()
     running = [
         subprocess.Popen(
             [sys.executable, PROGRAM, str(root), address, "2", str(n)],
+            env=with_devices(4),
             stderr=(root / f"{n}.err").open("w"),
         )
         for n in range(2)
     ]
     for number, process in enumerate(running):
         assert process.wait(timeout=120.0) == 0, (root / f"{number}.err").read_text()[-2000:]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    """Trained by one process alone, and by two from where one gave up.
+
+    That was after step 6, two updates after its last save, which two processes make again.
+    """
+    alone, together = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
+    for root, stop in ((alone, STEPS), (together, 6)):
+        build(root)
+        train(root, mesh_of(1, 1, 1), stop=stop, record=root / f"{stop}.0.jsonl")
+    assert saved_steps(together / "checkpoints") == (4,)
+    train_as_two(together)
+    return alone, together
 
 
 def records(root: Path, stop: int, processes: int) -> list[tuple[int, float, list]]:
@@ -63,20 +79,10 @@ def records(root: Path, stop: int, processes: int) -> list[tuple[int, float, lis
     return joined
 
 
-def test_what_one_process_began_two_end_like_one(tmp_path):
-    """Given up after step 6, two updates after its last save, which two processes make again.
-
-    Two that are killed, and one that goes on: tests/sweep/executors/test_hosts.py.
-    """
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    for root, stop in ((alone, STEPS), (together, 6)):
-        root.mkdir()
-        build(root)
-        train(root, mesh_of(1, 1, 1), stop=stop, record=root / f"{stop}.0.jsonl")
-    assert saved_steps(together / "checkpoints") == (4,)
-    train_as_two(together)
+def test_what_one_process_began_two_end_like_one(trained):
+    """Two that are killed, and one that goes on: tests/sweep/executors/test_hosts.py."""
+    alone, together = trained
     assert saved_steps(together / "checkpoints") == (4, 8, 12)
-
     expected = records(alone, STEPS, 1)
     assert [step for step, _, _ in expected] == list(range(STEPS))
     for stop, processes, began in ((6, 1, 0), (STEPS, 2, 4)):
@@ -88,20 +94,9 @@ def test_what_one_process_began_two_end_like_one(tmp_path):
     assert expected[-1][1] < expected[0][1] - 0.1  # it did learn: equal losses mean something
 
 
-def test_two_processes_whose_rows_are_strided_train_and_measure_like_one(tmp_path):
-    address = free_address()
-    running = [
-        subprocess.Popen(
-            [sys.executable, SUPPORT / "interleaved_process.py", tmp_path, address, "2", str(n)],
-            env=with_devices(4),
-            stderr=(tmp_path / f"{n}.err").open("w"),
-        )
-        for n in range(2)
-    ]
+def test_two_processes_whose_rows_are_strided_train_and_measure_like_one(trained):
     alone = train_and_measure(interleaved())
-    for number, process in enumerate(running):
-        assert process.wait(timeout=120.0) == 0, (tmp_path / f"{number}.err").read_text()[-2000:]
-    found = [json.loads((tmp_path / f"{n}.json").read_text()) for n in range(2)]
+    found = [json.loads((trained[1] / f"{n}.json").read_text()) for n in range(2)]
     assert [each["rows"] for each in found] == [
         [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
     ]  # fmt: skip

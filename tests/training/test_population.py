@@ -20,7 +20,7 @@ from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.population import abstract_arguments, compile_population, population_step
 from replay_jax.training.step import reset_optimizer
 
-LANES, STEPS = 8, 30
+LANES, STEPS = 8, 8
 DECAYED = dataclasses.replace(OPTIMIZER, weight_decay=0.5)
 
 

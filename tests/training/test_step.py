@@ -148,9 +148,9 @@ def test_eight_devices_train_like_one(single):
 
 def test_gradients_are_summed_over_devices_once_an_update():
     """Counted in the compiled program, loops taken as often as they run: at any accumulation."""
-    mesh, sent = mesh_of(8, 1, 1), {}
+    mesh = mesh_of(8, 1, 1)
+    init, sent, states = compile_init(MODEL, mesh), {}, {}
     gradient = 4 * parameter_counts(MODEL).total
-    states = {}
     for accumulation in (1, 4):
         shape = dataclasses.replace(SHAPE, batch_size=32, accumulation=accumulation)
         program = compile_train_step(shape, mesh)
@@ -159,7 +159,7 @@ def test_gradients_are_summed_over_devices_once_an_update():
         host = batch(0, rows=32)
         host["loss_weights"][3] = 0.0
         hyper = place_hyper(hyperparameters(OPTIMIZER, 1e-2), mesh)
-        state, _ = program(compile_init(MODEL, mesh)(0), place_batch(host, mesh), hyper)
+        state, _ = program(init(0), place_batch(host, mesh), hyper)
         states[accumulation] = state.opt_state.mu
     # A ring sends each byte to 7 of 8 devices twice.
     assert 2 * 7 / 8 * gradient <= sent[4] < 1.05 * 2 * 7 / 8 * gradient

@@ -1,13 +1,12 @@
 """One run of W&B and one folder of TensorBoard per run of a sweep, from its record alone."""
 
-import importlib.machinery
 import json
 import shutil
 import struct
 import sys
-import types
 
 import pytest
+from fake_wandb import FakeWandb
 from folder_bucket import folder_as_bucket
 from tensorboardX.proto.event_pb2 import Event
 from tiny_sweep import RHO, SWEEP
@@ -21,36 +20,6 @@ from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.config import LoggingConfig
 
 LOGGED = {"logging__wandb_project": "p", "logging__tensorboard": True}
-
-
-class FakeRun:
-    """A run of W&B: what was logged, and whether it was ended."""
-
-    def __init__(self, settings):
-        self.settings, self.points, self.summary, self.ended = settings, {}, {}, False
-
-    def log(self, values, *, step):
-        # W&B passes over what is not after the last step.
-        if step > max(self.points, default=-1):
-            self.points[step] = values
-
-    def finish(self):
-        self.ended = True
-
-
-class FakeWandb(types.ModuleType):
-    """The module: runs by id, in the order of their first `init`."""
-
-    def __init__(self):
-        super().__init__("wandb")
-        self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
-        self.runs, self.inits, self.fault = {}, [], None
-
-    def init(self, **settings):
-        if self.fault is not None:
-            raise self.fault
-        self.inits.append(settings["id"])
-        return self.runs.setdefault(settings["id"], FakeRun(settings))
 
 
 @pytest.fixture
@@ -149,15 +118,6 @@ def test_a_sweep_in_a_bucket_is_sent_as_one_on_a_disk(tracked, wandb, tmp_path, 
     assert {run.settings["group"] for run in wandb.runs.values()} == {"w"}
     names = {path.name for path in (bucket / "w" / "tensorboard").iterdir()}
     assert names == {path.name for path in (tracked[0] / "tensorboard").iterdir()}
-
-
-def test_lanes_lose_nothing(study, wandb, tmp_path):
-    lanes = {"execution__population": 2, "execution__workers": 1}
-    assert study.train(SWEEP[:2], tmp_path, **lanes, **LOGGED).failures == ()
-    known = records(tmp_path)
-    assert wandb.runs.keys() == known.keys() and len(known) == 2
-    for id, run in wandb.runs.items():
-        assert list(run.points) == [point["step"] for point in known[id]["curve"]]
 
 
 def test_a_fault_of_wandb_ends_no_training_and_is_said(tracked, wandb, tmp_path):

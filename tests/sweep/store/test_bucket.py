@@ -12,6 +12,7 @@ import pytest
 from etils.epath import gpath
 from fake_report import without_pictures
 from folder_bucket import FolderAsBucket, folder_as_bucket
+from in_process import in_this_process
 from tiny_sweep import write_recipe
 
 from replay_jax.commands.main import main
@@ -72,7 +73,8 @@ def test_a_sweep_in_a_bucket_is_planned_reported_and_verified(
         capsys.readouterr().err
     )
     # Trained on a disk and moved to the bucket, all is found there.
-    assert main([*run, "--workdir=here"]) == 0
+    with in_this_process():
+        assert main([*run, "--workdir=here"]) == 0
     shutil.copytree(tmp_path / "here", bucket / "study", dirs_exist_ok=True)
     shutil.rmtree(bucket / "study" / "figures")
     (bucket / "study" / "report.html").unlink()

@@ -1,6 +1,7 @@
 """Results of another environment are refused in one sentence, or accepted and named for good."""
 
 import pytest
+from fake_devices import flags
 from tiny_sweep import results_of
 
 from replay_jax.errors import UserError
@@ -56,7 +57,7 @@ def test_what_differs_is_named_and_what_is_not_known_is_not_compared():
 def begun(study, tmp_path_factory):
     """A working directory with one finished run whose states are kept."""
     workdir = tmp_path_factory.mktemp("begun")
-    study.train([{RHO: 0.0}, {RHO: 0.5}], workdir, **KEPT)
+    study.train([{RHO: 0.0}, {RHO: 0.5}], workdir, here=True, **KEPT)
     return workdir
 
 
@@ -71,7 +72,7 @@ def test_another_version_is_refused_before_anything_is_trained(study, begun, mon
 
 def test_another_machine_is_refused_by_the_worker_or_accepted_and_named(study, begun, monkeypatch):
     (alone,) = WorkStore(begun).environments()
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    monkeypatch.setenv("XLA_FLAGS", flags(2))
     sweep = [{RHO: 0.5}, {RHO: 0.25}]
     with pytest.raises(UserError, match=r"devices 1 there and 2 here"):
         study.train(sweep, begun, **KEPT)

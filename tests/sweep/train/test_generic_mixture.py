@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
             source["path"] = str(folder / source["path"])
         base["data"]["store_dir"] = str(folder / "stores")
         study = TinyStudy(_Config(base), prepare(resolve(base).data, None))
-        outcome = study.train(recipe.sweep, folder / "work")
+        outcome = study.train(recipe.sweep, folder / "work", here=True)
     assert (outcome.failures, outcome.results) == ((), 2)
     return study, recipe.sweep, folder / "work"
 

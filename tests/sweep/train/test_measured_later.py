@@ -29,7 +29,7 @@ def files(workdir: Path, folder: str) -> dict[str, int]:
 def finished(study, tmp_path_factory):
     """Two finished runs under the default: no states, the parameters of both ends."""
     workdir = tmp_path_factory.mktemp("finished")
-    assert study.train(SWEEP, workdir).results == 2
+    assert study.train(SWEEP, workdir, here=True).results == 2
     return workdir
 
 
@@ -37,7 +37,7 @@ def finished(study, tmp_path_factory):
 def measured(study, finished, tmp_path_factory):
     """The same, asked for more held-out sequences once they were finished."""
     workdir = shutil.copytree(finished, tmp_path_factory.mktemp("measured") / "copy")
-    assert study.train(SWEEP, workdir, **MORE).results == 2
+    assert study.train(SWEEP, workdir, here=True, **MORE).results == 2
     return workdir
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_end_is_trained_again_to_the_same_bits(study, finished, measur
     for path in (workdir / "ends" / digest / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
-    study.train(SWEEP[1:], workdir, **MORE)
+    study.train(SWEEP[1:], workdir, here=True, **MORE)
     assert [path.name for path in (workdir / "damaged").iterdir()] == [f"{digest}-0"]
     ((name, again),) = results_of(workdir).items()
     late = results_of(measured)[name]

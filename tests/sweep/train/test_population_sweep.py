@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 
 import jax
 import numpy as np
 import pytest
+from fake_wandb import FakeWandb
 from tiny_sweep import PEAK, RHO, STEPS, SWEEP, results_of
 from tiny_training import digest
 
@@ -34,10 +36,38 @@ LANES = {"execution__population": 3, "execution__workers": 1}
 
 
 @pytest.fixture(scope="module")
-def lanes(study, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("lanes")
-    assert study.train(SWEEP, workdir, **LANES).failures == ()
-    return workdir
+def sent(study, tmp_path_factory):
+    """A sweep trained as lanes: its working directory, and a stand-in for W&B that heard of it.
+
+    Its worker is killed once in mid-training, which is to change nothing of all that is tested.
+    """
+    workdir, fake = tmp_path_factory.mktemp("lanes"), FakeWandb()
+    killed: list[int] = []
+    over = threading.Event()
+
+    def killer():
+        while not over.is_set() and not killed:
+            time.sleep(0.02)
+            progress = workdir / "progress.json"
+            edges = json.loads(progress.read_text())["edges"] if progress.exists() else []
+            for pid in {int(e["where"].split()[-1]) for e in edges if e["step"] > 3}:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "wandb", fake)
+        outcome = study.train(SWEEP, workdir, **LANES, logging__wandb_project="p")
+    over.set()
+    thread.join()
+    assert killed and outcome.failures == ()
+    return workdir, fake
+
+
+@pytest.fixture(scope="module")
+def lanes(sent):
+    return sent[0]
 
 
 def losses(record):
@@ -69,6 +99,15 @@ def test_facts_are_those_of_edges_alone(finished_sweep, lanes):
     assert segments(finished_sweep) == segments(lanes)
     assert verify(lanes) == ([], len(SWEEP))
     assert list((lanes / "states").iterdir()) == []
+
+
+def test_trackers_hear_of_every_point(sent):
+    workdir, fake = sent
+    lines = (workdir / "results.jsonl").read_text().splitlines()
+    known = {record["id"]: record for record in map(json.loads, lines)}
+    assert fake.runs.keys() == known.keys() and len(known) == len(SWEEP)
+    for id, run in fake.runs.items():
+        assert list(run.points) == [point["step"] for point in known[id]["curve"]]
 
 
 def test_the_number_of_lanes_belongs_to_a_working_directory(study, finished_sweep, lanes, tmp_path):
@@ -199,32 +238,3 @@ def test_seconds_are_counted_once(lanes):
     spent = [WorkStore(lanes).segment(path.stem) for path in (lanes / "segments").iterdir()]
     assert all(min(segment.seconds.values()) >= -1e-6 for segment in spent)
     assert all(segment.seconds["train"] > 0 for segment in spent)
-
-
-def test_killed_populations_lose_nothing(study, lanes, tmp_path):
-    killed: list[int] = []
-    over = threading.Event()
-
-    def killer():
-        while not over.is_set() and not killed:
-            time.sleep(0.02)
-            progress = tmp_path / "progress.json"
-            edges = json.loads(progress.read_text())["edges"] if progress.exists() else []
-            for pid in {int(e["where"].split()[-1]) for e in edges if e["step"] > 3}:
-                if pid not in killed:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-
-    thread = threading.Thread(target=killer)
-    thread.start()
-    outcome = study.train(SWEEP, tmp_path, **LANES)
-    over.set()
-    thread.join()
-    assert killed and outcome.failures == ()
-    found, whole = results_of(tmp_path), results_of(lanes)
-    assert len(found) == len(SWEEP)
-    # To the last bit: what a lane gives does not depend on which lane, with whom and how often.
-    assert {name: losses(record) for name, record in found.items()} == {
-        name: losses(whole[name]) for name in found
-    }
-    assert verify(tmp_path) == ([], len(SWEEP))

@@ -1,14 +1,8 @@
-"""One process of two whose devices alternate in the mesh, as the hosts of a TPU slice do.
+"""Two processes whose devices alternate in the mesh, as the hosts of a TPU slice do.
 
-    python tests/support/interleaved_process.py ROOT COORDINATOR PROCESSES ID
-
-Trains three updates on the batches of `tiny_training`, each process giving its own rows, measures
-a held-out set of more bytes than 32 bits count, and writes what it saw.
+Three updates on the batches of `tiny_training`, each process giving its own rows, and a held-out
+set of more bytes than 32 bits count.
 """
-
-import json
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,7 +10,6 @@ from jax.sharding import Mesh
 from tiny_training import MODEL, ROWS, SHAPE, batch, run
 
 from replay_jax.training.evaluate import compile_evaluation, evaluate, place_held_out
-from replay_jax.training.mesh.hosts import initialize
 from replay_jax.training.mesh.sharding import MESH_AXES, mesh_host_rows
 from replay_jax.training.step import compile_init, compile_train_step
 
@@ -48,13 +41,3 @@ def train_and_measure(mesh: Mesh) -> dict[str, list[float]]:
         "updates": seen,
         "held_out": [found.nats, found.tokens, found.label_bytes],
     }
-
-
-def main(root: str, coordinator: str, processes: str, number: str) -> None:
-    """Be one process."""
-    initialize(coordinator, int(processes), int(number), timeout=120.0)
-    Path(root, f"{number}.json").write_text(json.dumps(train_and_measure(interleaved())))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,0 +1,34 @@
+"""A stand-in for the module `wandb`: what was sent to it, by run."""
+
+import importlib.machinery
+import types
+
+
+class FakeRun:
+    """A run of W&B: what was logged, and whether it was ended."""
+
+    def __init__(self, settings):
+        self.settings, self.points, self.summary, self.ended = settings, {}, {}, False
+
+    def log(self, values, *, step):
+        # W&B passes over what is not after the last step.
+        if step > max(self.points, default=-1):
+            self.points[step] = values
+
+    def finish(self):
+        self.ended = True
+
+
+class FakeWandb(types.ModuleType):
+    """The module: runs by id, in the order of their first `init`."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+        self.runs, self.inits, self.fault = {}, [], None
+
+    def init(self, **settings):
+        if self.fault is not None:
+            raise self.fault
+        self.inits.append(settings["id"])
+        return self.runs.setdefault(settings["id"], FakeRun(settings))
