@@ -21,7 +21,13 @@ from replay_jax.data.sources.durable import file_sha256, read_only_allowed, writ
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
 from replay_jax.data.sources.files import found_paths
 from replay_jax.data.sources.parts import SPLIT, Part, part_digest, part_source, source_files
-from replay_jax.data.sources.source import DATASET_KINDS, SourceConfig, validation_source
+from replay_jax.data.sources.source import (
+    DATASET_KINDS,
+    TOKEN_KINDS,
+    SourceConfig,
+    validation_source,
+)
+from replay_jax.data.sources.token_files import found_token_files
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
@@ -226,10 +232,16 @@ def _listed(config: SourceConfig, before: list[str]) -> list[str]:
         return [file for file in before if os.path.exists(file)]
     if config.kind in EMBEDDED_KINDS:
         return [os.path.abspath(file) for file in source_files(config)]
-    found = found_paths(config.path)
+    found = _found(config)
     if config.validation_path:
-        found = found_paths(validation_source(config).path) + found
+        found = _found(validation_source(config)) + found
     return list(dict.fromkeys(os.path.abspath(file) for file in found))
+
+
+def _found(config: SourceConfig) -> list[Path]:
+    if config.kind in TOKEN_KINDS:
+        return found_token_files(config.kind, config.path)
+    return found_paths(config.path)
 
 
 def _source_path(config: SourceConfig, store_dir: Path) -> Path:

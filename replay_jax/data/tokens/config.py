@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.source import TOKEN_KINDS, SourceConfig
 from replay_jax.data.tokens.tokenizer import TokenizerConfig
 from replay_jax.errors import UserError
 from replay_jax.schedule.generic import Weights, check_weights
@@ -41,6 +41,12 @@ class DataConfig:
         for name in self.tokenizer.train_sources:
             if name not in names:
                 raise UserError(f"tokenizer.train_sources names {name!r}, not among {names}")
+        of_ids = [name for name, source in self.sources if source.kind in TOKEN_KINDS]
+        if of_ids and self.tokenizer.kind == "bpe":
+            raise UserError(
+                f"source {of_ids[0]!r} is token ids already: set data.tokenizer to the one that "
+                "made them (kind 'file' or 'bytes'), as none can be trained on them"
+            )
         if self.drop_copies not in DROP_COPIES:
             raise UserError(
                 f"data.drop_copies {self.drop_copies!r} is not one of {', '.join(DROP_COPIES)}"

@@ -45,6 +45,7 @@ from replay_jax.data.tokens.shards import (
     FOLDER,
     ShardJob,
     make_shard,
+    point_at_files,
     shard_key,
     shard_paths,
 )
@@ -89,6 +90,8 @@ def prepare(
         kept = find_kept(data, listed, download=True)
         if kept is None or not (found := _finished(data, listed, kept[0])):
             found = _make(data, listed, callback, processes)
+        for name, source in data.sources if kept is not None else ():
+            point_at_files(data.stores, source, all_known(listed[name]) or [], kept[0])
         stores = {name: TokenStore.open(path) for name, path in found.items()}
         check_held_out(find_copies(stores))
     return stores
