@@ -97,9 +97,13 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "replay-jax plan paper/mid_training --json", recipe=True, json=True,
     )  # fmt: skip
     plan.add_argument("--workdir", help="count what is already done there")
-    _add(
+    prepare = _add(
         commands, "prepare", "Tokenize the sources of a config into memory-mapped stores.",
         "replay-jax prepare configs/quickstart.py", recipe=True,
+    )  # fmt: skip
+    prepare.add_argument(
+        "--near_duplicates", action="store_true",
+        help="also count documents that are nearly the same (see docs/data.md for what it takes)",
     )  # fmt: skip
     _add(
         commands, "configs", "List the configs that come with the package, to be run by name.",

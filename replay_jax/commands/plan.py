@@ -13,6 +13,7 @@ from rich.table import Table
 from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, parse_overrides
 from replay_jax.data.ledger.planned import Entry
+from replay_jax.data.stores.near_copies import find_near_copies
 from replay_jax.library.planning import plan as plan_recipe
 from replay_jax.library.preparing import preparation_shown, prepare_all, print_prepared
 from replay_jax.sweep.drive.drawing import print_plan
@@ -45,6 +46,8 @@ def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     console = Console()
     with preparation_shown(console) as progress:
         prepared = prepare_all(configs_of(experiments_of(recipe)), progress)
+    if arguments.near_duplicates:
+        find_near_copies(prepared.stores, print)
     print_prepared(prepared)
     return 0
 

@@ -66,9 +66,7 @@ def assert_same(one: TokenStore, other: TokenStore) -> None:
     assert check_store(one.path) == [] == check_store(other.path)
 
 
-@pytest.mark.parametrize(
-    "kind,begins", [("megatron", ""), ("npy", "<begin>"), ("rows", "<begin>")]
-)
+@pytest.mark.parametrize("kind,begins", [("megatron", ""), ("npy", "<begin>"), ("rows", "<begin>")])
 def test_ids_give_the_store_of_their_text_without_a_copy(
     kind: str, begins: str, tokenizer_file: Path, tmp_path: Path
 ) -> None:
@@ -162,9 +160,7 @@ def test_a_tokenizer_must_be_named_and_must_be_the_one(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "ids.npy", [5, 6, 256, 7, 257, 256, 8, 9, 256], "<i4")
     source = SourceConfig("npy", str(path), validation_fraction=0.5)
     data = with_generic(of_text(tmp_path), source)
-    with pytest.raises(
-        UserError, match=r"ids\.npy: token 4 is 257, and .* ids 0 to 256"
-    ):
+    with pytest.raises(UserError, match=r"ids\.npy: token 4 is 257, and .* ids 0 to 256"):
         prepare(data)
     write_npy(path, [5, 6, 256, -1, 256], "<i4")
     with pytest.raises(UserError, match="token 3 is -1"):
