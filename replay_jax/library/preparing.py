@@ -63,7 +63,7 @@ def find_all(configs: Sequence[ExperimentConfig]) -> Found:
 
 def _weights(configs: Sequence[ExperimentConfig], *, download: bool) -> dict[str, Pretrained]:
     names = {config.initial_weights for config in configs} - {""}
-    folder = configs[0].data.store_dir
+    folder = str(configs[0].data.stores)
     return {name: find_pretrained(name, folder, download=download) for name in sorted(names)}
 
 

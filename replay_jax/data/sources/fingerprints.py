@@ -158,7 +158,7 @@ def known_source(config: SourceConfig, store_dir: Path) -> list[KnownPart] | Non
     the finished stores needs no copy of the text. None where anything is unknown. Looks at
     sizes and dates only. Raises UserError for a link that leads nowhere.
     """
-    known = _read(_Source, _source_path(config, store_dir))
+    known = _read(_Source, source_answer(config, store_dir))
     if known is None:
         return None
     files = _absolute(known.files, store_dir)
@@ -199,7 +199,7 @@ def remember_source(config: SourceConfig, store_dir: Path, parts: Sequence[Known
         "stamps": list(stamp_of.values()),
         "parts": stored,
     }
-    _write(_source_path(config, store_dir), answer)
+    _write(source_answer(config, store_dir), answer)
 
 
 def part_key(config: SourceConfig, known: KnownPart) -> dict[str, object]:
@@ -244,7 +244,14 @@ def _found(config: SourceConfig) -> list[Path]:
     return found_paths(config.path)
 
 
-def _source_path(config: SourceConfig, store_dir: Path) -> Path:
+def is_here(config: SourceConfig, store_dir: Path) -> bool:
+    """Whether any file of a source is on this machine."""
+    known = _read(_Source, source_answer(config, store_dir))
+    return bool(_listed(config, _absolute(known.files, store_dir) if known else []))
+
+
+def source_answer(config: SourceConfig, store_dir: Path) -> Path:
+    """The file that keeps what `known_source` answers with."""
     question = asdict(config)
     del question["bad_documents"], question["train_fraction"]
     if config.kind in EMBEDDED_KINDS:

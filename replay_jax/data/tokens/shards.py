@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from replay_jax.data.sources.buckets import bring_folder, send_folder
 from replay_jax.data.sources.documents import Document, part_documents
 from replay_jax.data.sources.durable import claimed, read_only_allowed
 from replay_jax.data.sources.fingerprints import KnownPart, known_part, part_key, stamps
@@ -22,7 +23,7 @@ from replay_jax.data.sources.token_documents import token_documents
 from replay_jax.data.sources.token_files import open_token_file
 from replay_jax.data.tokens.bpe_training import Sample, sample_texts
 from replay_jax.data.tokens.encode import marks_of, take_tokens, tokenize
-from replay_jax.data.tokens.manifest import MANIFEST_NAME, STORE_FORMAT
+from replay_jax.data.tokens.manifest import MANIFEST_NAME, STORE_FORMAT, read_shard_manifest
 from replay_jax.data.tokens.tokenizer import Tokenizer, byte_tokenizer, open_tokenizer
 from replay_jax.data.tokens.writer import ShardWriter, into_place
 from replay_jax.errors import UserError
@@ -54,10 +55,11 @@ class PartJob:
 
 @dataclass(frozen=True)
 class ShardJob(PartJob):
-    """A part to make a shard of. tokenizer: its file, None for bytes. wait: for another process
-    that is at it."""
+    """A part to make a shard of. tokenizer: its file, None for bytes. bucket: that shards are
+    copied from and to, "" for none. wait: for another process that is at it."""
 
     tokenizer: Path | None
+    bucket: str
     wait: bool
 
 
@@ -112,7 +114,7 @@ def identify_part(job: PartJob, threads: int, report: Report) -> KnownPart:
 
 
 def make_shard(job: ShardJob, threads: int, report: Report) -> KnownPart | None:
-    """Make a shard where there is none; None where another process is at it.
+    """Make a shard where there is none, or bring it; None where another process is at it.
 
     What an interrupted process left is not built upon. Raises UserError for bad input, and for
     input that changes while it is read, of which nothing is kept.
@@ -125,14 +127,27 @@ def make_shard(job: ShardJob, threads: int, report: Report) -> KnownPart | None:
     with claimed(partial, finished / MANIFEST_NAME, wait=job.wait) as mine:
         if mine:
             try:
-                _fill(partial, key, job, known, tokenizer, threads, report)
+                brought = bool(job.bucket) and _brought(job.bucket, key, finished.name, partial)
+                if not brought:
+                    _fill(partial, key, job, known, tokenizer, threads, report)
             except UserError:
                 shutil.rmtree(partial)
                 raise
             into_place(partial, finished)
+            if job.bucket and not brought:
+                send_folder(job.bucket, f"{FOLDER}/{finished.name}", finished)
         elif not (finished / MANIFEST_NAME).exists():
             return None
     return known
+
+
+def _brought(bucket: str, key: str, name: str, folder: Path) -> bool:
+    """Whether the shard of a key is in the bucket; then it is in the folder now."""
+    if not bring_folder(bucket, f"{FOLDER}/{name}", folder):
+        return False
+    if read_shard_manifest(folder).key != key:
+        raise UserError(f"{bucket}/{FOLDER}/{name} is another shard than its name says; delete it")
+    return True
 
 
 def sample_part(job: SampleJob, threads: int, report: Report) -> tuple[KnownPart, Sample]:
@@ -205,7 +220,7 @@ def _fill_with_ids(
     file = open_token_file(job.part.files)
     documents = token_documents(job.config, job.part, file, marks_of(tokenizer))
     if take_tokens(
-        documents, file, tokenizer=tokenizer, writer=writer, in_place=True, report=report
+        documents, file, tokenizer=tokenizer, writer=writer, in_place=not job.bucket, report=report
     ):
         there = InPlace(file.ids.dtype.str, file.offset, len(file.ids), known.digest)
         text = json.dumps(asdict(there)) + "\n"
