@@ -146,9 +146,11 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 def _gc_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     collect = _add(
-        commands, "gc", "Delete saved states that no run of the last sweep needs.",
-        "replay-jax gc runs/quickstart --dry_run", workdir=True,
+        commands, "gc", "Delete saved states that no run needs, or shards that no store needs.",
+        "replay-jax gc runs/quickstart --dry_run",
     )  # fmt: skip
+    collect.add_argument("workdir", metavar="WORKDIR",
+                         help="the folder that `run` printed, or one of stores")  # fmt: skip
     collect.add_argument("--dry_run", action="store_true", help="list them with their sizes only")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from replay_jax.data.sources.buckets import bring_answers, send_answers, send_missing
-from replay_jax.data.sources.durable import disk_errors, remove_abandoned
+from replay_jax.data.sources.durable import disk_errors, in_use, remove_abandoned
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS
 from replay_jax.data.sources.fingerprints import KnownPart, known_source, remember_source
 from replay_jax.data.sources.parts import PART_BYTES, VALIDATION
@@ -86,7 +86,9 @@ def prepare(
             identify(data, listed, callback, processes)
         kept = find_kept(data, listed, download=True)
         if kept is None or not (found := _finished(data, listed, kept[0])):
-            found = _make(data, listed, callback, processes)
+            (data.stores / FOLDER).mkdir(parents=True, exist_ok=True)
+            with in_use(data.stores, alone=False):
+                found = _make(data, listed, callback, processes)
         if kept is not None:
             for name, source in data.sources:
                 point_at_files(data.stores, source, all_known(listed[name]) or [], kept[0])
@@ -138,7 +140,6 @@ def _make(
     data: DataConfig, listed: Listed, callback: ProgressCallback, processes: int | None
 ) -> dict[str, Path]:
     """Make what is missing; returns the stores."""
-    (data.stores / FOLDER).mkdir(parents=True, exist_ok=True)
     remove_abandoned(data.stores / FOLDER)
     tokenizer, file = find_kept(data, listed, download=True) or train(
         data, listed, callback, processes
