@@ -7,11 +7,13 @@ place.json is not, so that a file that was moved is pointed at again and nothing
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from replay_jax.data.sources.durable import file_sha256, write_durably
+from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
 IN_PLACE_NAME, PLACE_NAME = "in_place.json", "place.json"
@@ -30,6 +32,10 @@ class InPlace:
     ids: int
     digest: str
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[<>|][iu][1248]", self.dtype) or self.offset < 0 or self.ids < 0:
+            raise UserError(f"{self.ids} ids of type {self.dtype!r} from byte {self.offset}")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -37,6 +43,10 @@ class Place:
 
     files: tuple[str, ...]
     sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.files or len(self.files) != len(self.sizes):
+            raise UserError(f"{len(self.sizes)} sizes of {len(self.files)} files")
 
 
 def is_elsewhere(folder: Path) -> bool:
@@ -55,9 +65,15 @@ def point_at(folder: Path, files: Sequence[str]) -> None:
 
 
 def in_place(folder: Path) -> tuple[Path, InPlace]:
-    """The file, and what it is."""
-    stored = json.loads((folder / IN_PLACE_NAME).read_text(encoding="utf-8"))
-    return _placed(folder)[0][0], from_plain(InPlace, stored, path=IN_PLACE_NAME)
+    """The file, and what it is; raises UserError where what says so is damaged."""
+    path = folder / IN_PLACE_NAME
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return _placed(folder)[0][0], from_plain(InPlace, stored, path=IN_PLACE_NAME)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} or its {PLACE_NAME} is damaged ({error}); delete {folder} and prepare again"
+        ) from error
 
 
 def size_differences(folder: Path) -> Iterator[str]:
@@ -68,7 +84,7 @@ def size_differences(folder: Path) -> Iterator[str]:
         yield f"{folder / PLACE_NAME} cannot be read: {error}"
         return
     for path, size in placed:
-        if not path.exists():
+        if not os.path.exists(path):
             yield f"{path} is missing (bring it back), and the tokens are read in it"
         elif (found := path.stat().st_size) != size:
             yield f"{path} has {found} bytes where it had {size}, and the tokens are read in it"
@@ -80,7 +96,10 @@ def content_difference(folder: Path) -> str | None:
         return None
     if wrong := next(size_differences(folder), None):
         return wrong
-    path, known = in_place(folder)
+    try:
+        path, known = in_place(folder)
+    except UserError as error:
+        return str(error)
     hashes = b"".join(bytes.fromhex(file_sha256(file)) for file, _ in _placed(folder))
     if hashlib.sha256(hashes).hexdigest() != known.digest:
         return f"{path} was altered since it was prepared, and the tokens are read in it"

@@ -113,8 +113,11 @@ def open_token_file(files: tuple[str, ...]) -> TokenFile:
 def _npy(path: Path) -> TokenFile:
     try:
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is no whole .npy file: {str(error).splitlines()[0]}") from error
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged header NumPy raises what its parser does
+        why = str(error).strip().split("\n")[0]
+        raise UserError(f"{path} is no whole .npy file: {why}") from error
     if not isinstance(ids, np.memmap):
         raise UserError(f"{path} is an archive of arrays, not one .npy array")
     _check_type(path, ids.dtype)

@@ -9,6 +9,7 @@ import numpy as np
 
 from replay_jax.data.sources.in_place import in_place
 from replay_jax.data.tokens.manifest import COLUMNS, Manifest
+from replay_jax.errors import UserError
 
 # Where the runs of ids lie that make up a split: pairs of `starts` and `places` of ShardTokens.
 EXTENTS = "extents"
@@ -112,7 +113,10 @@ class Columns:
 
 
 def shard_tokens(folder: Path, split: str, dtype: np.dtype) -> ShardTokens:
-    """The ids of a split of a finished shard, which has some."""
+    """The ids of a split of a finished shard, which has some.
+
+    Raises UserError where what says where they lie is damaged.
+    """
     dtype = dtype.newbyteorder("<")
     path, extents = folder / f"{split}.tokens", folder / f"{split}.{EXTENTS}"
     own = mapped(path, dtype, random=True) if path.exists() else np.empty(0, dtype)
@@ -120,8 +124,13 @@ def shard_tokens(folder: Path, split: str, dtype: np.dtype) -> ShardTokens:
         return ShardTokens(dtype, own, own[:0], np.zeros(1, np.int64), np.full(1, -1))
     file, there = in_place(folder)
     elsewhere = mapped(file, np.dtype(there.dtype), random=True, offset=there.offset)
+    elsewhere = elsewhere[: there.ids]
     starts, places = mapped(extents, np.dtype("<i8")).reshape(-1, 2).T
-    return ShardTokens(dtype, own, elsewhere[: there.ids], starts, places)
+    last = np.where(places < 0, -1 - places, places) + np.diff(starts, append=starts[-1:] + 1)
+    held = np.where(places < 0, len(own), len(elsewhere))
+    if starts[0] != 0 or (np.diff(starts) < 1).any() or ((last > held) | (last < 1)).any():
+        raise UserError(f"{extents} is damaged; delete {folder} and prepare again")
+    return ShardTokens(dtype, own, elsewhere, starts, places)
 
 
 def mapped(path: Path, dtype: np.dtype, *, random: bool = False, offset: int = 0) -> np.ndarray:

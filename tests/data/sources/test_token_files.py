@@ -64,6 +64,7 @@ def test_a_damaged_array_is_refused(tmp_path: Path) -> None:
     for change, message in (
         (cut(1), "no whole .npy file"),
         (put(0, b"XX"), "no whole .npy file"),
+        (lambda data: put(data.index(b"}"), b"(")(data), "no whole .npy file"),
     ):
         write_npy(path, [1, 2, 3])
         changed(path, change)

@@ -156,6 +156,27 @@ def test_a_file_that_moves_is_found_again_and_one_that_changes_is_another(tmp_pa
         TokenStore.open(changed.path)
 
 
+def test_damage_to_what_says_where_ids_lie_is_one_sentence(tmp_path: Path) -> None:
+    path = write_npy(tmp_path / "ids.npy", [i for t in GENERIC for i in (*t.encode(), 256)])
+    store = prepare(with_generic(of_text(tmp_path), SourceConfig("npy", str(path))))["generic"]
+    shard = (store.path / store.manifest.shards[0].folder).resolve()
+    for name, value, message in (
+        ("in_place.json", b'{"dtype": "<f8"', "in_place.json or its place.json is damaged"),
+        ("in_place.json", b"{" * 15, "in_place.json or its place.json is damaged"),
+        ("train.extents", b"\xff" * 8, "train.extents is damaged"),
+        ("train.extents", bytes(8) + b"\1" * 8, "train.extents is damaged"),
+        ("train.extents", bytes(31) + b"\x70", "train.extents is damaged"),
+        ("place.json", b'{"files": []', "place.json cannot be read"),
+    ):
+        good = (shard / name).read_bytes()
+        (shard / name).write_bytes(value + good[len(value) :])
+        with pytest.raises(UserError, match=message):
+            TokenStore.open(store.path).rows("train", 7).gather(np.arange(9))
+        assert check_store(store.path)
+        (shard / name).write_bytes(good)
+    assert check_store(store.path) == []
+
+
 def test_a_tokenizer_must_be_named_and_must_be_the_one(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "ids.npy", [5, 6, 256, 7, 257, 256, 8, 9, 256], "<i4")
     source = SourceConfig("npy", str(path), validation_fraction=0.5)
