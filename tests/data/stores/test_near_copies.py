@@ -91,6 +91,16 @@ def test_a_page_that_stands_many_times_is_compared_once() -> None:
     assert found == {("web", "web"): (40, 42), ("web", "code"): (41, 42), ("code", "web"): (1, 1)}
 
 
+@pytest.mark.parametrize("agreeing,near", [(8, False), (102, False), (103, True)])
+def test_what_shares_a_band_only_is_no_near_copy(agreeing: int, near: bool) -> None:
+    """103 of 128 values is the least that is .8."""
+    pytest.importorskip("datasketch", reason="the extra 'near-duplicates' is not installed")
+    signed = np.random.default_rng(0).integers(0, 2**32, (2, 128), np.uint32)
+    signed[1, :agreeing] = signed[0, :agreeing]
+    found = count_near_copies({("web", "train"): signed})
+    assert [copies.documents for copies in found] == ([1] if near else [])
+
+
 def test_shingles_are_runs_in_their_order() -> None:
     ids = np.array([3, 1, 4, 1, 5, 3, 1, 4])
     hashed = shingles(ids, 3)
