@@ -40,14 +40,16 @@ class ShardTokens:
         for extent in range(first, last + 1):
             low = max(start, int(self.starts[extent]))
             high = stop if extent == last else int(self.starts[extent + 1])
-            place = int(self.places[extent])
-            ids, place = (self.own, -1 - place) if place < 0 else (self.elsewhere, place)
+            ids, place = self._at(extent)
             place += low - int(self.starts[extent])
             found.append(ids[place : place + high - low].astype(self.dtype, copy=False))
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
-        """int32[n, length]: the ids from each of these places on."""
+        """[n, length] of some integer type: the ids from each of these places on."""
+        if len(self.starts) == 1:
+            ids, place = self._at(0)
+            return np.lib.stride_tricks.sliding_window_view(ids, length)[place + starts]
         first, last = self._extent(starts), self._extent(starts + length - 1)
         place, within = self.places[first], first == last
         inside = starts - self.starts[first]
@@ -61,6 +63,10 @@ class ShardTokens:
         for row in np.flatnonzero(~within):
             found[row] = self.read(int(starts[row]), int(starts[row]) + length)
         return found
+
+    def _at(self, extent: int) -> tuple[np.ndarray, int]:
+        place = int(self.places[extent])
+        return (self.own, -1 - place) if place < 0 else (self.elsewhere, place)
 
     def _extent(self, positions: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.starts, positions, side="right") - 1
