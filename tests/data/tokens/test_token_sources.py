@@ -85,7 +85,10 @@ def test_ids_give_the_store_of_their_text_without_a_copy(
     source = SourceConfig("megatron" if kind == "megatron" else "npy", str(path),
                           validation_fraction=HELD_OUT)  # fmt: skip
     stores = tmp_path / "of_ids"
-    lying = prepare(with_generic(data, source, store_dir=str(stores)))
+    of_ids = with_generic(data, source, store_dir=str(stores))
+    lying = prepare(of_ids)
+    planned = find_stores(of_ids)["generic"]
+    assert planned is not None and planned.path == lying["generic"].path
     assert bytes_below(stores / "shards", "*.extents") > 0
     assert bytes_below(stores / "shards", "*.tokens") == sum(
         lying["target"].manifest.splits[split].tokens * 2 for split in ("train", "validation")
@@ -129,6 +132,8 @@ def test_what_is_held_out_in_a_file_of_its_own_and_copies_left_out(tmp_path: Pat
     assert store.manifest.copies == 9 and check_store(store.path) == []
     assert len(store.manifest.shards) == 3
     assert_same(store, prepare(data)["generic"])
+    planned = find_stores(data)["generic"]
+    assert planned is not None and planned.path == store.path
 
 
 def test_a_file_that_moves_is_found_again_and_one_that_changes_is_another(tmp_path: Path) -> None:
