@@ -95,9 +95,13 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         help="train again what failed before and would fail again, such as a diverging loss",
     )  # fmt: skip
     run.add_argument("--profile_steps", metavar="A:B", help="write an xprof trace of these steps")
-    _add(
+    prepare = _add(
         commands, "prepare", "Tokenize the sources of a config into memory-mapped stores.",
         "replay-jax prepare configs/quickstart.py", recipe=True,
+    )  # fmt: skip
+    prepare.add_argument(
+        "--near_duplicates", action="store_true",
+        help="also count documents that are nearly the same (see docs/data.md for what it takes)",
     )  # fmt: skip
     _add(
         commands, "configs", "List the configs that come with the package, to be run by name.",
@@ -172,9 +176,11 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 def _gc_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     collect = _add(
-        commands, "gc", "Delete saved states that no run of the last sweep needs.",
-        "replay-jax gc runs/quickstart --dry_run", workdir=True,
+        commands, "gc", "Delete saved states that no run needs, or shards that no store needs.",
+        "replay-jax gc runs/quickstart --dry_run",
     )  # fmt: skip
+    collect.add_argument("workdir", metavar="WORKDIR",
+                         help="the folder that `run` printed, or one of stores")  # fmt: skip
     collect.add_argument("--dry_run", action="store_true", help="list them with their sizes only")
 
 

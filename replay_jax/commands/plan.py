@@ -9,6 +9,7 @@ from rich.console import Console
 
 from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, parse_overrides
+from replay_jax.data.stores.near_copies import find_near_copies
 from replay_jax.errors import UserError
 from replay_jax.library.inspecting import matmul_rate
 from replay_jax.library.plan_shown import ledger_table, rentals_table, rented, summary
@@ -79,6 +80,8 @@ def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     console = Console()
     with preparation_shown(console) as progress:
         prepared = prepare_all(configs_of(experiments_of(recipe)), progress)
+    if arguments.near_duplicates:
+        find_near_copies(prepared.stores, print)
     print_prepared(prepared)
     return 0
 

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.data.judging.tasks import Task, find_task
+from replay_jax.data.stores.near_copies import known_near_copies, near_sentence
 from replay_jax.data.tokens.copies import find_copies
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore
@@ -62,7 +63,7 @@ def find_all(configs: Sequence[ExperimentConfig]) -> Found:
 
 def _weights(configs: Sequence[ExperimentConfig], *, download: bool) -> dict[str, Pretrained]:
     names = {config.initial_weights for config in configs} - {""}
-    folder = configs[0].data.store_dir
+    folder = str(configs[0].data.stores)
     return {name: find_pretrained(name, folder, download=download) for name in sorted(names)}
 
 
@@ -84,6 +85,8 @@ def print_prepared(prepared: Prepared) -> None:
                 print(f"{name}: {count:,} documents passed over as {what}")
     for copies in find_copies(prepared.stores):
         print(copies.sentence)
+    for near in known_near_copies(prepared.stores) or ():
+        print(near_sentence(near))
     for name, model in prepared.weights.items():
         print(f"{name}: pre-trained model, in {model.folder}")
     for name, task in prepared.tasks.items():

@@ -33,7 +33,7 @@ def test_help_gives_an_example_that_parses(command, capsys):
         (["plan", "configs/smoke.py", "--config.model.num_layer=3"], "'model.num_layers'"),
         (["plan", "configs/smoke.py", "--config.model.num_layers=x"], "must be int, not 'x'"),
         (["plan", "configs/smoke.py", "--jsn"], "unknown argument '--jsn'"),
-        (["plan", "configs/smoke.py", "--config.data.store_dir=gs://b/s"], "is not on a disk"),
+        (["plan", "configs/smoke.py", "--config.data.store_dir=gs:/b"], "nor a place in a bucket"),
         (["run", "configs/smoke.py", "--coordinator=a:1"], "add --executor=hosts"),
         (["run", "configs/smoke.py", "--executor=hosts", "--num_processes=0"], "at least 1"),
         (["compile", "configs/smoke.py", "--topology=v9:4x4"], "'v9:4x4' is not known"),

@@ -47,6 +47,10 @@ class FolderAsStore(LocalFileSystem):
         text = str(path)
         return str(cls.root / text.removeprefix("gs://")) if text.startswith("gs://") else text
 
+    def put_file(self, lpath, rpath, **kwargs):
+        Path(self._strip_protocol(rpath)).parent.mkdir(parents=True, exist_ok=True)
+        super().put_file(lpath, rpath, **kwargs)
+
     def pipe_file(self, path, value, mode="overwrite", **kwargs):
         place = Path(self._strip_protocol(path))
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -45,15 +45,19 @@ def held_out_below(fraction: float) -> int:
     return int(fraction * 2**64)
 
 
+def role_borders(config: SourceConfig, role: str) -> tuple[int, int]:
+    """The hash below which documents of a role are held out, and that below which they are used."""
+    fraction = {SPLIT: config.validation_fraction, VALIDATION: 1.0}.get(role, 0.0)
+    return held_out_below(fraction), held_out_below(min(1.0, fraction + config.train_fraction))
+
+
 def part_documents(config: SourceConfig, part: Part, read: Read) -> Iterator[Document]:
     """Every document of a part in order; empty, bad and unwanted ones come without bytes.
 
     Nothing is shuffled: rows are drawn through a permutation later, and stored order lets a
     corpus stream. Raises UserError for a bad document where the source refuses them.
     """
-    fraction = {SPLIT: config.validation_fraction, VALIDATION: 1.0}.get(part.role, 0.0)
-    limit = held_out_below(fraction)
-    end = held_out_below(min(1.0, fraction + config.train_fraction))
+    limit, end = role_borders(config, part.role)
     where = part.files[0] if part.files else config.kind
     if part.first:
         where += f" after {part.first}"

@@ -78,6 +78,20 @@ def claimed(partial: Path, finished: Path, *, wait: bool) -> Iterator[bool]:
             return
 
 
+@contextlib.contextmanager
+def in_use(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Work in a folder of stores beside others; or `alone`, while others wait.
+
+    Raises UserError where it would be alone and others are at work.
+    """
+    with (folder / "in_use").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except BlockingIOError as error:
+            raise UserError(f"a preparation is at work in {folder}: wait for its end") from error
+        yield
+
+
 def remove_abandoned(folder: Path) -> None:
     """Remove what interrupted processes left unfinished in a folder and nobody works on."""
     for partial in folder.glob("*.partial"):

@@ -21,7 +21,13 @@ from replay_jax.data.sources.durable import file_sha256, read_only_allowed, writ
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
 from replay_jax.data.sources.files import found_paths
 from replay_jax.data.sources.parts import SPLIT, Part, part_digest, part_source, source_files
-from replay_jax.data.sources.source import DATASET_KINDS, SourceConfig, validation_source
+from replay_jax.data.sources.source import (
+    DATASET_KINDS,
+    TOKEN_KINDS,
+    SourceConfig,
+    validation_source,
+)
+from replay_jax.data.sources.token_files import found_token_files
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
@@ -152,7 +158,7 @@ def known_source(config: SourceConfig, store_dir: Path) -> list[KnownPart] | Non
     the finished stores needs no copy of the text. None where anything is unknown. Looks at
     sizes and dates only. Raises UserError for a link that leads nowhere.
     """
-    known = _read(_Source, _source_path(config, store_dir))
+    known = _read(_Source, source_answer(config, store_dir))
     if known is None:
         return None
     files = _absolute(known.files, store_dir)
@@ -193,7 +199,7 @@ def remember_source(config: SourceConfig, store_dir: Path, parts: Sequence[Known
         "stamps": list(stamp_of.values()),
         "parts": stored,
     }
-    _write(_source_path(config, store_dir), answer)
+    _write(source_answer(config, store_dir), answer)
 
 
 def part_key(config: SourceConfig, known: KnownPart) -> dict[str, object]:
@@ -226,13 +232,26 @@ def _listed(config: SourceConfig, before: list[str]) -> list[str]:
         return [file for file in before if os.path.exists(file)]
     if config.kind in EMBEDDED_KINDS:
         return [os.path.abspath(file) for file in source_files(config)]
-    found = found_paths(config.path)
+    found = _found(config)
     if config.validation_path:
-        found = found_paths(validation_source(config).path) + found
+        found = _found(validation_source(config)) + found
     return list(dict.fromkeys(os.path.abspath(file) for file in found))
 
 
-def _source_path(config: SourceConfig, store_dir: Path) -> Path:
+def _found(config: SourceConfig) -> list[Path]:
+    if config.kind in TOKEN_KINDS:
+        return found_token_files(config.kind, config.path)
+    return found_paths(config.path)
+
+
+def is_here(config: SourceConfig, store_dir: Path) -> bool:
+    """Whether any file of a source is on this machine."""
+    known = _read(_Source, source_answer(config, store_dir))
+    return bool(_listed(config, _absolute(known.files, store_dir) if known else []))
+
+
+def source_answer(config: SourceConfig, store_dir: Path) -> Path:
+    """The file that keeps what `known_source` answers with."""
     question = asdict(config)
     del question["bad_documents"], question["train_fraction"]
     if config.kind in EMBEDDED_KINDS:

@@ -7,7 +7,7 @@ the source.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -35,7 +35,13 @@ from replay_jax.data.sources.formats import (
     read_parquet,
     read_text,
 )
-from replay_jax.data.sources.source import DATASET_KINDS, SourceConfig, validation_source
+from replay_jax.data.sources.source import (
+    DATASET_KINDS,
+    TOKEN_KINDS,
+    SourceConfig,
+    validation_source,
+)
+from replay_jax.data.sources.token_files import token_files
 from replay_jax.errors import UserError
 
 # Bytes of input: half a minute of tokenizing, so that an interruption loses little, yet a
@@ -88,6 +94,8 @@ def source_files(config: SourceConfig) -> list[Path]:
         return [file.path for file in embedded_files(config.kind, config.path)]
     if config.kind in DATASET_KINDS:
         return _stored(config).files
+    if config.kind in TOKEN_KINDS:
+        return [file for together in token_files(config.kind, config.path) for file in together]
     return expand_paths(config.path)
 
 
@@ -169,6 +177,8 @@ def _hashed_texts(config: SourceConfig, part: Part, read: Read) -> Texts:
 def _parts(config: SourceConfig, role: str, part_bytes: int) -> list[Part]:
     if config.kind in DATASET_KINDS:
         return _row_parts(_stored(config), role, part_bytes, config.max_documents)
+    if config.kind in TOKEN_KINDS:
+        return _token_parts(config, role)
     files = source_files(config)
     sizes = [path.stat().st_size for path in files]
     if config.kind in EMBEDDED_KINDS or config.max_documents is not None:
@@ -192,6 +202,14 @@ def _parts(config: SourceConfig, role: str, part_bytes: int) -> list[Part]:
             waiting.append(path)
             held += size
     return parts + _whole(role, waiting, held)
+
+
+def _token_parts(config: SourceConfig, role: str) -> list[Part]:
+    """One for each file: what is read where it lies is one file."""
+    return [
+        Part(role, _absolute(files), 0, None, False, sum(path.stat().st_size for path in files))
+        for files in token_files(config.kind, config.path)
+    ]
 
 
 def _whole(role: str, files: list[Path], held: int) -> list[Part]:
@@ -234,5 +252,5 @@ def _stored(config: SourceConfig) -> StoredSplit:
     return find(config.path, config.split)
 
 
-def _absolute(files: list[Path]) -> tuple[str, ...]:
+def _absolute(files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(os.path.abspath(file) for file in files)

@@ -6,7 +6,8 @@ from replay_jax.data.sources.embedded import EMBEDDED_KINDS
 from replay_jax.errors import UserError
 
 DATASET_KINDS = ("tfds", "huggingface")
-SOURCE_KINDS = (*EMBEDDED_KINDS, "text", "jsonl", "parquet", *DATASET_KINDS)
+TOKEN_KINDS = ("megatron", "npy")  # of token ids, which are read where they lie
+SOURCE_KINDS = (*EMBEDDED_KINDS, "text", "jsonl", "parquet", *TOKEN_KINDS, *DATASET_KINDS)
 BAD_DOCUMENTS = ("refuse", "pass_over")
 
 
@@ -16,6 +17,7 @@ class SourceConfig:
 
     kind: one of SOURCE_KINDS.
     path: file, folder or glob (text, jsonl, parquet; .gz, .bz2, .xz and .zst are decompressed);
+        the same for token ids (megatron: .bin files, each with its .idx; npy);
         dataset name or folder (tfds, huggingface); for the embedded kinds a comma-separated list of
         distributions ("python" is the standard library), "" for all.
     text_field: field or column that holds the text (jsonl, parquet, tfds, huggingface).
@@ -65,11 +67,19 @@ class SourceConfig:
             )
         if self.separator and self.kind != "text":
             raise UserError(f"separator is for kind 'text', not {self.kind!r}")
-        if self.max_documents is not None and self.max_documents < 1:
-            raise UserError(f"max_documents {self.max_documents} must be at least 1, or None")
+        if self.max_documents is not None:
+            self._check_max_documents(self.max_documents)
         if self.bad_documents not in BAD_DOCUMENTS:
             raise UserError(
                 f"bad_documents {self.bad_documents!r} is not one of {', '.join(BAD_DOCUMENTS)}"
+            )
+
+    def _check_max_documents(self, most: int) -> None:
+        if most < 1:
+            raise UserError(f"max_documents {most} must be at least 1, or None")
+        if self.kind in TOKEN_KINDS:
+            raise UserError(
+                f"max_documents is not for kind {self.kind!r}: train_fraction takes a share of it"
             )
 
 

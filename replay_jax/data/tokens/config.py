@@ -1,13 +1,15 @@
 """What is prepared: all sources of an experiment, one tokenizer, and where stores are kept."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.source import TOKEN_KINDS, SourceConfig
 from replay_jax.data.tokens.tokenizer import TokenizerConfig
 from replay_jax.errors import UserError
 from replay_jax.schedule.generic import Weights, check_weights
 
+COPIES_OF_BUCKETS = Path("data/from_buckets")
 DROP_COPIES = ("none", "of_target", "all")
 
 
@@ -15,6 +17,7 @@ DROP_COPIES = ("none", "of_target", "all")
 class DataConfig:
     """All sources of an experiment, the tokenizer they share, and where stores are kept.
 
+    store_dir: a folder, or a place in a bucket (gs://, s3://, az://) that machines share.
     sources: (name, source) pairs. generic, target: which names play these roles; generic data may
         be a mixture, (name, weight) pairs with weights that sum to 1, kept in the order of names
         (one source of weight 1 is that source).
@@ -41,14 +44,20 @@ class DataConfig:
         for name in self.tokenizer.train_sources:
             if name not in names:
                 raise UserError(f"tokenizer.train_sources names {name!r}, not among {names}")
+        of_ids = [name for name, source in self.sources if source.kind in TOKEN_KINDS]
+        if of_ids and self.tokenizer.kind == "bpe":
+            raise UserError(
+                f"source {of_ids[0]!r} is token ids already: set data.tokenizer to the one that "
+                "made them (kind 'file' or 'bytes'), as none can be trained on them"
+            )
         if self.drop_copies not in DROP_COPIES:
             raise UserError(
                 f"data.drop_copies {self.drop_copies!r} is not one of {', '.join(DROP_COPIES)}"
             )
-        if ":/" in self.store_dir:
+        if ":/" in self.store_dir and not re.match(r"(gs|s3|az)://[^/]", self.store_dir):
             raise UserError(
-                f"data.store_dir {self.store_dir!r} is not on a disk: stores are memory-mapped, so "
-                "name a folder, on every host or shared by all"
+                f"data.store_dir {self.store_dir!r} is neither a folder nor a place in a bucket, "
+                "gs://bucket/name"
             )
 
     def _settle_roles(self, names: list[str]) -> None:
@@ -72,8 +81,19 @@ class DataConfig:
         return tuple(name for name, _ in mixture)
 
     @property
+    def bucket(self) -> str:
+        """The place in a bucket that shards are copied from and to; "" for none."""
+        return self.store_dir.rstrip("/") if "://" in self.store_dir else ""
+
+    @property
     def stores(self) -> Path:
-        """The folder of stores, "~" for the home folder."""
+        """The folder of stores on this machine, "~" for the home folder.
+
+        Of a bucket it is a copy below COPIES_OF_BUCKETS, which begins where the command runs, as
+        relative paths of sources do.
+        """
+        if self.bucket:
+            return COPIES_OF_BUCKETS / self.bucket.replace("://", "/")
         return Path(self.store_dir).expanduser()
 
     def tokenizer_sources(self) -> list[tuple[str, SourceConfig]]:

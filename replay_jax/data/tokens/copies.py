@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from replay_jax.data.sources.durable import claimed, read_only_allowed, write_durably
-from replay_jax.data.tokens.columns import mapped
+from replay_jax.data.tokens.columns import mapped, shard_tokens
 from replay_jax.data.tokens.manifest import COLUMNS, MANIFEST_NAME, SPLITS, read_shard_manifest
 from replay_jax.data.tokens.shards import shard_path
 from replay_jax.data.tokens.store import TokenStore
@@ -182,14 +182,14 @@ def _copy(
     ends, hashes, sizes = (
         mapped(shard / f"{split}.{column}", np.dtype(kind)) for column, kind in COLUMNS.items()
     )
-    tokens = mapped(shard / f"{split}.tokens", dtype.newbyteorder("<"))
+    tokens = shard_tokens(shard, split, dtype)
     first = start = 0
     while first < len(ends):
         last = max(first + 1, int(np.searchsorted(ends, start + _AT_ONCE, side="right")))
         lengths = np.diff(ends[first:last], prepend=start)
         keep = np.ones(last - first, bool) if split != "train" else ~left_out[first:last]
         if keep.any():
-            ids = tokens[start : ends[last - 1]][np.repeat(keep, lengths)]
+            ids = tokens.read(start, int(ends[last - 1]))[np.repeat(keep, lengths)]
             columns = (values[first:last][keep] for values in (hashes, sizes))
             writer.add(split, ids, lengths[keep], *columns)
         first, start = last, int(ends[last - 1])

@@ -1,13 +1,22 @@
-"""Turn documents into tokens: read, encode and write at the same time."""
+"""Turn documents into tokens: read, encode and write at the same time; or take tokens that lie."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
 
 from replay_jax.data.sources.documents import Document
+from replay_jax.data.sources.token_documents import Marks, TokenDocument
+from replay_jax.data.sources.token_files import TokenFile
+from replay_jax.data.tokens.columns import EXTENTS
+from replay_jax.data.tokens.manifest import SPLITS
 from replay_jax.data.tokens.pieces import PIECE_CHARACTERS, text_pieces
-from replay_jax.data.tokens.tokenizer import Tokenizer, token_ids
+from replay_jax.data.tokens.tokenizer import Tokenizer, is_byte_level, token_ids
 from replay_jax.data.tokens.writer import ShardWriter
+
+_TOGETHER = 4096  # documents of ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +81,115 @@ def piece_batches(
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def take_tokens(
+    documents: Iterable[TokenDocument],
+    file: TokenFile,
+    *,
+    tokenizer: Tokenizer,
+    writer: ShardWriter,
+    in_place: bool,
+    report: Callable[[], None],
+) -> bool:
+    """Write where all documents lie, and the ids of those that do not lie as a shard needs them.
+
+    A shard needs the tokens that begin and end a document around it. Without `in_place` all ids are
+    written. Returns whether ids are left to be read in the file.
+    """
+    coming = iter(documents)
+    extents: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    while batch := list(islice(coming, _TOGETHER)):
+        for split in SPLITS:
+            own = [d for d in batch if d.bytes and d.held_out == (split == "validation")]
+            if own:
+                extents[split].append(_take(own, split, file, tokenizer, writer, in_place))
+        writer.documents_read += len(batch)
+        writer.empty += sum(not document.bytes for document in batch)
+        report()
+    elsewhere = False
+    for split, found in extents.items():
+        if any((runs[:, 1] >= 0).any() for runs in found):
+            writer.write_file(f"{split}.{EXTENTS}", np.concatenate(found).astype("<i8"))
+            elsewhere = True
+    return elsewhere
+
+
+def _take(
+    documents: Sequence[TokenDocument],
+    split: str,
+    file: TokenFile,
+    tokenizer: Tokenizer,
+    writer: ShardWriter,
+    in_place: bool,
+) -> np.ndarray:
+    """int64[runs, 2]: where runs of the documents begin in the split and where they lie."""
+    begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    first = np.array([d.start - len(begin) for d in documents])
+    last = np.array([d.stop + 1 for d in documents])
+    hashes = np.array([d.hashed for d in documents], np.uint64)
+    sizes = np.array([d.bytes for d in documents])
+    lengths = last - first
+    stays = np.array([d.whole and in_place for d in documents])
+    written = [
+        np.array([*begin, *file.ids[d.start : d.stop].tolist(), tokenizer.eos_id])
+        for d, there in zip(documents, stays, strict=True)
+        if not there
+    ]
+    owned = np.where(stays, 0, lengths)
+    places = np.where(stays, first, -1 - writer.written[split] - np.cumsum(owned) + owned)
+    new = np.ones(len(documents), bool)
+    new[1:] = stays[1:] != stays[:-1]
+    new[1:] |= stays[1:] & (first[1:] != last[:-1])
+    starts = writer.splits[split].tokens + np.cumsum(lengths) - lengths
+    runs = np.stack([starts[new], places[new]], axis=1)
+    stood_for = _token_bytes(file, runs, np.diff(starts[new], append=starts[0] + lengths.sum()),
+                             tokenizer)  # fmt: skip
+    if written:
+        ids = np.concatenate(written)
+        writer.write_tokens(split, ids)
+        stood_for += int(tokenizer.byte_lengths[ids].sum(dtype=np.int64))
+    writer.describe(split, lengths, hashes, sizes, stood_for)
+    return runs
+
+
+def _token_bytes(
+    file: TokenFile, runs: np.ndarray, lengths: np.ndarray, tokenizer: Tokenizer
+) -> int:
+    """Bytes that the ids of runs stand for which stay where they are."""
+    total = 0
+    for place, length in zip(runs[:, 1].tolist(), lengths.tolist(), strict=True):
+        if place >= 0:
+            ids = file.ids[place : place + length]
+            total += int(tokenizer.byte_lengths[ids].sum(dtype=np.int64))
+    return total
+
+
+def marks_of(tokenizer: Tokenizer) -> Marks:
+    """What a tokenizer says of ids that it is said to have made."""
+    return Marks(tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id, _text_of(tokenizer))
+
+
+def _text_of(tokenizer: Tokenizer) -> Callable[[np.ndarray], bytes]:
+    """UTF-8 bytes of ids: of the very text for byte-level tokenizers, close to it for others."""
+    model = tokenizer.model
+    if model is None:
+        return lambda ids: ids[ids < 256].astype(np.uint8).tobytes()
+    if not is_byte_level(model):
+        return lambda ids: tokenizer.decode(ids.tolist()).encode()
+    added = model.get_added_tokens_decoder()
+    table = [b""] * tokenizer.vocab_size
+    of_character = _bytes_of_characters()
+    for token, index in model.get_vocab(with_added_tokens=True).items():
+        if index not in added:
+            table[index] = bytes(of_character[character] for character in token)
+        elif not added[index].special:
+            table[index] = token.encode()
+    return lambda ids: b"".join(map(table.__getitem__, ids.tolist()))
+
+
+def _bytes_of_characters() -> dict[str, int]:
+    """GPT-2's way to write bytes as characters: visible ones of Latin-1, others from 256 on."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in visible]
+    return {chr(b): b for b in visible} | {chr(256 + n): b for n, b in enumerate(others)}

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from replay_jax.data.sources import in_place
 from replay_jax.data.sources.durable import file_sha256, write_durably
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
@@ -193,11 +194,15 @@ def size_differences(directory: Path, manifest: Manifest) -> Iterator[str]:
             yield wrong
     for shard in manifest.shards:
         folder = Path(os.path.normpath(directory / shard.folder))
+        elsewhere = in_place.is_elsewhere(folder)
+        if elsewhere:
+            yield from in_place.size_differences(folder)
+            for name, record in read_shard_manifest(folder).files.items():
+                if wrong := _size_difference(folder / name, record.bytes):
+                    yield wrong
         for split, counts in shard.splits.items():
-            sizes = {
-                "tokens": counts.tokens * width,
-                **dict.fromkeys(COLUMNS, counts.documents * 8),
-            }
+            sizes = {} if elsewhere else {"tokens": counts.tokens * width}
+            sizes |= dict.fromkeys(COLUMNS, counts.documents * 8)
             for column, size in sizes.items() if counts.documents else ():
                 if wrong := _size_difference(folder / f"{split}.{column}", size):
                     yield wrong

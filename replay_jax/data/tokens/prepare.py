@@ -2,29 +2,23 @@
 
 import hashlib
 import json
+import random
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from replay_jax.data.sources.durable import disk_errors, remove_abandoned
+from replay_jax.data.sources.buckets import bring_answers, send_answers, send_missing
+from replay_jax.data.sources.durable import disk_errors, in_use, remove_abandoned
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS
-from replay_jax.data.sources.fingerprints import (
-    KnownPart,
-    known_source,
-    remember_source,
-)
+from replay_jax.data.sources.fingerprints import KnownPart, known_source, remember_source
 from replay_jax.data.sources.parts import PART_BYTES, VALIDATION
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.config import DataConfig
-from replay_jax.data.tokens.copies import (
-    check_held_out,
-    drop_copies,
-    find_copies,
-    shard_hashes,
-)
+from replay_jax.data.tokens.copies import check_held_out, drop_copies, find_copies, shard_hashes
 from replay_jax.data.tokens.kept import find_kept, keep, train
 from replay_jax.data.tokens.listing import (
     Listed,
@@ -45,6 +39,7 @@ from replay_jax.data.tokens.shards import (
     FOLDER,
     ShardJob,
     make_shard,
+    point_at_files,
     shard_key,
     shard_paths,
 )
@@ -67,7 +62,8 @@ def prepare(
     A store is known by the content of its input, its configuration and its tokenizer, and made
     of shards, one for each part of its input. So a repeated call opens what is there, a change
     makes the shards of what changed, and a call after an interruption makes those that are
-    missing. Safe to call from several processes and hosts at once, which share the work.
+    missing. Safe to call from several processes and hosts at once, which share the work; those
+    that share a bucket and no disk look there before each shard, and send what they make.
 
     Args:
         data: what to prepare.
@@ -81,14 +77,21 @@ def prepare(
     """
     callback = callback or (lambda _: None)
     with disk_errors(data.stores):
+        if data.bucket:
+            bring_answers(data.bucket, data.stores, [source for _, source in data.sources])
         listed: Listed = {
             name: list_parts(source, data.stores, part_bytes) for name, source in data.sources
         }
-        if (data.stores / FOLDER).exists():
+        if data.bucket or (data.stores / FOLDER).exists():
             identify(data, listed, callback, processes)
         kept = find_kept(data, listed, download=True)
         if kept is None or not (found := _finished(data, listed, kept[0])):
-            found = _make(data, listed, callback, processes)
+            (data.stores / FOLDER).mkdir(parents=True, exist_ok=True)
+            with in_use(data.stores, alone=False):
+                found = _make(data, listed, callback, processes)
+        if kept is not None:
+            for name, source in data.sources:
+                point_at_files(data.stores, source, all_known(listed[name]) or [], kept[0])
         stores = {name: TokenStore.open(path) for name, path in found.items()}
         check_held_out(find_copies(stores))
     return stores
@@ -137,7 +140,6 @@ def _make(
     data: DataConfig, listed: Listed, callback: ProgressCallback, processes: int | None
 ) -> dict[str, Path]:
     """Make what is missing; returns the stores."""
-    (data.stores / FOLDER).mkdir(parents=True, exist_ok=True)
     remove_abandoned(data.stores / FOLDER)
     tokenizer, file = find_kept(data, listed, download=True) or train(
         data, listed, callback, processes
@@ -147,9 +149,14 @@ def _make(
     for name, source in data.sources:
         known = all_known(listed[name])
         assert known is not None
-        _check_bad(source, shard_paths(data.stores, source, known, tokenizer))
+        shards = shard_paths(data.stores, source, known, tokenizer)
+        _check_bad(source, shards)
+        if data.bucket:  # what was made and not sent before an interruption
+            send_missing(data.bucket, FOLDER, shards)
         if known_source(source, data.stores) != known:
             remember_source(source, data.stores, known)
+    if data.bucket:
+        send_answers(data.bucket, data.stores, [source for _, source in data.sources])
     found = {}
     for name, path in _store_paths(data, listed, tokenizer).items():
         assert path is not None
@@ -178,7 +185,9 @@ def _make_shards(
             (shard,) = shard_paths(data.stores, source, [known], tokenizer)
             if (shard / MANIFEST_NAME).exists():
                 continue
-        jobs.append(ShardJob(name, source, part, known, data.stores, path, False))
+        jobs.append(ShardJob(name, source, part, known, data.stores, path, data.bucket, False))
+    if data.bucket:  # each host begins elsewhere, and finds there what the others have made
+        random.Random(socket.gethostname()).shuffle(jobs)
     progress = Progress("tokenizing", jobs, callback)
     here = [job for job in jobs if job.config.kind in EMBEDDED_KINDS]  # they share what is parsed
     spread = [job for job in jobs if job.config.kind not in EMBEDDED_KINDS]

@@ -6,20 +6,24 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from replay_jax.data.sources.buckets import bring_folder, send_folder
 from replay_jax.data.sources.documents import Document, part_documents
-from replay_jax.data.sources.durable import claimed
+from replay_jax.data.sources.durable import claimed, read_only_allowed
 from replay_jax.data.sources.fingerprints import KnownPart, known_part, part_key, stamps
+from replay_jax.data.sources.in_place import IN_PLACE_NAME, InPlace, is_elsewhere, point_at
 from replay_jax.data.sources.parts import TRAIN, VALIDATION, Part, Read
-from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.source import TOKEN_KINDS, SourceConfig
+from replay_jax.data.sources.token_documents import token_documents
+from replay_jax.data.sources.token_files import open_token_file
 from replay_jax.data.tokens.bpe_training import Sample, sample_texts
-from replay_jax.data.tokens.encode import tokenize
-from replay_jax.data.tokens.manifest import MANIFEST_NAME, STORE_FORMAT
+from replay_jax.data.tokens.encode import marks_of, take_tokens, tokenize
+from replay_jax.data.tokens.manifest import MANIFEST_NAME, STORE_FORMAT, read_shard_manifest
 from replay_jax.data.tokens.tokenizer import Tokenizer, byte_tokenizer, open_tokenizer
 from replay_jax.data.tokens.writer import ShardWriter, into_place
 from replay_jax.errors import UserError
@@ -51,10 +55,11 @@ class PartJob:
 
 @dataclass(frozen=True)
 class ShardJob(PartJob):
-    """A part to make a shard of. tokenizer: its file, None for bytes. wait: for another process
-    that is at it."""
+    """A part to make a shard of. tokenizer: its file, None for bytes. bucket: that shards are
+    copied from and to, "" for none. wait: for another process that is at it."""
 
     tokenizer: Path | None
+    bucket: str
     wait: bool
 
 
@@ -91,13 +96,25 @@ def shard_paths(
     return [shard_path(store_dir, key) for key in keys]
 
 
+def point_at_files(
+    store_dir: Path, config: SourceConfig, known: Sequence[KnownPart], tokenizer: Tokenizer
+) -> None:
+    """Shards that read a source's files where they lie find them where they are now."""
+    if config.kind not in TOKEN_KINDS:
+        return
+    for shard, part in zip(shard_paths(store_dir, config, known, tokenizer), known, strict=True):
+        if is_elsewhere(shard) and all(map(os.path.exists, part.part.files)):
+            with read_only_allowed():
+                point_at(shard, part.part.files)
+
+
 def identify_part(job: PartJob, threads: int, report: Report) -> KnownPart:
     """A part with its content, hashed if need be."""
     return job.content()
 
 
 def make_shard(job: ShardJob, threads: int, report: Report) -> KnownPart | None:
-    """Make a shard where there is none; None where another process is at it.
+    """Make a shard where there is none, or bring it; None where another process is at it.
 
     What an interrupted process left is not built upon. Raises UserError for bad input, and for
     input that changes while it is read, of which nothing is kept.
@@ -110,14 +127,27 @@ def make_shard(job: ShardJob, threads: int, report: Report) -> KnownPart | None:
     with claimed(partial, finished / MANIFEST_NAME, wait=job.wait) as mine:
         if mine:
             try:
-                _fill(partial, key, job, known, tokenizer, threads, report)
+                brought = bool(job.bucket) and _brought(job.bucket, key, finished.name, partial)
+                if not brought:
+                    _fill(partial, key, job, known, tokenizer, threads, report)
             except UserError:
                 shutil.rmtree(partial)
                 raise
             into_place(partial, finished)
+            if job.bucket and not brought:
+                send_folder(job.bucket, f"{FOLDER}/{finished.name}", finished)
         elif not (finished / MANIFEST_NAME).exists():
             return None
     return known
+
+
+def _brought(bucket: str, key: str, name: str, folder: Path) -> bool:
+    """Whether the shard of a key is in the bucket; then it is in the folder now."""
+    if not bring_folder(bucket, f"{FOLDER}/{name}", folder):
+        return False
+    if read_shard_manifest(folder).key != key:
+        raise UserError(f"{bucket}/{FOLDER}/{name} is another shard than its name says; delete it")
+    return True
 
 
 def sample_part(job: SampleJob, threads: int, report: Report) -> tuple[KnownPart, Sample]:
@@ -163,6 +193,10 @@ def _fill(
                 sum(count.tokens for count in counts),
             )
 
+        if job.config.kind in TOKEN_KINDS:
+            _fill_with_ids(partial, job, known, tokenizer, writer, said)
+            writer.finish(key)
+            return
         tokenize(
             _read_whole(job, known),
             tokenizer=tokenizer,
@@ -173,16 +207,46 @@ def _fill(
         writer.finish(key)
 
 
-def _read_whole(job: PartJob, known: KnownPart) -> Iterator[Document]:
-    """All documents of a part; raises UserError at the end if they are not the known content."""
+def _fill_with_ids(
+    partial: Path,
+    job: ShardJob,
+    known: KnownPart,
+    tokenizer: Tokenizer,
+    writer: ShardWriter,
+    report: Callable[[], None],
+) -> None:
+    """Write the documents of a file of ids, whose ids stay where they lie as far as they can."""
+    _check_files(job)
+    file = open_token_file(job.part.files)
+    documents = token_documents(job.config, job.part, file, marks_of(tokenizer))
+    if take_tokens(
+        documents, file, tokenizer=tokenizer, writer=writer, in_place=not job.bucket, report=report
+    ):
+        there = InPlace(file.ids.dtype.str, file.offset, len(file.ids), known.digest)
+        text = json.dumps(asdict(there)) + "\n"
+        writer.write_file(IN_PLACE_NAME, np.frombuffer(text.encode(), np.uint8))
+        point_at(partial, job.part.files)
+    _check_unchanged(job, known)
+
+
+def _check_files(job: PartJob) -> None:
     for file in job.part.files:
         if not os.path.exists(file):
             raise UserError(f"{file} of source {job.source!r} is gone, and no shard is made of it")
+
+
+def _check_unchanged(job: PartJob, known: KnownPart, *, altered: bool = False) -> None:
+    if altered or stamps(job.part.files) != known.stamps:
+        raise UserError(f"the input of {job.source!r} changed while it was read; run again")
+
+
+def _read_whole(job: PartJob, known: KnownPart) -> Iterator[Document]:
+    """All documents of a part; raises UserError at the end if they are not the known content."""
+    _check_files(job)
     read = Read()
     yield from part_documents(job.config, job.part, read)
     other = read.digest is not None and read.digest != known.digest
-    if other or stamps(job.part.files) != known.stamps:
-        raise UserError(f"the input of {job.source!r} changed while it was read; run again")
+    _check_unchanged(job, known, altered=other)
 
 
 def _held_out(document: Document, job: SampleJob) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.data.sources import in_place
 from replay_jax.data.tokens.columns import Columns
 from replay_jax.data.tokens.manifest import (
     MANIFEST_NAME,
@@ -39,7 +40,8 @@ class TokenStore:
     or uint32 ids), .documents (int64 end of each document in the shard, exclusive, its
     end-of-text token included), .hashes (uint64 content hash of each document) and .sizes (int64
     UTF-8 bytes of each). The tokens of a split are those of all shards in order. The folder of
-    the store has the tokenizer, its byte lengths and manifest.json. All is little-endian.
+    the store has the tokenizer, its byte lengths and manifest.json. All is little-endian. Of a
+    source of token files a shard has instead of tokens where these lie (`columns.ShardTokens`).
     """
 
     path: Path
@@ -185,6 +187,7 @@ def check_store(path: str | Path) -> list[str]:
             continue
         found.append(content_difference(Path(name), FileRecord(size, shard.manifest)))
         found += [content_difference(Path(name).with_name(n), r) for n, r in own.files.items()]
+        found.append(in_place.content_difference(Path(name).parent))
     differences = [wrong for wrong in found if wrong is not None]
     differences = differences or list(size_differences(directory, manifest))
     if not differences and TokenStore(directory, manifest).computed_fingerprint() != (
@@ -220,10 +223,8 @@ class TokenRows:
         first, last = columns.shard_of(starts), columns.shard_of(starts + self.seq_len)
         within = first == last
         for shard, own in _groups(first[within], np.flatnonzero(within)):
-            windows = np.lib.stride_tricks.sliding_window_view(
-                columns.column("tokens", shard), self.seq_len + 1
-            )
-            found[own] = windows[starts[own] - columns.starts[shard]]
+            inside = starts[own] - columns.starts[shard]
+            found[own] = columns.tokens(shard).windows(inside, self.seq_len + 1)
         for row in np.flatnonzero(~within):
             found[row] = columns.read(int(starts[row]), int(starts[row]) + self.seq_len + 1)
         return found

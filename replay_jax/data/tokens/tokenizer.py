@@ -252,6 +252,12 @@ def _is_spelt(model: tokenizers.Tokenizer, name: str, token: int) -> bool:
     return any(token in model.encode(text, add_special_tokens=False).ids for text in texts)
 
 
+def is_byte_level(model: tokenizers.Tokenizer) -> bool:
+    """Whether the characters of its tokens are bytes."""
+    described = json.loads(model.to_str())
+    return "ByteLevel" in json.dumps([described[part] for part in ("pre_tokenizer", "decoder")])
+
+
 def _byte_lengths(model: tokenizers.Tokenizer) -> np.ndarray:
     """UTF-8 bytes per id. Exact for byte-level vocabularies, whose characters are bytes.
 
@@ -260,9 +266,7 @@ def _byte_lengths(model: tokenizers.Tokenizer) -> np.ndarray:
     """
     vocabulary = model.get_vocab(with_added_tokens=True)
     added = model.get_added_tokens_decoder()
-    byte_level = "ByteLevel" in json.dumps(
-        [json.loads(model.to_str())[part] for part in ("pre_tokenizer", "decoder")]
-    )
+    byte_level = is_byte_level(model)
     lengths = np.zeros(max(vocabulary.values()) + 1, np.uint16)
     for token, index in vocabulary.items():
         if index in added:

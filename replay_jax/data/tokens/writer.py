@@ -48,6 +48,7 @@ class ShardWriter:
         self._bos = np.array(begin, self._dtype)
         self._eos = np.array([tokenizer.eos_id], self._dtype)
         self.splits = dict.fromkeys(SPLITS, NO_COUNTS)
+        self.written = dict.fromkeys(SPLITS, 0)  # ids
         self.documents_read, self.empty, self.bad, self.first_bad = 0, 0, 0, ""
 
     def append(self, pieces: Sequence[tuple[Document, bool]], ids: Sequence[np.ndarray]) -> None:
@@ -100,16 +101,35 @@ class ShardWriter:
                 f"token id {int(ids.max())} does not fit the vocabulary of "
                 f"{self._tokenizer.vocab_size}; the tokenizer's file is inconsistent"
             )
-        before = self.splits[split]
+        self.write_tokens(split, ids)
         stood_for = self._tokenizer.byte_lengths[ids].sum(dtype=np.int64)
-        self.splits[split] = before + SplitCounts(
-            len(lengths), len(ids), int(sizes.sum()), int(stood_for)
-        )
+        self.describe(split, lengths, hashes, sizes, int(stood_for))
+
+    def write_tokens(self, split: str, ids: np.ndarray) -> None:
+        """Add ids; the documents that they are of are told by `describe`."""
+        self._file(f"{split}.tokens").write(ids.astype(self._dtype, copy=False))
+        self.written[split] += len(ids)
+
+    def describe(
+        self,
+        split: str,
+        lengths: np.ndarray,
+        hashes: np.ndarray,
+        sizes: np.ndarray,
+        token_bytes: int,
+    ) -> None:
+        """Add documents but for their ids, wherever these are."""
+        before = self.splits[split]
+        tokens, text_bytes = int(lengths.sum()), int(sizes.sum())
+        self.splits[split] = before + SplitCounts(len(lengths), tokens, text_bytes, token_bytes)
         columns = {"documents": before.tokens + np.cumsum(lengths), "hashes": hashes}
         columns["sizes"] = sizes
-        self._file(f"{split}.tokens").write(ids.astype(self._dtype, copy=False))
         for column, values in columns.items():
             self._file(f"{split}.{column}").write(values.astype(COLUMNS[column], copy=False))
+
+    def write_file(self, name: str, values: np.ndarray) -> None:
+        """Add to a file of the shard that says where ids lie."""
+        self._file(name).write(values.ravel())
 
     def finish(self, key: str, *, copies: int = 0) -> ShardManifest:
         """Write the manifest; the folder is a whole shard from here on."""
