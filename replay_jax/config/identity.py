@@ -26,6 +26,7 @@ NEUTRAL: Mapping[str, Any] = {
     "model.tied_embeddings": False,
     "model.initialization": "normal",
     "model.matmul_precision": "highest",
+    "model.variant": None,
     "optimizer.name": "adamw",
     "optimizer.moments_dtype": "float32",
     "training.loss_weights": [],

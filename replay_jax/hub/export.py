@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 
 from replay_jax.data.tokens.tokenizer import Tokenizer
 from replay_jax.errors import UserError
-from replay_jax.hub.config import hub_of_model
+from replay_jax.hub.config import family_of_model, hub_of_model
+from replay_jax.hub.families import Family
 from replay_jax.hub.layout import hub_tensors
 from replay_jax.model.architecture import ModelConfig
 
@@ -31,6 +32,7 @@ def write_model_folder(
     *,
     dtype: str,
     facts: Mapping[str, Any],
+    family: Family | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[str]:
     """Write a folder that `transformers` and `initial_weights` load; whole or not at all.
@@ -42,18 +44,21 @@ def write_model_folder(
         tokenizer: what made their tokens; its file is left out where it has none (plain bytes).
         dtype: "bfloat16" or "float32".
         facts: where they come from, kept as replay_jax.json.
+        family: whose model it is written as; None for the first that computes it.
         shard_bytes: a file holds no more than this, one tensor at least.
 
     Returns:
         the names of the files written.
 
     Raises:
-        UserError: the folder exists, or cannot be written (permissions, full disk).
+        UserError: the folder exists, or cannot be written (permissions, full disk), or no family
+            computes the model.
     """
     if folder.exists():
         raise UserError(f"{folder} exists already: choose another folder, or delete it first")
     partial = folder.with_name(f".{folder.name}.partial")
-    config = hub_of_model(model, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id)
+    family = family or family_of_model(model)
+    config = hub_of_model(model, family, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id)
     config["torch_dtype"] = dtype
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -81,7 +86,7 @@ def _hub_parameters(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor of the hub by name, one after another."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        tensors = hub_tensors(tuple(key.key for key in path), model.num_layers)
+        tensors = hub_tensors(tuple(key.key for key in path), model)
         whole = np.asarray(leaf)
         for number, name in enumerate(tensors.names):
             part = whole[number] if tensors.is_stacked else whole

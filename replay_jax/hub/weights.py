@@ -13,16 +13,17 @@ import numpy as np
 from replay_jax.hub.folder import Pretrained
 from replay_jax.hub.layout import HubTensors, Index, hub_tensors
 from replay_jax.hub.tensors import WeightReader, open_weights
+from replay_jax.model.architecture import ModelConfig
 
 
-def load_params(pretrained: Pretrained, like: Any, *, num_layers: int) -> Any:
+def load_params(pretrained: Pretrained, like: Any, model: ModelConfig) -> Any:
     """The parameters of a pre-trained model.
 
     Args:
         pretrained: the model.
         like: a tree of `jax.ShapeDtypeStruct` with shardings: the `params` of
             `step.abstract_state`.
-        num_layers: of the model.
+        model: what they are the parameters of.
 
     Raises:
         UserError: a tensor is missing, or of another shape or kind of number; or a file is damaged.
@@ -30,7 +31,7 @@ def load_params(pretrained: Pretrained, like: Any, *, num_layers: int) -> Any:
     reader = open_weights(pretrained.name, Path(pretrained.folder))
 
     def load(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        tensors = hub_tensors(tuple(key.key for key in path), num_layers)
+        tensors = hub_tensors(tuple(key.key for key in path), model)
         return _load(reader, tensors, leaf)
 
     return jax.tree_util.tree_map_with_path(load, like)

@@ -41,7 +41,7 @@ def load(folder, model, mesh):
     pretrained = find_pretrained(str(folder), str(folder.parent / "stores"), download=False)
     check_pretrained(model, pretrained)
     like = abstract_state(model, mesh).params
-    return load_params(pretrained, like, num_layers=model.num_layers)
+    return load_params(pretrained, like, model)
 
 
 def equal(one, other):

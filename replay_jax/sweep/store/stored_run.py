@@ -25,6 +25,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "execution": {"keep_ends": False},
     "analysis": NEW_SETTINGS,
     "optimizer": {"name": "adamw", "moments_dtype": "float32"},
+    "model": {"variant": None},
 }
 ADDED_TO_SOURCES: Mapping[str, Any] = {"train_fraction": 1.0}
 
