@@ -111,9 +111,7 @@ def family_of_model(model: ModelConfig) -> Family:
     """The first family in which a model can be written down; raises UserError if there is none."""
     for family in FAMILIES.values():
         try:
-            theirs = model_of_hub(
-                hub_of_model(model, family, bos_id=None, eos_id=0), name=family.model_type
-            )
+            theirs = model_of_hub(hub_of_model(model, family), name=family.model_type)
             check_same_model(model, theirs, name=family.model_type)
         except UserError:
             continue
@@ -124,10 +122,11 @@ def family_of_model(model: ModelConfig) -> Family:
     )
 
 
-def hub_of_model(
-    model: ModelConfig, family: Family, *, bos_id: int | None, eos_id: int
-) -> dict[str, Any]:
-    """The `config.json` of a model whose parameters are exported, `torch_dtype` left to add."""
+def hub_of_model(model: ModelConfig, family: Family) -> dict[str, Any]:
+    """The `config.json` of a model of a family, tokens that mark texts and dtype left to add.
+
+    What the family does not do is lost: read it again to know.
+    """
     block = model.block
     layers = range(model.num_layers)
     found = {
@@ -137,9 +136,6 @@ def hub_of_model(
         **{theirs: getattr(model, ours) for ours, theirs in _SIZES.items()},
         "head_dim": model.head_dim,
         **hub_of_ropes(model.rope, block.local_rope or model.rope, family),
-        "bos_token_id": bos_id,
-        "eos_token_id": eos_id,
-        "pad_token_id": None,
     }
     if family.windows != "none":
         found["sliding_window"] = block.window or None

@@ -14,8 +14,15 @@ from safetensors.numpy import save_file
 
 from replay_jax.data.tokens.tokenizer import Tokenizer
 from replay_jax.errors import UserError
-from replay_jax.hub.config import family_of_model, hub_of_model
-from replay_jax.hub.families import Family
+from replay_jax.hub.config import (
+    check_same_model,
+    family_of_hub,
+    family_of_model,
+    hub_of_model,
+    model_of_hub,
+)
+from replay_jax.hub.convention import TOKENIZER_FILES, is_own
+from replay_jax.hub.folder import folder_config
 from replay_jax.hub.layout import hub_tensors
 from replay_jax.model.architecture import ModelConfig
 
@@ -32,7 +39,7 @@ def write_model_folder(
     *,
     dtype: str,
     facts: Mapping[str, Any],
-    family: Family | None = None,
+    origin: Path | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[str]:
     """Write a folder that `transformers` and `initial_weights` load; whole or not at all.
@@ -44,28 +51,33 @@ def write_model_folder(
         tokenizer: what made their tokens; its file is left out where it has none (plain bytes).
         dtype: "bfloat16" or "float32".
         facts: where they come from, kept as replay_jax.json.
-        family: whose model it is written as; None for the first that computes it.
+        origin: the model folder that training began from, whose family it is written as; where
+            its tokenizer is `tokenizer`, the files of that, chat template and settings of
+            generation among them, are copied from it. None for the first family that computes it.
         shard_bytes: a file holds no more than this, one tensor at least.
 
     Returns:
         the names of the files written.
 
     Raises:
-        UserError: the folder exists, or cannot be written (permissions, full disk), or no family
-            computes the model.
+        UserError: the folder exists, or cannot be written (permissions, full disk), or the family
+            does not compute the model.
     """
     if folder.exists():
         raise UserError(f"{folder} exists already: choose another folder, or delete it first")
     partial = folder.with_name(f".{folder.name}.partial")
-    family = family or family_of_model(model)
-    config = hub_of_model(model, family, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id)
+    config = _config(model, tokenizer, origin)
     config["torch_dtype"] = dtype
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write_json(partial / "config.json", config)
         _write_json(partial / "replay_jax.json", facts)
-        if tokenizer.model is not None:
+        if origin is not None and is_own(tokenizer, origin):
+            for name in TOKENIZER_FILES:
+                if (origin / name).is_file():
+                    shutil.copyfile(origin / name, partial / name)
+        elif tokenizer.model is not None:
             (partial / "tokenizer.json").write_text(tokenizer.model.to_str(), encoding="utf-8")
             _write_json(partial / "tokenizer_config.json", _tokenizer_config(tokenizer, model))
         tensors = _hub_parameters(params, model, EXPORT_DTYPES[dtype])
@@ -79,6 +91,24 @@ def write_model_folder(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return sorted(path.name for path in folder.iterdir())
+
+
+def _config(model: ModelConfig, tokenizer: Tokenizer, origin: Path | None) -> dict[str, Any]:
+    """The `config.json` less its dtype, of the origin's family and with its marks of texts."""
+    marks: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": None,
+    }
+    if origin is None:
+        return {**hub_of_model(model, family_of_model(model)), **marks}
+    theirs = folder_config(origin)
+    family = family_of_hub(theirs, str(origin))
+    found = hub_of_model(model, family)
+    check_same_model(model, model_of_hub(found, name=family.title), name=family.title)
+    if is_own(tokenizer, origin):
+        marks = {key: theirs.get(key, value) for key, value in marks.items()}
+    return {**found, **marks}
 
 
 def _hub_parameters(

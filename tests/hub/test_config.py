@@ -69,7 +69,7 @@ def test_an_exported_config_describes_the_same_model(name):
     model = preset(name)
     assert same_parameters(
         model,
-        model_of_hub(hub_of_model(model, FAMILIES["llama"], bos_id=None, eos_id=1), name="it"),
+        model_of_hub(hub_of_model(model, FAMILIES["llama"]), name="it"),
     )
 
 

@@ -141,7 +141,7 @@ def test_the_new_spelling_of_two_rotary_embeddings_means_the_same():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_family_is_written_down_as_it_was_read(name):
     model, kind = read(name), PUBLISHED[name]["model_type"]
-    written = hub_of_model(model, FAMILIES[kind], bos_id=1, eos_id=2)
+    written = hub_of_model(model, FAMILIES[kind])
     assert model_of_hub(json.loads(json.dumps(written)), name="again") == model
     assert family_of_model(model) is FAMILIES[kind]
 
@@ -271,7 +271,13 @@ def test_tensors_come_back_bit_for_bit(tmp_path, name):
     params = load_params(found, like, model)
     back = tmp_path / "back"
     write_model_folder(
-        back, params, model, byte_tokenizer(), dtype="float32", facts={}, family=family
+        back,
+        params,
+        model,
+        byte_tokenizer(),
+        dtype="float32",
+        facts={},
+        origin=tmp_path / "from",
     )
     after = load_file(back / "model.safetensors")
     assert after.keys() == tensors.keys()

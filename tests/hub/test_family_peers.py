@@ -18,7 +18,6 @@ from tiny_training import MODEL, mesh_of, run
 
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.hub.export import write_model_folder
-from replay_jax.hub.families import FAMILIES
 from replay_jax.hub.folder import find_pretrained, pretrained_config
 from replay_jax.hub.weights import load_params
 from replay_jax.model.architecture import RopeConfig, Variant
@@ -134,9 +133,14 @@ def test_a_family_computes_what_transformers_computes(tmp_path, case):
         assert loss == pytest.approx(wanted_loss, abs=2e-4)
         np.testing.assert_array_equal(tokens, wanted_tokens)
     back = tmp_path / "back"
-    family = FAMILIES[CASES[case][0]]
     write_model_folder(
-        back, params, config, byte_tokenizer(), dtype="float32", facts={}, family=family
+        back,
+        params,
+        config,
+        byte_tokenizer(),
+        dtype="float32",
+        facts={},
+        origin=tmp_path / "peer",
     )
     before = {}
     for file in (tmp_path / "peer").glob("*.safetensors"):

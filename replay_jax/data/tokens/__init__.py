@@ -2,5 +2,6 @@
 
 Other rooms read `config` (DataConfig), `copies` (find_copies), `prepare` (find_stores,
 find_tokenizer, prepare), `store` (TokenRows, TokenStore, check_store, stores_of), `tokenizer`
-(Tokenizer, token_ids), `workers` (PrepareProgress, ProgressCallback).
+(Tokenizer, TokenizerConfig, ids_fingerprint, load_tokenizer, token_ids), `workers`
+(PrepareProgress, ProgressCallback).
 """

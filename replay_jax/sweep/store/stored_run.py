@@ -114,7 +114,7 @@ def with_added(plain: Mapping[str, Any]) -> dict[str, Any]:
         name: {**ADDED_TO_SOURCES, **source} for name, source in plain["data"]["sources"].items()
     }
     parts = {part: {**ADDED[part], **plain[part]} for part in ADDED}
-    return {**plain, **parts, "data": {**plain["data"], "sources": sources}}
+    return {"other_tokenizer": "", **plain, **parts, "data": {**plain["data"], "sources": sources}}
 
 
 def identity(run: Run) -> str:
