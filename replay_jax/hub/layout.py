@@ -65,8 +65,9 @@ _HEADS_OUT = Layout(((1, 2), (0,)))  # [D, H, K] from [H K, D]
 _HEADS_IN = Layout(((2,), (0, 1)))  # [H, K, D] from [D, H K]
 _BIAS = Layout(((0, 1),))  # [H, K] from [H K]
 
+EMBEDDING = ("embedding",)
 _OUTSIDE = {
-    ("embedding",): ("model.embed_tokens.weight", _PLAIN),
+    EMBEDDING: ("model.embed_tokens.weight", _PLAIN),
     ("final_norm", "scale"): ("model.norm.weight", _VECTOR),
     ("head",): ("lm_head.weight", _TURNED),
 }
@@ -105,6 +106,10 @@ class HubTensors:
     names: tuple[str, ...]
     layout: Layout
     is_stacked: bool
+
+
+# The embedding where it is kept as the head that it is as well.
+TIED_HEAD = HubTensors(("lm_head.weight",), _PLAIN, False)
 
 
 def hub_tensors(path: tuple[str, ...], model: ModelConfig) -> HubTensors:
