@@ -44,6 +44,7 @@ _ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "use_bidirectional_attention": (None, False),
     "quantization_config": (None,),
 }
+_MOST_LAYERS = 10_000  # each is described by itself, and a file may say anything
 # How a model is computed, and the longest sequence it takes, are not a checkpoint's to say.
 _OURS = ("max_seq_len", "init_scale", "initialization", "compute_dtype", "matmul_precision",
          "layer_loop", "remat", "attention", "loss_chunk")  # fmt: skip
@@ -76,7 +77,13 @@ def model_of_hub(config: Mapping[str, Any], *, name: str) -> ModelConfig:
             _truth(found, key, name)
         else:
             positive_whole(found[key], f"{name} has {key}")
+    if found["num_hidden_layers"] > _MOST_LAYERS:
+        raise UserError(
+            f"{name} has num_hidden_layers {found['num_hidden_layers']}, and at most "
+            f"{_MOST_LAYERS} can be loaded"
+        )
     rope, local = ropes_of_hub(found, family, name)
+    unrotated = _unrotated_layers(found, family, name)
     windowed = _windowed_layers(found, family, name)
     sizes = {ours: found[theirs] for ours, theirs in _SIZES.items()}
     try:
@@ -86,7 +93,7 @@ def model_of_hub(config: Mapping[str, Any], *, name: str) -> ModelConfig:
             query_scalar=_query_scalar(found, family, name),
             window=found["sliding_window"] if windowed else 0,
             windowed_layers=windowed,
-            unrotated_layers=_unrotated_layers(found, family, name),
+            unrotated_layers=unrotated,
             local_rope=local if windowed and local != rope else None,
         )
         return ModelConfig(**sizes, rope=rope, variant=variant)
@@ -250,7 +257,8 @@ def _windowed_layers(found: Mapping[str, Any], family: Family, name: str) -> tup
 
 def _sliding(types: Any, layers: int, name: str) -> tuple[int, ...]:
     """Where `layer_types` says that a layer has a window."""
-    if not isinstance(types, list) or len(types) != layers or not {FULL, SLIDING} >= set(types):
+    known = isinstance(types, list) and all(kind in (FULL, SLIDING) for kind in types)
+    if not known or len(types) != layers:
         raise UserError(
             f"{name} has layer_types {str(types)[:60]!r}: {layers} of {FULL!r} and {SLIDING!r} "
             "can be loaded"

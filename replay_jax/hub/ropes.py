@@ -35,15 +35,13 @@ def ropes_of_hub(
         UserError: it is described in a way that is not understood; names the setting.
     """
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(given, Mapping):
-        raise UserError(
-            f"{name} describes its rotary embedding as {given!r}: a JSON object with its rope_type "
-            "and numbers can be loaded"
-        )
+    _check_object(given, name)
     theta = config["rope_theta"]
     local = config["rope_local_base_freq"] if "rope_local_base_freq" in config else theta
     if FULL in given or SLIDING in given:
         whole, part = given.get(FULL) or {}, given.get(SLIDING) or {}
+        _check_object(whole, name)
+        _check_object(part, name)
         return _rope(whole, theta, name), _rope(part, local, name)
     whole = _rope(given, theta, name)
     return whole, _rope({}, local, name) if family.two_ropes else whole
@@ -59,6 +57,14 @@ def hub_of_ropes(rope: RopeConfig, local: RopeConfig, family: Family) -> dict[st
     if "rope_local_base_freq" in family.left_out:
         found["rope_local_base_freq"] = local.theta
     return found
+
+
+def _check_object(given: Any, name: str) -> None:
+    if not isinstance(given, Mapping):
+        raise UserError(
+            f"{name} describes its rotary embedding as {given!r}: a JSON object with its rope_type "
+            "and numbers can be loaded"
+        )
 
 
 def _spelled(rope: RopeConfig) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def _rope(given: Mapping[str, Any], theta: Any, name: str) -> RopeConfig:
     kind = given.get("rope_type", given.get("type", "default"))
     if kind == "default":
         return RopeConfig(theta=theta)
-    if kind not in _NUMBERS:
+    if not isinstance(kind, str) or kind not in _NUMBERS:
         raise UserError(
             f"{name} stretches its rotary embedding by {kind!r}, and only 'default', "
             f"{', '.join(map(repr, _NUMBERS))} can be loaded"
