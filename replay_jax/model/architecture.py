@@ -112,6 +112,9 @@ class Variant:
             raise UserError("model.variant.local_rope is for windowed layers, and there are none.")
 
 
+_LLAMA = Variant()
+
+
 @dataclass(frozen=True)
 class LayerKind:
     """How a layer attends where layers differ: `window` positions (0: all), rotated or not."""
@@ -171,7 +174,7 @@ class ModelConfig:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.variant == Variant():
+        if self.variant == _LLAMA:
             object.__setattr__(self, "variant", None)  # one model is described in one way
         if not self.block.head_dim and self.embed_dim % (2 * self.num_heads):
             below = max(1, self.embed_dim // (2 * self.num_heads)) * 2 * self.num_heads
@@ -204,7 +207,7 @@ class ModelConfig:
     @property
     def block(self) -> Variant:
         """What its layers do: the variant, or Llama's way where none is given."""
-        return self.variant or Variant()
+        return self.variant or _LLAMA
 
     @property
     def head_dim(self) -> int:

@@ -32,10 +32,11 @@ def flops_per_token(config: ModelConfig, seq_len: int, *, causal_half: bool) -> 
     projections = config.embed_dim * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
     mlp = 3 * config.embed_dim * config.mlp_dim
     half = 0.5 if causal_half else 1.0
-    windows = [min(kind.window or seq_len, seq_len) for kind in config.layer_kinds]
-    keys = [window * (1.0 - window / seq_len * (1.0 - half)) for window in windows]
+    window, windowed = min(config.block.window, seq_len), len(config.block.windowed_layers)
+    keys = (config.num_layers - windowed) * seq_len * half
+    keys += windowed * window * (1.0 - window / seq_len * (1.0 - half))
     return FlopsPerToken(
         body=6.0 * config.num_layers * (projections + mlp),
-        attention=6.0 * 2 * config.num_heads * config.head_dim * sum(keys),
+        attention=6.0 * 2 * config.num_heads * config.head_dim * keys,
         head=6.0 * config.embed_dim * config.vocab_size,
     )
