@@ -118,6 +118,7 @@ def paper_config() -> ConfigDict:
             "seed": 0,
             "data_seed": 42,
             "initial_weights": "",
+            "other_tokenizer": "",
             "data": {
                 "sources": {
                     "c4": _paper_source("jsonl", "dolma-v1_7/c4-*.json.gz", 0.035),

@@ -33,8 +33,10 @@ class ExperimentConfig:
         name: decoration for people; never identity.
         seed: model initialisation; only a label where training starts from `initial_weights`.
         data_seed: which rows a budget holds and the order of all rows.
-        initial_weights: a folder (or Hugging Face id) with the Llama model that training starts
-            from; "" for parameters drawn from the seed.
+        initial_weights: a folder (or Hugging Face id) with the model that training starts from;
+            "" for parameters drawn from the seed.
+        other_tokenizer: the beginning of the fingerprint of the data's tokenizer, where it is
+            meant to be another than that of `initial_weights`; "" where it is not.
         data: sources, tokenizer, where stores are kept, which source is generic, which target.
         tasks: (name, file) pairs of multiple-choice tasks that every run is scored on
             (`judging.tasks`).
@@ -54,6 +56,7 @@ class ExperimentConfig:
     seed: int
     data_seed: int
     initial_weights: str
+    other_tokenizer: str
     data: DataConfig
     tasks: tuple[tuple[str, str], ...]
     schedule: ScheduleConfig

@@ -11,7 +11,9 @@ from replay_jax.strict import to_plain
 from replay_jax.training.numerics import NUMERICS
 
 # What may differ between two runs with one result: how a run is carried out and looked at.
-_NOT_IDENTITY = ("name", "data", "mesh", "checkpoint", "logging", "execution", "analysis")
+_NOT_IDENTITY = (
+    "name", "data", "mesh", "checkpoint", "logging", "execution", "analysis", "other_tokenizer",
+)  # fmt: skip
 _NOT_IDENTITY_TRAINING = ("log_every", "evaluate_every")
 # Named by content, not by where they lie.
 _BY_CONTENT = ("initial_weights", "tasks")
@@ -26,6 +28,7 @@ NEUTRAL: Mapping[str, Any] = {
     "model.tied_embeddings": False,
     "model.initialization": "normal",
     "model.matmul_precision": "highest",
+    "model.variant": None,
     "optimizer.name": "adamw",
     "optimizer.moments_dtype": "float32",
     "training.loss_weights": [],

@@ -14,7 +14,15 @@ from safetensors.numpy import save_file
 
 from replay_jax.data.tokens.tokenizer import Tokenizer
 from replay_jax.errors import UserError
-from replay_jax.hub.config import hub_of_model
+from replay_jax.hub.config import (
+    check_same_model,
+    family_of_hub,
+    family_of_model,
+    hub_of_model,
+    model_of_hub,
+)
+from replay_jax.hub.convention import TOKENIZER_FILES, is_own
+from replay_jax.hub.folder import folder_config
 from replay_jax.hub.layout import hub_tensors
 from replay_jax.model.architecture import ModelConfig
 
@@ -31,6 +39,7 @@ def write_model_folder(
     *,
     dtype: str,
     facts: Mapping[str, Any],
+    origin: Path | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[str]:
     """Write a folder that `transformers` and `initial_weights` load; whole or not at all.
@@ -42,25 +51,33 @@ def write_model_folder(
         tokenizer: what made their tokens; its file is left out where it has none (plain bytes).
         dtype: "bfloat16" or "float32".
         facts: where they come from, kept as replay_jax.json.
+        origin: the model folder that training began from, whose family it is written as; where
+            its tokenizer is `tokenizer`, the files of that, chat template and settings of
+            generation among them, are copied from it. None for the first family that computes it.
         shard_bytes: a file holds no more than this, one tensor at least.
 
     Returns:
         the names of the files written.
 
     Raises:
-        UserError: the folder exists, or cannot be written (permissions, full disk).
+        UserError: the folder exists, or cannot be written (permissions, full disk), or the family
+            does not compute the model.
     """
     if folder.exists():
         raise UserError(f"{folder} exists already: choose another folder, or delete it first")
     partial = folder.with_name(f".{folder.name}.partial")
-    config = hub_of_model(model, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id)
+    config = _config(model, tokenizer, origin)
     config["torch_dtype"] = dtype
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write_json(partial / "config.json", config)
         _write_json(partial / "replay_jax.json", facts)
-        if tokenizer.model is not None:
+        if origin is not None and is_own(tokenizer, origin):
+            for name in TOKENIZER_FILES:
+                if (origin / name).is_file():
+                    shutil.copyfile(origin / name, partial / name)
+        elif tokenizer.model is not None:
             (partial / "tokenizer.json").write_text(tokenizer.model.to_str(), encoding="utf-8")
             _write_json(partial / "tokenizer_config.json", _tokenizer_config(tokenizer, model))
         tensors = _hub_parameters(params, model, EXPORT_DTYPES[dtype])
@@ -76,12 +93,30 @@ def write_model_folder(
     return sorted(path.name for path in folder.iterdir())
 
 
+def _config(model: ModelConfig, tokenizer: Tokenizer, origin: Path | None) -> dict[str, Any]:
+    """The `config.json` less its dtype, of the origin's family and with its marks of texts."""
+    marks: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": None,
+    }
+    if origin is None:
+        return {**hub_of_model(model, family_of_model(model)), **marks}
+    theirs = folder_config(origin)
+    family = family_of_hub(theirs, str(origin))
+    found = hub_of_model(model, family)
+    check_same_model(model, model_of_hub(found, name=family.title), name=family.title)
+    if is_own(tokenizer, origin):
+        marks = {key: theirs.get(key, value) for key, value in marks.items()}
+    return {**found, **marks}
+
+
 def _hub_parameters(
     params: Any, model: ModelConfig, dtype: np.dtype
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor of the hub by name, one after another."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        tensors = hub_tensors(tuple(key.key for key in path), model.num_layers)
+        tensors = hub_tensors(tuple(key.key for key in path), model)
         whole = np.asarray(leaf)
         for number, name in enumerate(tensors.names):
             part = whole[number] if tensors.is_stacked else whole

@@ -17,7 +17,8 @@ from replay_jax.model.architecture import ModelConfig
 
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
 _INDEX = "model.safetensors.index.json"
-_FILES = ("*.safetensors", _INDEX, "config.json", "tokenizer.json")
+# Of the rest, what belongs to the tokenizer and to what is written again (`convention`, `export`).
+_FILES = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,19 @@ def pretrained_config(name: str, *, download: bool) -> ModelConfig:
     """The model that a folder's or hub id's `config.json` describes.
 
     Raises:
-        UserError: it cannot be had or read, or it is no Llama decoder.
+        UserError: it cannot be had or read, or it is of no family that can be loaded.
     """
-    path = pretrained_folder(name, download=download) / "config.json"
+    folder = pretrained_folder(name, download=download)
+    return model_of_hub(folder_config(folder), name=name)
+
+
+def folder_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder; raises UserError where there is none."""
+    path = folder / "config.json"
     _check_link(path)
     if not path.exists():
         raise UserError(f"{path.parent} has no config.json, so it is no model folder")
-    return model_of_hub(_json_object(path), name=name)
+    return json_object(path)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -108,7 +115,7 @@ def _indexed(index: Path) -> list[Path] | None:
     _check_link(index)
     if not index.exists():
         return None
-    places = _json_object(index).get("weight_map")
+    places = json_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(_is_file_name(name) for name in places.values()):
         raise UserError(f"{index} has no weight_map from tensors to names of files beside it")
     single = index.with_name("model.safetensors")
@@ -131,7 +138,7 @@ def _check_link(path: Path) -> None:
         )
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
     """What a JSON file holds; raises UserError unless that is an object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
-"""How a Llama checkpoint of the hub lays out the parameters of this decoder.
+"""How a checkpoint of the hub lays out the parameters of this decoder.
 
 There every matrix is [out, in], and heads and their width are one axis; here matrices are
 [in, out] and the axes are apart. Both rotate the pair (k, k + K/2), so no row is permuted.
 
-Shape letters as in `transformer`: D embed, F mlp, H query heads, G key/value heads, K head width,
+Shape letters as in `model.decoder`: D embed, F mlp, H query heads, G key/value heads, K head width,
 V vocabulary.
 """
 
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from replay_jax.model.architecture import ModelConfig
 
 Index = tuple[slice, ...]
 
@@ -61,9 +63,11 @@ _PLAIN, _VECTOR = Layout(((0,), (1,))), Layout(((0,),))
 _TURNED = Layout(((1,), (0,)))
 _HEADS_OUT = Layout(((1, 2), (0,)))  # [D, H, K] from [H K, D]
 _HEADS_IN = Layout(((2,), (0, 1)))  # [H, K, D] from [D, H K]
+_BIAS = Layout(((0, 1),))  # [H, K] from [H K]
 
+EMBEDDING = ("embedding",)
 _OUTSIDE = {
-    ("embedding",): ("model.embed_tokens.weight", _PLAIN),
+    EMBEDDING: ("model.embed_tokens.weight", _PLAIN),
     ("final_norm", "scale"): ("model.norm.weight", _VECTOR),
     ("head",): ("lm_head.weight", _TURNED),
 }
@@ -73,11 +77,20 @@ _INSIDE = {
     ("key",): ("self_attn.k_proj.weight", _HEADS_OUT),
     ("value",): ("self_attn.v_proj.weight", _HEADS_OUT),
     ("out",): ("self_attn.o_proj.weight", _HEADS_IN),
-    ("mlp_norm", "scale"): ("post_attention_layernorm.weight", _VECTOR),
+    ("query_bias",): ("self_attn.q_proj.bias", _BIAS),
+    ("key_bias",): ("self_attn.k_proj.bias", _BIAS),
+    ("value_bias",): ("self_attn.v_proj.bias", _BIAS),
+    ("query_norm", "scale"): ("self_attn.q_norm.weight", _VECTOR),
+    ("key_norm", "scale"): ("self_attn.k_norm.weight", _VECTOR),
+    ("attention_post_norm", "scale"): ("post_attention_layernorm.weight", _VECTOR),
+    ("mlp_norm", "scale"): ("pre_feedforward_layernorm.weight", _VECTOR),
+    ("mlp_post_norm", "scale"): ("post_feedforward_layernorm.weight", _VECTOR),
     ("gate",): ("mlp.gate_proj.weight", _TURNED),
     ("up",): ("mlp.up_proj.weight", _TURNED),
     ("down",): ("mlp.down_proj.weight", _TURNED),
 }
+# Where a layer has the two norms of Llama, the second has another name.
+_INSIDE_LLAMA = {**_INSIDE, ("mlp_norm", "scale"): ("post_attention_layernorm.weight", _VECTOR)}
 
 
 @dataclass(frozen=True)
@@ -95,15 +108,20 @@ class HubTensors:
     is_stacked: bool
 
 
-def hub_tensors(path: tuple[str, ...], num_layers: int) -> HubTensors:
+# The embedding where it is kept as the head that it is as well.
+TIED_HEAD = HubTensors(("lm_head.weight",), _PLAIN, False)
+
+
+def hub_tensors(path: tuple[str, ...], model: ModelConfig) -> HubTensors:
     """Where the hub keeps a parameter, given its path in the tree, such as ("layer_0", "query")."""
     if path in _OUTSIDE:
         name, layout = _OUTSIDE[path]
         return HubTensors((name,), layout, False)
     layer, *rest = path
-    name, layout = _INSIDE[tuple(rest)]
+    inside = _INSIDE_LLAMA if model.block.norms == "pre" else _INSIDE
+    name, layout = inside[tuple(rest)]
     is_stacked = layer == "layers"
-    numbers = range(num_layers) if is_stacked else [int(layer.removeprefix("layer_"))]
+    numbers = range(model.num_layers) if is_stacked else [int(layer.removeprefix("layer_"))]
     return HubTensors(
         tuple(f"model.layers.{number}.{name}" for number in numbers), layout, is_stacked
     )

@@ -12,6 +12,7 @@ from replay_jax.hub.folder import weight_files
 from replay_jax.hub.layout import Index
 
 _DTYPES = ("F32", "BF16", "F16")
+_BYTES_AT_ONCE = 2**26
 
 
 def open_weights(name: str, folder: Path) -> "WeightReader":
@@ -54,13 +55,25 @@ class WeightReader:
                 f"{', '.join(_DTYPES)} can be loaded: save it as one of these"
             )
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
     def read(self, name: str, index: Index) -> np.ndarray:
-        """A part of a tensor, in float32."""
+        """A part of a tensor, in float32; a few rows at a time, so that it is there once."""
+        tensor = self._slice(name)
+        rows, *others = (
+            range(*cut.indices(n)) for cut, n in zip(index, tensor.get_shape(), strict=True)
+        )
+        found = np.empty([len(rows), *map(len, others)], np.float32)
+        step = max(1, _BYTES_AT_ONCE // max(1, 4 * found[:1].size))
         try:
-            part = self._slice(name)[index]
+            for first in range(0, len(rows), step):
+                last = min(first + step, len(rows))
+                cut = (slice(rows[first], rows[last - 1] + 1), *index[1:])
+                found[first:last] = tensor[cut]
         except SafetensorError as error:
             raise UserError(f"{name} of {self._name} cannot be read: {error}") from error
-        return np.asarray(part).astype(np.float32)
+        return found
 
     def _slice(self, name: str) -> Any:
         try:

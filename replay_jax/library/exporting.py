@@ -9,8 +9,9 @@ from etils import epath
 from replay_jax.data.tokens.prepare import find_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.export import write_model_folder
+from replay_jax.hub.folder import find_pretrained
 from replay_jax.library.naming import BEST, best_run, find_run
-from replay_jax.sweep.plan.run import Shared
+from replay_jax.sweep.plan.run import Run, Shared
 from replay_jax.sweep.store.known import params_path
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
@@ -31,7 +32,9 @@ def export(
 ) -> list[str]:
     """Write a finished run's parameters as a model folder of the Hugging Face hub.
 
-    They are read onto this process's first device, whatever mesh trained them.
+    They are read onto this process's first device, whatever mesh trained them. A run that began
+    from a model folder becomes a model of the same family; the tokenizer's files, chat template and
+    settings of generation are copied from that folder, if it is here and its tokenizer was used.
 
     Example:
         >>> replay_jax.export("runs/quickstart", "3f9c1a", "models/quickstart")  # doctest: +SKIP
@@ -68,7 +71,8 @@ def export(
             f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "
             "another --workdir with --config.execution.keep_ends=True"
         )
-    config = restore_run(fact, Shared()).config
+    run_of_fact = restore_run(fact, Shared())
+    config = run_of_fact.config
     tokenizer = find_tokenizer(config.data)
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     like = abstract_state(config.model, mesh).params
@@ -80,4 +84,17 @@ def export(
         tokenizer,
         dtype=dtype,
         facts={"run": record},
+        origin=_origin(run_of_fact),
     )
+
+
+def _origin(run: Run) -> Path | None:
+    """The model folder that a run began from, if that is still here and still the same."""
+    if run.pretrained is None:
+        return None
+    try:
+        data = run.config.data
+        found = find_pretrained(run.pretrained.name, data.store_dir, download=False)
+    except UserError:
+        return None
+    return Path(found.folder) if found.fingerprint == run.pretrained.fingerprint else None

@@ -13,9 +13,10 @@ from replay_jax.data.stores.near_copies import known_near_copies, near_sentence
 from replay_jax.data.tokens.copies import find_copies
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore
-from replay_jax.data.tokens.tokenizer import Tokenizer
+from replay_jax.data.tokens.tokenizer import Tokenizer, TokenizerConfig, load_tokenizer
 from replay_jax.data.tokens.workers import PrepareProgress, ProgressCallback
 from replay_jax.errors import UserError
+from replay_jax.hub.convention import check_tokenizer
 from replay_jax.hub.folder import Pretrained, find_pretrained
 from replay_jax.sweep.plan.found import Found, Stores
 from replay_jax.sweep.store.environment import software
@@ -41,9 +42,14 @@ def prepare_all(configs: Sequence[ExperimentConfig], progress: ProgressCallback 
     Raises:
         UserError: bad input, a full disk, or a model that cannot be had.
     """
+    weights = _weights(configs, download=True)
+    early = _early_tokenizer(configs[0].data.tokenizer, download=True) if weights else None
+    warnings = _tokens_of(configs, early, weights)  # before hours of work with another tokenizer
     stores = prepare(configs[0].data, progress)
     tokenizer = next(iter(stores.values())).tokenizer
-    return Prepared(stores, _weights(configs, download=True), _tasks(configs[0], tokenizer))
+    if early is None:
+        warnings = _tokens_of(configs, tokenizer, weights)
+    return Prepared(stores, weights, _tasks(configs[0], tokenizer), warnings)
 
 
 def find_all(configs: Sequence[ExperimentConfig]) -> Found:
@@ -58,7 +64,31 @@ def find_all(configs: Sequence[ExperimentConfig]) -> Found:
     known = [store for store in (stores or {}).values() if store is not None]
     with contextlib.suppress(UserError):
         tasks = _tasks(configs[0], known[0].tokenizer if known else None)
-    return Found(stores, weights, tasks)
+    tokenizer = known[0].tokenizer if known else None
+    if weights and tokenizer is None:
+        with contextlib.suppress(UserError):
+            tokenizer = _early_tokenizer(configs[0].data.tokenizer, download=False)
+    return Found(stores, weights, tasks, _tokens_of(configs, tokenizer, weights))
+
+
+def _early_tokenizer(config: TokenizerConfig, *, download: bool) -> Tokenizer | None:
+    """The tokenizer of data that is still to be made; None where it is still to be trained."""
+    return None if config.kind == "bpe" else load_tokenizer(config, download=download)
+
+
+def _tokens_of(
+    configs: Sequence[ExperimentConfig],
+    tokenizer: Tokenizer | None,
+    weights: Mapping[str, Pretrained],
+) -> tuple[str, ...]:
+    """Warnings about the tokens that models go on from; raises UserError for those of another."""
+    if tokenizer is None:
+        return ()
+    pairs = {
+        (c.initial_weights, c.other_tokenizer) for c in configs if c.initial_weights in weights
+    }
+    found = (check_tokenizer(tokenizer, weights[name], accepted=other) for name, other in pairs)
+    return tuple(sorted({sentence for sentences in found for sentence in sentences}))
 
 
 def _weights(configs: Sequence[ExperimentConfig], *, download: bool) -> dict[str, Pretrained]:

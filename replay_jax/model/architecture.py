@@ -1,5 +1,6 @@
 """What a decoder is made of: the frozen configuration and its exact parameter counts."""
 
+import math
 from dataclasses import dataclass
 
 from replay_jax.errors import UserError
@@ -9,7 +10,10 @@ LAYER_LOOPS = ("unroll", "scan")
 REMAT_POLICIES = ("none", "matmuls", "full")
 INITIALIZATIONS = ("normal", "fan_in")
 MATMUL_PRECISIONS = ("default", "highest")
-ROPE_SCALINGS = ("none", "llama3")
+ROPE_SCALINGS = ("none", "llama3", "linear", "yarn")
+QK_NORMS = ("none", "head", "projection")
+NORM_PLACES = ("pre", "post", "both")
+ACTIVATIONS = ("silu", "gelu_tanh")
 ATTENTION_KINDS = ("auto", "reference", "blockwise", "splash", "cudnn", "cudnn_lanes")
 
 
@@ -20,11 +24,14 @@ def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class RopeConfig:
-    """Rotary position embedding: Llama-2 style, or stretched as in Llama 3.1.
+    """Rotary position embedding: Llama-2 style, or stretched as in Llama 3.1 and others.
 
-    With scaling "llama3" the wavelengths beyond `original_length / low_freq_factor` are divided
-    by `factor`, those below `original_length / high_freq_factor` are kept, and those between are
-    blended (Llama 3.1 model card). With "none" only `theta` is read.
+    With scaling "llama3" the frequencies of wavelengths beyond `original_length /
+    low_freq_factor` are divided by `factor`, those below `original_length / high_freq_factor` are
+    kept, and those between are blended (Llama 3.1 model card). "yarn" reads the same numbers (the
+    two are its beta_slow and beta_fast), blends by pair number instead, and multiplies cosines
+    and sines by 0.1 ln(factor) + 1 (arXiv 2309.00071). "linear" divides every frequency by
+    `factor`. With "none" only `theta` is read.
     """
 
     theta: float = 10_000.0
@@ -36,16 +43,89 @@ class RopeConfig:
 
     def __post_init__(self) -> None:
         _choice("rope.scaling", self.scaling, ROPE_SCALINGS)
-        if self.scaling == "llama3" and self.high_freq_factor <= self.low_freq_factor:
+        bounded = self.scaling in ("llama3", "yarn")
+        if bounded and self.high_freq_factor <= self.low_freq_factor:
             raise UserError(
                 f"rope.high_freq_factor {self.high_freq_factor} must be above "
                 f"rope.low_freq_factor {self.low_freq_factor}."
             )
 
+    @property
+    def size(self) -> float:
+        """What rotated queries and keys are multiplied by."""
+        return 1.0 + 0.1 * math.log(max(self.factor, 1.0)) if self.scaling == "yarn" else 1.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a family of open weights does otherwise than Llama; the defaults are Llama's.
+
+    head_dim: width of one attention head; 0 for embed_dim / num_heads.
+    qkv_bias: queries, keys and values have biases (Qwen2).
+    qk_norm: queries and keys are normed before their rotation, each "head" by one scale (Qwen3,
+        Gemma 3), or the whole "projection" (OLMo 2).
+    norms: on what goes into attention and MLP ("pre"), on what comes out ("post", OLMo 2), or
+        "both" (Gemma).
+    centred_norms: a norm multiplies by 1 + its scale, which starts at zero (Gemma).
+    scaled_embedding: embeddings are multiplied by sqrt(embed_dim) (Gemma).
+    query_scalar: scores are divided by its square root; 0 for the head's width.
+    activation: of the MLP's gate.
+    window: positions that a layer of `windowed_layers` attends to, its own included; 0 for all.
+    windowed_layers: numbers of the layers with a window, from 0, ascending.
+    unrotated_layers: numbers of the layers without rotary embedding (SmolLM3).
+    local_rope: the rotary embedding of windowed layers; None for that of all others.
+    """
+
+    head_dim: int = 0
+    qkv_bias: bool = False
+    qk_norm: str = "none"
+    norms: str = "pre"
+    centred_norms: bool = False
+    scaled_embedding: bool = False
+    query_scalar: float = 0.0
+    activation: str = "silu"
+    window: int = 0
+    windowed_layers: tuple[int, ...] = ()
+    unrotated_layers: tuple[int, ...] = ()
+    local_rope: RopeConfig | None = None
+
+    def __post_init__(self) -> None:
+        _choice("model.variant.qk_norm", self.qk_norm, QK_NORMS)
+        _choice("model.variant.norms", self.norms, NORM_PLACES)
+        _choice("model.variant.activation", self.activation, ACTIVATIONS)
+        for name in ("head_dim", "window", "query_scalar"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise UserError(f"model.variant.{name} is {value}; it must be 0 or more.")
+        if self.head_dim % 2:
+            raise UserError(f"model.variant.head_dim is {self.head_dim}; it must be even.")
+        for name in ("windowed_layers", "unrotated_layers"):
+            numbers = getattr(self, name)
+            if list(numbers) != sorted(set(numbers)):
+                raise UserError(f"model.variant.{name} {numbers} must ascend.")
+        if bool(self.window) != bool(self.windowed_layers):
+            raise UserError(
+                f"model.variant.window {self.window} and model.variant.windowed_layers "
+                f"{self.windowed_layers} need each other: set both or neither."
+            )
+        if self.local_rope is not None and not self.windowed_layers:
+            raise UserError("model.variant.local_rope is for windowed layers, and there are none.")
+
+
+_LLAMA = Variant()
+
+
+@dataclass(frozen=True)
+class LayerKind:
+    """How a layer attends where layers differ: `window` positions (0: all), rotated or not."""
+
+    window: int
+    rope: RopeConfig | None
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Llama-3-style decoder. Sizes are counts; parameters are always float32.
+    """A Llama-3-style decoder, or a `variant` of it. Sizes are counts; parameters are float32.
 
     `initialization` "normal" draws every matrix and the embedding from a normal distribution of
     deviation `init_scale`; "fan_in" so draws the embedding alone, and matrices from one of
@@ -80,6 +160,7 @@ class ModelConfig:
     remat: str = "none"
     attention: str = "auto"
     loss_chunk: int = 0
+    variant: Variant | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -93,7 +174,9 @@ class ModelConfig:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.embed_dim % (2 * self.num_heads):
+        if self.variant == _LLAMA:
+            object.__setattr__(self, "variant", None)  # one model is described in one way
+        if not self.block.head_dim and self.embed_dim % (2 * self.num_heads):
             below = max(1, self.embed_dim // (2 * self.num_heads)) * 2 * self.num_heads
             raise UserError(
                 f"model.embed_dim {self.embed_dim} must be an even multiple of model.num_heads "
@@ -105,6 +188,13 @@ class ModelConfig:
                 f"model.num_heads {self.num_heads} must be a multiple of model.num_kv_heads "
                 f"{self.num_kv_heads}; {near} would do."
             )
+        for name in ("windowed_layers", "unrotated_layers"):
+            numbers = getattr(self.block, name)
+            if numbers and not 0 <= numbers[0] <= numbers[-1] < self.num_layers:
+                raise UserError(
+                    f"model.variant.{name} are {', '.join(map(str, numbers))}, and "
+                    f"model.num_layers {self.num_layers} has 0 to {self.num_layers - 1}."
+                )
         if self.loss_chunk < 0:
             raise UserError(f"model.loss_chunk is {self.loss_chunk}; it must be 0 or more.")
         _choice("model.initialization", self.initialization, INITIALIZATIONS)
@@ -115,9 +205,27 @@ class ModelConfig:
         _choice("model.attention", self.attention, ATTENTION_KINDS)
 
     @property
+    def block(self) -> Variant:
+        """What its layers do: the variant, or Llama's way where none is given."""
+        return self.variant or _LLAMA
+
+    @property
     def head_dim(self) -> int:
         """Width of one attention head."""
-        return self.embed_dim // self.num_heads
+        return self.block.head_dim or self.embed_dim // self.num_heads
+
+    @property
+    def layer_kinds(self) -> tuple[LayerKind, ...]:
+        """How each layer attends."""
+        block = self.block
+        windowed, unrotated = set(block.windowed_layers), set(block.unrotated_layers)
+
+        def kind(number: int) -> LayerKind:
+            local = number in windowed
+            rope = block.local_rope if local and block.local_rope else self.rope
+            return LayerKind(block.window if local else 0, None if number in unrotated else rope)
+
+        return tuple(kind(number) for number in range(self.num_layers))
 
     @property
     def product_precision(self) -> str:
@@ -141,11 +249,14 @@ class ParameterCounts:
 
 def parameter_counts(config: ModelConfig) -> ParameterCounts:
     """Count the parameters of a model without building it."""
-    attention = (
-        config.embed_dim * config.head_dim * (2 * config.num_heads + 2 * config.num_kv_heads)
-    )
+    block, width = config.block, config.head_dim
+    query, key = config.num_heads * width, config.num_kv_heads * width
+    attention = config.embed_dim * (2 * query + 2 * key)
+    if block.qkv_bias:
+        attention += query + 2 * key
+    attention += {"none": 0, "head": 2 * width, "projection": query + key}[block.qk_norm]
     mlp = 3 * config.embed_dim * config.mlp_dim
-    norms = 2 * config.embed_dim
+    norms = (4 if block.norms == "both" else 2) * config.embed_dim
     vocabulary = config.vocab_size * config.embed_dim
     return ParameterCounts(
         body=config.num_layers * (attention + mlp + norms) + config.embed_dim,

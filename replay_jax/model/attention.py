@@ -1,22 +1,24 @@
 """Causal self-attention: one meaning, one reference, and the fastest form for each backend.
 
 Every form has the signature of `Attend`: queries, keys, values and optional segment ids in,
-values out. A position attends to itself and to earlier positions of the same segment.
+values out. A position attends to itself and to earlier positions of the same segment; with a
+window, to that many positions at most, its own included.
 
 Shape letters: B batch, L length, Q query positions, S key positions, H query heads,
 G key/value heads (H is a multiple of G), R = H / G, K head width.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from replay_jax.errors import UserError
-from replay_jax.model.blockwise import ATTENTION_OUTPUT, MASKED, blockwise
+from replay_jax.model.blockwise import ATTENTION_OUTPUT, MASKED, WINDOW_NAME, blockwise
 from replay_jax.model.placement import Placement
 
 if TYPE_CHECKING:
@@ -47,33 +49,50 @@ def resolve_attention(kind: str, platform: str) -> str:
 
 
 def make_attention(
-    kind: str, *, platform: str, placement: Placement | None = None, interpret: bool = False
+    kind: str,
+    *,
+    platform: str,
+    placement: Placement | None = None,
+    window: int = 0,
+    scale: float | None = None,
+    interpret: bool = False,
 ) -> Attend:
     """Build the attention named by `kind` (`ModelConfig.attention`) for a platform.
 
-    `placement` is needed where a mesh has more than one device: every form but the reference is
-    something that XLA cannot split by itself. `interpret` runs the TPU kernel on any platform,
-    slowly, for tests.
+    `window` limits what a position sees (0: nothing does); scores are multiplied by `scale`
+    (None: 1 / sqrt(K)). `placement` is needed where a mesh has more than one device: every form
+    but the reference is something that XLA cannot split by itself. `interpret` runs the TPU kernel
+    on any platform, slowly, for tests.
     """
     form = resolve_attention(kind, platform)
+    scores: dict[str, Any] = {"window": window, "scale": scale}
     if form == "reference":
-        return reference_attention
+        return functools.partial(reference_attention, **scores)
     if form == "blockwise":
-        return _in_shard_map(blockwise_attention, placement)
+        return _in_shard_map(functools.partial(blockwise_attention, **scores), placement)
     if form in ("cudnn", "cudnn_lanes"):
         attend = functools.partial(
-            _cudnn_attention, lanes=form == "cudnn_lanes", must=kind == "cudnn"
+            _cudnn_attention, lanes=form == "cudnn_lanes", must=kind == "cudnn", **scores
         )
         return _in_shard_map(attend, placement)
-    return _in_shard_map(functools.partial(_splash_attention, interpret=interpret), placement)
+    attend = functools.partial(_splash_attention, interpret=interpret, **scores)
+    return _in_shard_map(attend, placement)
 
 
 def reference_attention(
-    q_BLHK: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array, segments_BL: jax.Array | None
+    q_BLHK: jax.Array,
+    k_BLGK: jax.Array,
+    v_BLGK: jax.Array,
+    segments_BL: jax.Array | None,
+    *,
+    window: int = 0,
+    scale: float | None = None,
 ) -> jax.Array:
     """Attend with the full square of scores, softmax in float32: the definition."""
     length = q_BLHK.shape[1]
     allowed_1QS = jnp.tril(jnp.ones((1, length, length), bool))
+    if window:
+        allowed_1QS = jnp.triu(allowed_1QS, 1 - window)
     if segments_BL is not None:
         allowed_1QS = allowed_1QS & (segments_BL[:, :, None] == segments_BL[:, None, :])
     q_BQGRK = _grouped(q_BLHK, k_BLGK.shape[2])
@@ -81,7 +100,7 @@ def reference_attention(
         "BQGRK,BSGK->BGRQS", q_BQGRK, k_BLGK, preferred_element_type=jnp.float32
     )
     scores_BGRQS = jnp.where(
-        allowed_1QS[:, None, None], scores_BGRQS * q_BLHK.shape[-1] ** -0.5, MASKED
+        allowed_1QS[:, None, None], scores_BGRQS * _scale(q_BLHK, scale), MASKED
     )
     weights_BGRQS = jax.nn.softmax(scores_BGRQS, axis=-1).astype(v_BLGK.dtype)
     out_BQGRK = jnp.einsum("BGRQS,BSGK->BQGRK", weights_BGRQS, v_BLGK)
@@ -89,13 +108,25 @@ def reference_attention(
 
 
 def blockwise_attention(
-    q_BLHK: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array, segments_BL: jax.Array | None
+    q_BLHK: jax.Array,
+    k_BLGK: jax.Array,
+    v_BLGK: jax.Array,
+    segments_BL: jax.Array | None,
+    *,
+    window: int = 0,
+    scale: float | None = None,
 ) -> jax.Array:
     """Attend without computing what lies above the diagonal (`blockwise.blockwise`)."""
-    q_BLGRK = _grouped(q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLGK.shape[2])
+    if window >= q_BLHK.shape[1]:
+        window = 0
+    q_BLGRK = _grouped(q_BLHK * _scale(q_BLHK, scale), k_BLGK.shape[2])
     k_BGLK, v_BGLK = k_BLGK.transpose(0, 2, 1, 3), v_BLGK.transpose(0, 2, 1, 3)
-    out_BGRLK = blockwise(q_BLGRK.transpose(0, 2, 3, 1, 4), k_BGLK, v_BGLK, segments_BL)
+    out_BGRLK = blockwise(q_BLGRK.transpose(0, 2, 3, 1, 4), k_BGLK, v_BGLK, segments_BL, window)
     return out_BGRLK.transpose(0, 3, 1, 2, 4).reshape(q_BLHK.shape)
+
+
+def _scale(q_BLHK: jax.Array, scale: float | None) -> float:
+    return float(q_BLHK.shape[-1] ** -0.5) if scale is None else scale
 
 
 def _grouped(q_BLHK: jax.Array, groups: int) -> jax.Array:
@@ -120,6 +151,8 @@ def _cudnn_attention(
     *,
     lanes: bool,
     must: bool,
+    window: int,
+    scale: float | None,
 ) -> jax.Array:
     """cuDNN's kernel where it takes the arrays, else blockwise attention unless it `must`.
 
@@ -134,7 +167,7 @@ def _cudnn_attention(
                 f"{length} {'with' if masked else 'without'} document masks; set model.attention "
                 "to 'auto', which computes these itself, or model.compute_dtype to 'bfloat16'."
             )
-        return blockwise_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL)
+        return blockwise_attention(q_BLHK, k_BLGK, v_BLGK, segments_BL, window=window, scale=scale)
     mask_BHLL = None
     if segments_BL is not None:
         mask_BHLL = (segments_BL[:, :, None] == segments_BL[:, None, :])[:, None]
@@ -143,8 +176,9 @@ def _cudnn_attention(
             mask_BHLL = jnp.repeat(mask_BHLL, q_BLHK.shape[2], axis=1)
     try:
         return jax.nn.dot_product_attention(
-            q_BLHK, k_BLGK, v_BLGK, mask=mask_BHLL, is_causal=True, implementation="cudnn"
-        )
+            q_BLHK, k_BLGK, v_BLGK, mask=mask_BHLL, is_causal=True, implementation="cudnn",
+            scale=scale, local_window_size=(window - 1, 0) if window else None,
+        )  # fmt: skip
     except RuntimeError as missing:  # JAX looks for the library when it traces
         raise UserError(
             f"Attention on a GPU needs cuDNN, but JAX says: {str(missing).rstrip('.')}; pip "
@@ -159,29 +193,35 @@ def _splash_attention(
     segments_BL: jax.Array | None,
     *,
     interpret: bool,
+    window: int,
+    scale: float | None,
 ) -> jax.Array:
     """Flash attention in Pallas for TPU; the length is padded to whole lanes, which none sees."""
-    batch, length, heads, width = q_BLHK.shape
+    length, heads = q_BLHK.shape[1:3]
     # Pallas takes .4 s to import, a sixth of a worker's start, and only a TPU's programs need it.
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     padded = -(-length // SPLASH_LANES) * SPLASH_LANES
     grow = ((0, 0), (0, padded - length), (0, 0), (0, 0))
     q_BHLK, k_BGLK, v_BGLK = (
-        jnp.pad(x, grow).transpose(0, 2, 1, 3) for x in (q_BLHK * width**-0.5, k_BLGK, v_BLGK)
+        jnp.pad(x, grow).transpose(0, 2, 1, 3)
+        for x in (q_BLHK * _scale(q_BLHK, scale), k_BLGK, v_BLGK)
     )
+    square = (padded, padded)
+    mask = splash.LocalMask(square, (window - 1, 0), 0) if window else splash.CausalMask(square)
     kernel = splash.make_splash_mha_single_device(
-        mask=splash.MultiHeadMask([splash.CausalMask((padded, padded)) for _ in range(heads)]),
+        mask=splash.MultiHeadMask([mask for _ in range(heads)]),
         block_sizes=_splash_blocks(padded),
         residual_checkpoint_name=ATTENTION_OUTPUT,
         interpret=interpret,
     )
-    if segments_BL is None:
-        out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK)
-    else:
+    ids = []
+    if segments_BL is not None:
         segments_BL = jnp.pad(segments_BL, grow[:2], constant_values=-1)
-        ids = splash.SegmentIds(q=segments_BL, kv=segments_BL)
-        out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK, ids)
+        ids = [splash.SegmentIds(q=segments_BL, kv=segments_BL)]
+    named = jax.named_scope(WINDOW_NAME.format(window)) if window else contextlib.nullcontext()
+    with named:
+        out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK, *ids)
     return out_BHLK.transpose(0, 2, 1, 3)[:, :length]
 
 

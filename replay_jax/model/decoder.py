@@ -1,14 +1,16 @@
 """Llama-3-style decoder in Flax Linen: tokens in, normed final hidden states out.
 
-The model names logical axes and knows neither mesh nor devices; the head is applied by the loss,
-which never needs all logits at once.
+What other families of open weights do otherwise is `architecture.Variant`; where layers differ in
+what they see, a scanned layer chooses among the kinds that there are. The model names logical axes
+and knows neither mesh nor devices; the head is applied by the loss, which never needs all logits
+at once.
 
 Shape letters: B batch, L length, D embed, F mlp, H query heads, G key/value heads, K head width,
 V vocabulary, N layers.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
@@ -18,7 +20,17 @@ import jax.numpy as jnp
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.attention import Attend, make_attention
 from replay_jax.model.blockwise import ATTENTION_OUTPUT
-from replay_jax.model.layers import Rope, look_up, project, rms_norm, rope_tables, rotate, swiglu
+from replay_jax.model.layers import (
+    Rope,
+    geglu,
+    look_up,
+    project,
+    rms_norm,
+    rope_tables,
+    rotate,
+    stacked_tables,
+    swiglu,
+)
 from replay_jax.model.placement import Placement
 
 # Every name a parameter or an activation uses; the sharding table must have a rule for each.
@@ -34,11 +46,12 @@ Params = Mapping[str, Any]
 class Transformer(nn.Module):
     """Decoder without its head. Call with token ids, get hidden states of the compute dtype.
 
-    `attend` is the attention form (`attention.make_attention`). Parameters are float32.
+    `attends` are the attention forms (`attention.make_attention`) of the kinds of layers, in the
+    order in which they first occur. Parameters are float32.
     """
 
     config: ModelConfig
-    attend: Attend
+    attends: tuple[Attend, ...]
 
     @nn.compact
     def __call__(self, inputs_BL: jax.Array, segments_BL: jax.Array | None = None) -> jax.Array:
@@ -54,57 +67,89 @@ class Transformer(nn.Module):
                 self, "head", init, ("embed", "vocab"), (config.embed_dim, config.vocab_size)
             )
         x_BLD = look_up(embedding_VD, inputs_BL).astype(config.compute_dtype)
+        if config.block.scaled_embedding:
+            x_BLD = x_BLD * jnp.asarray(math.sqrt(config.embed_dim), config.compute_dtype)
         # Every device looks up its own columns for all rows of its replica, so the gradient of
         # the table is formed where it is kept and never whole.
         x_BLD = _constrain(x_BLD, "lookup_batch", "length", "embed")
         x_BLD = _constrain(x_BLD, "batch", "length", "activation_embed")
-        rope = rope_tables(config.rope, config.head_dim, inputs_BL.shape[1])
-        x_BLD = self._layers(x_BLD, rope, segments_BL)
-        return RMSNorm(config.norm_epsilon, name="final_norm")(x_BLD)
+        x_BLD = self._layers(x_BLD, segments_BL)
+        return _norm(config, "final_norm")(x_BLD)
 
-    def _layers(self, x_BLD: jax.Array, rope: Rope, segments_BL: jax.Array | None) -> jax.Array:
+    def _layers(self, x_BLD: jax.Array, segments_BL: jax.Array | None) -> jax.Array:
         config = self.config
+        kinds = list(dict.fromkeys(config.layer_kinds))
+        of_layers = [kinds.index(kind) for kind in config.layer_kinds]
+        ropes = [
+            None if kind.rope is None else rope_tables(kind.rope, config.head_dim, x_BLD.shape[1])
+            for kind in kinds
+        ]
         scanned = config.layer_loop == "scan"
         layer = _with_remat(Layer, config.remat, prevent_cse=not scanned)
         if not scanned:
-            for index in range(config.num_layers):
-                x_BLD, _ = layer(config, self.attend, name=f"layer_{index}")(
-                    x_BLD, rope, segments_BL
+            for index, kind in enumerate(of_layers):
+                x_BLD, _ = layer(config, (self.attends[kind],), name=f"layer_{index}")(
+                    x_BLD, ropes[kind], segments_BL, None
                 )
             return x_BLD
+        alike = len(kinds) == 1
         stack = nn.scan(
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast, nn.broadcast),
+            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast if alike else 0),
             length=config.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
-        )
-        return stack(config, self.attend, name="layers")(x_BLD, rope, segments_BL)[0]
+        )(config, self.attends, name="layers")
+        if alike:
+            return stack(x_BLD, ropes[0], segments_BL, None)[0]
+        return stack(x_BLD, stacked_tables(ropes), segments_BL, jnp.asarray(of_layers))[0]
 
 
 class Layer(nn.Module):
-    """Pre-norm attention and SwiGLU, each with its residual."""
+    """Attention and gated MLP, each with its norms and its residual.
+
+    `attends` has one form, or one for each kind of layers, of which a scanned layer is told its
+    own; then its rotary tables have an axis of kinds before all others.
+    """
 
     config: ModelConfig
-    attend: Attend
+    attends: tuple[Attend, ...]
 
     @nn.compact
     def __call__(
         self,
         x_BLD: jax.Array,
-        rope: Rope,
+        rope: Rope | None,
         segments_BL: jax.Array | None,
+        kind: jax.Array | None,
     ) -> tuple[jax.Array, None]:
         """Return the layer's output and nothing else, in the form a scan wants."""
-        epsilon = self.config.norm_epsilon
-        normed_BLD = RMSNorm(epsilon, name="attention_norm")(x_BLD)
-        x_BLD = x_BLD + self._attention(normed_BLD, rope, segments_BL)
-        normed_BLD = RMSNorm(epsilon, name="mlp_norm")(x_BLD)
-        x_BLD = x_BLD + self._mlp(normed_BLD)
+
+        def attention(x_BLD: jax.Array) -> jax.Array:
+            return self._attention(x_BLD, rope, segments_BL, kind)
+
+        x_BLD = x_BLD + self._normed("attention", attention, x_BLD)
+        x_BLD = x_BLD + self._normed("mlp", self._mlp, x_BLD)
         return _constrain(x_BLD, "batch", "length", "activation_embed"), None
 
-    def _attention(self, x_BLD: jax.Array, rope: Rope, segments_BL: jax.Array | None) -> jax.Array:
+    def _normed(
+        self, name: str, function: Callable[[jax.Array], jax.Array], x_BLD: jax.Array
+    ) -> jax.Array:
+        """A function between the norms that the variant puts around it."""
+        norms = self.config.block.norms
+        if norms != "post":
+            x_BLD = _norm(self.config, f"{name}_norm")(x_BLD)
+        x_BLD = function(x_BLD)
+        return x_BLD if norms == "pre" else _norm(self.config, f"{name}_post_norm")(x_BLD)
+
+    def _attention(
+        self,
+        x_BLD: jax.Array,
+        rope: Rope | None,
+        segments_BL: jax.Array | None,
+        kind: jax.Array | None,
+    ) -> jax.Array:
         config = self.config
         embed, heads, kv_heads = config.embed_dim, config.num_heads, config.num_kv_heads
         width = config.head_dim
@@ -116,24 +161,43 @@ class Layer(nn.Module):
         out_HKD = self._kernel(
             "out", ("heads", "head_dim", "embed"), (heads, width, embed), inputs=heads * width
         )
-
-        def split(kernel_DHK: jax.Array) -> jax.Array:
-            flat = project(x_BLD, kernel_DHK.reshape(embed, -1))
-            return flat.reshape(*x_BLD.shape[:2], *kernel_DHK.shape[1:])
-
-        q_BLHK = _constrain(split(query_DHK), "batch", "length", "activation_heads", None)
-        out_BLHK = self.attend(
-            rotate(q_BLHK, rope), rotate(split(key_DGK), rope), split(value_DGK), segments_BL
-        )
+        if kind is not None:
+            rope = jax.tree.map(lambda table: table[kind], rope)
+        q_BLHK = self._heads("query", "heads", x_BLD, query_DHK)
+        q_BLHK = rotate(_constrain(q_BLHK, "batch", "length", "activation_heads", None), rope)
+        k_BLGK = rotate(self._heads("key", "kv_heads", x_BLD, key_DGK), rope)
+        arrays = (q_BLHK, k_BLGK, self._heads("value", "kv_heads", x_BLD, value_DGK), segments_BL)
+        if kind is None:
+            out_BLHK = self.attends[0](*arrays)
+        else:
+            out_BLHK = jax.lax.switch(kind, self.attends, *arrays)
         out_BLHK = jax.ad_checkpoint.checkpoint_name(out_BLHK, ATTENTION_OUTPUT)
-        return project(out_BLHK.reshape(x_BLD.shape), out_HKD.reshape(-1, embed))
+        flat_BLX = out_BLHK.reshape(*x_BLD.shape[:2], heads * width)
+        return project(flat_BLX, out_HKD.reshape(-1, embed))
+
+    def _heads(self, name: str, axis: str, x_BLD: jax.Array, kernel_DHK: jax.Array) -> jax.Array:
+        """Queries, keys or values [B, L, H, K], with the bias and norm that the variant has."""
+        block, shape = self.config.block, kernel_DHK.shape[1:]
+        flat_BLX = project(x_BLD, kernel_DHK.reshape(len(kernel_DHK), -1))
+        if block.qkv_bias:
+            zeros = nn.initializers.zeros_init()
+            bias_HK = _parameter(self, f"{name}_bias", zeros, (axis, "head_dim"), shape)
+            flat_BLX = flat_BLX + bias_HK.astype(flat_BLX.dtype).reshape(1, 1, -1)
+        is_normed = name != "value"
+        if is_normed and block.qk_norm == "projection":
+            flat_BLX = _norm(self.config, f"{name}_norm")(flat_BLX)
+        heads_BLHK = flat_BLX.reshape(*x_BLD.shape[:2], *shape)
+        if is_normed and block.qk_norm == "head":
+            heads_BLHK = _norm(self.config, f"{name}_norm")(heads_BLHK)
+        return heads_BLHK
 
     def _mlp(self, x_BLD: jax.Array) -> jax.Array:
         embed, mlp = self.config.embed_dim, self.config.mlp_dim
         gate_DF = self._kernel("gate", ("embed", "mlp"), (embed, mlp))
         up_DF = self._kernel("up", ("embed", "mlp"), (embed, mlp))
         down_FD = self._kernel("down", ("mlp", "embed"), (mlp, embed))
-        hidden_BLF = swiglu(project(x_BLD, gate_DF), project(x_BLD, up_DF))
+        glu = {"silu": swiglu, "gelu_tanh": geglu}[self.config.block.activation]
+        hidden_BLF = glu(project(x_BLD, gate_DF), project(x_BLD, up_DF))
         hidden_BLF = _constrain(hidden_BLF, "batch", "length", "activation_mlp")
         return project(hidden_BLF, down_FD)
 
@@ -146,25 +210,35 @@ class Layer(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with its own scale, which starts at one."""
+    """`rms_norm` of the last axis with its own scale, which starts at one.
+
+    `centred`: what is kept is the scale less one.
+    """
 
     epsilon: float
+    centred: bool
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
         """Return an array of the shape and dtype of the input."""
-        ones = nn.initializers.ones_init()
-        scale_D = _parameter(self, "scale", ones, ("norm",), (x_BLD.shape[-1],))
-        return rms_norm(x_BLD, scale_D, self.epsilon)
+        start = nn.initializers.zeros_init() if self.centred else nn.initializers.ones_init()
+        scale_D = _parameter(self, "scale", start, ("norm",), (x_BLD.shape[-1],))
+        return rms_norm(x_BLD, 1.0 + scale_D if self.centred else scale_D, self.epsilon)
 
 
 def build_transformer(
     config: ModelConfig, *, platform: str, placement: Placement | None = None
 ) -> Transformer:
     """Return the model with the attention that suits a platform ("cpu", "gpu", "tpu")."""
-    return Transformer(
-        config, make_attention(config.attention, platform=platform, placement=placement)
-    )
+    scalar = config.block.query_scalar
+    attends = [
+        make_attention(
+            config.attention, platform=platform, placement=placement, window=kind.window,
+            scale=scalar**-0.5 if scalar else None,
+        )
+        for kind in dict.fromkeys(config.layer_kinds)
+    ]  # fmt: skip
+    return Transformer(config, tuple(attends))
 
 
 def head_kernel(params: Params) -> jax.Array:
@@ -181,6 +255,10 @@ def matrix_init(config: ModelConfig, inputs: int) -> nn.initializers.Initializer
         return jax.random.truncated_normal(key, -3.0, 3.0, shape, dtype) / math.sqrt(inputs)
 
     return cut_off
+
+
+def _norm(config: ModelConfig, name: str) -> RMSNorm:
+    return RMSNorm(config.norm_epsilon, config.block.centred_norms, name=name)
 
 
 def _with_remat(layer: type[nn.Module], remat: str, *, prevent_cse: bool) -> type[nn.Module]:

@@ -24,14 +24,19 @@ def flops_per_token(config: ModelConfig, seq_len: int, *, causal_half: bool) -> 
 
     Two per multiply-add, and the backward pass costs twice the forward (PaLM, arXiv 2204.02311,
     appendix B). `body` holds the weight matrices of the layers, `attention` the two products
-    over the sequence, halved with `causal_half` as only one half of the square is needed.
+    over the sequence, halved with `causal_half` as only one half of the square is needed. Of a
+    layer with a window W only a band counts: W keys for each query, or with `causal_half`
+    W (1 - W / (2 seq_len)), as the first queries see fewer.
     Embedding look-ups, norms and the optimizer count as nothing; recomputation counts nothing.
     """
     projections = config.embed_dim * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
     mlp = 3 * config.embed_dim * config.mlp_dim
-    scores = 2 * seq_len * config.num_heads * config.head_dim
+    half = 0.5 if causal_half else 1.0
+    window, windowed = min(config.block.window, seq_len), len(config.block.windowed_layers)
+    keys = (config.num_layers - windowed) * seq_len * half
+    keys += windowed * window * (1.0 - window / seq_len * (1.0 - half))
     return FlopsPerToken(
         body=6.0 * config.num_layers * (projections + mlp),
-        attention=6.0 * config.num_layers * scores * (0.5 if causal_half else 1.0),
+        attention=6.0 * 2 * config.num_heads * config.head_dim * keys,
         head=6.0 * config.embed_dim * config.vocab_size,
     )

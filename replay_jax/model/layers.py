@@ -7,6 +7,8 @@ Shape letters: N tokens (batch x length), D embed, F mlp, B batch, L length, H h
 """
 
 import functools
+import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -106,26 +108,83 @@ def _swiglu_backward(
 swiglu.defvjp(_swiglu_forward, _swiglu_backward)
 
 
+@jax.custom_vjp
+def geglu(gate_F: jax.Array, up_F: jax.Array) -> jax.Array:
+    """gelu(gate) * up, elementwise, with the tanh form of gelu (GLU variants, 2002.05202)."""
+    return jax.nn.gelu(gate_F, approximate=True) * up_F
+
+
+def _geglu_forward(
+    gate_F: jax.Array, up_F: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return geglu(gate_F, up_F), (gate_F, up_F)
+
+
+def _geglu_backward(
+    saved: tuple[jax.Array, jax.Array], dout_F: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    gate_F, up_F = saved
+    gelu_F, pull = jax.vjp(jax.nn.gelu, after(gate_F, dout_F))
+    return pull(dout_F * up_F)[0], dout_F * gelu_F
+
+
+geglu.defvjp(_geglu_forward, _geglu_backward)
+
+
 def rope_frequencies(config: RopeConfig, head_dim: int) -> np.ndarray:
-    """Return the K/2 angles per position, in radians (RoPE, 2104.09864; Llama 3.1 scaling)."""
+    """Return the K/2 angles per position, in radians (RoPE, 2104.09864; `RopeConfig`)."""
     frequencies = config.theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     if config.scaling == "none":
         return frequencies
+    if config.scaling == "linear":
+        return frequencies / config.factor
+    kept = (
+        _kept_by_pair(config, head_dim) if config.scaling == "yarn" else _kept(config, frequencies)
+    )
+    return frequencies * (kept + (1 - kept) / config.factor)
+
+
+def _kept(config: RopeConfig, frequencies: np.ndarray) -> np.ndarray:
+    """Llama 3.1: how much of each frequency stays as it is, by its turns in the old length."""
     turns = config.original_length * frequencies / (2 * np.pi)
     kept = (turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
-    kept = np.clip(kept, 0.0, 1.0)
-    return frequencies * (kept + (1 - kept) / config.factor)
+    return np.clip(kept, 0.0, 1.0)
+
+
+def _kept_by_pair(config: RopeConfig, head_dim: int) -> np.ndarray:
+    """YaRN: the same by the pair's number, between whole numbers (2309.00071, its code)."""
+
+    def pair(turns: float) -> float:
+        positions = config.original_length / (turns * 2 * math.pi)
+        return head_dim * math.log(positions) / (2 * math.log(config.theta))
+
+    first = max(math.floor(pair(config.high_freq_factor)), 0)
+    last = min(math.ceil(pair(config.low_freq_factor)), head_dim - 1)
+    width = max(last - first, 1e-3)
+    return 1.0 - np.clip((np.arange(head_dim // 2) - first) / width, 0.0, 1.0)
 
 
 def rope_tables(config: RopeConfig, head_dim: int, length: int) -> Rope:
     """Return cosines and sines [L, K/2] in float32 for positions 0 to L - 1."""
     angles = np.arange(length)[:, None] * rope_frequencies(config, head_dim)[None]
-    tables = jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32)
-    return tables
+    cos, sin = np.cos(angles) * config.size, np.sin(angles) * config.size
+    return jnp.asarray(cos, jnp.float32), jnp.asarray(sin, jnp.float32)
 
 
-def rotate(x_BLHK: jax.Array, rope: Rope) -> jax.Array:
+def stacked_tables(ropes: Sequence[Rope | None]) -> Rope | None:
+    """Tables of kinds of layers behind each other; those of None leave every pair as it is."""
+    some = next((rope for rope in ropes if rope is not None), None)
+    if some is None:
+        return None
+    whole = [rope or (jnp.ones_like(some[0]), jnp.zeros_like(some[1])) for rope in ropes]
+    cos, sin = (jnp.stack(tables) for tables in zip(*whole, strict=True))
+    return cos, sin
+
+
+def rotate(x_BLHK: jax.Array, rope: Rope | None) -> jax.Array:
     """Turn each pair (k, k + K/2) by its position's angle, in float32 (Llama's half split)."""
+    if rope is None:
+        return x_BLHK
     cos, sin = (table[None, :, None] for table in rope)
     low, high = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)

@@ -16,10 +16,10 @@ from replay_jax.training.config import ADAMW, OptimizerConfig, OptimizerKind
 Hyper = dict[str, Any]
 HYPER_NAMES = ("learning_rate", "weight_decay", "b1", "b2", "epsilon", "clip_norm")
 
-# Levanter's default mask, by the last name of a parameter's path: norms and embeddings are not
-# decayed; matrices are, the output head among them (a tied head is the embedding, so it is not).
+# Levanter's default mask, by the last name of a parameter's path: norms, biases and embeddings are
+# not decayed; matrices are, the output head among them (a tied one is the embedding, so it is not).
 _DECAYED = ("query", "key", "value", "out", "gate", "up", "down", "head")
-_NOT_DECAYED = ("embedding", "scale")
+_NOT_DECAYED = ("embedding", "scale", "query_bias", "key_bias", "value_bias")
 # Input and output axes, from the last one, of the matrices that Muon makes orthogonal; an axis of
 # layers before them stays apart. Head and embedding are Adam's, as its authors have it.
 _TO_HEADS, _TO_WIDTH = MuonDimensionNumbers((-3,), (-2, -1)), MuonDimensionNumbers((-2,), (-1,))

@@ -317,7 +317,7 @@ ENTRY %main (q: bf16[2,8,4096,64], k: bf16[2,4,4096,64]) -> bf16[2,8,4096,64] {{
   ROOT %splash_mha_{phase}.1 = ({results}) custom-call(%mask, %mask, %q, %k, %k), \
 custom_call_target="tpu_custom_call", frontend_attributes={{kernel_metadata={{
 "xprof_metadata":"{{\\"block_q{of}\\": 1024, \\"block_kv{of}\\": {block}}}"
-}}}}, metadata={{op_name="splash_mha_{phase}"}}
+}}}}, metadata={{op_name="{scope}splash_mha_{phase}"}}
 }}
 """
 OUT = "bf16[2,8,4096,64]{3,2,1,0:T(8,128)(2,1)}"
@@ -326,17 +326,22 @@ FUSED = f"bf16[2,4,8,4096,64]{{4,3,2,1,0:T(8,128)(2,1)}}, {KEYS}, {KEYS}"
 
 
 @pytest.mark.parametrize(
-    ("phase", "of", "block", "results", "products", "visited"),
+    ("phase", "of", "block", "results", "products", "visited", "scope"),
     [
-        ("fwd_residuals", "", 1024, OUT, 2, 10 / 16),
-        ("fwd_residuals", "", 512, OUT, 2, 20 / 32),
-        ("dq_no_residuals", "_dq", 1024, OUT, 3, 10 / 16),
-        ("dkv_no_residuals", "_dkv", 1024, f"{KEYS}, {KEYS}", 4, 10 / 16),
-        ("dkv_no_residuals", "_dkv", 1024, FUSED, 5, 10 / 16),
+        ("fwd_residuals", "", 1024, OUT, 2, 10 / 16, ""),
+        ("fwd_residuals", "", 512, OUT, 2, 20 / 32, ""),
+        # Of a window of 512 blocks of 1024 queries see 1023 + 512 keys: two blocks, at first one.
+        ("fwd_residuals", "", 1024, OUT, 2, 7 / 16, "jit(step)/window_512/"),
+        ("dq_no_residuals", "_dq", 1024, OUT, 3, 10 / 16, ""),
+        ("dkv_no_residuals", "_dkv", 1024, f"{KEYS}, {KEYS}", 4, 10 / 16, ""),
+        ("dkv_no_residuals", "_dkv", 1024, FUSED, 5, 10 / 16, ""),
+        ("dkv_no_residuals", "_dkv", 1024, FUSED, 5, 7 / 16, "transpose(jvp(window_1025))/"),
     ],
 )
-def test_splash_attention_is_costed_by_its_blocks(phase, of, block, results, products, visited):
-    text = SPLASH.format(phase=phase, of=of, block=block, results=results)
+def test_splash_attention_is_costed_by_its_blocks(
+    phase, of, block, results, products, visited, scope
+):
+    text = SPLASH.format(phase=phase, of=of, block=block, results=results, scope=scope)
     (op,) = program_cost(parse_module(text), devices=1).ops
     assert op.flops == products * 2 * 2 * 8 * 4096 * 4096 * 64 * visited
     once = {OUT: 1, f"{KEYS}, {KEYS}": 1, FUSED: 5}[results] * 2 * 8 * 4096 * 128 * 2
@@ -353,15 +358,20 @@ ENTRY %main (q: bf16[2,4096,8,64], k: bf16[2,4096,4,64]) -> bf16[2,8,4096,64] {{
   %k = bf16[2,4096,4,64]{{3,2,1,0}} parameter(1)
   ROOT %attention.1 = (bf16[2,8,4096,64]{{3,1,2,0}}, f32[2,8,4096]{{2,1,0}}, u8[0]{{0}}) \
 custom-call(%q, %k, %k), custom_call_target="__cudnn$fmhaSoftmax{phase}", \
-backend_config={{"cudnn_fmha_backend_config": {{"mask_type": "{mask}"}}}}
+backend_config={{"cudnn_fmha_backend_config": {{"mask_type": "{mask}", \
+"sliding_window_length": {window}}}}}
 }}
 """
 
 
 @pytest.mark.parametrize(("phase", "products"), [("", 2), ("Backward", 5)])
-@pytest.mark.parametrize(("mask", "seen"), [("CAUSAL", 4097 / 2), ("NO_MASK", 4096)])
-def test_cudnn_attention_is_costed_by_the_half_it_needs(phase, products, mask, seen):
-    (op,) = program_cost(parse_module(CUDNN.format(phase=phase, mask=mask)), devices=1).ops
+@pytest.mark.parametrize(
+    ("mask", "window", "seen"),
+    [("CAUSAL", 0, 4097 / 2), ("NO_MASK", 0, 4096), ("CAUSAL", 3, (1 + 2 + 4094 * 3) / 4096)],
+)
+def test_cudnn_attention_is_costed_by_the_part_it_needs(phase, products, mask, window, seen):
+    text = CUDNN.format(phase=phase, mask=mask, window=window)
+    (op,) = program_cost(parse_module(text), devices=1).ops
     assert op.flops == products * 2 * 2 * 8 * 4096 * seen * 64
     queries, keys = 2 * 4096 * 8 * 64 * 2, 2 * 4096 * 4 * 64 * 2
     assert op.hbm_bytes == 2 * queries + 2 * keys + 4 * 2 * 8 * 4096

@@ -1,5 +1,6 @@
 """Where the hub keeps each parameter: every element at its place, read whole or in parts."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,6 +12,7 @@ from replay_jax.hub.layout import Layout, hub_tensors
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.training.step import init_state
 
+FIVE = dataclasses.replace(MODEL, num_layers=5)
 DIMS = {"D": 6, "F": 10, "H": 4, "G": 2, "K": 3, "V": 8}
 # Our axes and the hub's, written out by hand from the Llama modules of transformers.
 CASES = {
@@ -55,7 +57,7 @@ def by_hand(ours, axes, theirs):
 @pytest.mark.parametrize("path", CASES, ids=".".join)
 def test_every_element_is_where_the_hub_keeps_it(path):
     axes, theirs, name = CASES[path]
-    tensors = hub_tensors(path, 5)
+    tensors = hub_tensors(path, FIVE)
     assert (tensors.names, tensors.is_stacked) == ((name,), False)
     ours = numbered(axes)
     hub = by_hand(ours, axes, theirs)
@@ -69,7 +71,7 @@ def test_every_element_is_where_the_hub_keeps_it(path):
 @pytest.mark.parametrize("path", CASES, ids=".".join)
 def test_a_part_is_read_as_the_part_of_the_whole(path):
     axes, theirs, _ = CASES[path]
-    layout = hub_tensors(path, 5).layout
+    layout = hub_tensors(path, FIVE).layout
     ours = numbered(axes)
     hub = by_hand(ours, axes, theirs)
     halves = [
@@ -87,7 +89,7 @@ def test_a_cut_through_the_width_of_heads_is_refused():
 
 
 def test_stacked_layers_have_a_tensor_each():
-    tensors = hub_tensors(("layers", "query"), 3)
+    tensors = hub_tensors(("layers", "query"), dataclasses.replace(MODEL, num_layers=3))
     names = [f"model.layers.{number}.self_attn.q_proj.weight" for number in range(3)]
     assert (list(tensors.names), tensors.is_stacked) == (names, True)
 
@@ -97,7 +99,7 @@ def test_every_parameter_of_the_model_has_its_place():
     tree = jax.eval_shape(lambda: init_state(MODEL, 0)).params
     found = set()
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        tensors = hub_tensors(tuple(key.key for key in keys), MODEL.num_layers)
+        tensors = hub_tensors(tuple(key.key for key in keys), MODEL)
         assert len(tensors.layout.hub_shape(leaf.shape)) in (1, 2)
         found |= set(tensors.names)
     assert len(found) == 9 * MODEL.num_layers + 3

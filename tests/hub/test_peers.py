@@ -88,7 +88,7 @@ def test_a_model_of_transformers_gives_the_same_logits_here(tmp_path, tied, rope
     found = pretrained_config(str(tmp_path / "peer"), download=False)
     model = dataclasses.replace(found, layer_loop=loop)
     like = abstract_state(model, mesh_of(1, 1, 1)).params
-    params = load_params(pretrained, like, num_layers=model.num_layers)
+    params = load_params(pretrained, like, model)
     theirs = their_logits(tmp_path / "peer")
     np.testing.assert_allclose(our_logits(params, model), theirs, atol=2e-5 * np.abs(theirs).max())
 

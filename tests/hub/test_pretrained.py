@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import jax
@@ -23,6 +24,7 @@ from replay_jax.hub.folder import (
     pretrained_config,
     pretrained_folder,
 )
+from replay_jax.hub.tensors import WeightReader
 from replay_jax.hub.weights import load_params
 from replay_jax.training.step import abstract_state, begin_state, compile_begin, init_state
 
@@ -41,7 +43,7 @@ def load(folder, model, mesh):
     pretrained = find_pretrained(str(folder), str(folder.parent / "stores"), download=False)
     check_pretrained(model, pretrained)
     like = abstract_state(model, mesh).params
-    return load_params(pretrained, like, num_layers=model.num_layers)
+    return load_params(pretrained, like, model)
 
 
 def equal(one, other):
@@ -89,6 +91,74 @@ def test_a_tied_head_is_stored_once(tmp_path):
     at = export(tmp_path / "tied", drawn, tied)
     assert "lm_head.weight" not in load_file(at / "model.safetensors")
     assert equal(load(at, tied, mesh_of(1, 1, 1)), drawn)
+
+
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+@pytest.mark.parametrize("kept", [(EMBEDDING, HEAD), (HEAD,)])
+def test_a_tied_head_is_found_twice_or_under_the_other_name(tmp_path, kept):
+    tied = dataclasses.replace(DEEP, tied_embeddings=True)
+    drawn = jax.device_get(init_state(tied, 1).params)
+    folder = export(tmp_path / "tied", drawn, tied)
+
+    def rename(tensors):
+        one = tensors.pop(EMBEDDING)
+        tensors.update(dict.fromkeys(kept, one))
+
+    assert equal(load(changed(folder, tmp_path, rename), tied, mesh_of(1, 2, 1)), drawn)
+
+
+def test_halves_are_read_exactly(folder, params, tmp_path):
+    """float16, as older models are published; some tensors in one kind and some in another."""
+
+    def halve(tensors):
+        tensors.update({name: tensors[name].astype(np.float16) for name in list(tensors)[::2]})
+
+    at = changed(folder, tmp_path, halve)
+    found, exact = load(at, DEEP, mesh_of(1, 1, 1)), jax.tree.leaves(params)
+    for one, other in zip(jax.tree.leaves(found), exact, strict=True):
+        assert np.array_equal(one, other) or np.array_equal(one, np.float32(np.float16(other)))
+    assert not equal(found, params)
+
+
+def test_an_index_may_name_too_much_and_too_little(folder, params, tmp_path):
+    """What counts is what the files hold."""
+    at = export(tmp_path / "cut", params, shard_bytes=20_000)
+    path = at / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["model.vision.weight"] = index["weight_map"].pop(GATE)
+    path.write_text(json.dumps(index))
+    assert equal(load(at, DEEP, mesh_of(1, 1, 1)), params)
+
+
+def test_tensors_are_read_a_few_rows_at_a_time(folder, params, monkeypatch):
+    monkeypatch.setattr("replay_jax.hub.tensors._BYTES_AT_ONCE", 300)
+    assert equal(load(folder, DEEP, mesh_of(2, 2, 2)), params)
+
+
+def test_stacked_layers_are_held_one_at_a_time(tmp_path, monkeypatch):
+    """Or two or three, as JAX lets go of what devices have been given in a thread of its own."""
+    deep = dataclasses.replace(SCANNED, num_layers=16)
+    shapes = jax.eval_shape(lambda: init_state(deep, 0)).params
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    at = export(tmp_path / "deep", zeros, deep)
+    read, alive, most = WeightReader.read, weakref.WeakSet(), []
+
+    class Held(np.ndarray):
+        """An array that can be in a set."""
+
+        __hash__ = object.__hash__
+
+    def remembered(self, name, index):
+        found = read(self, name, index).view(Held)
+        alive.add(found)
+        most.append(len(alive))
+        return found
+
+    monkeypatch.setattr(WeightReader, "read", remembered)
+    load(at, deep, mesh_of(1, 1, 1))
+    assert len(most) == 9 * 16 + 3 and max(most) <= 8, most
 
 
 def test_training_starts_with_empty_moments(folder, params):

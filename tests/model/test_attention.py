@@ -48,31 +48,47 @@ def values_and_gradients(attend, arrays, segments_BL):  # type: ignore[no-untype
     return run(*arrays)
 
 
-def assert_equals_reference(attend, arrays, segments_BL):  # type: ignore[no-untyped-def]
+def assert_equals_reference(attend, arrays, segments_BL, **scores):  # type: ignore[no-untyped-def]
     got = values_and_gradients(attend, arrays, segments_BL)
-    wanted = values_and_gradients(reference_attention, arrays, segments_BL)
+    definition = functools.partial(reference_attention, **scores)
+    wanted = values_and_gradients(definition, arrays, segments_BL)
     for one, other in zip(got, wanted, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-@pytest.mark.parametrize(("heads", "masked"), [(2, False), (2, True), (4, True)])
-def test_blockwise(heads: int, masked: bool) -> None:
-    """Three blocks, the last one short; shared heads without documents are tried on a mesh."""
+SCORES = {"window": 140, "scale": 0.4}  # beyond one block, and within the next
+
+
+@pytest.mark.parametrize(
+    ("heads", "masked", "scores"), [(2, False, {}), (2, True, {}), (4, False, SCORES)]
+)
+def test_blockwise(heads: int, masked: bool, scores: dict) -> None:
+    """Three blocks, the last one short; documents of shared heads are tried on a mesh."""
     segments = documents(2, 300) if masked else None
-    attend = make_attention("blockwise", platform="cpu")
-    assert_equals_reference(attend, operands(2, 300, heads), segments)
+    attend = make_attention("blockwise", platform="cpu", **scores)
+    assert_equals_reference(attend, operands(2, 300, heads), segments, **scores)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_splash(masked: bool) -> None:
+@pytest.mark.parametrize(("masked", "scores"), [(False, {"window": 100, "scale": 0.4}), (True, {})])
+def test_splash(masked: bool, scores: dict) -> None:
     """The TPU kernel, interpreted; 130 positions are padded to 256."""
     segments = documents(1, 130) if masked else None
-    attend = make_attention("splash", platform="tpu", interpret=True)
-    assert_equals_reference(attend, operands(1, 130, 4), segments)
+    attend = make_attention("splash", platform="tpu", interpret=True, **scores)
+    assert_equals_reference(attend, operands(1, 130, 4), segments, **scores)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_cudnn_call(masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_s_window_can_be_read_off_a_program() -> None:
+    """Forward and backward, by the scope that the costs of compiled programs look for."""
+    attend = make_attention("splash", platform="tpu", window=100)
+    x = jax.ShapeDtypeStruct((1, 128, 1, 64), jnp.bfloat16)
+    gradient = jax.jit(jax.grad(lambda q, k, v: jnp.sum(attend(q, k, v, None))))
+    lowered = gradient.trace(x, x, x).lower(lowering_platforms=("tpu",))
+    text = lowered.as_text(debug_info=True)
+    assert "/jvp(window_100)/" in text and "/transpose(jvp(window_100))/" in text
+
+
+@pytest.mark.parametrize(("masked", "scores"), [(False, {}), (True, {"window": 7, "scale": 0.4})])
+def test_cudnn_call(masked: bool, scores: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked of cuDNN, answered by JAX's own implementation of the same function."""
     asked = []
     original = jax.nn.dot_product_attention
@@ -84,8 +100,16 @@ def test_cudnn_call(masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax.nn, "dot_product_attention", on_cpu)
     monkeypatch.setattr(attention, "cudnn_takes", lambda *_, **__: True)  # float32 too, for once
     segments = documents(2, 40) if masked else None
-    assert_equals_reference(make_attention("cudnn", platform="gpu"), operands(2, 40, 4), segments)
+    attend = make_attention("cudnn", platform="gpu", **scores)
+    assert_equals_reference(attend, operands(2, 40, 4), segments, **scores)
     assert asked == ["cudnn"]
+
+
+def test_what_cudnn_does_not_take_keeps_its_window() -> None:
+    """Heads of 256 as in Gemma, or float32: blockwise attention, with the same scores."""
+    scores = {"window": 7, "scale": 0.4}
+    attend = make_attention("auto", platform="gpu", **scores)
+    assert_equals_reference(attend, operands(2, 40, 4), documents(2, 40), **scores)
 
 
 @pytest.mark.parametrize("form", ["blockwise", "splash"])
@@ -126,6 +150,11 @@ def test_reference_by_hand() -> None:
     weight = 1 / (1 + np.exp(2 * (0.5 - -1.0)))
     out = reference_attention(q, k, v, jnp.asarray([[0, 0, 1]]))
     np.testing.assert_allclose(out[0, :, 0, 0], [10.0, 10 + 10 * weight, 30.0], rtol=1e-6)
+    alone = reference_attention(q, k, v, None, window=1)
+    np.testing.assert_allclose(alone[0, :, 0, 0], [10.0, 20.0, 30.0], rtol=1e-6)
+    weight = 1 / (1 + np.exp(0.5 * 2 * (0.5 - -1.0)))
+    flatter = reference_attention(q, k, v, None, window=2, scale=0.5)
+    np.testing.assert_allclose(flatter[0, 1, 0, 0], 10 + 10 * weight, rtol=1e-6)
 
 
 def test_choice_by_platform() -> None:

@@ -226,15 +226,35 @@ def numpy_rotation(config: RopeConfig, width: int, x_LHK: np.ndarray) -> np.ndar
                     config.high_freq_factor - config.low_freq_factor
                 )
                 frequency = (1 - smooth) * frequency / config.factor + smooth * frequency
+        if config.scaling == "linear":
+            frequency /= config.factor
+        if config.scaling == "yarn":
+            frequency *= yarn_share(config, pair, width)
         number = x_LHK[..., pair] + 1j * x_LHK[..., pair + width // 2]
         turned = number * np.exp(1j * frequency * np.arange(len(x_LHK)))[:, None]
         out[..., pair], out[..., pair + width // 2] = turned.real, turned.imag
-    return out
+    return out * (1.2079441541679836 if config.scaling == "yarn" else 1.0)
+
+
+def yarn_share(config: RopeConfig, pair: int, width: int) -> float:
+    """YaRN by hand for theta 500,000, 8,192 positions, heads of 128, betas 1 and 32, factor 8.
+
+    32 turns are those of pair 18.08 and one that of pair 34.98: kept up to 18, divided from 35.
+    """
+    assert (config.theta, config.original_length, width) == (500_000.0, 8192, 128)
+    kept = min(max((35 - pair) / (35 - 18), 0.0), 1.0)
+    return kept + (1 - kept) / 8
 
 
 @pytest.mark.parametrize(
     "config",
-    [RopeConfig(), RopeConfig(500_000.0, "llama3"), RopeConfig(500_000.0, "llama3", factor=32.0)],
+    [
+        RopeConfig(),
+        RopeConfig(500_000.0, "llama3"),
+        RopeConfig(500_000.0, "llama3", factor=32.0),
+        RopeConfig(1e6, "linear", factor=8.0),
+        RopeConfig(500_000.0, "yarn", 8.0, 1.0, 32.0, 8192),
+    ],
 )
 def test_rotary_embedding(config: RopeConfig) -> None:
     width, length = 128, 50

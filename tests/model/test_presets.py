@@ -89,7 +89,7 @@ def test_sizes_that_do_not_fit(changes: dict[str, object], said: str) -> None:
 
 def test_rope_settings_that_do_not_fit() -> None:
     with pytest.raises(UserError, match="rope.scaling"):
-        RopeConfig(scaling="yarn")
+        RopeConfig(scaling="longrope")
     with pytest.raises(UserError, match="must be above"):
         RopeConfig(scaling="llama3", low_freq_factor=4.0, high_freq_factor=4.0)
 

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from replay_jax.compile.hlo.text import Computation, Instruction
+from replay_jax.model.blockwise import WINDOW_NAME
 
 
 def matrix_flops(computation: Computation, instruction: Instruction) -> float:
@@ -77,12 +78,15 @@ def kernel_cost(computation: Computation, instruction: Instruction) -> KernelCos
 def _cudnn_cost(computation: Computation, instruction: Instruction) -> KernelCost:
     """cuDNN's flash attention on queries and keys [B, L, H, K], at least.
 
-    2 products forward, 5 backward (scores again); of a causal square only the needed half, and
-    every operand read once.
+    2 products forward, 5 backward (scores again); of a causal square only the needed half, of that
+    only the window, and every operand read once.
     """
     query, key = (computation.instructions[name].shapes[0] for name in instruction.operands[:2])
     batch, queries, heads, width = query.dims
     seen = (key.dims[1] + 1) / 2 if '"CAUSAL"' in instruction.attributes else key.dims[1]
+    window = _number(r'"sliding_window_length": ?"?(\d+)', instruction.attributes)
+    if window and window < queries:
+        seen = window - window * (window - 1) / (2 * queries)
     products = 5 if "Backward" in instruction.attributes else 2
     return KernelCost(2.0 * products * batch * heads * queries * seen * width, 0.0)
 
@@ -90,7 +94,8 @@ def _cudnn_cost(computation: Computation, instruction: Instruction) -> KernelCos
 def _splash_cost(computation: Computation, instruction: Instruction, phase: str) -> KernelCost:
     """A causal splash-attention kernel from its shapes and block sizes.
 
-    Blocks above the diagonal are skipped, those on it are computed whole. Per visited pair of
+    Blocks above the diagonal and before the window are skipped, those on their edges are computed
+    whole (`attention` writes the window into the operation's name). Per visited pair of
     query and key the forward kernel does 2 products, dq 3, dkv 4, and dkv with dq fused 5. The
     side that is walked inside (keys and values forward and in dq, queries in dkv) is read again
     for every block of the other.
@@ -104,6 +109,10 @@ def _splash_cost(computation: Computation, instruction: Instruction, phase: str)
     block_k = _block(instruction, f"block_kv{suffix}")
     ends = np.minimum(np.arange(block_q, q_len + block_q, block_q), q_len)
     visited = np.minimum(-(-ends // block_k), -(-k_len // block_k))  # key blocks per query block
+    window = _number(WINDOW_NAME.replace("{}", r"(\d+)"), instruction.op_name)
+    if window:
+        starts = np.arange(0, q_len, block_q)
+        visited -= np.maximum(0, starts - window + 1) // block_k
     pairs = float(visited.sum()) * block_q * block_k
     # With dq fused, a result holds the gradient of the queries once per block of keys.
     fused = any(len(shape.dims) > len(query.dims) for shape in instruction.shapes)
@@ -118,6 +127,12 @@ def _splash_cost(computation: Computation, instruction: Instruction, phase: str)
         shared = math.prod(query.dims[:-2]) / math.prod(key.dims[:-2])
         again = shared * pairs / (k_len * block_q) - 1
     return KernelCost(flops, max(0.0, again) * walked)
+
+
+def _number(pattern: str, text: str) -> int:
+    """The number in a text that matches a pattern, 0 where nothing does."""
+    found = re.search(pattern, text)
+    return int(found[1]) if found else 0
 
 
 def _block(instruction: Instruction, name: str) -> int:

@@ -88,6 +88,11 @@ class Tokenizer:
         """Whether long texts may be encoded in pieces (`pieces`)."""
         return self.model is None or cuts_are_exact(self.model)
 
+    @cached_property
+    def ids_fingerprint(self) -> str:
+        """Hash of what turns text into ids, whatever begins and ends documents."""
+        return self.fingerprint if self.model is None else ids_fingerprint(self.model)
+
     def encode(self, text: str) -> np.ndarray:
         """Token ids of one text, uint32[n]."""
         return token_ids(self.encode_batch([text]))[0]
@@ -118,6 +123,17 @@ class Tokenizer:
             "model": model,
         }
         return json.dumps(description, ensure_ascii=False) + "\n"
+
+
+# Of a tokenizer's file, what the ids of a text without added tokens depend on.
+_DECIDES_IDS = ("normalizer", "pre_tokenizer", "model", "added_tokens")
+
+
+def ids_fingerprint(model: tokenizers.Tokenizer) -> str:
+    """Hash of what turns text into ids, in a tokenizer of the hub's library."""
+    whole = json.loads(model.to_str())
+    canonical = json.dumps({part: whole[part] for part in _DECIDES_IDS}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def token_ids(encoded: Sequence[object]) -> list[np.ndarray]:

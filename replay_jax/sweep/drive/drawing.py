@@ -39,7 +39,7 @@ def plan_lines(plan: Plan) -> list[str]:
             f"the parameters at {ends['kept']} ends of runs stay for later measurements, "
             f"{_bytes(ends['disk_bytes'])} (execution.keep_ends)"
         )
-    return lines
+    return lines + [f"warning: {sentence}" for sentence in plan.warnings]
 
 
 def plan_tree(plan: Plan, *, progress: Mapping[int, float] | None = None) -> Tree:

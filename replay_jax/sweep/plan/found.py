@@ -19,8 +19,10 @@ class Found:
             of all of them to plan without touching any data.
         weights: pre-trained models, by the name that configurations give.
         tasks: multiple-choice tasks, by name.
+        warnings: what is likely to be a mistake, in sentences.
     """
 
     stores: Stores | None
     weights: Mapping[str, Pretrained] = field(default_factory=dict)
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

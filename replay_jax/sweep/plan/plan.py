@@ -32,12 +32,14 @@ class Plan:
         edges: `tree.build_edges` of the runs' chains.
         tasks: what is left to do, given what the working directory holds.
         finished: positions of the runs that have a result already.
+        warnings: what is likely to be a mistake, in sentences.
     """
 
     runs: tuple[Run, ...]
     edges: tuple[Edge, ...]
     tasks: tuple[Task, ...]
     finished: frozenset[int]
+    warnings: tuple[str, ...] = ()
 
     @property
     def steps_naive(self) -> int:
@@ -136,6 +138,7 @@ class Plan:
             },
             "ends": {"kept": len(self.kept_ends), "disk_bytes": sum(self.kept_ends.values())},
             "only_measured": self.only_measured,
+            "warnings": list(self.warnings),
         }
 
     def _flops(
@@ -205,7 +208,8 @@ def plan_sweep(
     )
     _refuse_mixed_execution(runs)
     _refuse_duplicates(runs)
-    plan = Plan(runs, build_edges([run.chain for run in runs]), (), frozenset())
+    edges = build_edges([run.chain for run in runs])
+    plan = Plan(runs, edges, (), frozenset(), found.warnings)
     return refresh(plan, done)
 
 

@@ -25,6 +25,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "execution": {"keep_ends": False},
     "analysis": NEW_SETTINGS,
     "optimizer": {"name": "adamw", "moments_dtype": "float32"},
+    "model": {"variant": None},
 }
 ADDED_TO_SOURCES: Mapping[str, Any] = {"train_fraction": 1.0}
 
@@ -113,7 +114,7 @@ def with_added(plain: Mapping[str, Any]) -> dict[str, Any]:
         name: {**ADDED_TO_SOURCES, **source} for name, source in plain["data"]["sources"].items()
     }
     parts = {part: {**ADDED[part], **plain[part]} for part in ADDED}
-    return {**plain, **parts, "data": {**plain["data"], "sources": sources}}
+    return {"other_tokenizer": "", **plain, **parts, "data": {**plain["data"], "sources": sources}}
 
 
 def identity(run: Run) -> str:

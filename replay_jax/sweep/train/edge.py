@@ -148,7 +148,7 @@ def first_state(
         begin = programs.begin(model, mesh, optimizer, clock=clock)
         with clock.measure("save"):
             like = programs.abstract_state(model, mesh, optimizer).params
-            params = load_params(job.pretrained, like, num_layers=model.num_layers)
+            params = load_params(job.pretrained, like, model)
         begun: TrainState = begin(params)
         return begun
     if job.start.step == 0:
