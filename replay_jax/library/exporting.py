@@ -1,7 +1,9 @@
 """The end state of a run, out of its working directory and into a model folder."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from etils import epath
@@ -57,9 +59,26 @@ def export(
     if ":/" in str(folder):
         raise UserError(f"'{folder}' is not on a disk: export to a folder and copy it")
     store = WorkStore(existing(workdir))
+    fact, record, saved = _kept_end(store, best_run(store.root, target) if run == BEST else run)
+    trained = restore_run(fact, Shared())
+    model = trained.config.model
+    mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    return write_model_folder(
+        Path(os.path.expanduser(folder)),
+        restore_params(saved, abstract_state(model, mesh).params),
+        model,
+        find_tokenizer(trained.config.data),
+        dtype=dtype,
+        facts={"run": record},
+        origin=_origin(trained),
+    )
+
+
+def _kept_end(
+    store: WorkStore, run: str
+) -> tuple[Mapping[str, Any], Mapping[str, Any], epath.Path]:
+    """The facts of a run, its record, and where the parameters at its end are."""
     facts = store.runs()
-    if run == BEST:
-        run = best_run(store.root, target)
     names = [(fact["id"], fact["name"]) for fact in facts]
     fact = facts[find_run(names, run, where=str(store.root))]
     record = store.result(fact["id"])
@@ -71,21 +90,7 @@ def export(
             f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "
             "another --workdir with --config.execution.keep_ends=True"
         )
-    run_of_fact = restore_run(fact, Shared())
-    config = run_of_fact.config
-    tokenizer = find_tokenizer(config.data)
-    mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
-    like = abstract_state(config.model, mesh).params
-    params = restore_params(saved, like)
-    return write_model_folder(
-        Path(os.path.expanduser(folder)),
-        params,
-        config.model,
-        tokenizer,
-        dtype=dtype,
-        facts={"run": record},
-        origin=_origin(run_of_fact),
-    )
+    return fact, record, saved
 
 
 def _origin(run: Run) -> Path | None:
