@@ -95,6 +95,7 @@ _MODULES = {
     "ship": "one_run",
     "overlap": "overlap",
     "export": "one_run",
+    "evaluate": "one_run",
     "doctor": "doctor",
     "fit": "measure",
     "bench": "measure",

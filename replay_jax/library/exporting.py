@@ -59,7 +59,7 @@ def export(
     if ":/" in str(folder):
         raise UserError(f"'{folder}' is not on a disk: export to a folder and copy it")
     store = WorkStore(existing(workdir))
-    fact, record, saved = _kept_end(store, best_run(store.root, target) if run == BEST else run)
+    fact, record, saved = kept_end(store, run, target)
     trained = restore_run(fact, Shared())
     model = trained.config.model
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
@@ -74,11 +74,21 @@ def export(
     )
 
 
-def _kept_end(
-    store: WorkStore, run: str
+def kept_end(
+    store: WorkStore, run: str, target: str | None
 ) -> tuple[Mapping[str, Any], Mapping[str, Any], epath.Path]:
-    """The facts of a run, its record, and where the parameters at its end are."""
+    """The facts of a run, its record, and where the parameters at its end are.
+
+    Args:
+        store: of the working directory.
+        run, target: as for `export`.
+
+    Raises:
+        UserError: no such run, it is not finished, or its end was not kept.
+    """
     facts = store.runs()
+    if run == BEST:
+        run = best_run(store.root, target)
     names = [(fact["id"], fact["name"]) for fact in facts]
     fact = facts[find_run(names, run, where=str(store.root))]
     record = store.result(fact["id"])

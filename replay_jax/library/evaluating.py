@@ -1,0 +1,186 @@
+"""What a model makes of given tokens and of tasks: a model folder, or a run's kept end."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from replay_jax.data.judging.tasks import (
+    TaskScore,
+    read_items,
+    score_rows,
+    task_batches,
+    task_rows,
+)
+from replay_jax.data.tokens.prepare import find_tokenizer
+from replay_jax.data.tokens.tokenizer import Tokenizer, TokenizerConfig, load_tokenizer
+from replay_jax.errors import UserError
+from replay_jax.hub.convention import own_tokenizer
+from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_folder
+from replay_jax.hub.weights import load_params
+from replay_jax.library.exporting import kept_end
+from replay_jax.model.architecture import ModelConfig
+from replay_jax.sweep.plan.run import Shared
+from replay_jax.sweep.store.places import existing
+from replay_jax.sweep.store.stored_run import restore_run
+from replay_jax.sweep.store.workdir import WorkStore
+from replay_jax.training.checkpoint import restore_params
+from replay_jax.training.config import StepShape
+from replay_jax.training.evaluate import compile_evaluation, row_losses
+from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import make_mesh
+from replay_jax.training.step import abstract_state, place_batch
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model on this process's first device, and what texts are its tokens.
+
+    `tokenizer` is None for a model folder without one: then only tokens can be evaluated.
+    """
+
+    name: str
+    model: ModelConfig
+    params: Any
+    mesh: jax.sharding.Mesh
+    tokenizer: Tokenizer | None
+
+
+def load_folder(name: str) -> Loaded:
+    """A model folder of a known family, or a hub id.
+
+    Raises:
+        UserError: it cannot be had or read, or it is of no family that can be loaded.
+    """
+    folder = pretrained_folder(name, download=True)
+    model = pretrained_config(str(folder), download=False)
+    mesh = _first_device()
+    # Its fingerprint is for runs that begin from it.
+    place = Pretrained(name, str(folder), fingerprint="")
+    params = load_params(place, abstract_state(model, mesh).params, model)
+    return Loaded(name, model, params, mesh, _tokenizer_of(folder))
+
+
+def load_run(workdir: epath.PathLike, run: str, *, target: str | None = None) -> Loaded:
+    """The kept end of a run: its id, how an id begins, its name, or "best".
+
+    Raises:
+        UserError: no such run, it is not finished, or its end was not kept.
+    """
+    fact, _, saved = kept_end(WorkStore(existing(workdir)), run, target)
+    config = restore_run(fact, Shared()).config
+    mesh = _first_device()
+    params = restore_params(saved, abstract_state(config.model, mesh).params)
+    return Loaded(str(fact["name"]), config.model, params, mesh, find_tokenizer(config.data))
+
+
+def row_nats(loaded: Loaded, tokens: np.ndarray, *, batch_size: int = 8) -> np.ndarray:
+    """Summed nats of every row: of each token but the first, given those before it.
+
+    Args:
+        loaded: the model.
+        tokens: integers [rows, length], at least 2 long.
+        batch_size: rows at a time.
+
+    Returns:
+        float32 [rows].
+
+    Raises:
+        UserError: another shape, or a token that the model does not have.
+    """
+    _check(loaded, tokens)
+    counted = np.ones((len(tokens), tokens.shape[1] - 1), bool)
+    return _nats(loaded, tokens.astype(np.int32), counted, batch_size)
+
+
+def score(loaded: Loaded, path: str | Path, *, batch_size: int = 8) -> TaskScore:
+    """What the model makes of a multiple-choice task (docs/tasks.md has its form).
+
+    Raises:
+        UserError: no such file, an item that is none, or a model folder without a tokenizer.
+    """
+    if loaded.tokenizer is None:
+        raise UserError(
+            f"{loaded.name} has no tokenizer.json, so texts are no tokens to it: evaluate --tokens"
+        )
+    rows = task_rows(
+        read_items(Path(os.path.expanduser(path))), loaded.tokenizer, document_mask=False
+    )
+    _check(loaded, rows.tokens)
+    batches = task_batches(rows, batch_size=batch_size)
+    return score_rows(rows, _row_losses(loaded, batches, rows.counted.shape, batch_size))
+
+
+def _nats(loaded: Loaded, tokens: np.ndarray, counted: np.ndarray, batch_size: int) -> np.ndarray:
+    def batches() -> Any:
+        for start in range(0, len(tokens), batch_size):
+            chosen = np.minimum(np.arange(start, start + batch_size), len(tokens) - 1)
+            yield {
+                "inputs": np.ascontiguousarray(tokens[chosen, :-1]),
+                "labels": np.ascontiguousarray(tokens[chosen, 1:]),
+                "loss_weights": counted[chosen].astype(np.float32),
+                "source": np.zeros(batch_size, np.int32),
+            }
+
+    return _row_losses(loaded, batches(), counted.shape, batch_size)
+
+
+def _row_losses(
+    loaded: Loaded, batches: Any, shape: tuple[int, ...], batch_size: int
+) -> np.ndarray:
+    rows, length = shape
+    program = compile_evaluation(StepShape(loaded.model, batch_size, length, 1), loaded.mesh)
+    placed = [place_batch(batch, loaded.mesh) for batch in batches]
+    try:
+        return row_losses(program, loaded.params, placed, rows=rows)
+    except FloatingPointError as error:
+        raise UserError(f"{loaded.name}: {error}") from error
+
+
+def _check(loaded: Loaded, tokens: np.ndarray) -> None:
+    if tokens.ndim != 2 or tokens.shape[1] < 2 or tokens.dtype.kind not in "iu":
+        raise UserError(
+            f"tokens are an integer array of rows x length with a length of at least 2, not "
+            f"{tokens.dtype} of shape {tokens.shape}"
+        )
+    if tokens.shape[1] - 1 > loaded.model.max_seq_len:
+        raise UserError(
+            f"rows of {tokens.shape[1]:,} tokens are longer than the {loaded.model.max_seq_len:,} "
+            f"positions of {loaded.name}: cut them"
+        )
+    if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < loaded.model.vocab_size:
+        raise UserError(
+            f"tokens from {int(tokens.min())} to {int(tokens.max())} are not all of the "
+            f"{loaded.model.vocab_size:,} of {loaded.name}: they were made by another tokenizer"
+        )
+
+
+def _tokenizer_of(folder: Path) -> Tokenizer | None:
+    """A folder's own tokenizer, which begins texts as the folder says."""
+    own = own_tokenizer(folder)
+    if own is None:
+        return None
+    plain = load_tokenizer(TokenizerConfig(kind="file", path=str(folder)))
+    if own.bos is None or plain.model is None:
+        return plain
+    begin = str(plain.model.id_to_token(own.bos[0]))
+    return load_tokenizer(TokenizerConfig(kind="file", path=str(folder), bos_token=begin))
+
+
+def _first_device() -> jax.sharding.Mesh:
+    return make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+
+
+def summary(found: TaskScore) -> Mapping[str, float | int]:
+    """A task's score in numbers: shares that are right, and the mean choice loss in nats."""
+    return {
+        "items": len(found.correct),
+        "accuracy": float(found.correct.mean()),
+        "accuracy_by_length": float(found.correct_by_length.mean()),
+        "choice_nats": float(found.choice_nats.mean()),
+    }
