@@ -1,5 +1,6 @@
 """The advice that a report gives: every target's recommendations, and their JSON."""
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.advice.task_worth import MEASURES, ScoreCurve, score_curve
 from replay_jax.analysis.statistics.bootstrap import Interval
-from replay_jax.analysis.study.study import Study
+from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.analysis.study.task_scores import task_names
 from replay_jax.errors import UserError
 
@@ -16,12 +17,23 @@ from replay_jax.errors import UserError
 Advice = Mapping[str, tuple[Recommendation, ...] | str]
 
 
-def advise(study: Study, *, complete: bool = False) -> dict[str, tuple[Recommendation, ...] | str]:
+def advise(
+    study: Study, *, complete: bool = False, second_opinion: bool = False
+) -> dict[str, tuple[Recommendation, ...] | str]:
     """Return for every target its recommendations, or in words why nothing can be recommended.
 
     There is one for every budget, protocol and further axis. `complete`: every planned run has
     finished, so that runs which others lead one to expect are not missing, only never asked for.
+    `second_opinion`: each with that of a Bayesian fit of the same runs (analysis/bayes).
+
+    Raises:
+        UserError: a second opinion is asked for, and NumPyro is not installed.
     """
+    if second_opinion and importlib.util.find_spec("numpyro") is None:
+        raise UserError(
+            "a second opinion needs NumPyro, which is not installed; run "
+            "pip install 'replay-jax[bayes]'"
+        )
     advice: dict[str, tuple[Recommendation, ...] | str] = {}
     for target in study.targets:
         try:
@@ -29,8 +41,16 @@ def advise(study: Study, *, complete: bool = False) -> dict[str, tuple[Recommend
         except UserError as error:
             advice[target.target] = str(error)
         else:
-            advice[target.target] = tuple(map(_planned, found)) if complete else found
+            found = tuple(map(_planned, found)) if complete else found
+            advice[target.target] = _twice(target, found) if second_opinion else found
     return advice
+
+
+def _twice(study: TargetStudy, found: tuple[Recommendation, ...]) -> tuple[Recommendation, ...]:
+    """Recommendations with the second opinion; its sampler is imported only here."""
+    from replay_jax.analysis.bayes.second import with_opinions
+
+    return with_opinions(study, found)
 
 
 Plain = Mapping[str, Any]

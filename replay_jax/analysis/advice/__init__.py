@@ -1,6 +1,6 @@
 """From a study to a schedule: what to use, how sure, what to run next.
 
-Other rooms read `every_group` (recommend_every_group), `recommend` (Recommendation), `shipping`
-(Shipping, ship), `task_worth` (MEASURES, ScoreCurve, score_curve), `verdict` (HELPS, HURTS,
-SAME), `wording` (brief).
+Other rooms read `cautions` (Caution), `every_group` (recommend_every_group), `opinion` (Opinion,
+Sampling), `recommend` (Recommendation), `shipping` (Shipping, ship), `task_worth` (MEASURES,
+ScoreCurve, score_curve), `verdict` (HELPS, HURTS, SAME), `wording` (brief).
 """
