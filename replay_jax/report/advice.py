@@ -95,29 +95,21 @@ def beside_loss(study: Study, records: Sequence[Plain]) -> Callable[[Recommendat
     where the bytes of the held-out text are not known.
     """
     curves: dict[str, list[ScoreCurve]] = {}
-    bits: dict[str, float | None] = {}
     for target in study.targets:
         own = [record for record in records if record["target"] == target.target]
         by_id = {record["id"]: record for record in own}
         curves[target.target] = [
             score_curve(target, by_id, task, by) for task in task_names(own) for by in MEASURES
         ]
-        bits[target.target] = _bits_per_nat(own[0])
 
     def beside(found: Recommendation) -> Plain:
-        per_byte = bits[found.target]
+        per_byte = study.target(found.target).bits_per_nat
         return {
             "tasks": [c.to_json(found.best, found.baseline) for c in curves[found.target]],
             "gain_bits_per_byte": None if per_byte is None else _times(found.gain, per_byte),
         }
 
     return beside
-
-
-def _bits_per_nat(record: Plain) -> float | None:
-    """Bits per byte that a nat per token of the held-out target text is; the same for all runs."""
-    found = record["bits_per_byte"]["target"] if "bits_per_byte" in record else None
-    return None if found is None else found / record["losses"]["target"]
 
 
 def _times(gain: Interval, factor: float) -> dict[str, float | None]:

@@ -175,6 +175,8 @@ class TargetStudy:
     budget to the cells that no other cell beats on both target and generic loss. `documents`: how
     many held-out target documents have their luck in the intervals, None where records do not say.
     `margin`: changes of target loss below it are none, nats per token.
+    `bits_per_nat`: bits per byte that a nat per token of the held-out target text is, None where
+    records do not say.
     `components` and `generic_components` say what that noise is made of; empty when unknown.
     """
 
@@ -183,6 +185,7 @@ class TargetStudy:
     seeds: tuple[int, ...]
     level: float
     margin: float
+    bits_per_nat: float | None
     cells: tuple[CellResult, ...]
     curve: CurveFit | None
     curve_problem: str
