@@ -16,9 +16,9 @@ from replay_jax.analysis.statistics import bootstrap
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.equivalents import amount, ratio
 from replay_jax.analysis.statistics.noise import Noise
-from replay_jax.analysis.study.baselines import baseline_of
 from replay_jax.analysis.study.boundary import boundary_of, shared_window
 from replay_jax.analysis.study.comparisons import (
+    baseline_of,
     difference,
     edges_of,
     find_controls,

@@ -12,6 +12,7 @@ import numpy as np
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.inference import CurveFit
+from replay_jax.analysis.study.frames import cell_columns, draw_columns, html_table
 from replay_jax.analysis.study.groups import CellKey, describe
 from replay_jax.errors import UserError
 
@@ -260,6 +261,19 @@ class Study:
 
     targets: tuple[TargetStudy, ...]
     level: float
+
+    @property
+    def cells(self) -> dict[str, list[Any]]:
+        """Columns with a row per cell, for pandas or polars (`frames.cell_columns`)."""
+        return cell_columns(self.targets)
+
+    @property
+    def draws(self) -> dict[str, np.ndarray]:
+        """Columns with a row per cell and resample (`frames.draw_columns`)."""
+        return draw_columns(self.targets)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.cells)
 
     def target(self, name: str | None = None) -> TargetStudy:
         """The study of one target; without a name the only one.
