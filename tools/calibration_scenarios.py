@@ -60,6 +60,13 @@ def broken(tokens: float) -> float:
     return 4.0 - 0.25 * u - 0.15 * (math.log(2 * math.cosh(2 * u)) / 2)
 
 
+def kinked(tokens: float) -> float:
+    """A line of slope .08 that five measured budgets leave by .02 nat and less, to either side."""
+    u = math.log(tokens / 1024)
+    budgets = math.log(2) * np.arange(-1, 6)
+    return 4.0 - 0.08 * u + float(np.interp(u, budgets, [0, 0, -0.02, 0.015, -0.02, 0.02, 0]))
+
+
 def published(name: str) -> Callable[[float], float]:
     """The authors' reference points as the truth, monotone in between and linear beyond."""
     reference = json.loads((POINTS / f"{name}.json").read_text())["reference"]
@@ -157,6 +164,8 @@ TUNING = (
     Scenario("null, allocation helps", worth=flat, allocations=(0.25, 0.5, 1.0),
              of_allocation=lambda alpha: alpha**-0.1),
     Scenario("null, flat grid without replay only", worth=flat, penalties=(0.2, 0.0)),
+    Scenario("StarCoder's points, noise .04", curve=published("starcoder"), luck=Luck(0.04, 0.02)),
+    Scenario("kinks as large as the noise", curve=kinked),
 )  # fmt: skip
 HELD_OUT = (
     Scenario("in family, six budgets, five seeds", seeds=5, budgets=SIX),

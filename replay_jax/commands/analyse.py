@@ -42,7 +42,10 @@ def analyse(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         level=arguments.level,
     )
     study = analyse_anyway(runs.records, runs.config)
-    advice = foreign_advice(advise(study, complete=True), has_generic=runs.has_generic)
+    advice = foreign_advice(
+        advise(study, complete=True, second_opinion=arguments.second_opinion),
+        has_generic=runs.has_generic,
+    )
     page = foreign_page(
         runs.records, study, advice, name=path.name, notes=runs.notes, has_generic=runs.has_generic
     )

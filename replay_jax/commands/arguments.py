@@ -166,6 +166,7 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     for parser in (report, recommend):
         parser.add_argument("workdirs", metavar="WORKDIR", nargs="+",
                             help="the folder that `run` printed; of several all runs")  # fmt: skip
+        _second_opinion(parser)
     verify = _add(
         commands, "verify", "Recompute every ledger and record from what is stored and compare.",
         "replay-jax verify runs/quickstart --data", workdir=True,
@@ -173,6 +174,13 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     verify.add_argument("--data", action="store_true",
                         help="also compare every file of the stores with its checksum, and the "
                         "tokens of every batch with those that were trained on")  # fmt: skip
+
+
+def _second_opinion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--second_opinion", action="store_true",
+        help="beside it a Bayesian fit of the same runs (a minute; the extra `bayes`)",
+    )  # fmt: skip
 
 
 def _gc_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -251,6 +259,7 @@ def _analyse_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     ):
         analyse.add_argument(f"--{name}", default="", metavar="COLUMNS", help=words)
     analyse.add_argument("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
+    _second_opinion(analyse)
 
 
 def _other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -29,7 +29,8 @@ def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Fit all finished runs of working directories and write a report into the first."""
     from replay_jax.library.reporting import report_on
 
-    report_on([existing(workdir) for workdir in arguments.workdirs], Console())
+    workdirs = [existing(workdir) for workdir in arguments.workdirs]
+    report_on(workdirs, Console(), second_opinion=arguments.second_opinion)
     return 0
 
 
@@ -45,7 +46,7 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     from replay_jax.report.naming import unnamed
 
     gathered = gather([existing(workdir) for workdir in arguments.workdirs])
-    advice = advise(gathered.study)
+    advice = advise(gathered.study, second_opinion=arguments.second_opinion)
     if arguments.json:
         found = by_target(
             advice,

@@ -54,19 +54,23 @@ def study(*workdirs: epath.PathLike) -> Study:
     return _gather(workdirs).study
 
 
-def recommend(*workdirs: epath.PathLike) -> Mapping[str, tuple[Recommendation, ...] | str]:
+def recommend(
+    *workdirs: epath.PathLike, second_opinion: bool = False
+) -> Mapping[str, tuple[Recommendation, ...] | str]:
     """By target: which replay fraction to use, how sure, and what to run next.
 
     One recommendation for every budget, protocol and further axis, the one to act on first; a
-    target for which there is nothing to compare has the reason in words.
+    target for which there is nothing to compare has the reason in words. `second_opinion`: each
+    with the `opinion` of a Bayesian fit of the same runs (the extra `bayes`).
 
     Example:
         >>> replay_jax.recommend("runs/quickstart")["c_headers"][0].sentence  # doctest: +SKIP
 
     Raises:
-        UserError: no such directory, no finished run, or records that cannot be compared.
+        UserError: no such directory, no finished run, or records that cannot be compared; NumPyro
+            is needed and not there.
     """
-    return advise(study(*workdirs))
+    return advise(study(*workdirs), second_opinion=second_opinion)
 
 
 def _gather(workdirs: Sequence[epath.PathLike]) -> Gathered:

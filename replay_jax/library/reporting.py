@@ -35,7 +35,9 @@ def remember_session(workdir: epath.Path, seconds: Mapping[str, float], *, worke
     write_text(workdir / _SESSIONS, "".join(json.dumps(each) + "\n" for each in sessions))
 
 
-def report_on(workdirs: Sequence[epath.Path], console: Console) -> None:
+def report_on(
+    workdirs: Sequence[epath.Path], console: Console, *, second_opinion: bool = False
+) -> None:
     """Analyse all finished runs of the directories, print, and write a report into the first."""
     workdir = workdirs[0]
     gathered = gather(workdirs)
@@ -51,7 +53,7 @@ def report_on(workdirs: Sequence[epath.Path], console: Console) -> None:
         for run in sweep_status(each)["runs"]
         if run["state"] != "done"
     )
-    advice = advise(study, complete=not missing)
+    advice = advise(study, complete=not missing, second_opinion=second_opinion)
     alone = len(gathered.sources) == 1
     summary = PlanSummary(
         name=recipe["name"],

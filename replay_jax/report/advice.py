@@ -1,5 +1,6 @@
 """The advice that a report gives: every target's recommendations, and their JSON."""
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.advice.task_worth import MEASURES, ScoreCurve, score_curve
 from replay_jax.analysis.statistics.bootstrap import Interval
-from replay_jax.analysis.study.study import Study
+from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.analysis.study.task_scores import task_names
 from replay_jax.errors import UserError
 
@@ -16,12 +17,23 @@ from replay_jax.errors import UserError
 Advice = Mapping[str, tuple[Recommendation, ...] | str]
 
 
-def advise(study: Study, *, complete: bool = False) -> dict[str, tuple[Recommendation, ...] | str]:
+def advise(
+    study: Study, *, complete: bool = False, second_opinion: bool = False
+) -> dict[str, tuple[Recommendation, ...] | str]:
     """Return for every target its recommendations, or in words why nothing can be recommended.
 
     There is one for every budget, protocol and further axis. `complete`: every planned run has
     finished, so that runs which others lead one to expect are not missing, only never asked for.
+    `second_opinion`: each with that of a Bayesian fit of the same runs (analysis/bayes).
+
+    Raises:
+        UserError: a second opinion is asked for, and NumPyro is not installed.
     """
+    if second_opinion and importlib.util.find_spec("numpyro") is None:
+        raise UserError(
+            "a second opinion needs NumPyro, which is not installed; run "
+            "pip install 'replay-jax[bayes]'"
+        )
     advice: dict[str, tuple[Recommendation, ...] | str] = {}
     for target in study.targets:
         try:
@@ -29,8 +41,16 @@ def advise(study: Study, *, complete: bool = False) -> dict[str, tuple[Recommend
         except UserError as error:
             advice[target.target] = str(error)
         else:
-            advice[target.target] = tuple(map(_planned, found)) if complete else found
+            found = tuple(map(_planned, found)) if complete else found
+            advice[target.target] = _twice(target, found) if second_opinion else found
     return advice
+
+
+def _twice(study: TargetStudy, found: tuple[Recommendation, ...]) -> tuple[Recommendation, ...]:
+    """Recommendations with the second opinion; its sampler is imported only here."""
+    from replay_jax.analysis.bayes.second import with_opinions
+
+    return with_opinions(study, found)
 
 
 Plain = Mapping[str, Any]
@@ -75,29 +95,21 @@ def beside_loss(study: Study, records: Sequence[Plain]) -> Callable[[Recommendat
     where the bytes of the held-out text are not known.
     """
     curves: dict[str, list[ScoreCurve]] = {}
-    bits: dict[str, float | None] = {}
     for target in study.targets:
         own = [record for record in records if record["target"] == target.target]
         by_id = {record["id"]: record for record in own}
         curves[target.target] = [
             score_curve(target, by_id, task, by) for task in task_names(own) for by in MEASURES
         ]
-        bits[target.target] = _bits_per_nat(own[0])
 
     def beside(found: Recommendation) -> Plain:
-        per_byte = bits[found.target]
+        per_byte = study.target(found.target).bits_per_nat
         return {
             "tasks": [c.to_json(found.best, found.baseline) for c in curves[found.target]],
             "gain_bits_per_byte": None if per_byte is None else _times(found.gain, per_byte),
         }
 
     return beside
-
-
-def _bits_per_nat(record: Plain) -> float | None:
-    """Bits per byte that a nat per token of the held-out target text is; the same for all runs."""
-    found = record["bits_per_byte"]["target"] if "bits_per_byte" in record else None
-    return None if found is None else found / record["losses"]["target"]
 
 
 def _times(gain: Interval, factor: float) -> dict[str, float | None]:

@@ -25,6 +25,7 @@ from replay_jax.report.elements.words import (
     EXTRAPOLATED,
     NONE,
     between_words,
+    bits_words,
     count,
     level_words,
     number,
@@ -127,7 +128,7 @@ def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answ
         basis=basis,
         sentence=_unbroken(found[0].sentence),
         tone=tone_of(study, found[0]),
-        tiles=_tiles(found[0]),
+        tiles=_tiles(found[0], study.bits_per_nat),
         groups=groups_table(study, found) if len(found) > 1 else None,
         others=_others(study, found[1:]),
     )
@@ -197,7 +198,7 @@ def _negative(value: Interval) -> Interval:
     return replace(value, value=ends[0], low=ends[1], high=ends[2])
 
 
-def _tiles(found: Recommendation) -> tuple[Tile, ...]:
+def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...]:
     level = level_words(found.level)
     rho = found.replay_fraction
     spread = between_words(rho, ".2g")
@@ -222,7 +223,7 @@ def _tiles(found: Recommendation) -> tuple[Tile, ...]:
             f"target loss against {found.rival.words}",
             _signed(loss),
             _range(None if gain.high is None else -gain.high,
-                   None if gain.low is None else -gain.low),
+                   None if gain.low is None else -gain.low) + bits_words(loss, bits_per_nat),
         ),
         Tile(
             f"generic loss against {found.rival.words}{_at_epochs(found)}",

@@ -1,5 +1,6 @@
 """The command `analyse`: the documented table in, the answer and a report out, without JAX."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -73,6 +74,14 @@ def test_json_is_that_of_recommend_whatever_the_file(tmp_path, capsys, monkeypat
     low, high = found["multiplier"]["low"], found["multiplier"]["high"]
     assert low < 1.8 < high  # the worth that the table was drawn with
     assert found["generic_cost_nats"] is None and found["next_runs"] == []
+
+
+def test_a_second_opinion_without_its_sampler_says_how_to_install_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    table = shutil.copy(TABLE, tmp_path)
+    assert main(["analyse", str(table), "--second_opinion"]) == 2
+    assert "pip install 'replay-jax[bayes]'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
 
 
 @pytest.mark.parametrize(

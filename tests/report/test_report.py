@@ -200,6 +200,20 @@ def test_terminal_shows_every_budget_and_fraction():
         assert left == 0 or f"- {left} more in the report" in words
 
 
+def test_bits_per_byte_stand_beside_the_nats():
+    records = fake_records(SMALL)
+    for run in records:
+        run["bits_per_byte"]["target"] = run["losses"]["target"] / 4
+    study = analyse(records, CONFIG, resamples=100)
+    advice = advise(study)
+    (answer,) = answers(study, advice)
+    change = -advice[study.targets[0].target][0].gain.value
+    (tile,) = (tile for tile in answer.tiles if tile.label.startswith("target loss against"))
+    assert tile.note.endswith(f" · −{abs(change / 4):.3f} bits per byte")
+    (words, *_) = (table.words for table in losses_tables(study.targets[0]))
+    assert "One nat per token of held-out gsm8k is 0.250 bits per byte." in words
+
+
 def test_a_losses_table_has_one_baseline_and_says_it():
     study = analyse(fake_records(SMALL), CONFIG, resamples=200).targets[0]
     tables = losses_tables(study)

@@ -7,7 +7,10 @@ from typing import Literal
 from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.study.study import TargetStudy
 
-Kind = Literal["edge", "untuned", "multiplier", "mixture", "placement", "largest", "incomplete"]
+Kind = Literal[
+    "edge", "untuned", "multiplier", "mixture", "placement", "largest", "incomplete",
+    "second opinion",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,8 @@ class Caution:
 
     `kind`: "edge" (a best value is the last one tried), "untuned", "multiplier" (there is none),
     "mixture" (how a constant mixture does), "placement" (how the place of the target data does
-    alone), "largest" (replay fraction tried), "incomplete" (groups lack runs that others have).
+    alone), "largest" (replay fraction tried), "incomplete" (groups lack runs that others have),
+    "second opinion" (another fit of the same runs contradicts the answer).
     """
 
     kind: Kind

@@ -13,6 +13,7 @@ import numpy as np
 from replay_jax.analysis.advice.cautions import Caution, cautions
 from replay_jax.analysis.advice.compare import Comparison, best_of, compare, not_run, rivals
 from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
+from replay_jax.analysis.advice.opinion import Opinion
 from replay_jax.analysis.advice.training import training
 from replay_jax.analysis.advice.verdict import HURTS, Judgement, judge
 from replay_jax.analysis.advice.wording import Answered, ground_words, sentence
@@ -37,6 +38,7 @@ class Recommendation:
       and target_epochs likewise.
     cautions: what to beware of. overrides: those of the recommended runs, without the seed.
     best and baseline: the schedule and its rival, indices into TargetStudy.cells.
+    opinion: of another fit of the same runs (analysis/bayes), where that was asked for.
     """
 
     target: str
@@ -50,6 +52,7 @@ class Recommendation:
     next_runs: tuple[NextRuns, ...]
     best: int
     components: tuple[Component, ...]
+    opinion: Opinion | None = None
 
     @property
     def target_tokens(self) -> int:
@@ -70,7 +73,8 @@ class Recommendation:
     def reasons(self) -> tuple[str, ...]:
         """Why, and what to beware of, one sentence each."""
         words = ground_words(self.judgement, self.rival, self.level)
-        return (words, *(caution.words for caution in self.cautions))
+        second = () if self.opinion is None else (self.opinion.words,)
+        return (words, *second, *(caution.words for caution in self.cautions))
 
     @property
     def rival(self) -> Comparison:
@@ -129,6 +133,7 @@ class Recommendation:
             "verdict": self.verdict,
             "ground": self.judgement.ground,
             "sentence": self.sentence,
+            "second_opinion": None if self.opinion is None else self.opinion.to_json(),
             "reasons": list(self.reasons),
             "cautions": [caution.kind for caution in self.cautions],
             "overrides": dict(self.overrides),

@@ -218,11 +218,12 @@ def fit_reference(
     law: str | None = None,
     among: Sequence[str] = LAW_NAMES,
     silent_outside: bool = True,
+    read_off: np.ndarray | None = None,
 ) -> ReferenceLaw:
     """Choose and fit a law on each row of `losses` [R, N], `among` the named; `law` fixes it.
 
     `silent_outside`: an interpolated curve gives no number outside the measured range; if False the
-    row's best law answers there.
+    row's best law answers there. Rows `read_off` [R] (misfit.py) are interpolated whatever is best.
     """
     if law is None:
         chosen, beyond = choose_laws(points, losses, among)
@@ -230,6 +231,8 @@ def fit_reference(
     else:
         chosen = np.full(len(losses), LAW_NAMES.index(law))
         beyond = chosen
+    if read_off is not None:
+        chosen = np.where(read_off, _INTERPOLATION, chosen)
     used = np.union1d(chosen, beyond)
     curves = tuple((int(index), fit_law(LAW_NAMES[index], points, losses)) for index in used)
     return ReferenceLaw(chosen=chosen, beyond=beyond, curves=curves)

@@ -85,20 +85,30 @@ def fit_curve(
 
     `variances` [N] are those of the point means (nats squared), from `noise`. `law` fixes the law;
     None chooses by leave-one-out error among those that do not miss the points, anew in every
-    resample. Where all miss them, or a law is fixed that does, the excess is drawn for every point.
+    resample; some resamples doubt the law and follow the points. Where all miss them, or a law is
+    fixed that does, the excess is drawn for every point.
     """
     among: tuple[str, ...] = LAW_NAMES
     if noise.known:
         among = fitting_laws(points, variances, freedom=noise.freedom)
     observed = fit_reference(points, points.loss[None], law=law, among=among or LAW_NAMES)
     name = LAW_NAMES[observed.chosen[0]]
-    missed = 0.0
-    if noise.known and name not in among:
-        missed = misfit(name, points, variances, freedom=noise.freedom).excess
-        resampled = resampled + missed * rng.standard_normal(resampled.shape)
+    missed, read_off = 0.0, np.zeros(len(resampled), bool)
+    if noise.known:
+        doubt = misfit(name, points, variances, freedom=noise.freedom)
+        if name not in among:
+            missed = doubt.excess
+            resampled = resampled + missed * rng.standard_normal(resampled.shape)
+        elif law is None and name != "interpolation":
+            read_off = doubt.read_off(rng, resamples=len(resampled))
     # Where the data chose a law, a resample that prefers interpolation still has to answer outside.
     fitted = fit_reference(
-        points, resampled, law=law, among=among or LAW_NAMES, silent_outside=name == "interpolation"
+        points,
+        resampled,
+        law=law,
+        among=among or LAW_NAMES,
+        silent_outside=name == "interpolation",
+        read_off=read_off,
     ).with_shapes(rng)
     well_posed, why, coefficients = _coefficients(
         points, observed, name, resampled, float(variances.mean()) + missed**2, level

@@ -10,9 +10,9 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 _INVERSION_HALVINGS = 50
-# A curve that bends at a point follows the line, a smooth one the cubic; a quarter beyond each
-# leaves both inside 90 % intervals.
-_SHAPES = (-0.25, 1.25)
+# A curve that bends at a point follows the line, a smooth one the cubic; half as far beyond each
+# leaves both inside 90 % intervals where noise is as large as the difference, too.
+_SHAPES = (-0.5, 1.5)
 
 
 @dataclass(frozen=True)

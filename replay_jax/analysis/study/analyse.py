@@ -16,9 +16,9 @@ from replay_jax.analysis.statistics import bootstrap
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.equivalents import amount, ratio
 from replay_jax.analysis.statistics.noise import Noise
-from replay_jax.analysis.study.baselines import baseline_of
 from replay_jax.analysis.study.boundary import boundary_of, shared_window
 from replay_jax.analysis.study.comparisons import (
+    baseline_of,
     difference,
     edges_of,
     find_controls,
@@ -90,6 +90,7 @@ def _analyse_target(
         seeds=group.seeds,
         level=config.level,
         margin=config.margin,
+        bits_per_nat=_bits_per_nat(runs[0]),
         cells=cells,
         curve=curve,
         curve_problem=evidence.curve_problem,
@@ -227,6 +228,12 @@ def _tuning_notes(cells: Sequence[Cell], config: AnalysisConfig) -> tuple[str, .
     if not config.tuned:
         notes.append("nothing was tuned: comparisons hold at the swept settings only")
     return tuple(notes)
+
+
+def _bits_per_nat(record: Mapping[str, Any]) -> float | None:
+    """The same for all runs: they are measured on one text, by one tokenizer."""
+    found = record["bits_per_byte"]["target"] if "bits_per_byte" in record else None
+    return None if found is None else float(found / record["losses"]["target"])
 
 
 def _deviation(noise: Noise | None) -> float | None:

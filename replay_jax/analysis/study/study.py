@@ -12,6 +12,7 @@ import numpy as np
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.inference import CurveFit
+from replay_jax.analysis.study.frames import cell_columns, draw_columns, html_table
 from replay_jax.analysis.study.groups import CellKey, describe
 from replay_jax.errors import UserError
 
@@ -175,6 +176,8 @@ class TargetStudy:
     budget to the cells that no other cell beats on both target and generic loss. `documents`: how
     many held-out target documents have their luck in the intervals, None where records do not say.
     `margin`: changes of target loss below it are none, nats per token.
+    `bits_per_nat`: bits per byte that a nat per token of the held-out target text is, None where
+    records do not say.
     `components` and `generic_components` say what that noise is made of; empty when unknown.
     """
 
@@ -183,6 +186,7 @@ class TargetStudy:
     seeds: tuple[int, ...]
     level: float
     margin: float
+    bits_per_nat: float | None
     cells: tuple[CellResult, ...]
     curve: CurveFit | None
     curve_problem: str
@@ -257,6 +261,19 @@ class Study:
 
     targets: tuple[TargetStudy, ...]
     level: float
+
+    @property
+    def cells(self) -> dict[str, list[Any]]:
+        """Columns with a row per cell, for pandas or polars (`frames.cell_columns`)."""
+        return cell_columns(self.targets)
+
+    @property
+    def draws(self) -> dict[str, np.ndarray]:
+        """Columns with a row per cell and resample (`frames.draw_columns`)."""
+        return draw_columns(self.targets)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.cells)
 
     def target(self, name: str | None = None) -> TargetStudy:
         """The study of one target; without a name the only one.

@@ -4,6 +4,6 @@ Other rooms read `blocks` (Answer, Block, Bullets, Code, Column, Figure, Line, N
 Section, Table, Tile, without_generic), `inputs` (PlanSummary, TimeRow), `lines`
 (against_baselines, axes_words, baselines_off_the_lines, compared_with_nothing, focus_line,
 protocol_words, replay_lines), `theme` (DARK, HEATMAP_COLOURS, LIGHT, REFERENCE_COLOUR,
-vega_config), `words` (EXTRAPOLATED, NONE, between, between_words, count, level_words, number,
-seconds, share, signed, times).
+vega_config), `words` (EXTRAPOLATED, NONE, between, between_words, bits_words, count, level_words,
+number, seconds, share, signed, times).
 """

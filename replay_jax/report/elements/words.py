@@ -41,6 +41,13 @@ def signed(value: Interval | None) -> str:
     return between(value, "+.3f").replace("-", "−")
 
 
+def bits_words(nats: float | None, bits_per_nat: float | None) -> str:
+    """A change in nats per token as one in bits per byte, after it; empty where that is unknown."""
+    if nats is None or bits_per_nat is None:
+        return ""
+    return f" · {nats * bits_per_nat:+.3f} bits per byte".replace("-", "−")
+
+
 def share(value: float | None) -> str:
     """A share of one as a percentage."""
     return NONE if value is None else f"{100 * value:.0f} %"

@@ -80,9 +80,17 @@ def _losses_table(
         rows=tuple(
             Line(tuple(words(cell) for _, words in shown), strong=cell is best) for cell in cells
         ),
-        words=f"Nats per token, with {_level(study)} intervals, at the best setting.{against} "
-        "Bold: the lowest target loss.",
+        words=f"Nats per token, with {_level(study)} intervals, at the best setting."
+        f"{_bits_words(study)}{against} Bold: the lowest target loss.",
         target=study.target,
+    )
+
+
+def _bits_words(study: TargetStudy) -> str:
+    if study.bits_per_nat is None:
+        return ""
+    return (
+        f" One nat per token of held-out {study.target} is {study.bits_per_nat:.3f} bits per byte."
     )
 
 

@@ -92,6 +92,7 @@ def test_the_table_and_the_json_say_it_beside_the_loss():
     assert said["gain_bits_per_byte"] is None
     for run in records:
         run["bits_per_byte"] = {"target": run["losses"]["target"] / 2.5, "generic": None}
+    study = analyse(records, CONFIG, resamples=100)
     said = by_target(advise(study), beside=beside_loss(study, records))
     assert said["gain_bits_per_byte"]["low"] == pytest.approx(said["gain_nats"]["low"] / 2.5)
     assert recommend(study).multiplier.value == pytest.approx(said["multiplier"]["value"])

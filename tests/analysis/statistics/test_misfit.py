@@ -7,7 +7,7 @@ import pytest
 from places import ROOT
 
 from replay_jax.analysis.statistics.efficiency import ReferencePoints
-from replay_jax.analysis.statistics.misfit import fitting_laws, misfit
+from replay_jax.analysis.statistics.misfit import Misfit, fitting_laws, misfit
 from replay_jax.analysis.statistics.points import fit_points
 
 X = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
@@ -69,6 +69,32 @@ def test_multipliers_on_a_bent_curve_hold_the_truth(pair):
         gain = result.ratios["gain"]
         held += (gain.low or 0) <= pair[0] / pair[1] <= (gain.high or np.inf)
     assert held >= 31  # of 40 at 90 %: fewer have odds of 1 in 60
+
+
+def test_a_law_that_is_not_rejected_is_doubted_as_far_as_its_misfit_goes():
+    """Kinks too small for the test are the curve in some resamples; on the line hardly any."""
+    line = 3 - 0.1 * np.log(X)
+    kinks = np.array([0.0, -0.02, 0.015, -0.02, 0.02])
+    own = 0.03 * np.sin(7 * np.arange(15)).reshape(5, 3)
+    seeds = own - own.mean(axis=1, keepdims=True)
+
+    def share(loss: np.ndarray) -> float:
+        given = {"x": X.tolist(), "loss": (loss[:, None] + seeds).tolist()}
+        found = fit_points({"reference": given, "candidates": {}}, resamples=400)
+        assert found.law_name == "log_linear"
+        return found.curve.name_shares.get("interpolation", 0.0)
+
+    assert share(line) < 0.1 < 0.4 < share(line + 0.75 * kinks) < 0.8
+
+
+def test_how_far_a_law_is_doubted_follows_from_the_f_distribution():
+    rng = np.random.default_rng(0)
+    for f in (0.0, 1.0, 4.0, 1e6):
+        doubt = Misfit(p=0.5, f=f, spare=3, freedom=30.0, excess=0.0)
+        draws = f / rng.f(3, 30.0, size=100_000)
+        exact = np.mean(np.where(draws > 1, 1 - 1 / np.maximum(draws, 1e-9), 0.0))
+        assert doubt.read_off(rng, resamples=20_000).mean() == pytest.approx(exact, abs=0.015)
+    assert not Misfit(1.0, 0.0, 0, 30.0, 0.0).read_off(rng, resamples=50).any()
 
 
 def test_outside_a_curve_without_a_law_no_amount_is_named():
