@@ -17,6 +17,7 @@ from replay_jax.model.architecture import ModelConfig
 
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
 _INDEX = "model.safetensors.index.json"
+_LONGEST_NAME = 255  # bytes, on any system
 _FILES = ("*.safetensors", _INDEX, "config.json", "tokenizer.json")
 
 
@@ -120,7 +121,13 @@ def _indexed(index: Path) -> list[Path] | None:
 
 
 def _is_file_name(name: object) -> bool:
-    return isinstance(name, str) and name not in ("", ".", "..") and name == Path(name).name
+    """Whether the system could have a file of this name in any folder."""
+    if not isinstance(name, str) or name in ("", ".", "..") or name != Path(name).name:
+        return False
+    try:
+        return len(os.fsencode(name)) <= _LONGEST_NAME and "\0" not in name
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_link(path: Path) -> None:

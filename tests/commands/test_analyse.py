@@ -81,6 +81,10 @@ def test_json_is_that_of_recommend_whatever_the_file(tmp_path, capsys, monkeypat
         ("runs.txt", "", "are read from .csv, .jsonl, .parquet"),
         ("runs.csv", "rho,seed\n", "holds no run"),
         ("runs.csv", "rho,seed\n1,2,3\n", "cannot be read"),
+        ("runs.jsonl", 'null\n{"a": 1}\n', "not every line is a JSON object"),
+        ("runs.jsonl", '{"a": 1}\n{"a": [1]}\n', "cannot be read"),
+        ("runs.jsonl", '{"a": 99999999999999999999}\n', "cannot be read"),
+        ("runs.jsonl", "[" * 99999, "cannot be read"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path, capsys, name, text, words):

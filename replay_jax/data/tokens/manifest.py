@@ -1,9 +1,10 @@
 """What shards and stores say about themselves: one JSON file each, written last, read first."""
 
 import dataclasses
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ SPLITS = ("train", "validation")
 # Files of a split and the type of their numbers; tokens have that of the vocabulary.
 COLUMNS = {"documents": "<i8", "hashes": "<u8", "sizes": "<i8"}
 MANIFEST_NAME = "manifest.json"
+_CHECKSUM = "checksum"
 WIDTHS = {"uint16": 2, "uint32": 4}  # bytes of a token, by dtype
 
 
@@ -152,8 +154,18 @@ def read_shard_manifest(directory: Path) -> ShardManifest:
 
 
 def write_manifest(directory: Path, manifest: Manifest | ShardManifest) -> None:
-    """Write manifest.json so that it is on disk before anything is renamed."""
-    write_durably(directory / MANIFEST_NAME, json.dumps(asdict(manifest), indent=1) + "\n")
+    """Write manifest.json so that it is on disk before anything is renamed.
+
+    That of a store has a checksum of itself; those of its shards have theirs in it.
+    """
+    said: dict[str, Any] = json.loads(json.dumps(asdict(manifest)))
+    if isinstance(manifest, Manifest):
+        said[_CHECKSUM] = _checksum(said)
+    write_durably(directory / MANIFEST_NAME, json.dumps(said, indent=1) + "\n")
+
+
+def _checksum(said: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def file_record(path: Path) -> FileRecord:
@@ -185,12 +197,12 @@ def content_difference(path: Path, record: FileRecord) -> str | None:
     return wrong
 
 
-def size_differences(directory: Path, manifest: Manifest) -> Iterator[str]:
-    """Every file of a store whose size is not the one its manifest gives."""
+def size_differences(directory: Path, manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    """Every file of a store whose size is not the one its manifest gives: its folder, and how."""
     width = WIDTHS[manifest.dtype]
     for name, record in manifest.files.items():
         if wrong := _size_difference(directory / name, record.bytes):
-            yield wrong
+            yield directory, wrong
     for shard in manifest.shards:
         folder = Path(os.path.normpath(directory / shard.folder))
         for split, counts in shard.splits.items():
@@ -200,7 +212,7 @@ def size_differences(directory: Path, manifest: Manifest) -> Iterator[str]:
             }
             for column, size in sizes.items() if counts.documents else ():
                 if wrong := _size_difference(folder / f"{split}.{column}", size):
-                    yield wrong
+                    yield folder, wrong
 
 
 def _read(kind: type[T], directory: Path, what: str) -> T:
@@ -212,7 +224,12 @@ def _read(kind: type[T], directory: Path, what: str) -> T:
                 f"{directory} has store format {stored['format']}, this version reads "
                 f"{STORE_FORMAT}; prepare it again"
             )
-        return from_plain(kind, stored, path=MANIFEST_NAME)
+        # Stores of versions before this one have none.
+        checksum = stored.pop(_CHECKSUM, None)
+        manifest = from_plain(kind, stored, path=MANIFEST_NAME)
+        if checksum not in (None, _checksum(stored)):
+            raise ValueError("it was changed after it was written")
+        return manifest
     except FileNotFoundError as error:
         raise UserError(
             f"{directory} is not a finished {what} (it has no {MANIFEST_NAME}); "

@@ -50,6 +50,7 @@ from replay_jax.data.tokens.shards import (
 )
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
+from replay_jax.data.tokens.touched import check_touched, has_all_shards
 from replay_jax.data.tokens.workers import Progress, ProgressCallback, processes_for, run_jobs
 from replay_jax.data.tokens.writer import StoreFacts, write_store
 from replay_jax.errors import UserError
@@ -90,6 +91,8 @@ def prepare(
         if kept is None or not (found := _finished(data, listed, kept[0])):
             found = _make(data, listed, callback, processes)
         stores = {name: TokenStore.open(path) for name, path in found.items()}
+        for path in found.values():
+            check_touched(path)
         check_held_out(find_copies(stores))
     return stores
 
@@ -127,7 +130,7 @@ def _finished(data: DataConfig, listed: Listed, tokenizer: Tokenizer) -> dict[st
     """All stores, if all are finished; else none."""
     found = {}
     for name, path in _store_paths(data, listed, tokenizer).items():
-        if path is None or not (path / MANIFEST_NAME).exists():
+        if path is None or not (path / MANIFEST_NAME).exists() or not has_all_shards(path):
             return {}
         found[name] = path
     return found

@@ -8,8 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from replay_jax.sweep.store.facts import read_objects, write_text
-from replay_jax.sweep.store.shapes import RESULT
+from replay_jax.sweep.store.facts import write_text
 from replay_jax.sweep.store.workdir import WorkStore
 
 _GROWTH = 1.1
@@ -24,12 +23,8 @@ class Published:
         self._store, self._ids = store, ids
         finished = store.finished_runs()
         there = [id for id in ids if id in finished]
-        records = read_objects([store.result_path(id) for id in there], RESULT)
-        self._lines = {
-            id: _line(record)
-            for id, record in zip(there, records, strict=True)
-            if record is not None
-        }
+        records = zip(there, store.results(there), strict=True)
+        self._lines = {id: _line(record) for id, record in records if record is not None}
         self._written, self._at, self._took = 0, 0.0, 0.0
 
     def __len__(self) -> int:

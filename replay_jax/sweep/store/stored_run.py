@@ -16,8 +16,8 @@ from replay_jax.schedule.protocols import build_schedule
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run, Shared, run_chain
-from replay_jax.sweep.store import facts
-from replay_jax.sweep.store.sealing import checksum
+from replay_jax.sweep.store import facts, shapes
+from replay_jax.sweep.store.sealing import checksum, sealed
 from replay_jax.sweep.store.workdir import WorkStore
 
 # Fields that are newer than format 4, as runs were carried out before. None enters a run's id.
@@ -56,14 +56,14 @@ def write_runs(
     Runs that the last sweep wrote down alike are not written again, nor read.
     """
     store.confirm()
-    last = facts.read_fact(store.root / "sweep.json") or {}
-    known, there = last.get("checksums", {}), set(facts.fact_names(store.root / "runs"))
+    last = facts.read_object(store.root / "sweep.json", shapes.SWEEP) or {}
+    known, there = last.get("checksums"), set(facts.fact_names(store.root / "runs"))
     checksums = {}
     for run in runs:
         id, checksums[run["id"]] = run["id"], checksum(run)
-        if id not in there or known.get(id) != checksums[id]:
+        if id not in there or not isinstance(known, Mapping) or known.get(id) != checksums[id]:
             facts.write_fact(store.root / "runs" / f"{id}.json", run)
-    fact = {"runs": list(checksums), "checksums": checksums}
+    fact = sealed({"runs": list(checksums), "checksums": checksums})
     facts.write_fact(store.root / "sweep.json", fact)
     facts.write_fact(store.root / "recipe.json", about)
 

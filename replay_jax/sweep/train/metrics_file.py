@@ -1,12 +1,12 @@
 """Records of an edge under way on disk: JSON lines and TensorBoard, each step once."""
 
-import importlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from replay_jax.sweep.train.events_file import EventsFile, folder_name
 from replay_jax.training.config import LoggingConfig
 
 Record = Mapping[str, float | int | None]
@@ -25,15 +25,15 @@ class MetricsWriter:
         path = directory / "metrics.jsonl"
         _drop_after(path, start_step)
         self._file = path.open("a", encoding="utf-8")
-        self._tensorboard = _tensorboard(directory, start_step) if config.tensorboard else None
+        self._events = EventsFile(directory, start_step=start_step) if config.tensorboard else None
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        if self._events is not None:
+            self._events.__exit__()
 
     def write(self, step: int, values: Record) -> None:
         """Record values after `step` updates; None stands for "not measured".
@@ -44,18 +44,37 @@ class MetricsWriter:
         self._file.write(line + "\n")
         self._file.flush()
         known = {name: value for name, value in values.items() if value is not None}
-        if self._tensorboard is not None:
+        if self._events is not None:
             for name, value in known.items():
-                self._tensorboard.add_scalar(name, value, step)
+                self._events.add(name, value, step)
+            self._events.flush()
+
+
+def metrics_folder(root: Path, name: str, id: str) -> Path:
+    """Where the records of an edge go; what another sweep called otherwise is renamed."""
+    folder = root / folder_name(name, id)
+    for old in root.glob(f"*{id}") if root.exists() else ():
+        if old != folder and not folder.exists():
+            old.rename(folder)
+    return folder
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Every whole record of a metrics file, in order; [] if there is none."""
-    if not path.exists():
-        return []
-    # A line that a killed process left torn has no end of line.
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    """The whole records of a metrics file up to the first that is none, in order.
+
+    A power cut may leave a line torn, or zeros in its place: they are no reason not to train.
+    """
+    records: list[dict[str, Any]] = []
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            break
+        records.append(record)
+    return records
 
 
 def _drop_after(path: Path, step: int) -> None:
@@ -68,9 +87,3 @@ def _drop_after(path: Path, step: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def _tensorboard(directory: Path, start_step: int) -> Any:
-    # Imported when used: it costs most of a second.
-    writer = importlib.import_module("tensorboardX").SummaryWriter
-    return writer(str(directory), purge_step=start_step + 1)
