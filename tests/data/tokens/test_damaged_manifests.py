@@ -59,6 +59,7 @@ def test_a_shard_whose_folder_can_be_none_is_one_sentence(tmp_path, folder):
     path = make_store(tmp_path / "store", [[1, 2]], [[3]]).path
     manifest = json.loads((path / MANIFEST_NAME).read_text())
     manifest["shards"][0]["folder"] = folder
+    del manifest["checksum"]  # as versions wrote it that kept none
     (path / MANIFEST_NAME).write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="is missing|cannot be read"):
         TokenStore.open(path)
