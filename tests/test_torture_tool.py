@@ -43,7 +43,11 @@ def test_trials_are_counted_and_what_is_wrong_is_kept(tmp_path):
 
 
 def test_every_kind_of_file_is_damaged_alike_often_and_never_left_alone(tmp_path):
-    for name in ("workdir.json", "segments/" + "a" * 32 + ".json", "segments/" + "b" * 32 + ".json"):
+    for name in (
+        "workdir.json",
+        "segments/" + "a" * 32 + ".json",
+        "segments/" + "b" * 32 + ".json",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text('{"step": 12345, "loss": 3.25}')

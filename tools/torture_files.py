@@ -29,7 +29,11 @@ def damaged_file(arena: Arena, chance: random.Random) -> str:
         outcome = arena.study.train(SWEEP, workdir, here=True, execution__keep_states=True)
         return "; ".join(outcome.failures)
 
-    said = _mended(again, names, lambda words: path.unlink(missing_ok=True))
+    def delete(words: str) -> None:
+        place = re.search(r"delete (\S+\.json)", words)
+        Path(place[1] if place else path).unlink(missing_ok=True)
+
+    said = _mended(again, names, delete)
     said += _verified(arena, workdir, again, path)
     return f"{kind} {how}: {said}"
 
@@ -62,8 +66,8 @@ def damaged_store(arena: Arena, chance: random.Random) -> str:
 
 
 def _mended(again: Callable[[], str], names: list[str], mend: Callable[[str], None]) -> str:
-    """Give the command again; where it refuses with a name, do what it says, and once more."""
-    for said in ("same", "refused, then same"):
+    """Give the command again; where it refuses with a name, do what it says, twice at most."""
+    for said in ("same", "refused, then same", "refused twice, then same"):
         try:
             words = again()
         except UserError as error:
