@@ -10,8 +10,9 @@ from pathlib import Path
 from killing import KINDS, strike, workers_of
 from torture_arena import Arena, Wrong, ending, finish, spans, start, wait_for_spans
 
-# A worker says nothing for so long before it is replaced: ten times less than in earnest.
-_SILENCE_SECONDS = 6.0
+# A worker says nothing for so long before it is replaced; in most trials a third.
+_IN_EARNEST, _SILENCE_SECONDS = 60.0, 20.0
+_NOTICED_SECONDS = 90.0
 
 
 def kill(arena: Arena, chance: random.Random) -> str:
@@ -31,7 +32,8 @@ def kill(arena: Arena, chance: random.Random) -> str:
 def stop(arena: Arena, chance: random.Random) -> str:
     """SIGSTOP of a worker or of the coordinator, then SIGCONT, kill -9, or nothing for ever."""
     workdir = arena.fresh()
-    process = start(arena, workdir, silence=_SILENCE_SECONDS)
+    silence = chance.choice((_IN_EARNEST, *[_SILENCE_SECONDS] * 7))
+    process = start(arena, workdir, silence=silence)
     wait_for_spans(workdir, process, chance.choice((1, 1, 2, 4)))
     time.sleep(chance.uniform(0.0, 0.3))
     whom = chance.choice(("worker", "coordinator"))
@@ -39,6 +41,8 @@ def stop(arena: Arena, chance: random.Random) -> str:
     fate = chance.choice(("goes on", "is killed", "stays"))
     for pid in pids:
         _stopped(pid, fate, chance)
+        if whom == "worker" and fate == "stays":
+            fate = f"stays for {_seconds_until_gone(pid):.0f} s of {silence:.0f}"
     if whom == "coordinator" and fate == "stays":
         # Nobody can follow while it holds the lock; it is killed at last.
         process.kill()
@@ -61,6 +65,16 @@ def _stopped(pid: int, fate: str, chance: random.Random) -> None:
             os.kill(pid, signal.SIGCONT)
         elif fate == "is killed":
             os.kill(pid, signal.SIGKILL)
+
+
+def _seconds_until_gone(pid: int) -> float:
+    """How long a stopped process is left; Wrong if that is longer than is promised."""
+    began = time.monotonic()
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() - began > _NOTICED_SECONDS:
+            raise Wrong(f"a frozen worker is there after {_NOTICED_SECONDS:.0f} s")
+        time.sleep(0.1)
+    return time.monotonic() - began
 
 
 def two(arena: Arena, chance: random.Random) -> str:

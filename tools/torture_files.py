@@ -136,7 +136,7 @@ def _damaged(root: Path, chance: random.Random) -> tuple[Path, str, str]:
 
 def kind_of(path: Path) -> str:
     """A path with what is different in every directory replaced."""
-    names = [re.sub(r"[0-9a-f]{8,}|\d{6,}[\w.-]*", "*", part) for part in path.parts]
+    names = [re.sub(r"\d{10}\..*|[0-9a-f]{8,}|\d{6,}", "*", part) for part in path.parts]
     if names[0] in ("metrics", "tensorboard"):
         names[1] = "*"
     return "/".join(names)
