@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from replay_jax.data.sources.durable import file_sha256, write_durably
+from replay_jax.data.sources.durable import file_sha256, read_only_allowed, write_durably
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
@@ -204,7 +204,7 @@ def size_differences(directory: Path, manifest: Manifest) -> Iterator[tuple[Path
         if wrong := _size_difference(directory / name, record.bytes):
             yield directory, wrong
     for shard in manifest.shards:
-        folder = Path(os.path.normpath(directory / shard.folder))
+        folder = _folder(directory, shard)
         for split, counts in shard.splits.items():
             sizes = {
                 "tokens": counts.tokens * width,
@@ -213,6 +213,51 @@ def size_differences(directory: Path, manifest: Manifest) -> Iterator[tuple[Path
             for column, size in sizes.items() if counts.documents else ():
                 if wrong := _size_difference(folder / f"{split}.{column}", size):
                     yield folder, wrong
+
+
+def has_all_shards(directory: Path) -> bool:
+    """Whether the shards of a finished store are there; raises UserError for a damaged manifest."""
+    folders = [_folder(directory, shard) for shard in read_manifest(directory).shards]
+    return all((folder / MANIFEST_NAME).exists() for folder in folders)
+
+
+def check_touched(directory: Path) -> None:
+    """Compare what was written to after a store was finished with its checksums.
+
+    A manifest is written last, so a file that is newer was written to afterwards, or copied. When
+    it was found to be right, the manifest gets a new date. What a disk changes by itself has no
+    date: `verify --data` reads everything.
+
+    Raises UserError for a file that is not as its manifest says; names it and what to delete.
+    """
+    manifest = read_manifest(directory)
+    _check_newer(directory, manifest.files)
+    for shard in manifest.shards:
+        folder = _folder(directory, shard)
+        path = folder / MANIFEST_NAME
+        size = path.stat().st_size if path.exists() else 0
+        _refuse(folder, content_difference(path, FileRecord(size, shard.manifest)))
+        _check_newer(folder, read_shard_manifest(folder).files)
+
+
+def _check_newer(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    finished = (folder / MANIFEST_NAME).stat().st_mtime_ns
+    paths = {folder / name: record for name, record in files.items()}
+    newer = [p for p in paths if not p.exists() or p.stat().st_mtime_ns > finished]
+    for path in newer:
+        _refuse(folder, content_difference(path, paths[path]))
+    if newer:
+        with read_only_allowed():
+            os.utime(folder / MANIFEST_NAME)
+
+
+def _refuse(folder: Path, wrong: str | None) -> None:
+    if wrong is not None:
+        raise UserError(f"{wrong}; delete {folder} and prepare it again")
+
+
+def _folder(directory: Path, shard: ShardRecord) -> Path:
+    return Path(os.path.normpath(directory / shard.folder))
 
 
 def _read(kind: type[T], directory: Path, what: str) -> T:

@@ -39,6 +39,8 @@ from replay_jax.data.tokens.manifest import (
     NO_COUNTS,
     SPLITS,
     STORE_FORMAT,
+    check_touched,
+    has_all_shards,
     read_shard_manifest,
 )
 from replay_jax.data.tokens.shards import (
@@ -50,7 +52,6 @@ from replay_jax.data.tokens.shards import (
 )
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
-from replay_jax.data.tokens.touched import check_touched, has_all_shards
 from replay_jax.data.tokens.workers import Progress, ProgressCallback, processes_for, run_jobs
 from replay_jax.data.tokens.writer import StoreFacts, write_store
 from replay_jax.errors import UserError
