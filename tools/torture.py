@@ -37,10 +37,10 @@ os.environ["NPROC"] = "1"
 
 NAMES = (
     "damaged_file", "damaged_store", "kill", "stop", "two", "full_disk", "read_only",
-    "read_only_stores", "compiled", "lost_hosts", "lost_node",
+    "read_only_stores", "compiled", "kill_lanes", "lost_hosts", "lost_node",
 )  # fmt: skip
 # Minutes each, so only when they are asked for.
-_SLOW = ("lost_hosts", "lost_node")
+_SLOW = ("kill_lanes", "lost_hosts", "lost_node")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from killing import KINDS, strike, workers_of
+from killing import KINDS, killed_and_whole_agree, strike, workers_of
 from torture_arena import Arena, Wrong, ending, finish, spans, start, wait_for_spans
 
 # A worker says nothing for so long before it is replaced; in most trials a third.
@@ -27,6 +27,13 @@ def kill(arena: Arena, chance: random.Random) -> str:
             raise Wrong("spans are gone")
     finish(arena, workdir)
     return f"same, after {len(kinds)}"
+
+
+def kill_lanes(arena: Arena, chance: random.Random) -> str:
+    """kill -9, three times, of a sweep whose worker trains up to three edges as lanes."""
+    seed = chance.randrange(1 << 30)
+    killed_and_whole_agree(arena.study, arena.fresh(), kills=3, seed=seed, population=3)
+    return "same, after 3"
 
 
 def stop(arena: Arena, chance: random.Random) -> str:
