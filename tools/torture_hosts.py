@@ -3,7 +3,9 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +24,8 @@ from replay_jax.sweep.store.lock import WorkdirLock
 
 _PATIENCE_SECONDS = 600.0
 _PORT = 8476
+# `ip netns exec` shows what is here in place of /etc.
+_ETC = Path("/etc/netns")
 
 
 def lost_hosts(arena: Arena, chance: random.Random) -> str:
@@ -96,9 +100,14 @@ def _two_namespaces() -> Iterator[list[str]]:
         for number, name in enumerate(names, 1):
             _ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "there")
             _ip("-n", name, "link", "set", "there", "up")
+            # Processes that compute on CPUs meet at the address of their own machine's name.
+            hosts = _ETC / name / "hosts"
+            hosts.parent.mkdir(parents=True)
+            hosts.write_text(f"127.0.0.1 localhost\n10.77.0.{number} {socket.gethostname()}\n")
         yield names
     finally:
         for name in names:
+            shutil.rmtree(_ETC / name, ignore_errors=True)
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
 
 

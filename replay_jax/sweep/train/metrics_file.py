@@ -1,11 +1,13 @@
 """Records of an edge under way on disk: JSON lines and TensorBoard, each step once."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from replay_jax.errors import UserError
 from replay_jax.sweep.train.events_file import EventsFile, folder_name
 from replay_jax.training.config import LoggingConfig
 
@@ -21,33 +23,48 @@ class MetricsWriter:
     """
 
     def __init__(self, directory: Path, config: LoggingConfig, *, start_step: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
         path = directory / "metrics.jsonl"
-        _drop_after(path, start_step)
-        self._file = path.open("a", encoding="utf-8")
-        self._events = EventsFile(directory, start_step=start_step) if config.tensorboard else None
+        with _place_named(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            _drop_after(path, start_step)
+            self._file = path.open("a", encoding="utf-8")
+            wanted = config.tensorboard
+            self._events = EventsFile(directory, start_step=start_step) if wanted else None
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._events is not None:
-            self._events.__exit__()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What could not be written is tried once more at the end; the first error says more.
+        spared = contextlib.suppress(OSError) if kind else _place_named(self._directory)
+        with spared, contextlib.ExitStack() as both:
+            both.callback(self._file.close)
+            if self._events is not None:
+                both.enter_context(self._events)
 
     def write(self, step: int, values: Record) -> None:
         """Record values after `step` updates; None stands for "not measured".
 
-        Raises ValueError for a value that is not finite.
+        Raises ValueError for a value that is not finite, UserError where it cannot be written.
         """
         line = json.dumps({"step": step, **values}, allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
         known = {name: value for name, value in values.items() if value is not None}
-        if self._events is not None:
-            for name, value in known.items():
-                self._events.add(name, value, step)
-            self._events.flush()
+        with _place_named(self._directory):
+            self._file.write(line + "\n")
+            self._file.flush()
+            if self._events is not None:
+                for name, value in known.items():
+                    self._events.add(name, value, step)
+                self._events.flush()
+
+
+@contextlib.contextmanager
+def _place_named(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {directory}: {error.strerror or error}") from error
 
 
 def metrics_folder(root: Path, name: str, id: str) -> Path:

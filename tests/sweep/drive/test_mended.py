@@ -21,3 +21,9 @@ def test_an_environment_that_is_gone_says_what_to_train_again(study, tmp_path):
     Path(re.search(r"delete (\S+)", str(refused.value))[1]).unlink()
     study.train([{}], tmp_path, here=True)
     assert results_of(tmp_path) == before and verify(tmp_path) == ([], 1)
+
+
+def test_a_place_that_cannot_be_written_to_is_one_sentence(study, tmp_path):
+    (tmp_path / "workers").write_text("a file where the workers' logs go")
+    with pytest.raises(UserError, match=f"cannot write .*workers.* {tmp_path}: File exists"):
+        study.train([{}], tmp_path)

@@ -7,7 +7,7 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from replay_jax.sweep.train.events_file import EventsFile
+from replay_jax.errors import UserError
 from replay_jax.sweep.train.metrics_file import MetricsWriter, metrics_folder, read_metrics
 from replay_jax.training.config import LoggingConfig
 
@@ -55,17 +55,17 @@ def test_folders_tell_what_differs_and_keep_their_records_under_another_name(tmp
     assert read_metrics(second / "metrics.jsonl") == [{"step": 1}]
 
 
-def test_a_full_disk_is_an_error_and_no_waiting_for_ever(tmp_path):
+def test_a_full_disk_is_one_sentence_and_no_waiting_for_ever(tmp_path):
     """tensorboardX's own thread dies of it, and then nobody empties its queue."""
-    events = EventsFile(tmp_path)
+    config = LoggingConfig(tensorboard=True, wandb_project="")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-        with pytest.raises(OSError, match="File too large"):
-            for step in range(500):
-                events.add("loss", 1.0, step)
-                events.flush()
+        with pytest.raises(UserError, match=f"cannot write {tmp_path}: File too large"):
+            with MetricsWriter(tmp_path, config, start_step=0) as writer:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+                for step in range(500):
+                    writer.write(step, {"loss": 1.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
