@@ -79,6 +79,23 @@ def agree(workdir: Path, wanted: Mapping[str, Any]) -> None:
         raise Wrong(f"verify: {checked} runs, {differences}")
 
 
+def lacks_a_point(workdir: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether results are those wanted but for points of their curves that are left out."""
+    found = results_of(workdir)
+
+    def of_a_curve(record: Mapping[str, Any]) -> set[tuple[Any, ...]]:
+        return {(point["step"], point["target"], point["generic"]) for point in record["curve"]}
+
+    def rest(record: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in record.items() if k not in ("curve", "boundary")}
+
+    return found.keys() == wanted.keys() and all(
+        rest(found[name]) == rest(wanted[name])
+        and of_a_curve(found[name]) <= of_a_curve(wanted[name])
+        for name in wanted
+    )
+
+
 def start(arena: Arena, workdir: Path, workers: int = 1, **how: Any) -> BaseProcess:
     """A coordinator in a process of its own, which tells `told` how it ended."""
     plan = arena.study.plan(SWEEP, workdir, execution__workers=workers, **OFTEN)

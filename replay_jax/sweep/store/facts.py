@@ -95,7 +95,10 @@ def _parsed(path: epath.PathLike, content: bytes) -> Any:
 
 def damaged(path: epath.PathLike, why: str) -> UserError:
     """The error that names a fact that nobody wrote so."""
-    return UserError(f"{path} is damaged ({why}): delete it to compute it again")
+    cure = "delete it to compute it again"
+    if epath.Path(path).parent.name == "evaluations":
+        cure += ", or, where its state is gone, to leave its point out of the curve"
+    return UserError(f"{path} is damaged ({why}): {cure}")
 
 
 def read_object(
