@@ -7,6 +7,7 @@ import math
 import pytest
 
 from replay_jax.errors import UserError
+from replay_jax.sweep.drive.published import Published
 from replay_jax.sweep.drive.status import sweep_status
 from replay_jax.sweep.plan.run import Shared
 from replay_jax.sweep.plan.tree import Node
@@ -150,6 +151,13 @@ def test_a_window_without_weight_has_no_loss(store):
 def test_a_number_that_nobody_wrote_is_a_change(store, number):
     (store.root / "evaluations" / "k.json").write_text(f'{{"nats": {number}, "checksum": "00"}}')
     assert changed_facts(store.root) == ["evaluations/k.json"]
+
+
+def test_a_result_with_a_number_that_is_none_is_not_published(store):
+    text = json.dumps(RESULT).replace("3.0", "1e999")
+    (store.root / "results" / "r.json").write_text(text)
+    with pytest.raises(UserError, match="r.json is damaged .*: delete it to compute it again"):
+        Published(store, ["r"])
 
 
 def test_spans_in_a_circle_lead_nowhere(store):
