@@ -84,6 +84,8 @@ def _content(path: epath.PathLike) -> bytes | None:
         return patiently(epath.Path(path).read_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:  # a name out of a damaged fact that can be none
+        raise UserError(f"there is no file {str(path)!r}: {error}") from error
 
 
 def _parsed(path: epath.PathLike, content: bytes) -> Any:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import time
 
 import pytest
 
@@ -151,6 +153,21 @@ def test_a_window_without_weight_has_no_loss(store):
 def test_a_number_that_nobody_wrote_is_a_change(store, number):
     (store.root / "evaluations" / "k.json").write_text(f'{{"nats": {number}, "checksum": "00"}}')
     assert changed_facts(store.root) == ["evaluations/k.json"]
+
+
+def test_a_run_that_somebody_wrote_to_is_stored_anew(store):
+    write_runs(store, [RUN], {})
+    path = store.root / "runs" / "r.json"
+    path.write_text(path.read_text().replace("a run", "b run"))
+    os.utime(path, (time.time() + 5,) * 2)
+    write_runs(store, [RUN], {})
+    assert store.runs() == [RUN]
+
+
+def test_a_name_that_no_file_can_have_is_one_sentence(store):
+    (store.root / "sweep.json").write_text('{"runs": ["a\\u0000b"]}')
+    with pytest.raises(UserError, match="there is no file .*null"):
+        store.runs()
 
 
 def test_a_result_with_a_number_that_is_none_is_not_published(store):
