@@ -42,10 +42,12 @@ def fuzzed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "findings").mkdir()
     reader = fuzz_readers.Reader("all", [bytes(n) for n in range(60, 68)], read)
+    idle, fuzz._IDLE = fuzz._IDLE, 1
     for inputs in (INPUTS // 2, INPUTS):
         asked = argparse.Namespace(inputs=inputs, seconds=60, seed=3, limit=2.0, first=None)
         counts = fuzz._known(folder, "all", 3)
         fuzz._take_turns({"all": reader}, {"all": counts}, folder, asked)
+    fuzz._IDLE = idle
     return reader, counts, folder
 
 

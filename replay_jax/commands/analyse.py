@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 from rich.console import Console
 
@@ -23,9 +22,23 @@ from replay_jax.report.html import render_page, write_pictures, write_whole
 from replay_jax.report.terminal import terminal_table
 from replay_jax.strict import literal
 
+
+def _read_json_lines(path: Path) -> pyarrow.Table:
+    """Objects, one a line, as a table of all their names; what a row lacks is null.
+
+    Read by Python, as Arrow's own reader (26.0) crashes on a `null` before objects.
+    """
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    rows = [json.loads(line) for line in lines if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path} cannot be read: not every line is a JSON object")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pyarrow.table({name: [row.get(name) for row in rows] for name in names})
+
+
 _READERS = {
     ".csv": pyarrow.csv.read_csv,
-    ".jsonl": pyarrow.json.read_json,
+    ".jsonl": _read_json_lines,
     ".parquet": pyarrow.parquet.read_table,
 }
 
@@ -78,7 +91,9 @@ def read_table(path: Path) -> pyarrow.Table:
         table = _READERS[path.suffix](path)
         table.validate(full=True)  # text that is no UTF-8 would be met later
         names = table.column_names
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except UserError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {str(error).strip()}") from error
     for field in table.schema:
         # Arrow keeps what is no UTF-8 as bytes, and in names replaces it.

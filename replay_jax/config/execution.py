@@ -16,7 +16,8 @@ class ExecutionConfig:
         executor: "local" (worker processes on this machine), "hosts" (all hosts of a TPU slice or
             another JAX cluster, each of which runs the same command) or "ray" (tasks of a cluster).
         workers: processes that train edges side by side; 0 chooses by `choice.choose_workers`. On
-            a machine with several GPUs each has as many of them.
+            a machine with several GPUs each has as many of them. On Ray, how many edges are asked
+            for at once; 0 for twice as many as the cluster has room for when it is joined.
         threads: threads of each worker's XLA pool on CPU; 0 chooses by the same rule. A CPU's
             results depend on it in their last bits, so a working directory keeps the first choice.
         keep_states: keep the states at which runs part and end, so that a later sweep in the same

@@ -189,6 +189,12 @@ def _one_sentence(path: Path) -> Iterator[None]:
         lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         words = str(error).strip().split("\n")[0]
+        if dotted := re.search(r"dots in field names.* the key (\S+) contains", words):
+            name = dotted[1].replace(".", "_")
+            raise UserError(
+                f"{where} names something '{dotted[1]}', but dots part the names of settings "
+                f"(data.sources.NAME.path): call it '{name}'"
+            ) from error
         raise UserError(f"{where} cannot be read: {type(error).__name__}: {words}") from error
 
 

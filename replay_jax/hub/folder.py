@@ -19,6 +19,7 @@ _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
 _INDEX = "model.safetensors.index.json"
 # Of the rest, what belongs to the tokenizer and to what is written again (`convention`, `export`).
 _FILES = ("*.safetensors", "*.json", "tokenizer.model", "merges.txt", "chat_template.jinja")
+_LONGEST_NAME = 255  # bytes, on any system
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,13 @@ def _indexed(index: Path) -> list[Path] | None:
 
 
 def _is_file_name(name: object) -> bool:
-    return isinstance(name, str) and name not in ("", ".", "..") and name == Path(name).name
+    """Whether the system could have a file of this name in any folder."""
+    if not isinstance(name, str) or name in ("", ".", "..") or name != Path(name).name:
+        return False
+    try:
+        return len(os.fsencode(name)) <= _LONGEST_NAME and "\0" not in name
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_link(path: Path) -> None:

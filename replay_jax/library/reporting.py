@@ -90,7 +90,12 @@ def report_on(
         fault = send_to_wandb_again(WorkStore(each))
         if fault is not None:
             say_unsent(WorkStore(each), fault, console)
-    for line in gathered.sources if not alone else ():
+    _say_places(workdir, () if alone else gathered.sources, console)
+
+
+def _say_places(workdir: epath.Path, sources: Sequence[str], console: Console) -> None:
+    """Where what was written lies, and the command that takes the model."""
+    for line in sources:
         console.print(line, highlight=False)
     console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)
     console.print(f"report:  {workdir / 'report.html'}", highlight=False)

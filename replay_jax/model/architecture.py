@@ -183,7 +183,8 @@ class ModelConfig:
                 f"{self.num_heads}; {below} would be."
             )
         if self.num_heads % self.num_kv_heads:
-            near = next(n for n in range(self.num_kv_heads, 0, -1) if self.num_heads % n == 0)
+            most = min(self.num_kv_heads, self.num_heads, 1 << 16)  # nobody waits for more
+            near = next(n for n in range(most, 0, -1) if self.num_heads % n == 0)
             raise UserError(
                 f"model.num_heads {self.num_heads} must be a multiple of model.num_kv_heads "
                 f"{self.num_kv_heads}; {near} would do."

@@ -2,7 +2,8 @@
 
 A checkpoint is a directory with the arrays and one JSON object. It gets its name only when it is
 complete (Orbax renames a temporary directory, or on object stores writes a commit file last), so
-whatever a killed process leaves behind is never taken for a checkpoint.
+whatever a killed process leaves behind is never taken for a checkpoint. The object has a checksum
+of every array, as the arrays' own files have none that a changed bit would break.
 """
 
 import contextlib
@@ -19,7 +20,9 @@ from etils import epath
 from orbax.checkpoint import type_handlers
 
 from replay_jax.errors import UserError
+from replay_jax.training.checksums import array_name, changed_array, checksums
 from replay_jax.training.saved import (
+    CHECKSUMS,
     META,
     DamagedCheckpoint,
     Meta,
@@ -66,7 +69,7 @@ class Checkpointer:
         """
         self.wait()
         path = epath.Path(path)
-        meta = json.loads(json.dumps(dict(meta), allow_nan=False))
+        meta = json.loads(json.dumps({**meta, CHECKSUMS: checksums(state)}, allow_nan=False))
         if is_complete(path):
             raise UserError(f"Checkpoint '{path}' exists already; delete it first.")
         if jax.process_index() == 0:
@@ -105,7 +108,8 @@ def restore_state(path: epath.PathLike, like: Any) -> tuple[Any, Meta]:
     """
     path = epath.Path(path)
     meta = read_meta(path)
-    return _restore(path, like, part=None), meta
+    state = _restore(path, like, meta, part=None)
+    return state, {name: value for name, value in meta.items() if name != CHECKSUMS}
 
 
 def params_alone(state: Any) -> dict[str, Any]:
@@ -119,8 +123,7 @@ def restore_params(path: epath.PathLike, like: Any) -> Any:
     `like` is the `params` of `step.abstract_state`.
     """
     path = epath.Path(path)
-    read_meta(path)
-    return _restore(path, {_PARAMS: like}, part=_PARAMS)[_PARAMS]
+    return _restore(path, {_PARAMS: like}, read_meta(path), part=_PARAMS)[_PARAMS]
 
 
 def _handler() -> ocp.CompositeCheckpointHandler:
@@ -146,7 +149,7 @@ def _plain_name(path: epath.Path, names: contextlib.ExitStack) -> epath.Path:
     return link / path.name
 
 
-def _restore(path: epath.Path, like: Any, *, part: str | None) -> Any:
+def _restore(path: epath.Path, like: Any, meta: Meta, *, part: str | None) -> Any:
     """Read what `like` describes: the whole state, or the one part of it that `like` holds."""
     try:
         with ocp.Checkpointer(_handler()) as reader, contextlib.ExitStack() as names:
@@ -158,8 +161,11 @@ def _restore(path: epath.Path, like: Any, *, part: str | None) -> Any:
                 restore_args=ocp.checkpoint_utils.construct_restore_args(like),
                 partial_restore=part is not None,
             )
-            restored = reader.restore(place, args=ocp.args.Composite(**{_STATE: restore}))
-            return restored[_STATE]
+            restored = reader.restore(place, args=ocp.args.Composite(**{_STATE: restore}))[_STATE]
+            # Versions before this one wrote none.
+            if CHECKSUMS in meta and (name := changed_array(restored, meta[CHECKSUMS])):
+                raise damaged(path, ValueError(f"{name} is not what was saved"))
+            return restored
     except UserError:
         raise
     except Exception as error:
@@ -168,8 +174,8 @@ def _restore(path: epath.Path, like: Any, *, part: str | None) -> Any:
 
 def _compare(path: epath.Path, saved: Any, like: Any) -> None:
     """Raise DamagedCheckpoint if the saved arrays are not those of `like`."""
-    have = {_name(keys): tuple(leaf.shape) for keys, leaf in _leaves(saved)}
-    want = {_name(keys): tuple(leaf.shape) for keys, leaf in _leaves(like)}
+    have = {array_name(keys): tuple(leaf.shape) for keys, leaf in _leaves(saved)}
+    want = {array_name(keys): tuple(leaf.shape) for keys, leaf in _leaves(like)}
     for name in sorted(have.keys() | want.keys()):
         if have.get(name) != want.get(name):
             raise DamagedCheckpoint(
@@ -182,11 +188,6 @@ def _leaves(tree: Any) -> list[tuple[Any, Any]]:
     return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[
         0
     ]
-
-
-def _name(keys: tuple[Any, ...]) -> str:
-    parts = (getattr(key, "name", getattr(key, "key", getattr(key, "idx", None))) for key in keys)
-    return ".".join(str(part) for part in parts)
 
 
 def _unwritable(path: str, error: Exception) -> UserError:

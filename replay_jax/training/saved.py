@@ -14,6 +14,7 @@ from replay_jax.errors import UserError
 
 Meta = dict[str, Any]
 META = "meta"
+CHECKSUMS = "checksums"
 # Orbax writes this file when all else is written, and then renames where renaming is atomic.
 _COMMIT = "commit_success.txt"
 _UNFINISHED = ".orbax-checkpoint-tmp"

@@ -90,6 +90,10 @@ def test_a_second_opinion_without_its_sampler_says_how_to_install_it(tmp_path, c
         ("runs.txt", "", "are read from .csv, .jsonl, .parquet"),
         ("runs.csv", "rho,seed\n", "holds no run"),
         ("runs.csv", "rho,seed\n1,2,3\n", "cannot be read"),
+        ("runs.jsonl", 'null\n{"a": 1}\n', "not every line is a JSON object"),
+        ("runs.jsonl", '{"a": 1}\n{"a": [1]}\n', "cannot be read"),
+        ("runs.jsonl", '{"a": 99999999999999999999}\n', "cannot be read"),
+        ("runs.jsonl", "[" * 99999, "cannot be read"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path, capsys, name, text, words):

@@ -90,7 +90,7 @@ def test_other_arguments_are_refused():
     [
         (
             "c = ConfigDict()\n    c.x = {'dclm-1.0': 1}\n    return c",
-            "line 4 .*ValueError.*dclm-1.0",
+            "line 4 names something 'dclm-1.0', but dots .*: call it 'dclm-1_0'",
         ),
         ("return None", "TypeError"),
         ("return open('nowhere')", "line 3 .*FileNotFoundError"),

@@ -73,6 +73,7 @@ def test_unknown_preset_names_the_nearest() -> None:
     [
         ({"num_heads": 3}, "even multiple of model.num_heads 3; 60 would"),
         ({"num_kv_heads": 3}, "multiple of model.num_kv_heads 3; 2 would"),
+        ({"num_kv_heads": 2**64}, "multiple of model.num_kv_heads 18446744073709551616; 4 would"),
         ({"num_layers": 0}, "at least 1"),
         ({"vocab_size": -1}, "at least 1"),
         ({"loss_chunk": -1}, "0 or more"),

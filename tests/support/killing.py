@@ -29,10 +29,10 @@ KINDS = ("training", "recovering", "any time")
 
 
 def coordinate(plan, stores, workdir):
-    """A coordinator in a process of its own, as `replay-jax run` is."""
+    """A coordinator in a process of its own, as `replay-jax run` is; returns its outcome."""
     os.setpgrp()
     with WorkdirLock(workdir) as lock:
-        run_sweep(
+        return run_sweep(
             plan,
             lock,
             stores=stores,
@@ -45,9 +45,14 @@ def coordinate(plan, stores, workdir):
 
 def start(plan, stores, workdir) -> BaseProcess:
     """Start a coordinator, without the time that its imports take."""
+    return in_forkserver(coordinate, (plan, stores, workdir))
+
+
+def in_forkserver(target, arguments) -> BaseProcess:
+    """Start a function in a process that has imported the engine already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["replay_jax.sweep.drive.engine"])
-    process = context.Process(target=coordinate, args=(plan, stores, workdir))
+    process = context.Process(target=target, args=arguments)
     process.start()
     return process
 
@@ -67,7 +72,7 @@ def killed_and_whole_agree(
         workers = 2 if kill % 4 == 1 else 1
         plan = study.plan(SWEEP, broken, execution__workers=workers, **often)
         before = _spans(broken)
-        _kill(start(plan, study.stores, broken), broken, KINDS[kill % len(KINDS)], chance)
+        strike(start(plan, study.stores, broken), broken, KINDS[kill % len(KINDS)], chance)
         # What is there can be read at any time.
         saved_states(WorkStore(broken))
         assert _spans(broken) >= before
@@ -79,14 +84,15 @@ def killed_and_whole_agree(
     assert study.plan(SWEEP, broken, **often).steps_remaining == 0
 
 
-def _kill(process: BaseProcess, workdir: Path, kind: str, chance: random.Random) -> None:
+def strike(process: BaseProcess, workdir: Path, kind: str, chance: random.Random) -> None:
+    """kill -9 at a moment of a kind."""
     if kind == "any time":
         time.sleep(chance.uniform(0.0, 2.0))
     else:
         _wait_for_news(workdir, process)
         time.sleep(chance.uniform(0.0, 0.4))
     if kind == "recovering":
-        for pid in _workers(workdir)[:1]:
+        for pid in workers_of(workdir)[:1]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(chance.uniform(0.0, 0.3))
@@ -94,7 +100,7 @@ def _kill(process: BaseProcess, workdir: Path, kind: str, chance: random.Random)
     process.join()
 
 
-def _workers(workdir: Path) -> list[int]:
+def workers_of(workdir: Path) -> list[int]:
     """Process ids of the workers that the coordinator reported last."""
     path = workdir / "progress.json"
     edges = json.loads(path.read_text())["edges"] if path.exists() else []

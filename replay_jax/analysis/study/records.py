@@ -26,6 +26,8 @@ _BOUNDARY: dict[str, Any] = {
     "gradient_cosine": _MAYBE,
     **dict.fromkeys(("before", "after"), {"target": NUMBER, "generic": NUMBER}),
 }
+# Read where every record has it.
+_OPTIONAL = {"total_steps": NUMBER, "flops": NUMBER}
 # What a study reads of every record (docs/sweeps.md lists all that a record holds).
 RECORD: dict[str, Any] = {
     "id": str,
@@ -125,6 +127,8 @@ def load_records(path: epath.PathLike) -> list[dict[str, Any]]:
 def check_record(record: Any, where: str) -> None:
     """Raise UserError unless a JSON value has what a study reads of a record."""
     wrong = misshapen(record, RECORD)
+    if not wrong:
+        wrong = misshapen(record, {name: _OPTIONAL[name] for name in _OPTIONAL if name in record})
     if not wrong and record["boundary"] is not None:
         wrong = misshapen(record["boundary"], _BOUNDARY, "boundary")
     if wrong:

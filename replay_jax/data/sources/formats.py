@@ -78,7 +78,9 @@ def read_parquet(path: Path, text_field: str, *, first: int, stop: int | None) -
                         raise UserError(
                             f"{path}: column {text_field!r} holds {type(text).__name__}, not text"
                         )
-    except (ArrowException, OSError) as error:
+    except UserError:
+        raise
+    except (ArrowException, OSError, UnicodeDecodeError) as error:  # names of columns are text
         raise _unreadable(path, error) from error
 
 
@@ -89,7 +91,7 @@ def parquet_cuts(path: Path, size: int) -> list[tuple[int, int, int]]:
     """
     try:
         metadata = parquet.read_metadata(path)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     cuts, first, held = [], 0, 0
     for group in range(metadata.num_row_groups):

@@ -21,6 +21,7 @@ from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
 from replay_jax.data.tokens.writer import ShardWriter, into_place
 from replay_jax.errors import UserError
+from replay_jax.strict import from_plain
 
 # Documents looked at together: 8 bytes each, sorted copies included some hundred megabytes.
 _AT_ONCE = 1 << 23
@@ -77,8 +78,9 @@ def find_copies(stores: Mapping[str, TokenStore]) -> list[Copies]:
     name = hashlib.sha256(identities.encode()).hexdigest()[:16]
     path = next(iter(stores.values())).path.parent / f"copies-{name}.json"
     try:
-        return [Copies(**copies) for copies in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
+        known = json.loads(path.read_bytes())
+        return [from_plain(Copies, copies, path=path.name) for copies in known]
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):  # none, or a damaged one
         pass
     groups = [(name, split) for name in stores for split in SPLITS]
     found = count_copies({(name, split): stores[name].hashes(split) for name, split in groups})

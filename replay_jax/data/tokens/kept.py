@@ -50,7 +50,7 @@ def find_kept(data: DataConfig, listed: Listed, *, download: bool) -> tuple[Toke
 def keep(tokenizer: Tokenizer, path: Path) -> None:
     """Write a tokenizer where processes find it, unless it is there."""
     text = tokenizer.to_json()
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         with read_only_allowed():
             write_durably(path, text)
 

@@ -1,15 +1,16 @@
 """What shards and stores say about themselves: one JSON file each, written last, read first."""
 
 import dataclasses
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from replay_jax.data.sources import in_place
-from replay_jax.data.sources.durable import file_sha256, write_durably
+from replay_jax.data.sources.durable import file_sha256, read_only_allowed, write_durably
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
@@ -19,6 +20,7 @@ SPLITS = ("train", "validation")
 # Files of a split and the type of their numbers; tokens have that of the vocabulary.
 COLUMNS = {"documents": "<i8", "hashes": "<u8", "sizes": "<i8"}
 MANIFEST_NAME = "manifest.json"
+_CHECKSUM = "checksum"
 WIDTHS = {"uint16": 2, "uint32": 4}  # bytes of a token, by dtype
 
 
@@ -153,8 +155,18 @@ def read_shard_manifest(directory: Path) -> ShardManifest:
 
 
 def write_manifest(directory: Path, manifest: Manifest | ShardManifest) -> None:
-    """Write manifest.json so that it is on disk before anything is renamed."""
-    write_durably(directory / MANIFEST_NAME, json.dumps(asdict(manifest), indent=1) + "\n")
+    """Write manifest.json so that it is on disk before anything is renamed.
+
+    That of a store has a checksum of itself; those of its shards have theirs in it.
+    """
+    said: dict[str, Any] = json.loads(json.dumps(asdict(manifest)))
+    if isinstance(manifest, Manifest):
+        said[_CHECKSUM] = _checksum(said)
+    write_durably(directory / MANIFEST_NAME, json.dumps(said, indent=1) + "\n")
+
+
+def _checksum(said: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def file_record(path: Path) -> FileRecord:
@@ -186,26 +198,78 @@ def content_difference(path: Path, record: FileRecord) -> str | None:
     return wrong
 
 
-def size_differences(directory: Path, manifest: Manifest) -> Iterator[str]:
-    """Every file of a store whose size is not the one its manifest gives."""
+def size_differences(directory: Path, manifest: Manifest) -> Iterator[tuple[Path, str]]:
+    """Every file of a store whose size is not the one its manifest gives: its folder, and how."""
     width = WIDTHS[manifest.dtype]
     for name, record in manifest.files.items():
         if wrong := _size_difference(directory / name, record.bytes):
-            yield wrong
+            yield directory, wrong
     for shard in manifest.shards:
-        folder = Path(os.path.normpath(directory / shard.folder))
-        elsewhere = in_place.is_elsewhere(folder)
-        if elsewhere:
-            yield from in_place.size_differences(folder)
-            for name, record in read_shard_manifest(folder).files.items():
-                if wrong := _size_difference(folder / name, record.bytes):
-                    yield wrong
-        for split, counts in shard.splits.items():
-            sizes = {} if elsewhere else {"tokens": counts.tokens * width}
-            sizes |= dict.fromkeys(COLUMNS, counts.documents * 8)
-            for column, size in sizes.items() if counts.documents else ():
-                if wrong := _size_difference(folder / f"{split}.{column}", size):
-                    yield wrong
+        folder = _folder(directory, shard)
+        for wrong in _shard_differences(folder, shard, width):
+            yield folder, wrong
+
+
+def _shard_differences(folder: Path, shard: ShardRecord, width: int) -> Iterator[str]:
+    elsewhere = in_place.is_elsewhere(folder)
+    sizes = {} if elsewhere else {"tokens": width}
+    sizes |= dict.fromkeys(COLUMNS, 8)
+    files = {
+        f"{split}.{column}": size * (counts.tokens if column == "tokens" else counts.documents)
+        for split, counts in shard.splits.items()
+        for column, size in sizes.items()
+        if counts.documents
+    }
+    if elsewhere:
+        yield from in_place.size_differences(folder)
+        files |= {name: file.bytes for name, file in read_shard_manifest(folder).files.items()}
+    yield from filter(None, (_size_difference(folder / name, size) for name, size in files.items()))
+
+
+def has_all_shards(directory: Path) -> bool:
+    """Whether the shards of a finished store are there; raises UserError for a damaged manifest."""
+    folders = [_folder(directory, shard) for shard in read_manifest(directory).shards]
+    return all((folder / MANIFEST_NAME).exists() for folder in folders)
+
+
+def check_touched(*directories: Path) -> None:
+    """Compare what was written to after stores were finished with its checksums.
+
+    A manifest is written last, so a file that is newer was written to afterwards, or copied. When
+    it was found to be right, the manifest gets a new date. What a disk changes by itself has no
+    date: `verify --data` reads everything.
+
+    Raises UserError for a file that is not as its manifest says; names it and what to delete.
+    """
+    for directory in directories:
+        manifest = read_manifest(directory)
+        _check_newer(directory, manifest.files)
+        for shard in manifest.shards:
+            folder = _folder(directory, shard)
+            path = folder / MANIFEST_NAME
+            size = path.stat().st_size if path.exists() else 0
+            _refuse(folder, content_difference(path, FileRecord(size, shard.manifest)))
+            _check_newer(folder, read_shard_manifest(folder).files)
+
+
+def _check_newer(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    finished = (folder / MANIFEST_NAME).stat().st_mtime_ns
+    paths = {folder / name: record for name, record in files.items()}
+    newer = [p for p in paths if not p.exists() or p.stat().st_mtime_ns > finished]
+    for path in newer:
+        _refuse(folder, content_difference(path, paths[path]))
+    if newer:
+        with read_only_allowed():
+            os.utime(folder / MANIFEST_NAME)
+
+
+def _refuse(folder: Path, wrong: str | None) -> None:
+    if wrong is not None:
+        raise UserError(f"{wrong}; delete {folder} and prepare it again")
+
+
+def _folder(directory: Path, shard: ShardRecord) -> Path:
+    return Path(os.path.normpath(directory / shard.folder))
 
 
 def _read(kind: type[T], directory: Path, what: str) -> T:
@@ -217,7 +281,12 @@ def _read(kind: type[T], directory: Path, what: str) -> T:
                 f"{directory} has store format {stored['format']}, this version reads "
                 f"{STORE_FORMAT}; prepare it again"
             )
-        return from_plain(kind, stored, path=MANIFEST_NAME)
+        # Stores of versions before this one have none.
+        checksum = stored.pop(_CHECKSUM, None)
+        manifest = from_plain(kind, stored, path=MANIFEST_NAME)
+        if checksum not in (None, _checksum(stored)):
+            raise ValueError("it was changed after it was written")
+        return manifest
     except FileNotFoundError as error:
         raise UserError(
             f"{directory} is not a finished {what} (it has no {MANIFEST_NAME}); "

@@ -33,6 +33,8 @@ from replay_jax.data.tokens.manifest import (
     NO_COUNTS,
     SPLITS,
     STORE_FORMAT,
+    check_touched,
+    has_all_shards,
     read_shard_manifest,
 )
 from replay_jax.data.tokens.shards import (
@@ -69,8 +71,7 @@ def prepare(
         data: what to prepare.
         callback: told how far it is.
         processes: that work at the same time; None for as many as cores have work.
-        part_bytes: size of input from which files are cut, and up to which they are taken
-            together. It decides which shards a store is made of, and nothing else.
+        part_bytes: of input in a part; decides which shards a store is made of, nothing else.
 
     Raises:
         UserError: bad input, a full disk or an unwritable folder.
@@ -93,6 +94,7 @@ def prepare(
             for name, source in data.sources:
                 point_at_files(data.stores, source, all_known(listed[name]) or [], kept[0])
         stores = {name: TokenStore.open(path) for name, path in found.items()}
+        check_touched(*found.values())
         check_held_out(find_copies(stores))
     return stores
 
@@ -130,7 +132,7 @@ def _finished(data: DataConfig, listed: Listed, tokenizer: Tokenizer) -> dict[st
     """All stores, if all are finished; else none."""
     found = {}
     for name, path in _store_paths(data, listed, tokenizer).items():
-        if path is None or not (path / MANIFEST_NAME).exists():
+        if path is None or not (path / MANIFEST_NAME).exists() or not has_all_shards(path):
             return {}
         found[name] = path
     return found

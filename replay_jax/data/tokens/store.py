@@ -56,8 +56,8 @@ class TokenStore:
         """
         directory = Path(os.path.abspath(path))  # workers may stand elsewhere
         manifest = read_manifest(directory)
-        if wrong := next(size_differences(directory, manifest), None):
-            raise UserError(f"{wrong}; delete {directory} and prepare it again")
+        for folder, wrong in size_differences(directory, manifest):
+            raise UserError(f"{wrong}; delete {folder} and prepare it again")
         if tokenizer is not None and manifest.tokenizer != tokenizer:
             raise UserError(
                 f"{directory} was prepared with tokenizer {manifest.tokenizer[:12]}…, "
@@ -189,7 +189,7 @@ def check_store(path: str | Path) -> list[str]:
         found += [content_difference(Path(name).with_name(n), r) for n, r in own.files.items()]
         found.append(in_place.content_difference(Path(name).parent))
     differences = [wrong for wrong in found if wrong is not None]
-    differences = differences or list(size_differences(directory, manifest))
+    differences = differences or [wrong for _, wrong in size_differences(directory, manifest)]
     if not differences and TokenStore(directory, manifest).computed_fingerprint() != (
         manifest.fingerprint
     ):

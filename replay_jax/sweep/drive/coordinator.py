@@ -20,6 +20,7 @@ from replay_jax.sweep.drive.tracking import Tracking
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.scheduler import Scheduler
 from replay_jax.sweep.plan.work import Task
+from replay_jax.sweep.store.aside import set_aside
 from replay_jax.sweep.store.environment import software
 from replay_jax.sweep.store.known import saved_states
 from replay_jax.sweep.store.workdir import WorkStore
@@ -223,7 +224,7 @@ class Coordinator:
 
     def _set_aside(self, failed: Failed) -> None:
         """Put a damaged state out of the way: what lies before it is trained from again."""
-        where = self._store.set_aside(failed.state)
+        where = set_aside(self._store, failed.state)
         self._kept.discard(failed.state)
         self._view.say(f"{failed.reason}; kept as {where}, going on from the state before it")
         if self._scheduler.starts_from(failed.edge, failed.state):

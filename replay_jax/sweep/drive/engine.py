@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 from rich.console import Console
 
 from replay_jax.data.tokens.store import TokenStore
@@ -70,7 +71,7 @@ def run_sweep(
         KeyboardInterrupt: it was interrupted (Ctrl-C or SIGTERM); all states are saved.
         LostHost: one of the hosts is gone.
     """
-    with contextlib.ExitStack() as stack:
+    with _place_named(lock.workdir), contextlib.ExitStack() as stack:
         store = WorkStore(lock.workdir, lock.lease)
         if plan.tasks and not accept_environment:
             on_ray = plan.runs[0].config.execution.executor == "ray"
@@ -103,6 +104,18 @@ def run_sweep(
     if sweep.interrupted:
         raise KeyboardInterrupt
     return sweep.outcome()
+
+
+@contextlib.contextmanager
+def _place_named(root: epath.Path) -> Iterator[None]:
+    """A full or read-only disk, or a file where a folder should be, is the user's to mend."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read our output is gone
+        raise
+    except OSError as error:
+        where, why = error.filename or root, error.strerror or error
+        raise UserError(f"cannot write {where} in the working directory {root}: {why}") from error
 
 
 def _check_software(store: WorkStore, *, trains_here: bool) -> None:

@@ -8,8 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from replay_jax.sweep.store.facts import read_objects, write_text
-from replay_jax.sweep.store.shapes import RESULT
+from replay_jax.sweep.store.facts import damaged, write_text
 from replay_jax.sweep.store.workdir import WorkStore
 
 _GROWTH = 1.1
@@ -24,12 +23,8 @@ class Published:
         self._store, self._ids = store, ids
         finished = store.finished_runs()
         there = [id for id in ids if id in finished]
-        records = read_objects([store.result_path(id) for id in there], RESULT)
-        self._lines = {
-            id: _line(record)
-            for id, record in zip(there, records, strict=True)
-            if record is not None
-        }
+        records = zip(there, store.results(there), strict=True)
+        self._lines = {id: self._line(id, record) for id, record in records if record is not None}
         self._written, self._at, self._took = 0, 0.0, 0.0
 
     def __len__(self) -> int:
@@ -40,7 +35,7 @@ class Published:
         """A run may have ended; whether it has a result is looked up."""
         record = self._store.result(id)
         if record is not None:
-            self._lines[id] = _line(record)
+            self._lines[id] = self._line(id, record)
 
     def write_if_due(self) -> None:
         """Write the file if enough has changed since it was written."""
@@ -60,6 +55,8 @@ class Published:
         self._written, self._at = len(self._lines), time.monotonic()
         self._took = self._at - began
 
-
-def _line(record: object) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"
+    def _line(self, id: str, record: object) -> str:
+        try:
+            return json.dumps(record, allow_nan=False) + "\n"
+        except ValueError as error:  # a number that is none, where there is no checksum
+            raise damaged(self._store.result_path(id), str(error)) from error

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 from etils import epath
 
 from replay_jax.errors import UserError
+from replay_jax.sweep.train.events_file import EventsFile, folder_name
 
 Record = Mapping[str, Any]
-_LONGEST_NAME = 100
 # Nothing of the coordinator's terminal, processor or command is part of a run; nobody is asked for
 # a key while a sweep is under way.
 _SETTINGS = {
@@ -44,16 +43,13 @@ def history(record: Record) -> dict[int, dict[str, float]]:
 
 def write_tensorboard(record: Record, root: epath.Path) -> None:
     """Write a run's events into a folder with its name and id, in place of what is there."""
-    # Imported when used: it costs most of a second.
-    writer = importlib.import_module("tensorboardX").SummaryWriter
-    name = re.sub(r"[^\w.=+-]+", "_", record["name"])[:_LONGEST_NAME]
-    folder = root / f"{name}-{record['id']}"
+    folder = root / folder_name(record["name"], record["id"])
     # By way of this machine's disk, as a bucket takes whole files only.
     with tempfile.TemporaryDirectory() as here:
-        with writer(here) as events:
+        with EventsFile(Path(here)) as events:
             for step, values in history(record).items():
                 for key, value in values.items():
-                    events.add_scalar(key, value, step)
+                    events.add(key, value, step)
         for old in folder.iterdir() if folder.exists() else ():
             old.unlink()
         folder.mkdir(parents=True, exist_ok=True)

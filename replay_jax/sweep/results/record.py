@@ -7,6 +7,7 @@ from typing import Any
 from replay_jax.data.ledger.compared import realised_ledger
 from replay_jax.data.ledger.counted import Span
 from replay_jax.data.ledger.planned import Ledger, compare
+from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.measured import (
@@ -17,6 +18,7 @@ from replay_jax.sweep.plan.measured import (
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.results.losses import final_losses
 from replay_jax.sweep.results.way import around_boundary, loss_curve
+from replay_jax.sweep.store.environment import Environment
 from replay_jax.sweep.store.sealing import checksum
 from replay_jax.sweep.store.segment import Segment
 from replay_jax.sweep.store.workdir import WorkStore
@@ -58,13 +60,14 @@ def build_result(
 
     Raises:
         LedgerMismatch: the rows consumed are not those planned.
+        UserError: what it was trained in is gone.
     """
     final = run.node(run.steps)
     history = store.history(final)
     assert history is not None
     ledger = _counted_ledger(run, history)
     seconds = _own_seconds(history, sharing)
-    last = store.environments()[history[-1].environment]
+    last = _trained_in(history[-1], run, store)
     return {
         "id": run.id,
         "name": run.name,
@@ -85,6 +88,17 @@ def build_result(
         "machine": {**last["machine"], **_shared_by_all(run, store)},
         "config": to_plain(run.config),
     }
+
+
+def _trained_in(span: Segment, run: Run, store: WorkStore) -> Environment:
+    known = store.environments()
+    if span.environment not in known:
+        raise UserError(
+            f"{store.root / 'environments' / span.environment}.json is gone, which tells what "
+            f"trained run '{run.name}': put it back, or delete "
+            f"{store.root / 'segments' / span.stop.digest}.json to train its end again"
+        )
+    return known[span.environment]
 
 
 def counted_spans(history: Sequence[Segment]) -> list[Span]:

@@ -14,7 +14,8 @@ from replay_jax.sweep.plan.run import Run, Shared
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.results.record import LedgerMismatch, build_result, counted_spans, is_ready
 from replay_jax.sweep.store.environment import environment_digest
-from replay_jax.sweep.store.sealing import changed_facts, checksum
+from replay_jax.sweep.store.facts import changed_facts
+from replay_jax.sweep.store.sealing import checksum
 from replay_jax.sweep.store.stored_run import identity, restore_run, with_added
 from replay_jax.sweep.store.workdir import WorkStore
 
@@ -37,7 +38,7 @@ def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
     Raises:
         UserError: another version wrote the directory.
     """
-    store = WorkStore(workdir)
+    store = WorkStore(workdir, changed=True)
     store.common()
     found = [f"{name} was changed after it was written" for name in changed_facts(store.root)]
     for digest, environment in store.environments().items():

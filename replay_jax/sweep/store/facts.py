@@ -19,6 +19,7 @@ from etils import epath
 from replay_jax.errors import UserError
 from replay_jax.shape import misshapen
 from replay_jax.sweep.store.kinds import is_transient
+from replay_jax.sweep.store.sealing import SEALED_FOLDERS, is_as_sealed, is_sealed
 
 # Seconds between tries where storage has a fault that may pass.
 PAUSES = (0.5, 2.0, 8.0)
@@ -83,40 +84,69 @@ def _content(path: epath.PathLike) -> bytes | None:
         return patiently(epath.Path(path).read_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:  # a name out of a damaged fact that can be none
+        raise UserError(f"there is no file {str(path)!r}: {error}") from error
 
 
 def _parsed(path: epath.PathLike, content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
-def _damaged(path: epath.PathLike, why: str) -> UserError:
-    return UserError(f"{path} is damaged ({why}): delete it to compute it again")
+def damaged(path: epath.PathLike, why: str) -> UserError:
+    """The error that names a fact that nobody wrote so."""
+    cure = "delete it to compute it again"
+    if epath.Path(path).parent.name == "evaluations":
+        cure += ", or, where its state is gone, to leave its point out of the curve"
+    return UserError(f"{path} is damaged ({why}): {cure}")
 
 
-def read_object(path: epath.PathLike, shape: Any) -> dict[str, Any] | None:
+def read_object(
+    path: epath.PathLike, shape: Any, *, changed: bool = False
+) -> dict[str, Any] | None:
     """A fact that is an object with these parts (`shape.misshapen`), or None where there is none.
 
     Raises:
-        UserError: the file is not JSON, or lacks a part.
+        UserError: the file is not JSON, lacks a part, or has a checksum that is not its own, unless
+            it may be `changed`.
     """
     content = _content(path)
     if content is None:
         return None
     fact: dict[str, Any] = _parsed(path, content)
     if wrong := misshapen(fact, shape):
-        raise _damaged(path, wrong)
+        raise damaged(path, wrong)
+    if not changed and is_sealed(fact) and not is_as_sealed(fact):
+        raise damaged(path, "it was changed after it was written")
     return fact
 
 
-def read_objects(paths: Sequence[epath.Path], shape: Any) -> list[dict[str, Any] | None]:
+def read_objects(
+    paths: Sequence[epath.Path], shape: Any, *, changed: bool = False
+) -> list[dict[str, Any] | None]:
     """Several facts in their order; from a bucket, which takes its time for each, side by side."""
+
+    def read(path: epath.Path) -> dict[str, Any] | None:
+        return read_object(path, shape, changed=changed)
+
     if not paths or "://" not in os.fspath(paths[0]):
-        return [read_object(path, shape) for path in paths]
+        return [read(path) for path in paths]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(pool.map(lambda path: read_object(path, shape), paths))
+        return list(pool.map(read, paths))
+
+
+def changed_facts(root: epath.Path) -> list[str]:
+    """Spans, evaluations and results of a working directory that are not what was written."""
+    found = []
+    for folder in (*SEALED_FOLDERS, "results"):
+        for name in fact_names(root / folder):
+            fact = read_fact(root / folder / f"{name}.json")
+            # Results of versions before this one have no checksum.
+            if not is_as_sealed(fact) and (folder != "results" or is_sealed(fact)):
+                found.append(f"{folder}/{name}.json")
+    return found
 
 
 def fact_names(folder: epath.PathLike) -> list[str]:

@@ -8,8 +8,9 @@ from typing import Literal
 from replay_jax.errors import UserError
 
 # transient: storage or network, tried again after a pause; memory: the machine was full, tried
-# again by the next command; damaged: a saved state cannot be read; mistake: the user's;
-# deterministic: the same bits would fail again.
+# again by the next command; damaged: a saved state cannot be read; mistake: the user's, or a
+# place that cannot be written to or read, which the user can mend; deterministic: the same bits
+# would fail again.
 Kind = Literal["transient", "memory", "damaged", "mistake", "deterministic"]
 
 _PASSING = frozenset(
@@ -26,6 +27,12 @@ _WORDS = (
     "UNAVAILABLE:", "DEADLINE_EXCEEDED:", "Too Many Requests", "Service Unavailable",
     "Bad Gateway", "Gateway Timeout", *map(os.strerror, (errno.EIO, errno.ETIMEDOUT, errno.ESTALE)),
 )  # fmt: skip
+
+_PLACES = tuple(
+    os.strerror(getattr(errno, name))
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EMFILE")
+    if hasattr(errno, name)
+)
 
 
 class DamagedState(UserError):
@@ -47,7 +54,9 @@ def kind_of(error: BaseException) -> Kind:
         return "memory"
     if isinstance(error, DamagedState):
         return "damaged"
-    return "mistake" if isinstance(error, UserError) else "deterministic"
+    if isinstance(error, UserError) or any(_is_of_a_place(each) for each in causes):
+        return "mistake"
+    return "deterministic"
 
 
 def is_transient(error: BaseException) -> bool:
@@ -59,6 +68,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def _is_of_a_place(error: BaseException) -> bool:
+    """Whether a full or read-only disk and the like is to blame, in whosever words."""
+    return isinstance(error, OSError) or any(word in str(error) for word in _PLACES)
 
 
 def _passes(error: BaseException) -> bool:

@@ -236,7 +236,7 @@ def _read(root: epath.Path, number: int) -> Holder | None:
         return None
     try:
         return Holder(**json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"{_path(root, number)} is damaged ({error}): delete it if nothing runs here"
         ) from error

@@ -30,13 +30,13 @@ def put_if_absent(path: epath.Path, text: str) -> bool:
 
 
 def read_now(path: epath.Path) -> str | None:
-    """What a file holds at this moment, None where there is none."""
+    """What a file holds at this moment, None where there is none; bytes of no text are replaced."""
     try:
         if not _is_remote(path):
-            return Path(path).read_text()
+            return Path(path).read_bytes().decode(errors="replace")
         store, key = _remote(path)
         content: bytes = patiently(lambda: store.cat_file(key))
-        return content.decode()
+        return content.decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from etils import epath
-
 from replay_jax.sweep.plan.digest import canonical_digest
-from replay_jax.sweep.store.facts import fact_names, read_fact
 
 _CHECKSUM = "checksum"
+# What `verify` looks for a checksum in; in others it is looked at where there is one.
 SEALED_FOLDERS = ("segments", "evaluations")
 
 
@@ -22,18 +20,13 @@ def unsealed(fact: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fact.items() if name != _CHECKSUM}
 
 
-def changed_facts(root: epath.Path) -> list[str]:
-    """Spans and evaluations of a working directory that are not what was written."""
-    found = []
-    for folder in SEALED_FOLDERS:
-        for name in fact_names(root / folder):
-            fact = read_fact(root / folder / f"{name}.json")
-            if not _is_as_sealed(fact):
-                found.append(f"{folder}/{name}.json")
-    return found
+def is_sealed(fact: object) -> bool:
+    """Whether a fact has a checksum, right or wrong."""
+    return isinstance(fact, Mapping) and _CHECKSUM in fact
 
 
-def _is_as_sealed(fact: object) -> bool:
+def is_as_sealed(fact: object) -> bool:
+    """Whether a fact has the checksum of what it says."""
     try:
         return isinstance(fact, Mapping) and fact.get(_CHECKSUM) == checksum(fact)
     except ValueError:  # numbers that are none: nobody wrote them

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from etils import epath
+
 from replay_jax.analysis.study.records import ADDED as NEW_SETTINGS
 from replay_jax.config.experiment import resolve
 from replay_jax.config.identity import result_identity
@@ -16,8 +18,8 @@ from replay_jax.schedule.protocols import build_schedule
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run, Shared, run_chain
-from replay_jax.sweep.store import facts
-from replay_jax.sweep.store.sealing import checksum
+from replay_jax.sweep.store import facts, shapes
+from replay_jax.sweep.store.sealing import checksum, sealed
 from replay_jax.sweep.store.workdir import WorkStore
 
 # Fields that are newer than format 4, as runs were carried out before. None enters a run's id.
@@ -54,19 +56,27 @@ def write_runs(
 ) -> None:
     """Record the runs of the sweep that begins, and what it asks in words.
 
-    Runs that the last sweep wrote down alike are not written again, nor read.
+    Runs that the last sweep wrote down alike, and nobody wrote to since, are not written again,
+    nor read.
     """
     store.confirm()
-    last = facts.read_fact(store.root / "sweep.json") or {}
-    known, there = last.get("checksums", {}), set(facts.fact_names(store.root / "runs"))
+    last = facts.read_object(store.root / "sweep.json", shapes.SWEEP) or {}
+    known, there = last.get("checksums"), set(facts.fact_names(store.root / "runs"))
     checksums = {}
     for run in runs:
         id, checksums[run["id"]] = run["id"], checksum(run)
-        if id not in there or known.get(id) != checksums[id]:
-            facts.write_fact(store.root / "runs" / f"{id}.json", run)
-    fact = {"runs": list(checksums), "checksums": checksums}
+        path = store.root / "runs" / f"{id}.json"
+        is_known = id in there and isinstance(known, Mapping) and known.get(id) == checksums[id]
+        if not is_known or _is_newer(path, store.root / "sweep.json"):
+            facts.write_fact(path, run)
+    fact = sealed({"runs": list(checksums), "checksums": checksums})
     facts.write_fact(store.root / "sweep.json", fact)
     facts.write_fact(store.root / "recipe.json", about)
+
+
+def _is_newer(path: epath.Path, than: epath.Path) -> bool:
+    """Whether a file here was written to after another; in a bucket nobody writes into a file."""
+    return "://" not in str(path) and path.stat().mtime > than.stat().mtime
 
 
 def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:

@@ -22,7 +22,7 @@ holder of the folder's lock and its workers write; anyone may read at any time.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -52,12 +52,21 @@ _FOLDERS = (
 class WorkStore:
     """The facts of one working directory; see the module for what is where."""
 
-    def __init__(self, root: epath.PathLike, writer: Lease | Fence | None = None) -> None:
-        """`writer` is the lease that must hold for anything to be published, or its fence."""
+    def __init__(
+        self, root: epath.PathLike, writer: Lease | Fence | None = None, *, changed: bool = False
+    ) -> None:
+        """`writer` is the lease that must hold for anything to be published, or its fence.
+
+        A fact that is not what its checksum says is refused, unless it may be `changed`.
+        """
         # Orbax takes absolute paths only, and workers may stand elsewhere.
         place = os.fspath(root)
         self.root = epath.Path(place if "://" in place else os.path.abspath(place))
-        self._writer = writer
+        self._writer, self._changed = writer, changed
+
+    def _read(self, path: epath.Path, shape: Any) -> dict[str, Any] | None:
+        fact = facts.read_object(path, shape, changed=self._changed)
+        return fact if fact is None else unsealed(fact)
 
     @property
     def lease(self) -> int:
@@ -85,7 +94,7 @@ class WorkStore:
             if there != value:
                 what = f"{self.root} holds results with {name} = {there}, not {value}"
                 raise UserError(f"{what}: choose another --workdir")
-        facts.write_fact(self.root / "workdir.json", known)
+        facts.write_fact(self.root / "workdir.json", sealed(known))
         for folder in _FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
             facts.remove_leftovers(self.root / folder)
@@ -97,7 +106,7 @@ class WorkStore:
         return dict(self._known()["common"])
 
     def _known(self) -> dict[str, Any]:
-        known = facts.read_object(self.root / "workdir.json", shapes.WORKDIR)
+        known = self._read(self.root / "workdir.json", shapes.WORKDIR)
         if known is None:
             return {"format": FORMAT, "common": {}}
         if known.get("format") != FORMAT:
@@ -117,12 +126,15 @@ class WorkStore:
 
     def environments(self) -> dict[str, Environment]:
         """What results of this folder come out of, by digest."""
-        folder = self.root / "environments"
-        found = {
-            name: facts.read_object(folder / f"{name}.json", shapes.ENVIRONMENT)
-            for name in facts.fact_names(folder)
-        }
-        return {name: fact for name, fact in found.items() if fact is not None}
+        found = {}
+        for name in facts.fact_names(self.root / "environments"):
+            path = self.root / "environments" / f"{name}.json"
+            fact = facts.read_object(path, shapes.ENVIRONMENT)
+            if fact is not None:
+                if environment_digest(fact) != name and not self._changed:
+                    raise facts.damaged(path, "it was changed after it was written")
+                found[name] = fact
+        return found
 
     # Saved states.
 
@@ -151,27 +163,13 @@ class WorkStore:
 
     def is_checkpoint(self, digest: str) -> bool:
         """Whether whoever saved a state did so against interruptions, in the middle of an edge."""
-        return bool(read_meta(self.state_path(digest))["checkpoint"])
+        # One that does not say is damaged, and kept until somebody wants to go on from there.
+        return read_meta(self.state_path(digest)).get("checkpoint") is True
 
     def drop_state(self, digest: str) -> None:
         """Delete a saved state; it is unusable from the first moment on."""
         self.confirm()
         delete(self.state_path(digest))
-
-    def set_aside(self, digest: str) -> str:
-        """Take a damaged state out of use; returns where it is kept, in a bucket nowhere."""
-        self.confirm()
-        path = self.state_path(digest)
-        if not path.exists():
-            path = self.end_path(digest)
-        if "://" in os.fspath(self.root):
-            # Renaming would be copying.
-            delete(path)
-            return "nothing"
-        folder = self.root / "damaged"
-        folder.mkdir(exist_ok=True)
-        number = sum(item.name.startswith(digest) for item in folder.iterdir())
-        return os.fspath(path.rename(folder / f"{digest}-{number}"))
 
     def drop_unfinished_states(self) -> None:
         """Delete what interrupted saves and deletions left; only for the holder of the lock."""
@@ -189,7 +187,7 @@ class WorkStore:
 
     def segment(self, digest: str) -> Segment | None:
         """The span that ends with a state, or None."""
-        fact = facts.read_object(self.root / "segments" / f"{digest}.json", shapes.SEGMENT)
+        fact = self._read(self.root / "segments" / f"{digest}.json", shapes.SEGMENT)
         if fact is None:
             return None
         said = {field.name: fact[field.name] for field in dataclasses.fields(Segment)}
@@ -221,8 +219,7 @@ class WorkStore:
 
     def evaluation(self, key: str) -> dict[str, Any] | None:
         """One source's held-out sums at one state, or None."""
-        fact = facts.read_object(self.root / "evaluations" / f"{key}.json", shapes.EVALUATION)
-        return fact if fact is None else unsealed(fact)
+        return self._read(self.root / "evaluations" / f"{key}.json", shapes.EVALUATION)
 
     def evaluation_names(self) -> set[str]:
         """Keys of all measurements that are recorded."""
@@ -236,7 +233,7 @@ class WorkStore:
         Raises:
             UserError: no sweep was started in this folder.
         """
-        sweep = facts.read_object(self.root / "sweep.json", shapes.SWEEP)
+        sweep = self._read(self.root / "sweep.json", shapes.SWEEP)
         if sweep is None:
             raise UserError(f"{self.root} holds no sweep: give the folder that `run` printed")
         paths = [self.root / "runs" / f"{id}.json" for id in sweep["runs"]]
@@ -244,17 +241,23 @@ class WorkStore:
 
     def about(self) -> dict[str, Any]:
         """What the last sweep asks, in words; empty if nothing was said."""
-        about = facts.read_object(self.root / "recipe.json", shapes.ABOUT)
+        about = self._read(self.root / "recipe.json", shapes.ABOUT)
         return {} if about is None else about
 
     def write_result(self, id: str, record: Mapping[str, Any]) -> None:
         """Record the result of a finished run."""
         self.confirm()
-        facts.write_fact(self.result_path(id), record)
+        facts.write_fact(self.result_path(id), sealed(record))
 
     def result(self, id: str) -> dict[str, Any] | None:
         """The result of a run, or None if it is not finished."""
-        return facts.read_object(self.result_path(id), shapes.RESULT)
+        return self._read(self.result_path(id), shapes.RESULT)
+
+    def results(self, ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """The results of several runs."""
+        paths = [self.result_path(id) for id in ids]
+        found = facts.read_objects(paths, shapes.RESULT, changed=self._changed)
+        return [fact if fact is None else unsealed(fact) for fact in found]
 
     def result_path(self, id: str) -> epath.Path:
         """The file of a run's result."""
@@ -280,7 +283,7 @@ class WorkStore:
         """All failures, by the digest at the end of their edge."""
         names = facts.fact_names(self.root / "failures")
         folder = self.root / "failures"
-        found = {name: facts.read_object(folder / f"{name}.json", shapes.FAILURE) for name in names}
+        found = {name: self._read(folder / f"{name}.json", shapes.FAILURE) for name in names}
         return {name: fact for name, fact in found.items() if fact is not None}
 
     def write_progress(self, fact: Mapping[str, Any]) -> None:
@@ -290,7 +293,7 @@ class WorkStore:
 
     def progress(self) -> dict[str, Any] | None:
         """What the last coordinator said it was doing, or None."""
-        return facts.read_object(self.root / "progress.json", shapes.PROGRESS)
+        return self._read(self.root / "progress.json", shapes.PROGRESS)
 
 
 def _names(folder: epath.Path) -> set[str]:

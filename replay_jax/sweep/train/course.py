@@ -21,7 +21,7 @@ from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.job import EdgeJob, step_shape
 from replay_jax.sweep.train.measuring import Measuring, Place
 from replay_jax.sweep.train.meter import by_the_wall, make_meter, metric_values
-from replay_jax.sweep.train.metrics_file import MetricsWriter
+from replay_jax.sweep.train.metrics_file import MetricsWriter, metrics_folder
 from replay_jax.training.checkpoint import Checkpointer, params_alone
 from replay_jax.training.loop import Span
 from replay_jax.training.mesh.sharding import mesh_host_rows
@@ -72,11 +72,9 @@ class Course:
     def __enter__(self) -> "Course":
         root = self._store.root
         if jax.process_index() == 0 and "://" not in str(root):
-            self._metrics = MetricsWriter(
-                Path(root) / "metrics" / self._job.stop.digest[:16],
-                self._job.config.logging,
-                start_step=self._job.start.step,
-            )
+            job = self._job
+            folder = metrics_folder(Path(root) / "metrics", job.name, job.stop.digest[:16])
+            self._metrics = MetricsWriter(folder, job.config.logging, start_step=job.start.step)
             self._metrics.__enter__()
         return self
 

@@ -32,6 +32,10 @@ class Link:
             for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
                 connection.setsockopt(socket.IPPROTO_TCP, option, _SILENCE_SECONDS)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _QUESTIONS)
+            # With something sent and not confirmed no question is asked, but it is sent again, for
+            # a quarter of an hour.
+            patience = 1000 * _SILENCE_SECONDS * (1 + _QUESTIONS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
         self._lines = connection.makefile("rb")
 
     def send(self, message: Mapping[str, Any]) -> None:

@@ -272,6 +272,26 @@ def test_every_host_is_checked():
     assert difference.startswith("steps 5 to 23, rows 0 to 0, 3 to 4, 7 to 7 of each batch")
 
 
+def test_rows_are_computed_once_however_many_hosts_and_saves(monkeypatch):
+    """16 hosts with 4 saves cost what one span does, but for its digests."""
+    computed = []
+
+    def counted(view, numbers):
+        computed.append(len(numbers))
+        return view_rows(view, numbers)
+
+    monkeypatch.setattr("replay_jax.data.ledger.compared.view_rows", counted)
+    quarter, half = STEPS // 4, BATCH // 2
+    hosts = (slice(0, half), slice(half, None))
+    spans = [
+        count(READ, PLAN, VIEWS, start, start + quarter, rows)
+        for start in range(0, STEPS, quarter)
+        for rows in hosts
+    ]
+    assert len(spans) == 8 and check_spans(spans, PLAN, VIEWS) == []
+    assert sum(computed) == STEPS * BATCH
+
+
 def test_planned_rows_are_those_read():
     draws = step_draws(PLAN)
     for start, stop in ((0, 24), (5, 6), (20, 24), (24, 24)):

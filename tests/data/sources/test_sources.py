@@ -71,6 +71,14 @@ def test_parquet_reads_one_column_and_nulls_are_empty(tmp_path: Path) -> None:
         documents("parquet", path, text_field="n")
 
 
+def test_a_parquet_column_whose_name_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    parquet.write_table(pa.table({"body": TEXTS, "nnnnnn": TEXTS}), path)
+    path.write_bytes(path.read_bytes().replace(b"nnnnnn", b"nn\xf6nnn"))
+    with pytest.raises(UserError, match="part.parquet"):
+        documents("parquet", path, text_field="body")
+
+
 class TinyText(tfds.core.GeneratorBasedBuilder):
     """A dataset of eight documents, written as ArrayRecord without TensorFlow."""
 

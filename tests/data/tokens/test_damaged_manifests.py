@@ -45,11 +45,21 @@ def test_a_manifest_that_cannot_be_is_one_sentence(tmp_path, change, words):
         TokenStore.open(path)
 
 
+def test_a_changed_digit_of_a_manifest_is_no_other_store(tmp_path):
+    path = make_store(tmp_path / "store", [[1, 2]], [[3]]).path
+    text = (path / MANIFEST_NAME).read_text()
+    assert text.count('"vocab_size": 300') == 1
+    (path / MANIFEST_NAME).write_text(text.replace('"vocab_size": 300', '"vocab_size": 301'))
+    with pytest.raises(UserError, match="manifest.json is damaged .it was changed"):
+        TokenStore.open(path)
+
+
 @pytest.mark.parametrize("folder", ["a\0b", "\ud800", "x" * 5000, "manifest.json"])
 def test_a_shard_whose_folder_can_be_none_is_one_sentence(tmp_path, folder):
     path = make_store(tmp_path / "store", [[1, 2]], [[3]]).path
     manifest = json.loads((path / MANIFEST_NAME).read_text())
     manifest["shards"][0]["folder"] = folder
+    del manifest["checksum"]  # as versions wrote it that kept none
     (path / MANIFEST_NAME).write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="is missing|cannot be read"):
         TokenStore.open(path)

@@ -314,6 +314,7 @@ def test_damage_is_found_and_a_shard_without_manifest_is_made_again(data: DataCo
     manifest = json.loads((store.path / "manifest.json").read_text(encoding="utf-8"))
     tokens.write_bytes(whole)
     assert check_store(store.path) == []
+    del manifest["checksum"]  # as versions wrote it that kept none
     manifest["shards"].reverse()
     (store.path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     (wrong,) = check_store(store.path)

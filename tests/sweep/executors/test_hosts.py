@@ -225,3 +225,21 @@ def test_gates_let_all_make_the_same_updates():
     for thread in threads:
         thread.join()
     assert last > 0 and made == [last] * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="options of Linux")
+def test_a_peer_that_is_silent_is_given_up_whether_something_was_sent_or_not():
+    """Keep-alive asks nothing while something that was sent is not confirmed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    link = Link(near, "process 1")
+    asked = [
+        near.getsockopt(socket.IPPROTO_TCP, option)
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    ]
+    idle, interval, count = asked
+    assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 80_000
+    assert idle + interval * count == 80
+    link.close()
+    far.close()

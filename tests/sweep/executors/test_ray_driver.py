@@ -79,9 +79,17 @@ def test_what_began_just_before_the_interrupt_is_not_taken_back(ray):
     assert ray.cancelled == [] and ray.stops == 1
 
 
-def test_workers_cap_what_is_asked_for(ray):
-    assert tasks(ray, 3).slots == 3
-    assert tasks(ray, 0).slots > 10_000
+def test_no_more_is_asked_for_than_workers_or_twice_what_there_is(ray):
+    """An autoscaler answers every edge that is asked for with a machine."""
+    ray.cluster_resources = lambda: {"CPU": 16.0, "memory": 1e9}
+    for workers, asked in ((0, 32), (3, 3), (100, 100)):
+        it = tasks(ray, workers)
+        it._take_stock()
+        assert (it.workers, it.slots) == (16, asked)
+    ray.cluster_resources = lambda: {}
+    it = tasks(ray, 0)
+    it._take_stock()
+    assert (it.workers, it.slots) == (1, 2)
 
 
 def test_stores_travel_by_absolute_paths(study, tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from replay_jax.config.recipe import parse_overrides
 from replay_jax.errors import UserError
 from replay_jax.sweep.store.environment import differences, environment_digest
-from replay_jax.sweep.store.facts import read_fact, write_fact
-from replay_jax.sweep.store.sealing import changed_facts, sealed
+from replay_jax.sweep.store.facts import changed_facts, read_fact, write_fact
+from replay_jax.sweep.store.sealing import sealed
 
 JSON = st.recursive(
     st.none()

@@ -16,6 +16,7 @@ from replay_jax.errors import UserError
 from replay_jax.sweep.drive.status import sweep_status
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store import lease, lock
+from replay_jax.sweep.store.aside import set_aside
 from replay_jax.sweep.store.facts import write_fact
 from replay_jax.sweep.store.lease import Fence, Lease, LostLease, newest
 from replay_jax.sweep.store.lock import WorkdirLock, lock_holder
@@ -123,7 +124,7 @@ def test_a_silent_one_is_followed_and_fenced(root):
         lambda: old.write_result("run", {}),
         lambda: old.drop_state("cc"),
         lambda: old.drop_unfinished_states(),
-        lambda: old.set_aside("cc"),
+        lambda: set_aside(old, "cc"),
         lambda: old.write_failure("cc", {}),
         lambda: write_runs(old, [], {}),
         lambda: old.create({}),

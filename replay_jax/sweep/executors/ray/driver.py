@@ -17,15 +17,18 @@ from replay_jax.training.config import Profile
 # How often Ray runs an edge again by itself when its process or node is lost; each time it goes on
 # from its last checkpoint.
 _RETRIES = 5
-_ALL = 1 << 30
+# Asked for at once, times what the cluster can train: none of its machines waits for the driver,
+# and an autoscaler does not start one for every edge that is ready.
+_AHEAD = 2
 
 
 class RayTasks:
     """Trains jobs on a Ray cluster that exists (`address`) or is started here for the while.
 
-    Use it as a context manager. `execution.workers` jobs are given to Ray at once, with 0 all that
-    are ready, which an autoscaler answers with all the nodes it may have. The working directory
-    must be a path that every machine sees (NFS, gs://).
+    Use it as a context manager. `execution.workers` jobs are given to Ray at once; with 0 twice as
+    many as the cluster can train when it is joined. An autoscaler that is to start more machines
+    is told by `execution.workers` how many edges to expect. The working directory must be a path
+    that every machine sees (NFS, gs://).
     """
 
     lanes = 1
@@ -46,7 +49,7 @@ class RayTasks:
         self._starts: dict[int, int] = {}
         self._begun: set[int] = set()
         self._stopping = False
-        self.workers, self.slots = 0, execution.workers or _ALL
+        self.workers = self.slots = 0
 
     def __enter__(self) -> "RayTasks":
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -54,7 +57,7 @@ class RayTasks:
         ray = self._ray
         settings = {"env_vars": jax_settings(self._root, self._threads)}
         ray.init(address=self._address, runtime_env=settings, log_to_driver=False)
-        self.workers = self._capacity()
+        self._take_stock()
         # With the driver, so that losing any other node cannot lose it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "scheduling_strategy": here}
@@ -63,6 +66,10 @@ class RayTasks:
 
     def __exit__(self, *_: object) -> None:
         self._ray.shutdown()
+
+    def _take_stock(self) -> None:
+        self.workers = self._capacity()
+        self.slots = self._execution.workers or _AHEAD * self.workers
 
     def submit(
         self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None

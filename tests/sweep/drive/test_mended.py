@@ -1,0 +1,29 @@
+"""Doing what a refusal says mends what was damaged; tools/torture.py tries it on every file."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tiny_sweep import results_of
+
+from replay_jax.errors import UserError
+from replay_jax.sweep.results.verify import verify
+
+
+def test_an_environment_that_is_gone_says_what_to_train_again(study, tmp_path):
+    study.train([{}], tmp_path, here=True)
+    before = results_of(tmp_path)
+    for folder in ("results", "environments"):
+        for path in (tmp_path / folder).glob("*.json"):
+            path.unlink()
+    with pytest.raises(UserError, match=r"environments/\w+.json is gone") as refused:
+        study.train([{}], tmp_path, here=True)
+    Path(re.search(r"delete (\S+)", str(refused.value))[1]).unlink()
+    study.train([{}], tmp_path, here=True)
+    assert results_of(tmp_path) == before and verify(tmp_path) == ([], 1)
+
+
+def test_a_place_that_cannot_be_written_to_is_one_sentence(study, tmp_path):
+    (tmp_path / "workers").write_text("a file where the workers' logs go")
+    with pytest.raises(UserError, match=f"cannot write .*workers.* {tmp_path}: File exists"):
+        study.train([{}], tmp_path)
