@@ -21,7 +21,7 @@ from replay_jax.data.sources.durable import file_sha256, read_only_allowed, writ
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
 from replay_jax.data.sources.files import found_paths
 from replay_jax.data.sources.parts import SPLIT, Part, part_digest, part_source, source_files
-from replay_jax.data.sources.source import DATASET_KINDS, SourceConfig, validation_source
+from replay_jax.data.sources.source import ADDED, DATASET_KINDS, SourceConfig, validation_source
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
@@ -209,8 +209,7 @@ def part_key(config: SourceConfig, known: KnownPart) -> dict[str, object]:
     }
     if known.part.role == SPLIT:
         key["validation_fraction"] = own.validation_fraction
-    if own.train_fraction != 1:
-        key["train_fraction"] = own.train_fraction
+    key |= {name: value for name, value in own.declared().items() if name in ADDED}
     if own.kind in DATASET_KINDS:
         # Slices of one split have the same files.
         key |= {"split": own.split, "rows": [known.part.first, known.part.stop]}
@@ -233,8 +232,7 @@ def _listed(config: SourceConfig, before: list[str]) -> list[str]:
 
 
 def _source_path(config: SourceConfig, store_dir: Path) -> Path:
-    question = asdict(config)
-    del question["bad_documents"], question["train_fraction"]
+    question = {n: v for n, v in config.declared().items() if n not in ("bad_documents", *ADDED)}
     if config.kind in EMBEDDED_KINDS:
         question["extraction"] = EXTRACTION_VERSION
     else:

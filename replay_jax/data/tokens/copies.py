@@ -15,7 +15,13 @@ import numpy as np
 
 from replay_jax.data.sources.durable import claimed, read_only_allowed, write_durably
 from replay_jax.data.tokens.columns import mapped
-from replay_jax.data.tokens.manifest import COLUMNS, MANIFEST_NAME, SPLITS, read_shard_manifest
+from replay_jax.data.tokens.manifest import (
+    COLUMNS,
+    LOSS,
+    MANIFEST_NAME,
+    SPLITS,
+    read_shard_manifest,
+)
 from replay_jax.data.tokens.shards import shard_path
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
@@ -183,6 +189,8 @@ def _copy(
         mapped(shard / f"{split}.{column}", np.dtype(kind)) for column, kind in COLUMNS.items()
     )
     tokens = mapped(shard / f"{split}.tokens", dtype.newbyteorder("<"))
+    masked = (shard / f"{split}.{LOSS}").exists()
+    loss = mapped(shard / f"{split}.{LOSS}", np.dtype(np.uint8)) if masked else None
     first = start = 0
     while first < len(ends):
         last = max(first + 1, int(np.searchsorted(ends, start + _AT_ONCE, side="right")))
@@ -190,8 +198,9 @@ def _copy(
         keep = np.ones(last - first, bool) if split != "train" else ~left_out[first:last]
         if keep.any():
             ids = tokens[start : ends[last - 1]][np.repeat(keep, lengths)]
-            columns = (values[first:last][keep] for values in (hashes, sizes))
-            writer.add(split, ids, lengths[keep], *columns)
+            own, size = (values[first:last][keep] for values in (hashes, sizes))
+            kept = None if loss is None else loss[start : ends[last - 1]][np.repeat(keep, lengths)]
+            writer.add(split, ids, lengths[keep], own, size, kept)
         first, start = last, int(ends[last - 1])
 
 

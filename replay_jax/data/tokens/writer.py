@@ -15,8 +15,10 @@ import numpy as np
 
 from replay_jax.data.sources.documents import Document
 from replay_jax.data.sources.durable import claimed, release, sync
+from replay_jax.data.tokens.columns import Columns
 from replay_jax.data.tokens.manifest import (
     COLUMNS,
+    LOSS,
     MANIFEST_NAME,
     NO_COUNTS,
     SPLITS,
@@ -62,17 +64,12 @@ class ShardWriter:
             self._pieces.append(piece)
             if not last:
                 continue
-            self.documents_read += 1
+            self._count(document)
             if document.bytes:
                 split = "validation" if document.held_out else "train"
                 whole = [self._bos, *self._pieces, self._eos]
                 tokens[split] += whole
                 known[split].append((sum(map(len, whole)), document.hashed, document.bytes))
-            elif document.bad:
-                self.bad += 1
-                self.first_bad = self.first_bad or document.bad
-            else:
-                self.empty += 1
             self._pieces = []
         for split in SPLITS:
             if known[split]:
@@ -85,6 +82,37 @@ class ShardWriter:
                     np.array(sizes, np.int64),
                 )
 
+    def append_marked(self, documents: Sequence[tuple[Document, np.ndarray, np.ndarray]]) -> None:
+        """Add whole documents in order, each with all its tokens and what counts, uint8.
+
+        One without bytes is only counted. Raises as `append` does.
+        """
+        for document, _, _ in documents:
+            self._count(document)
+        for split in SPLITS:
+            own = [
+                found
+                for found in documents
+                if found[0].bytes and found[0].held_out == (split == "validation")
+            ]
+            if own:
+                self.add(
+                    split,
+                    np.concatenate([ids for _, ids, _ in own]),
+                    np.array([len(ids) for _, ids, _ in own], np.int64),
+                    np.array([document.hashed for document, _, _ in own], np.uint64),
+                    np.array([document.bytes for document, _, _ in own], np.int64),
+                    loss=np.concatenate([loss for _, _, loss in own]),
+                )
+
+    def _count(self, document: Document) -> None:
+        self.documents_read += 1
+        if document.bad:
+            self.bad += 1
+            self.first_bad = self.first_bad or document.bad
+        elif not document.bytes:
+            self.empty += 1
+
     def add(
         self,
         split: str,
@@ -92,9 +120,10 @@ class ShardWriter:
         lengths: np.ndarray,
         hashes: np.ndarray,
         sizes: np.ndarray,
+        loss: np.ndarray | None = None,
     ) -> None:
         """Add whole documents: their ids one after another; per document the number of ids, its
-        hash and its UTF-8 bytes."""
+        hash and its UTF-8 bytes; of a masked source for each id whether it counts, uint8."""
         if int(ids.max()) >= self._tokenizer.vocab_size:
             raise UserError(
                 f"token id {int(ids.max())} does not fit the vocabulary of "
@@ -108,6 +137,8 @@ class ShardWriter:
         columns = {"documents": before.tokens + np.cumsum(lengths), "hashes": hashes}
         columns["sizes"] = sizes
         self._file(f"{split}.tokens").write(ids.astype(self._dtype, copy=False))
+        if loss is not None:
+            self._file(f"{split}.{LOSS}").write(loss)
         for column, values in columns.items():
             self._file(f"{split}.{column}").write(values.astype(COLUMNS[column], copy=False))
 
@@ -166,6 +197,7 @@ class StoreFacts:
     kind: str
     identity: str
     inputs: str
+    masked: bool = False
 
 
 def write_store(
@@ -178,6 +210,8 @@ def write_store(
     partial = directory.with_name(f"{directory.name}.partial")
     with claimed(partial, directory / MANIFEST_NAME, wait=True) as mine:
         if mine:
+            if not facts.masked:  # of its text, whatever else is prepared with the same tokenizer
+                tokenizer = replace(tokenizer, chat=None)
             (partial / TOKENIZER_NAME).write_text(tokenizer.to_json(), encoding="utf-8")
             tokenizer.byte_lengths.astype("<u2").tofile(partial / BYTE_LENGTHS_NAME)
             write_manifest(partial, _manifest(partial, facts, shards, tokenizer))
@@ -233,6 +267,10 @@ def _manifest(
         shards=records,
         files={name: file_record(directory / name) for name in (TOKENIZER_NAME, BYTE_LENGTHS_NAME)},
     )
+    if facts.masked:
+        read = {split: Columns(directory, manifest, split) for split in SPLITS}
+        counted = {split: int(own.supervised.sum()) for split, own in read.items()}
+        manifest = replace(manifest, supervised=counted)
     fingerprint = TokenStore(directory, manifest).computed_fingerprint()
     return replace(manifest, fingerprint=fingerprint)
 
