@@ -4,7 +4,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -16,6 +16,7 @@ from replay_jax.data.ledger.planned import Entry
 from replay_jax.library.planning import plan as plan_recipe
 from replay_jax.library.preparing import preparation_shown, prepare_all, print_prepared
 from replay_jax.sweep.drive.drawing import print_plan
+from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
 
@@ -62,6 +63,50 @@ def _print_ledgers(plan: Plan, console: Console) -> None:
     for run in plan.runs:
         table.add_row(*_cells(run))
     console.print(table)
+    _print_supervised(plan, console)
+
+
+def _print_supervised(plan: Plan, console: Console) -> None:
+    """Where not all labels count in the loss: how many do, and what that makes of the target's
+    share; nothing where all do."""
+    masked = {
+        name
+        for run in plan.runs
+        for name, source in run.config.data.sources
+        if source.masked and name in run.views
+    }
+    if not masked:
+        return
+    table = Table(
+        "run", "objective", "target labels", "generic labels", "stage", "of rows", "of the loss",
+        title="labels that count in the loss, and the target's share in each stage",
+        title_justify="left",
+        box=None,
+    )  # fmt: skip
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for run in plan.runs:
+        for line in _supervised_cells(run):
+            table.add_row(*line)
+    console.print(table)
+    names = ", ".join(sorted(masked))
+    console.print(f"held-out losses of {names} are nats per label that counts", highlight=False)
+
+
+def _supervised_cells(run: Run) -> Iterator[tuple[str, ...]]:
+    by_name = {entry.source: entry.supervised for entry in run.ledger.totals}
+    target, generic = run.schedule.target, run.schedule.generics
+    counts = [_counted(by_name[target]), " + ".join(_counted(by_name[name]) for name in generic)]
+    said = [run.name, run.config.training.objective, *counts]
+    for stage in run.ledger.stages:
+        shares = target_shares(stage.entries, target, run.loss_weights)
+        shown = ("unknown", "unknown") if shares is None else (f"{s:.4g}" for s in shares)
+        yield (*said, stage.name, *shown)
+        said = [""] * len(said)
+
+
+def _counted(labels: int | None) -> str:
+    return "unknown" if labels is None else f"{labels:,}"
 
 
 def _print_estimate(plan: Plan, console: Console) -> None:
