@@ -78,7 +78,8 @@ def _print_supervised(plan: Plan, console: Console) -> None:
     if not masked:
         return
     table = Table(
-        "run", "objective", "target labels", "generic labels", "stage", "of rows", "of the loss",
+        "run", "objective", "of the budget", "target labels", "generic labels",
+        "stage", "of rows", "of the loss",
         title="labels that count in the loss, and the target's share in each stage",
         title_justify="left",
         box=None,
@@ -96,7 +97,10 @@ def _print_supervised(plan: Plan, console: Console) -> None:
 def _supervised_cells(run: Run) -> Iterator[tuple[str, ...]]:
     by_name = {entry.source: entry.supervised for entry in run.ledger.totals}
     target, generic = run.schedule.target, run.schedule.generics
-    counts = [_counted(by_name[target]), " + ".join(_counted(by_name[name]) for name in generic)]
+    is_masked = dict(run.config.data.sources)[target].masked
+    counts = [_counted(run.views[target].budget_labels) if is_masked else "all"]
+    counts.append(_counted(by_name[target]))
+    counts.append(" + ".join(_counted(by_name[name]) for name in generic))
     said = [run.name, run.config.training.objective, *counts]
     for stage in run.ledger.stages:
         shares = target_shares(stage.entries, target, run.loss_weights)

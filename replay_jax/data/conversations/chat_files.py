@@ -60,10 +60,19 @@ def _beside(tokenizer: str, name: str, *, download: bool) -> Path | None:
     if not tokenizer or place.exists():
         found = (place if place.is_dir() else place.parent) / name
         return found if tokenizer and found.is_file() else None
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return Path(of_the_hub(tokenizer, name, download=download))
+    except LocalEntryNotFoundError as error:
+        # Out of reach; the cache may know that there is none, and must not be guessed to.
+        if try_to_load_from_cache(tokenizer, name) is None:
+            raise UserError(
+                f"{name} of {tokenizer!r} is not in the hub's cache: run replay-jax prepare where "
+                "the hub can be reached"
+            ) from error
+        return None
     except EntryNotFoundError:
         return None
     except Exception as error:  # the library raises a dozen unrelated types here
@@ -76,7 +85,8 @@ def _own_template(jinja: Path | None, config: dict[str, Any]) -> str | None:
         return _text(jinja)
     found = config["chat_template"] if "chat_template" in config else None
     if isinstance(found, list):  # several by name
-        by_name = {each["name"]: each["template"] for each in found}
+        wanted = [e for e in found if isinstance(e, dict) and {"name", "template"} <= e.keys()]
+        by_name = {each["name"]: each["template"] for each in wanted}
         found = by_name["default"] if "default" in by_name else None
     return found if isinstance(found, str) else None
 

@@ -36,6 +36,7 @@ class SourceView:
     Raises UserError for an empty source, or a budget that is not positive or exceeds the source.
         labels_per_row: of the whole split, how many labels of a row count in the loss on average;
             None where all do, or where the data is not prepared.
+        budget_labels: how many labels of the rows that may be drawn count, None likewise.
     """
 
     source: str
@@ -46,6 +47,7 @@ class SourceView:
     seed: int
     repeat: bool
     labels_per_row: float | None = None
+    budget_labels: int | None = None
 
     def __post_init__(self) -> None:
         if self.seq_len < 1:

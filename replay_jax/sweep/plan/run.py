@@ -10,7 +10,7 @@ from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.config.identity import result_identity, without_neutral
 from replay_jax.data.judging.tasks import Task
 from replay_jax.data.ledger.planned import Ledger, plan_ledger
-from replay_jax.data.reading.views import SourceView
+from replay_jax.data.reading.views import SourceView, counted_labels
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, check_pretrained
 from replay_jax.model.flops import flops_per_token
@@ -171,7 +171,7 @@ def source_views(
         store = None if stores is None else stores[name]
         is_target = name == schedule.target
         labels = labels_of(store, config)
-        views[name] = SourceView(
+        view = SourceView(
             source=name,
             fingerprint=_declared_fingerprint(config, name) if store is None else store.fingerprint,
             seq_len=config.training.seq_len,
@@ -181,6 +181,10 @@ def source_views(
             repeat=is_target or config.data.repeat_generic,
             labels_per_row=None if labels is None else float(labels.mean()),
         )
+        if labels is not None and view.rows is not None:
+            counted = counted_labels(view, 0, view.rows, labels)
+            view = dataclasses.replace(view, budget_labels=counted)
+        views[name] = view
     return views
 
 

@@ -52,6 +52,8 @@ def test_a_sweep_on_conversations(study, tmp_path):
     assert by_name["generic"]["supervised"] == by_name["generic"]["tokens"] == 24 * LENGTH
     drawn = plan.runs[0].ledger.totals[1]
     assert by_name["target"]["supervised"] == drawn.supervised < 8 * counts.max() + 1
+    assert record["target_counted_tokens"] == plan.runs[0].views["target"].budget_labels
+    assert record["target_counted_tokens"] == drawn.supervised  # one epoch
     assert record["loss_of_counted_labels"] == ["target"]
     held = study.stores["target"].rows("validation", LENGTH)
     assert 0 < record["loss_tokens"]["target"] <= held.supervised().sum()
