@@ -125,6 +125,28 @@ def test_fields_of_records_that_count(tmp_path: Path) -> None:
     assert found[0] == (["what", "Ġit", "Ġyes", "<|endoftext|>"], "0011")
 
 
+def test_the_first_token_never_counts(tmp_path: Path) -> None:
+    data = data_of(tmp_path, records(tmp_path, TURNS, loss_on="all"))
+    for tokens, loss in documents(prepare(data)["chat"]):
+        assert loss == "0" + "1" * (len(tokens) - 1)
+
+
+def test_rows_of_parquet_that_are_no_text_are_named(tmp_path: Path) -> None:
+    table = pyarrow.table({"q": ["a", "b", None], "a": ["x", None, "y"]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    wanted = SourceConfig(
+        "parquet",
+        str(tmp_path / "rows.parquet"),
+        template="{q}{a}",
+        loss_fields=("a",),
+        max_tokens=9,
+    )
+    with pytest.raises(UserError, match=r"rows.parquet, row 1: no text in a, so nothing would"):
+        prepare(data_of(tmp_path, wanted, None))
+    with pytest.raises(UserError, match=r"no column 'b'; its columns are \['q', 'a'\]"):
+        prepare(data_of(tmp_path, replace(wanted, template="{q}{a}{b}"), None))
+
+
 def test_a_store_without_masks_is_as_it_was(study: tuple[DataConfig, TokenStore]) -> None:
     data, chats = study
     store = prepare(data)["plain"]
