@@ -123,6 +123,11 @@ def test_fields_of_records_that_count(tmp_path: Path) -> None:
     found = documents(prepare(replace(data, sources=(data.sources[0], ("chat", ended))))["chat"])
     # What ends with what counts has an end that counts; a token that begins before it counts too.
     assert found[0] == (["what", "Ġit", "Ġyes", "<|endoftext|>"], "0011")
+    # One that begins within it and ends behind it does as well.
+    path = write_records(tmp_path / "space.jsonl", [{"q": "hello", "a": " it "}])
+    space = replace(ended, path=str(path), template="what {q}{a}yes")
+    found = documents(prepare(replace(data, sources=(data.sources[0], ("chat", space))))["chat"])
+    assert found[0] == (["what", "Ġhello", "Ġit", "Ġyes", "<|endoftext|>"], "00110")
 
 
 def test_the_first_token_never_counts(tmp_path: Path) -> None:
