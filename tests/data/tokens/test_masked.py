@@ -130,10 +130,15 @@ def test_fields_of_records_that_count(tmp_path: Path) -> None:
     assert found[0] == (["what", "Ġhello", "Ġit", "Ġyes", "<|endoftext|>"], "00110")
 
 
-def test_the_first_token_never_counts(tmp_path: Path) -> None:
+def test_the_first_token_never_counts_and_masks_are_of_the_fingerprint(
+    study: tuple[DataConfig, TokenStore], tmp_path: Path
+) -> None:
     data = data_of(tmp_path, records(tmp_path, TURNS, loss_on="all"))
-    for tokens, loss in documents(prepare(data)["chat"]):
+    every, answers = prepare(data)["chat"], study[1]
+    for tokens, loss in documents(every):
         assert loss == "0" + "1" * (len(tokens) - 1)
+    assert np.array_equal(every.tokens("train"), answers.tokens("train"))
+    assert every.fingerprint != answers.fingerprint
 
 
 def test_rows_of_parquet_that_are_no_text_are_named(tmp_path: Path) -> None:
