@@ -79,6 +79,9 @@ def print_prepared(prepared: Prepared) -> None:
     for name, store in prepared.stores.items():
         train, held_out = (store.manifest.splits[split].tokens for split in ("train", "validation"))
         print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
+        if store.manifest.supervised is not None:
+            counted = store.manifest.supervised["train"]
+            print(f"{name}: {counted:,} of its training tokens count in the loss")
         counts = {"bad": store.manifest.bad, "copies": store.manifest.copies}
         for what, count in counts.items():
             if count:

@@ -158,11 +158,13 @@ class _Index:
 
 
 def _documents(store: TokenStore, split: str) -> Iterator[np.ndarray]:
-    """The ids of each document, without those that begin and end it."""
-    begin, start = int(store.tokenizer.bos_id is not None), 0
-    for end in store.documents(split).tolist():
-        yield store.tokens(split, start + begin, end - 1)
-        start = end
+    """The ids of each document, without those that begin and end it, where such do: chat templates
+    write their own, and what is cut ends with neither."""
+    begin, end, start = store.tokenizer.bos_id, store.manifest.eos_id, 0
+    for stop in store.documents(split).tolist():
+        ids = store.tokens(split, start, stop)
+        yield ids[int(ids[0] == begin) : len(ids) - int(ids[-1] == end)]
+        start = stop
 
 
 def _library() -> Any:

@@ -41,6 +41,16 @@ class DataConfig:
         if len(set(names)) != len(names):
             raise UserError(f"source names must differ, got {names}")
         self._settle_roles(names)
+        if self.has_conversations and self.tokenizer.kind == "bpe":
+            raise UserError(
+                "a source of kind 'conversations' needs a tokenizer with a chat template, kind "
+                "'file', and not one that is trained"
+            )
+        if self.tokenizer.chat_template and not self.has_conversations:
+            raise UserError(
+                f"tokenizer.chat_template {self.tokenizer.chat_template!r} is for sources of kind "
+                "'conversations', and there is none"
+            )
         for name in self.tokenizer.train_sources:
             if name not in names:
                 raise UserError(f"tokenizer.train_sources names {name!r}, not among {names}")
@@ -84,6 +94,11 @@ class DataConfig:
     def bucket(self) -> str:
         """The place in a bucket that shards are copied from and to; "" for none."""
         return self.store_dir.rstrip("/") if "://" in self.store_dir else ""
+
+    @property
+    def has_conversations(self) -> bool:
+        """Whether a source needs the tokenizer's chat template."""
+        return any(source.kind == "conversations" for _, source in self.sources)
 
     @property
     def stores(self) -> Path:

@@ -16,6 +16,8 @@ from replay_jax.strict import from_plain
 # Raise it when the layout of a store changes; older stores are then prepared again.
 STORE_FORMAT = 2
 SPLITS = ("train", "validation")
+# Of masked splits, beside COLUMNS: for each token whether it counts in the loss, uint8.
+LOSS = "loss"
 # Files of a split and the type of their numbers; tokens have that of the vocabulary.
 COLUMNS = {"documents": "<i8", "hashes": "<u8", "sizes": "<i8"}
 MANIFEST_NAME = "manifest.json"
@@ -85,6 +87,11 @@ class ShardManifest:
     def __post_init__(self) -> None:
         _check_splits(self.splits)
 
+    @property
+    def masked(self) -> bool:
+        """Whether it says which tokens count."""
+        return any(name.endswith(f".{LOSS}") for name in self.files)
+
 
 @dataclass(frozen=True)
 class ShardRecord:
@@ -106,6 +113,8 @@ class Manifest:
     fingerprint: hash of the tokens and document ends themselves, however they are cut up.
     empty, bad, copies: documents that were passed over, by reason.
     dtype: "uint16" or "uint32", little-endian, by vocabulary size.
+    supervised: by split, how many tokens count in the loss; None where all do. Rows of a store that
+        has it hold whole documents.
     """
 
     format: int
@@ -125,9 +134,12 @@ class Manifest:
     splits: dict[str, SplitCounts]
     shards: tuple[ShardRecord, ...]
     files: dict[str, FileRecord]
+    supervised: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         _check_splits(self.splits)
+        if self.supervised is not None and set(self.supervised) != set(SPLITS):
+            raise UserError(f"supervised tokens of {sorted(self.supervised)}")
         if self.dtype not in WIDTHS:
             raise UserError(f"dtype {self.dtype!r} is not one of {', '.join(WIDTHS)}")
         for split in SPLITS:
@@ -154,12 +166,30 @@ def read_shard_manifest(directory: Path) -> ShardManifest:
 
 def write_manifest(directory: Path, manifest: Manifest | ShardManifest) -> None:
     """Write manifest.json so that it is on disk before anything is renamed."""
-    write_durably(directory / MANIFEST_NAME, json.dumps(asdict(manifest), indent=1) + "\n")
+    plain = asdict(manifest)
+    if isinstance(manifest, Manifest) and manifest.supervised is None:
+        del plain["supervised"]  # as it was written before there was such a field
+    write_durably(directory / MANIFEST_NAME, json.dumps(plain, indent=1) + "\n")
 
 
 def file_record(path: Path) -> FileRecord:
     """Size and hash of a file as it is."""
     return FileRecord(path.stat().st_size, file_sha256(path))
+
+
+def stores_of(folder: Path) -> dict[str, list[Path]]:
+    """The finished stores in a folder by their fingerprints, in the order of their names.
+
+    A folder whose manifest cannot be read is none.
+    """
+    found: dict[str, list[Path]] = {}
+    for manifest in sorted(folder.glob(f"*/{MANIFEST_NAME}")):
+        try:
+            fingerprint = read_manifest(manifest.parent).fingerprint
+        except UserError:
+            continue
+        found.setdefault(fingerprint, []).append(manifest.parent)
+    return found
 
 
 def _size_difference(path: Path, size: int) -> str | None:
@@ -188,24 +218,32 @@ def content_difference(path: Path, record: FileRecord) -> str | None:
 
 def size_differences(directory: Path, manifest: Manifest) -> Iterator[str]:
     """Every file of a store whose size is not the one its manifest gives."""
-    width = WIDTHS[manifest.dtype]
     for name, record in manifest.files.items():
         if wrong := _size_difference(directory / name, record.bytes):
             yield wrong
     for shard in manifest.shards:
         folder = Path(os.path.normpath(directory / shard.folder))
-        elsewhere = in_place.is_elsewhere(folder)
-        if elsewhere:
+        if in_place.is_elsewhere(folder):
             yield from in_place.size_differences(folder)
             for name, record in read_shard_manifest(folder).files.items():
                 if wrong := _size_difference(folder / name, record.bytes):
                     yield wrong
-        for split, counts in shard.splits.items():
-            sizes = {} if elsewhere else {"tokens": counts.tokens * width}
-            sizes |= dict.fromkeys(COLUMNS, counts.documents * 8)
-            for column, size in sizes.items() if counts.documents else ():
-                if wrong := _size_difference(folder / f"{split}.{column}", size):
-                    yield wrong
+        for name, size in _shard_sizes(folder, shard, manifest):
+            if wrong := _size_difference(folder / name, size):
+                yield wrong
+
+
+def _shard_sizes(folder: Path, shard: ShardRecord, manifest: Manifest) -> Iterator[tuple[str, int]]:
+    """Files of a shard and the sizes that its counts make them; its ids may lie elsewhere."""
+    for split, counts in shard.splits.items():
+        if not counts.documents:
+            continue
+        for column in COLUMNS:
+            yield f"{split}.{column}", counts.documents * 8
+        if not in_place.is_elsewhere(folder):
+            yield f"{split}.tokens", counts.tokens * WIDTHS[manifest.dtype]
+        if manifest.supervised is not None:
+            yield f"{split}.{LOSS}", counts.tokens
 
 
 def _read(kind: type[T], directory: Path, what: str) -> T:
@@ -217,7 +255,8 @@ def _read(kind: type[T], directory: Path, what: str) -> T:
                 f"{directory} has store format {stored['format']}, this version reads "
                 f"{STORE_FORMAT}; prepare it again"
             )
-        return from_plain(kind, stored, path=MANIFEST_NAME)
+        added = {"supervised": None} if kind is Manifest else {}
+        return from_plain(kind, {**added, **stored}, path=MANIFEST_NAME)
     except FileNotFoundError as error:
         raise UserError(
             f"{directory} is not a finished {what} (it has no {MANIFEST_NAME}); "

@@ -176,7 +176,7 @@ def _make_shards(
 ) -> None:
     """Make the shards that are missing; `listed` gets to know all parts."""
     places = places_of(listed)
-    path = None if tokenizer.model is None else file
+    path = None if tokenizer.model is None and tokenizer.chat is None else file
     jobs = []
     for (name, part), number in places.items():
         source, found = dict(data.sources)[name], listed[name][number]
@@ -217,7 +217,8 @@ def _assemble(
     _check_splits(name, source, shards)
     inputs = hashlib.sha256("".join(part.digest for part in known).encode()).hexdigest()
     identity = _identity(data, name, listed, tokenizer)
-    write_store(path, StoreFacts(name, source.kind, identity, inputs), shards, tokenizer)
+    facts = StoreFacts(name, source.kind, identity, inputs, source.masked)
+    write_store(path, facts, shards, tokenizer)
 
 
 def _elsewhere(
@@ -256,7 +257,7 @@ def _identity(data: DataConfig, name: str, listed: Listed, tokenizer: Tokenizer)
         if known is None:
             return ""
         source = dict(data.sources)[own]
-        keys[own] = [shard_key(source, part, tokenizer.fingerprint) for part in known]
+        keys[own] = [shard_key(source, part, tokenizer) for part in known]
     policy = data.drop_copies
     if name == data.target and policy == "of_target":
         policy = "none"
