@@ -24,7 +24,6 @@ _SHOWN = (
     "schedule.target_epochs",
     "schedule.target_sequences",
 )
-_OBJECTIVE = "training.objective"
 # Data of which a run draws less than this share is said, from so many tokens on.
 _LITTLE, _LARGE = 0.5, 5_000_000
 
@@ -113,28 +112,34 @@ def supervised_shown(plan: Plan) -> list[Table | str]:
     }
     if not masked:
         return []
-    axes = [key for key in _axes(plan.runs) if key != _OBJECTIVE]
+    axes = _axes(plan.runs)
     table = Table(
         *(key.rsplit(".", 1)[-1] for key in axes),
-        "rho", "alpha", "epochs", "target rows", "objective", "of the budget", "target labels",
-        "generic labels", "stage", "of rows", "of the loss", "seeds",
-        title="labels that count in the loss, and the target's share in each stage",
+        "rho", "alpha", "epochs", "target\nrows", "in its\nbudget", "of\ntarget", "of\ngeneric",
+        "stage", "share\nof rows", "share\nof loss", "seeds",
+        title="labels that count in the loss, and the target's shares by stage",
         title_justify="left",
         box=None,
+        collapse_padding=True,
+        pad_edge=False,
     )  # fmt: skip
     for column in table.columns[len(axes) :]:
-        column.justify = "right"
+        column.justify, column.overflow = "right", "fold"
     settings: dict[tuple[str, ...], list[Run]] = {}
     for run in plan.runs:
-        own = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run)[:4])
-        settings.setdefault((*own, run.config.training.objective), []).append(run)
+        setting = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run)[:4])
+        settings.setdefault(setting, []).append(run)
     for setting, runs in settings.items():
         said, seeds = (*setting, *_supervised_counts(runs)), str(len(runs))
         for stage, *shares in _stage_shares(runs):
             table.add_row(*said, stage, *shares, seeds)
             said, seeds = ("",) * len(said), ""
-    names = ", ".join(sorted(masked))
-    return [table, f"held-out losses of {names} are nats per label that counts"]
+    objectives = " or ".join(sorted({run.config.training.objective for run in plan.runs}))
+    return [
+        table,
+        f"a source's share of the loss is its share of {objectives} (training.objective); held-out "
+        f"losses of {', '.join(sorted(masked))} are nats per label that counts",
+    ]
 
 
 def _supervised_counts(runs: Sequence[Run]) -> tuple[str, str, str]:
@@ -170,12 +175,12 @@ def _stage_shares(runs: Sequence[Run]) -> Iterator[tuple[str, str, str]]:
 
 
 def _between(values: Sequence[float | None], form: str) -> str:
-    """The least and the most of some values, one where they look the same."""
+    """The least and the most of some values in two lines, one where they look the same."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return "unknown"
     least, most = (format(value, form) for value in (min(known), max(known)))
-    return least if least == most else f"{least} to {most}"
+    return least if least == most else f"{least} to\n{most}"
 
 
 def _axes(runs: Sequence[Run]) -> list[str]:

@@ -10,12 +10,14 @@ import pytest
 from chats import CHATML, FORGETFUL, MARKED, chat, chat_folder, write_records
 from corpora import write_lines
 from pyarrow import parquet
+from token_files import write_npy
 
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.stores.near_copies import document_ids
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore, check_store
-from replay_jax.data.tokens.tokenizer import TokenizerConfig
+from replay_jax.data.tokens.tokenizer import TokenizerConfig, load_tokenizer
 from replay_jax.errors import UserError
 
 TURNS = [
@@ -190,6 +192,40 @@ def test_a_store_does_not_depend_on_cuts_and_keeps_masks_without_copies(
     other = replace(data.tokenizer, chat_template=str(tmp_path / "other.jinja"))
     assert prepare(replace(data, tokenizer=other))["chat"].fingerprint != store.fingerprint
     assert prepare(data)["chat"].path == store.path
+
+
+def test_conversations_beside_token_ids_that_are_read_where_they_lie(
+    study: tuple[DataConfig, TokenStore], tmp_path: Path
+) -> None:
+    data, chats = study
+    tokenizer = load_tokenizer(data.tokenizer)
+    texts = [f"text {i} hello" for i in range(60)]
+    ids = [[*tokenizer.encode(text).tolist(), tokenizer.eos_id] for text in texts]
+    path = write_npy(tmp_path / "plain.npy", sum(ids, []))
+    there = SourceConfig("npy", str(path), validation_fraction=0.2)
+    sources = (("plain", there), data.sources[1])
+    stores = prepare(replace(data, sources=sources, store_dir=str(tmp_path / "stores")))
+    assert stores["chat"].fingerprint == chats.fingerprint and stores["chat"].masked
+    assert stores["plain"].fingerprint == prepare(data)["plain"].fingerprint
+    columns = "documents hashes sizes tokens loss extents".split()
+    held = {found.name for found in (tmp_path / "stores" / "shards").glob("*/train.*")}
+    assert held == {f"train.{name}" for name in columns}
+    (ids_alone,) = (tmp_path / "stores" / "shards").glob("*/train.extents")
+    assert not list(ids_alone.parent.glob("*.tokens")) + list(ids_alone.parent.glob("*.loss"))
+    assert [check_store(store.path) for store in stores.values()] == [[], []]
+    rows = stores["plain"].rows("train", 5)
+    assert rows.counted(np.arange(2)) is None and not stores["plain"].masked
+
+
+def test_near_copies_look_at_all_that_a_template_wrote(
+    study: tuple[DataConfig, TokenStore],
+) -> None:
+    """And of text at all but what begins and ends a document."""
+    data, chats = study
+    assert np.array_equal(np.concatenate(list(document_ids(chats, "train"))), chats.tokens("train"))
+    plain = prepare(data)["plain"]
+    found = [plain.tokenizer.decode(ids.tolist()) for ids in document_ids(plain, "train")]
+    assert found and all(text.endswith(" hello") for text in found)
 
 
 def test_parquet_and_the_bytes_tokenizer_give_the_same_conversations(tmp_path: Path) -> None:

@@ -82,7 +82,23 @@ def test_the_plan_says_the_targets_share_of_rows_and_of_the_loss(study):
         console.print(shown)
     text = console.export_text()
     assert f"{target:,}" in text and f"{last['loss']:.4g}" in text
+    assert "its share of tokens (training.objective)" in text
     assert "held-out losses of target are nats per label that counts" in text
+
+
+def test_the_plan_folds_seeds_and_says_how_far_their_labels_differ(study):
+    plan = study.plan(
+        [{RHO: rho, "data_seed": seed} for rho in (0.5, 0.0) for seed in (1, 2)], None
+    )
+    table, _ = supervised_shown(plan)
+    cells = {column.header: list(column.cells) for column in table.columns}
+    stages = [len(plan.runs[0].ledger.stages), len(plan.runs[2].ledger.stages)]
+    assert cells["seeds"] == ["2", *[""] * (stages[0] - 1), "2", *[""] * (stages[1] - 1)]
+    assert "data_seed" not in cells
+    budgets = sorted(run.views["target"].budget_labels for run in plan.runs[:2])
+    assert budgets[0] < budgets[1]
+    assert cells["in its\nbudget"][0] == f"{budgets[0]:,} to\n{budgets[1]:,}"
+    assert cells["rho"] == ["0.5", *[""] * (stages[0] - 1), "0", *[""] * (stages[1] - 1)]
 
 
 def test_rows_that_cannot_hold_conversations_or_would_mix_them(study):
