@@ -14,7 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "", "schedule", "model", "analysis/statistics", "analysis/study", "analysis/advice",
     "analysis/bayes",
-    "data/sources", "data/tokens", "data/stores", "data/reading", "data/ledger", "data/judging",
+    "data/conversations", "data/sources", "data/tokens", "data/stores", "data/reading",
+    "data/ledger", "data/judging",
     "hub", "training/mesh", "training", "compile/hlo", "compile",
     "report/elements", "report/figures", "report/tables", "report",
     "config", "sweep/plan", "sweep/store", "sweep/results", "sweep/train", "sweep/executors",

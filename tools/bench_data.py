@@ -1,6 +1,7 @@
 """Measure the data path side by side in one process: store to batch, and text to store.
 
     python tools/bench_data.py [--json]
+    python tools/bench_data.py --conversations     # needs the extra "bench"
 
 Order: rows/s of the permutation that budgets and epochs are drawn from, a million places at once
 and as few as one source has in a small batch.
@@ -10,6 +11,10 @@ against the `tokenizers` library alone on the same texts in memory, in alternati
 trained tokenizer. The library is timed twice: with the ids taken out, which is what anyone needs,
 and without, which leaves them inside its own objects. On a machine that others use too, the same
 ratios in CPU seconds are the steadier ones.
+Conversations to store: tokens/s of `prepare` on a json-lines file of conversations (render, mask,
+encode, write, checksum) against `transformers.apply_chat_template` on the same conversations in
+memory, in batches of 256, which its fast tokenizer spreads over the cores. With a template that
+marks what is generated, and with one that does not (rendered again for every assistant turn).
 """
 
 import argparse
@@ -33,10 +38,10 @@ from replay_jax.data.sources.documents import Document
 from replay_jax.data.sources.parts import read_documents
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
-from replay_jax.data.tokens.config import DataConfig
+from replay_jax.data.tokens.config import DataConfig, TokenizerConfig
 from replay_jax.data.tokens.prepare import prepare
 from replay_jax.data.tokens.store import TokenStore
-from replay_jax.data.tokens.tokenizer import TokenizerConfig, byte_tokenizer
+from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.data.tokens.writer import StoreWriter
 from replay_jax.schedule.learning_rate import LearningRate
 from replay_jax.schedule.permutation import permuted
@@ -67,7 +72,14 @@ def main() -> None:
     )
     parser.add_argument("--copies", type=int, default=8, help="of that text, to make it long")
     parser.add_argument("--only_text", action="store_true", help="leave out store to batch")
+    parser.add_argument(
+        "--conversations", action="store_true", help="conversations to store, and nothing else"
+    )
     options = parser.parse_args()
+    if options.conversations:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure_conversations(Path(folder), options), indent=1))
+        return
     with tempfile.TemporaryDirectory() as folder:
         result = {
             "cores": os.cpu_count(),
@@ -163,7 +175,7 @@ def per_batch(batches: Iterable[object], seconds: float) -> "Spent":
 def measure_tokenization(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Median tokens/s of `prepare` and of the library alone, and the ratios of the medians."""
     docs = SourceConfig("python_docs", options.distributions)
-    texts = [text for text in read_documents(docs) if text.strip()]
+    texts = [text for text in read_documents(docs) if isinstance(text, str) and text.strip()]
     tokenizer = train_bpe(sample_texts(texts, 8 * 2**20).texts(), options.vocab_size)
     assert tokenizer.model is not None
     tokenizer.model.save(str(folder / "tokenizer.json"))
@@ -207,6 +219,81 @@ def measure_tokenization(folder: Path, options: argparse.Namespace) -> dict[str,
         "cpu_ratio_to_library_ids": cpu["library_ids"] / cpu["prepare"],
         "cpu_ratio_to_library_objects": cpu["library_objects"] / cpu["prepare"],
     }
+
+
+# ChatML: with {% generation %} where the marks are wanted.
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}{{ '\\n' }}"
+    "{% if m['role'] == 'assistant' %}<GENERATION>{{ m['content'] }}<|im_end|><END>"
+    "{% else %}{{ m['content'] }}<|im_end|>{% endif %}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"
+)
+
+
+def measure_conversations(folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Median tokens/s of both by template, and the ratios of the medians."""
+    import transformers
+
+    docs = SourceConfig("python_docs", options.distributions)
+    texts = [text for text in read_documents(docs) if isinstance(text, str) and text.strip()]
+    pieces = [p for text in texts for p in text.split("\n\n") if p.strip()] * options.copies
+    talks = []
+    for first in range(0, len(pieces) - 6, 6):  # three questions, three answers
+        roles = ("user", "assistant") * 3
+        turns = zip(roles, pieces[first : first + 6], strict=True)
+        talks.append([{"role": role, "content": content} for role, content in turns])
+    model = train_bpe(sample_texts(texts, 8 * 2**20).texts(), options.vocab_size).model
+    assert model is not None
+    model.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    found: dict[str, float] = {"conversations": len(talks), "cores": os.cpu_count() or 1}
+    for name, marks in (
+        ("marked", ("{% generation %}", "{% endgeneration %}")),
+        ("plain", ("", "")),
+    ):
+        template = CHAT.replace("<GENERATION>", marks[0]).replace("<END>", marks[1])
+        here = folder / name
+        here.mkdir()
+        model.save(str(here / "tokenizer.json"))
+        (here / "chat_template.jinja").write_text(template)
+        theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(here / "tokenizer.json"))
+        theirs.chat_template = template
+        spent: dict[str, list[Spent]] = {"ours": [], "theirs": []}
+        for repeat in range(options.repeats):
+            data = conversation_data(here, talks, here / f"stores-{repeat}")
+            stores, seconds = measured(lambda data=data: prepare(data))
+            spent["ours"].append(seconds)
+            count, seconds = measured(lambda theirs=theirs: template_tokens(theirs, talks))
+            spent["theirs"].append(seconds)
+            own = sum(c.tokens for s in stores.values() for c in s.manifest.splits.values())
+            assert own == count, f"{count} tokens where the stores have {own}"
+        for clock in ("wall", "cpu"):
+            ours, other = (
+                statistics.median(getattr(s, clock) for s in spent[way]) for way in spent
+            )
+            found[f"{name}_{clock}_tokens_per_second"] = own / ours
+            found[f"{name}_{clock}_ratio_to_transformers"] = other / ours
+    return found
+
+
+def conversation_data(folder: Path, talks: list[Any], stores: Path) -> DataConfig:
+    """The conversations as two sources that share a tokenizer."""
+    sources = []
+    for name, own in (("generic", talks[::2]), ("target", talks[1::2])):
+        path = folder / f"{name}.jsonl"
+        lines = (json.dumps({"messages": talk}) + "\n" for talk in own)
+        path.write_text("".join(lines), encoding="utf-8")
+        sources.append((name, SourceConfig("conversations", str(path), max_tokens=10**6)))
+    tokenizer = TokenizerConfig("file", str(folder / "tokenizer.json"))
+    return DataConfig(tuple(sources), tokenizer, str(stores), "generic", "target")
+
+
+def template_tokens(tokenizer: Any, talks: list[Any]) -> int:
+    """Tokens of the conversations as `transformers` renders and encodes them."""
+    found = 0
+    for first in range(0, len(talks), 256):
+        batch = tokenizer.apply_chat_template(talks[first : first + 256], return_dict=True)
+        found += sum(map(len, batch["input_ids"]))
+    return found
 
 
 @dataclass(frozen=True)

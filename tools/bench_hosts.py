@@ -22,9 +22,8 @@ from replay_jax.data.sources.parts import read_documents
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens import shards
 from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
-from replay_jax.data.tokens.config import DataConfig
+from replay_jax.data.tokens.config import DataConfig, TokenizerConfig
 from replay_jax.data.tokens.prepare import prepare
-from replay_jax.data.tokens.tokenizer import TokenizerConfig
 
 GOAL = 1.9
 

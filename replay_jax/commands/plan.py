@@ -12,7 +12,13 @@ from replay_jax.config.recipe import load_recipe, parse_overrides
 from replay_jax.data.stores.near_copies import find_near_copies
 from replay_jax.errors import UserError
 from replay_jax.library.inspecting import matmul_rate
-from replay_jax.library.plan_shown import ledger_table, rentals_table, rented, summary
+from replay_jax.library.plan_shown import (
+    ledger_table,
+    rentals_table,
+    rented,
+    summary,
+    supervised_shown,
+)
 from replay_jax.library.planning import plan as plan_recipe
 from replay_jax.library.preparing import preparation_shown, prepare_all, print_prepared
 from replay_jax.library.renting import USUAL_UTILISATION, Rental, rental
@@ -48,6 +54,8 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     if not rentals:
         console.print(_estimate(planned), highlight=False)
     console.print(ledger_table(planned))
+    for shown in supervised_shown(planned):
+        console.print(shown, highlight=False)
     console.print(plan_tree(planned))
     return 0
 

@@ -48,6 +48,11 @@ def source(kind: str, path: str = "", **changes: Any) -> ConfigDict:
         "train_fraction": 1.0,
         "max_documents": None,
         "bad_documents": "refuse",
+        "template": "",
+        "loss_fields": (),
+        "loss_on": "assistant",
+        "max_tokens": None,
+        "truncate": False,
     }
     return ConfigDict({**values, **changes})
 
@@ -62,6 +67,7 @@ def tokenizer(kind: str, **changes: Any) -> ConfigDict:
         "vocab_size": 4096,
         "train_sources": (),
         "train_bytes": 32 * 2**20,
+        "chat_template": "",
     }
     return ConfigDict({**values, **changes})
 
@@ -149,6 +155,7 @@ def paper_config() -> ConfigDict:
                 "accumulation": 1,
                 "document_mask": True,
                 "loss_weights": {},
+                "objective": "tokens",
                 "log_every": 1,
                 "evaluate_every": 52,
             },

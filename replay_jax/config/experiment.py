@@ -10,6 +10,7 @@ from typing import Any
 
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.config.execution import ExecutionConfig
+from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
@@ -83,9 +84,28 @@ class ExperimentConfig:
                     f"training.loss_weights names '{name}', which is no source: "
                     f"{nearest(name, sources)}"
                 )
+        for name, source in self.data.sources:
+            self._check_whole_documents(name, source)
         names = [name for name, _ in self.tasks]
         if len(set(names)) != len(names):
             raise UserError(f"tasks must have different names, not {', '.join(names)}")
+
+    def _check_whole_documents(self, name: str, source: SourceConfig) -> None:
+        """Refuse rows that cannot hold the documents of a source, or would mix them."""
+        if not source.masked:
+            return
+        assert source.max_tokens is not None
+        if source.max_tokens > self.training.seq_len + 1:
+            raise UserError(
+                f"source '{name}' has max_tokens {source.max_tokens}, but a row holds "
+                f"training.seq_len + 1 = {self.training.seq_len + 1} tokens, and its documents are "
+                "not cut: lower the one or raise the other"
+            )
+        if not self.training.document_mask:
+            raise UserError(
+                f"rows of source '{name}' hold several whole documents, which must not see each "
+                "other: set training.document_mask to True"
+            )
 
 
 def resolve(plain: Mapping[str, Any]) -> ExperimentConfig:

@@ -32,6 +32,7 @@ NEUTRAL: Mapping[str, Any] = {
     "optimizer.name": "adamw",
     "optimizer.moments_dtype": "float32",
     "training.loss_weights": [],
+    "training.objective": "tokens",
 }
 
 

@@ -3,7 +3,7 @@
 Other rooms read `dataset` (dataset), `evaluating` (load_folder, load_run, row_nats, score,
 summary), `exporting` (export), `gathering` (PRESET_NAMES, gather), `inspecting` (inspect,
 matmul_rate, tokens_per_second), `piloting` (pilot), `plan_shown` (ledger_table, rentals_table,
-rented, summary), `planning` (plan), `preparing` (Prepared, preparation_shown, prepare_all,
-print_prepared), `reading` (recommend, results, study), `renting` (Rental, USUAL_UTILISATION,
-rental), `reporting` (report_on), `running` (run), `shipping` (ship).
+rented, summary, supervised_shown), `planning` (plan), `preparing` (Prepared, preparation_shown,
+prepare_all, print_prepared), `reading` (recommend, results, study), `renting` (Rental,
+USUAL_UTILISATION, rental), `reporting` (report_on), `running` (run), `shipping` (ship).
 """

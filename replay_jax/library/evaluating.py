@@ -17,8 +17,9 @@ from replay_jax.data.judging.tasks import (
     task_batches,
     task_rows,
 )
+from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.prepare import find_tokenizer
-from replay_jax.data.tokens.tokenizer import Tokenizer, TokenizerConfig, load_tokenizer
+from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.convention import own_tokenizer
 from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_folder

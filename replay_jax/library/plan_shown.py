@@ -1,6 +1,6 @@
 """A plan for a terminal: what it takes, what of the data it uses, and its ledger, seeds folded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -12,6 +12,7 @@ from replay_jax.data.sources.source import DATASET_KINDS
 from replay_jax.errors import UserError
 from replay_jax.library.renting import Rental
 from replay_jax.sweep.drive.drawing import plan_lines
+from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
 
@@ -98,6 +99,88 @@ def ledger_table(plan: Plan) -> Table:
     for cells, seeds in lines.items():
         table.add_row(*cells, str(seeds))
     return table
+
+
+def supervised_shown(plan: Plan) -> list[Table | str]:
+    """Where not all labels count in the loss: a table of how many do, and what that makes of the
+    target's share, least to most where seeds differ; and what held-out losses are. Else nothing."""
+    masked = {
+        name
+        for run in plan.runs
+        for name, source in run.config.data.sources
+        if source.masked and name in run.views
+    }
+    if not masked:
+        return []
+    axes = _axes(plan.runs)
+    table = Table(
+        *(key.rsplit(".", 1)[-1] for key in axes),
+        "rho", "alpha", "epochs", "target\nrows", "in its\nbudget", "of\ntarget", "of\ngeneric",
+        "stage", "share\nof rows", "share\nof loss", "seeds",
+        title="labels that count in the loss, and the target's shares by stage",
+        title_justify="left",
+        box=None,
+        collapse_padding=True,
+        pad_edge=False,
+    )  # fmt: skip
+    for column in table.columns[len(axes) :]:
+        column.justify, column.overflow = "right", "fold"
+    settings: dict[tuple[str, ...], list[Run]] = {}
+    for run in plan.runs:
+        setting = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run)[:4])
+        settings.setdefault(setting, []).append(run)
+    for setting, runs in settings.items():
+        said, seeds = (*setting, *_supervised_counts(runs)), str(len(runs))
+        for stage, *shares in _stage_shares(runs):
+            table.add_row(*said, stage, *shares, seeds)
+            said, seeds = ("",) * len(said), ""
+    objectives = " or ".join(sorted({run.config.training.objective for run in plan.runs}))
+    return [
+        table,
+        f"a source's share of the loss is its share of {objectives} (training.objective); held-out "
+        f"losses of {', '.join(sorted(masked))} are nats per label that counts",
+    ]
+
+
+def _supervised_counts(runs: Sequence[Run]) -> tuple[str, str, str]:
+    """Labels that count of runs with one setting: of the target's budget, of it, of the rest."""
+    run = runs[0]
+    target, by_name = run.schedule.target, _supervised_by_name(runs)
+    is_masked = dict(run.config.data.sources)[target].masked
+    budgets = [run.views[target].budget_labels for run in runs]
+    return (
+        _between(budgets, ",") if is_masked else "all",
+        _between(by_name[target], ","),
+        " + ".join(_between(by_name[name], ",") for name in run.schedule.generics),
+    )
+
+
+def _supervised_by_name(runs: Sequence[Run]) -> dict[str, list[int | None]]:
+    found: dict[str, list[int | None]] = {}
+    for run in runs:
+        for entry in run.ledger.totals:
+            found.setdefault(entry.source, []).append(entry.supervised)
+    return found
+
+
+def _stage_shares(runs: Sequence[Run]) -> Iterator[tuple[str, str, str]]:
+    """Each stage of runs with one setting, with the target's shares of rows and of the loss."""
+    for number, stage in enumerate(runs[0].ledger.stages):
+        found = [
+            target_shares(run.ledger.stages[number].entries, run.schedule.target, run.loss_weights)
+            for run in runs
+        ]
+        rows, loss = ([None if s is None else s[which] for s in found] for which in (0, 1))
+        yield stage.name, _between(rows, ".4g"), _between(loss, ".4g")
+
+
+def _between(values: Sequence[float | None], form: str) -> str:
+    """The least and the most of some values in two lines, one where they look the same."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "unknown"
+    least, most = (format(value, form) for value in (min(known), max(known)))
+    return least if least == most else f"{least} to\n{most}"
 
 
 def _axes(runs: Sequence[Run]) -> list[str]:

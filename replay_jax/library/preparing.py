@@ -9,12 +9,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.data.judging.tasks import Task, find_task
+from replay_jax.data.sources.workers import PrepareProgress, ProgressCallback
 from replay_jax.data.stores.near_copies import known_near_copies, near_sentence
+from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.copies import find_copies
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore
-from replay_jax.data.tokens.tokenizer import Tokenizer, TokenizerConfig, load_tokenizer
-from replay_jax.data.tokens.workers import PrepareProgress, ProgressCallback
+from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.convention import check_tokenizer
 from replay_jax.hub.folder import Pretrained, find_pretrained
@@ -109,6 +110,9 @@ def print_prepared(prepared: Prepared) -> None:
     for name, store in prepared.stores.items():
         train, held_out = (store.manifest.splits[split].tokens for split in ("train", "validation"))
         print(f"{name}: {train:,} training tokens, {held_out:,} held out, in {store.path}")
+        if store.manifest.supervised is not None:
+            counted = store.manifest.supervised["train"]
+            print(f"{name}: {counted:,} of its training tokens count in the loss")
         counts = {"bad": store.manifest.bad, "copies": store.manifest.copies}
         for what, count in counts.items():
             if count:

@@ -97,13 +97,19 @@ class OptimizerConfig:
             )
 
 
+OBJECTIVES = ("tokens", "rows")
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Sizes of one update and how often the loop reports.
 
     `batch_size` counts sequences per update, `seq_len` labels per sequence; `accumulation` is
     the number of equal microbatches whose gradients are summed. `loss_weights` are (source,
-    weight) pairs; a source that is not named counts 1. `log_every` and `evaluate_every` count
+    weight) pairs; a source that is not named counts 1. `objective` says what the share of a source
+    in the loss is where not all labels count: that of its labels that do ("tokens": each weighs
+    the same), or that of its rows ("rows": a label weighs more the fewer of a row count, by the
+    average row of its source). `log_every` and `evaluate_every` count
     steps; `evaluate_every` 0 evaluates only where a run ends.
     """
 
@@ -112,6 +118,7 @@ class TrainingConfig:
     accumulation: int = 1
     document_mask: bool = False
     loss_weights: tuple[tuple[str, float], ...] = ()
+    objective: str = "tokens"
     log_every: int = 10
     evaluate_every: int = 0
 
@@ -126,6 +133,10 @@ class TrainingConfig:
             raise UserError(
                 f"training.batch_size {self.batch_size} is not a multiple of training.accumulation "
                 f"{self.accumulation}; {near} is the nearest accumulation that divides it."
+            )
+        if self.objective not in OBJECTIVES:
+            raise UserError(
+                f"training.objective is {self.objective!r}; use one of {', '.join(OBJECTIVES)}."
             )
         names = [name for name, _ in self.loss_weights]
         if len(set(names)) != len(names):

@@ -12,7 +12,8 @@ from tiny_training import MODEL
 from replay_jax.config.defaults import paper_config, tokenizer
 from replay_jax.config.experiment import resolve
 from replay_jax.data.tokens.bpe_training import train_bpe
-from replay_jax.data.tokens.tokenizer import TokenizerConfig, byte_tokenizer, load_tokenizer
+from replay_jax.data.tokens.config import TokenizerConfig
+from replay_jax.data.tokens.tokenizer import byte_tokenizer, load_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.convention import check_tokenizer, is_own
 from replay_jax.hub.export import write_model_folder

@@ -7,7 +7,7 @@ import pytest
 from replay_jax.commands.main import main
 from replay_jax.config.recipe import load_recipe
 from replay_jax.errors import UserError
-from replay_jax.library.plan_shown import rented, summary
+from replay_jax.library.plan_shown import rented, summary, supervised_shown
 from replay_jax.library.planning import plan
 from replay_jax.library.renting import rental
 
@@ -55,6 +55,10 @@ def test_missing_files_are_named_before_anything_is_prepared(tmp_path):
     missing = [line for line in lines if line.startswith("missing: ")]
     assert len(missing) == 1 and "source 'gone'" in missing[0] and str(gone) in missing[0]
     assert "source 'here' is not tokenized yet: its rows have no numbers" in lines
+
+
+def test_nothing_is_said_of_labels_where_all_count(planned):
+    assert supervised_shown(planned) == []
 
 
 def test_the_command_folds_seeds_and_adds_configs_up(capsys):

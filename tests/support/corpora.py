@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.store import TokenStore
-from replay_jax.data.tokens.tokenizer import TokenizerConfig
 
 BYTES = TokenizerConfig("bytes")
 HELD_OUT = 0.2

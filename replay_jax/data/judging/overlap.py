@@ -69,8 +69,9 @@ class Overlap:
 def held_out_rows(store: TokenStore, *, seq_len: int, sequences: int) -> Judged:
     """The fixed held-out rows of a source."""
     rows = evaluation_rows(store, seq_len=seq_len, sequences=sequences)
-    tokens = store.rows("validation", seq_len).gather(rows)
-    return Judged(f"held-out {store.manifest.source}", tokens, np.ones(tokens.shape, bool))
+    held_out = store.rows("validation", seq_len)
+    name = f"held-out {store.manifest.source}"
+    return Judged(name, held_out.gather(rows), held_out.is_text(rows))
 
 
 def right_answers(name: str, rows: TaskRows) -> Judged:

@@ -1,5 +1,6 @@
 """How many sequences and tokens of each source: planned, counted, and compared.
 
 Other rooms read `compared` (check_spans, realised_ledger), `counted` (RealisedCounter, Span,
-batch_checksum), `planned` (Entry, Ledger, compare, plan_ledger), `tokens` (check_tokens).
+batch_checksum, supervised_labels), `planned` (Entry, Ledger, RowLabels, compare, plan_ledger),
+`tokens` (check_tokens).
 """

@@ -141,6 +141,12 @@ def _check_cover(spans: Sequence[Span], schedule: Schedule) -> None:
     )
 
 
+def _supervised(counts: Sequence[Count]) -> int | None:
+    """Labels that counted in the loss; None where that was not counted, or nothing was drawn."""
+    known = [count.supervised for count in counts if count.supervised is not None]
+    return sum(known) if counts and len(known) == len(counts) else None
+
+
 def _entry(name: str, counts: Sequence[Count], view: SourceView) -> Entry:
     """The entry of one source from the counts of an interval."""
     ours = [count for count in counts if count.source == name]
@@ -157,4 +163,5 @@ def _entry(name: str, counts: Sequence[Count], view: SourceView) -> Entry:
         epochs=None if view.rows is None else sequences / view.rows,
         first_row=min(count.first for count in ours)[1] if ours else None,
         last_row=max(count.last for count in ours)[1] if ours else None,
+        supervised=_supervised(ours),
     )

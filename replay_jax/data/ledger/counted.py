@@ -28,6 +28,7 @@ class Count:
         first: (sequence, row) of its first one.
         last: (sequence, row) of its last one.
         rows: (row, times) for a source with a budget, in the order of the rows; None otherwise.
+        supervised: labels that counted in the loss; None where no source says which do.
     """
 
     start: int
@@ -37,6 +38,7 @@ class Count:
     first: tuple[int, int]
     last: tuple[int, int]
     rows: tuple[tuple[int, int], ...] | None
+    supervised: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,11 @@ class Span:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the span as plain JSON values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        for count in values["counts"]:
+            if count["supervised"] is None:  # as spans were written before there was such a field
+                del count["supervised"]
+        return values
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Span":
@@ -129,10 +135,19 @@ class RealisedCounter:
         self._cuts = np.array([opening, *inner], np.int64)
         self._tallies: dict[tuple[int, str], _Tally] = {}
 
-    def add(self, step: int, *, source: np.ndarray, row: np.ndarray, tokens: bytes) -> None:
+    def add(
+        self,
+        step: int,
+        *,
+        source: np.ndarray,
+        row: np.ndarray,
+        tokens: bytes,
+        supervised: np.ndarray | None = None,
+    ) -> None:
         """Counts one batch: `source` [B] numbers of sources and `row` [B] row ids of this host.
 
-        `tokens` is the `batch_checksum` of its tokens.
+        `tokens` is the `batch_checksum` of its tokens, `supervised` [B] how many labels of each
+        row count in the loss, where a source says so (`supervised_labels`).
 
         Raises ValueError if a step is left out or repeated, or the batch has another size.
         """
@@ -149,7 +164,8 @@ class RealisedCounter:
                 key = (piece, self._names[number])
                 if key not in self._tallies:
                     self._tallies[key] = _Tally(budgeted=self._budgeted[number])
-                self._tallies[key].add(sequences[chosen], row[chosen])
+                labels = None if supervised is None else int(supervised[chosen].sum())
+                self._tallies[key].add(sequences[chosen], row[chosen], labels)
         self._chain = chained(self._chain, self._tags[source], row)
         self._tokens = tokens_chained(self._tokens, tokens)
         self._step += 1
@@ -183,9 +199,12 @@ class _Tally:
         self._sequences = 0
         self._ends: list[tuple[int, int]] = []
         self._rows: Counter[int] | None = Counter() if budgeted else None
+        self._supervised: int | None = None
 
-    def add(self, sequences: np.ndarray, rows: np.ndarray) -> None:
+    def add(self, sequences: np.ndarray, rows: np.ndarray, supervised: int | None) -> None:
         self._sequences += len(rows)
+        if supervised is not None:
+            self._supervised = (self._supervised or 0) + supervised
         first = (int(sequences[0]), int(rows[0]))
         self._ends = [*(self._ends[:1] or [first]), (int(sequences[-1]), int(rows[-1]))]
         if self._rows is not None:
@@ -193,7 +212,8 @@ class _Tally:
 
     def count(self, *, start: int, stop: int, source: str) -> Count:
         rows = None if self._rows is None else tuple(sorted(self._rows.items()))
-        return Count(start, stop, source, self._sequences, self._ends[0], self._ends[-1], rows)
+        ends = self._ends[0], self._ends[-1]
+        return Count(start, stop, source, self._sequences, *ends, rows, self._supervised)
 
 
 def source_tags(source_names: Sequence[str], views: Mapping[str, SourceView]) -> np.ndarray:
@@ -217,10 +237,22 @@ def chained(chain: bytes, tags: np.ndarray, rows: np.ndarray) -> bytes:
 def batch_checksum(batch: Mapping[str, np.ndarray]) -> bytes:
     """Returns 8 bytes: the CRC-32 of a batch's `inputs` and of its `labels`, int32 [B, L] each.
 
+    With a `loss_mask`, bool [B, L], 12: its own after theirs.
+
     What is looked for is damage and not forgery, and CRC-32 is the fastest that every Python has.
     """
-    arrays = (np.ascontiguousarray(batch[name], "<i4") for name in ("inputs", "labels"))
+    arrays = [np.ascontiguousarray(batch[name], "<i4") for name in ("inputs", "labels")]
+    if "loss_mask" in batch:
+        arrays.append(np.ascontiguousarray(batch["loss_mask"], np.uint8))
     return b"".join(zlib.crc32(array.data).to_bytes(4, "little") for array in arrays)
+
+
+def supervised_labels(batch: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Returns int64 [B]: labels of each row that count; None where no source says which do."""
+    if "loss_mask" not in batch:
+        return None
+    found: np.ndarray = batch["loss_mask"].sum(axis=1, dtype=np.int64)
+    return found
 
 
 def tokens_chained(chain: bytes, checksum: bytes) -> bytes:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.data.reading.views import SourceView, view_places, view_rows
+from replay_jax.data.reading.views import SourceView, counted_labels, view_places, view_rows
 from replay_jax.errors import UserError
 from replay_jax.schedule.stages import Realised, Requested, Schedule
 
 _BLOCK = 1 << 20  # draws looked at together
+RowLabels = Mapping[str, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Entry:
         epochs: sequences over the rows that may be drawn, or None if that number is unknown.
         first_row: row of the first draw, or None without draws or prepared data.
         last_row: row of the last draw, or None likewise.
+        supervised: labels that count in the loss, or None where no source says which do.
     """
 
     source: str
@@ -38,6 +40,7 @@ class Entry:
     epochs: float | None
     first_row: int | None
     last_row: int | None
+    supervised: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,12 @@ class Ledger:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the ledger as plain JSON values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        spans = [values["totals"], *(stage["entries"] for stage in values["stages"])]
+        for entry in itertools.chain.from_iterable(spans):
+            if entry["supervised"] is None:  # as ledgers were written before there was the field
+                del entry["supervised"]
+        return values
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Ledger":
@@ -100,11 +108,13 @@ class Ledger:
 
     def render(self) -> str:
         """Returns the ledger as a plain-text table, followed by requested and realised values."""
-        lines = [_HEADINGS]
+        lines = [[*_HEADINGS, "supervised"]]
         for stage in self.stages:
             lines += [_cells(stage.name, entry) for entry in stage.entries if entry.sequences]
         lines += [_cells("whole run", entry) for entry in self.totals]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
+        if all(entry.supervised is None for entry in self.totals):
+            lines = [line[:-1] for line in lines]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = [
             "  ".join(
                 cell.ljust(width) if column < 2 else cell.rjust(width)
@@ -134,8 +144,13 @@ class Ledger:
         return lines
 
 
-def plan_ledger(schedule: Schedule, views: Mapping[str, SourceView]) -> Ledger:
+def plan_ledger(
+    schedule: Schedule, views: Mapping[str, SourceView], row_labels: RowLabels | None = None
+) -> Ledger:
     """Returns the ledger that a schedule and the views of its sources imply.
+
+    With `row_labels`, by source the labels of each row that count in the loss, int64 [rows], or
+    None where all do, it says how many count.
 
     Raises UserError if a source has no view or would run out without leave to repeat.
     """
@@ -145,7 +160,14 @@ def plan_ledger(schedule: Schedule, views: Mapping[str, SourceView]) -> Ledger:
         view, counts = _view(views, name), [stage.count(name) for stage in schedule.stages]
         view.check_draws(sum(counts))
         firsts = itertools.accumulate(counts[:-1], initial=0)
-        columns.append(_entries(view, [*zip(firsts, counts, strict=True), (0, sum(counts))]))
+        spans = [*zip(firsts, counts, strict=True), (0, sum(counts))]
+        entries = _entries(view, spans)
+        if row_labels is not None:
+            entries = [
+                dataclasses.replace(entry, supervised=counted_labels(view, *span, row_labels[name]))
+                for entry, span in zip(entries, spans, strict=True)
+            ]
+        columns.append(entries)
     *stages, totals = zip(*columns, strict=True)
     return Ledger(
         batch_size=schedule.batch_size,

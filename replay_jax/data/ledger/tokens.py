@@ -46,11 +46,19 @@ def check_tokens(
 def _chain(sources: np.ndarray, rows: np.ndarray, stores: Mapping[int, TokenRows]) -> str:
     """The chain over consecutive batches, from their source numbers and rows [steps, rows]."""
     chain = CHAIN_START
+    masked = any(rows.store.masked for rows in stores.values())
     for source, row in zip(sources, rows, strict=True):
         numbers = np.unique(source).tolist()
         tokens = np.empty((len(row), stores[numbers[0]].seq_len + 1), np.int32)
+        loss_mask = np.ones((len(row), tokens.shape[1] - 1), bool)
         for number in numbers:
-            tokens[source == number] = stores[number].gather(row[source == number])
+            ours = source == number
+            tokens[ours] = stores[number].gather(row[ours])
+            counted = stores[number].counted(row[ours])
+            if counted is not None:
+                loss_mask[ours] = counted
         batch = {"inputs": tokens[:, :-1], "labels": tokens[:, 1:]}
+        if masked:
+            batch["loss_mask"] = loss_mask
         chain = tokens_chained(chain, batch_checksum(batch))
     return chain.hex()

@@ -46,7 +46,7 @@ def held_out_documents(
     Raises UserError where the split has too few rows.
     """
     rows = evaluation_rows(store, seq_len=seq_len, sequences=sequences)
-    middle_label = rows * seq_len + 1 + seq_len // 2
+    middle_label = store.rows("validation", seq_len).middle_labels(rows)
     ends = store.documents("validation")
     places, of_row = np.unique(
         np.searchsorted(ends, middle_label, side="right"), return_inverse=True

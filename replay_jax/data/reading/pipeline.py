@@ -46,9 +46,10 @@ def run_dataset(
     Returns:
         batches of inputs and labels, int32 [B, L]; loss_weights, float32 [B, L]; source, int32
         [B]: its place in `schedule.source_names`; row, int64 [B]: which row of the training split;
-        and with `document_mask` segments, int32 [B, L]: the number of the document each input
-        token belongs to, from 1 in every row. Like every map of Grain's it starts again past its
-        end. It can be pickled, without the tokens.
+        where a source that is drawn says which tokens count, loss_mask, bool [B, L]: which labels
+        do (the weights of the others are 0); and with `document_mask` segments, int32 [B, L]: the
+        number of the document each input token belongs to, from 1 in every row. Like every map of
+        Grain's it starts again past its end. It can be pickled, without the tokens.
 
     Raises UserError where stores, views and schedule do not fit together.
     """
@@ -83,7 +84,8 @@ def held_out_dataset(
 ) -> grain.MapDataset[Batch]:
     """The fixed held-out rows in batches like those of `run_dataset`, with `label_bytes`.
 
-    label_bytes int64 [B]: UTF-8 bytes that the row's labels stand for (end-of-text: none). The
+    label_bytes int64 [B]: UTF-8 bytes that the row's labels stand for (end-of-text: none). Labels
+    that do not count in the loss have weight 0 and no bytes here either. The
     last batch is padded: padding has row -1, loss weight 0 and no bytes. `source` is the number
     to fill in. Whichever rows are asked for, there are equally many batches.
 
@@ -161,6 +163,8 @@ class _RunSteps:
         seq_len = next(rows.seq_len for rows in self.rows if rows is not None)
         tokens = np.empty((len(sources), seq_len + 1), np.int32)
         segments = np.empty((len(sources), seq_len), np.int32) if self.document_mask else None
+        masked = any(rows is not None and rows.store.masked for rows in self.rows)
+        loss_mask = np.empty((len(sources), seq_len), bool) if masked else None
         row = np.empty(len(sources), np.int64)
         for source in np.unique(sources).tolist():
             rows, view = self.rows[source], self.views[source]
@@ -168,9 +172,13 @@ class _RunSteps:
             ours = np.flatnonzero(sources == source)
             row[ours] = view_rows(view, draws[ours])
             tokens[ours] = rows.gather(row[ours])
+            if loss_mask is not None:
+                counted = rows.counted(row[ours])
+                loss_mask[ours] = True if counted is None else counted
             if segments is not None:
                 segments[ours] = rows.segments(row[ours])
-        return _batch(tokens, self.weights[sources], sources, row, segments)
+        batch = _batch(tokens, self.weights[sources], sources, row, segments)
+        return batch if loss_mask is None else _masked(batch, loss_mask)
 
 
 @dataclass(frozen=True)
@@ -196,6 +204,9 @@ class _HeldOutSteps:
             row,
             self.rows.segments(filled) if self.document_mask else None,
         )
+        counted = self.rows.counted(filled)
+        if counted is not None:
+            batch["loss_weights"] *= counted
         batch["label_bytes"] = np.where(row >= 0, self.rows.label_bytes(filled), 0)
         return batch
 
@@ -215,6 +226,12 @@ def _batch(
         "row": row,
     }
     return batch if segments is None else {**batch, "segments": segments}
+
+
+def _masked(batch: Batch, loss_mask: np.ndarray) -> Batch:
+    """The batch with no weight on what does not count."""
+    weights = np.where(loss_mask, batch["loss_weights"], np.float32(0))
+    return {**batch, "loss_weights": weights, "loss_mask": loss_mask}
 
 
 def _checked_rows(

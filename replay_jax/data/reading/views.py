@@ -10,6 +10,8 @@ import numpy as np
 from replay_jax.errors import UserError
 from replay_jax.schedule.permutation import ORDER, permuted
 
+_BLOCK = 1 << 20  # draws looked at together
+
 
 @dataclass(frozen=True)
 class SourceView:
@@ -32,6 +34,9 @@ class SourceView:
         repeat: whether rows may be drawn again once all have been.
 
     Raises UserError for an empty source, or a budget that is not positive or exceeds the source.
+        labels_per_row: of the whole split, how many labels of a row count in the loss on average;
+            None where all do, or where the data is not prepared.
+        budget_labels: how many labels of the rows that may be drawn count, None likewise.
     """
 
     source: str
@@ -41,6 +46,8 @@ class SourceView:
     budget_rows: int | None
     seed: int
     repeat: bool
+    labels_per_row: float | None = None
+    budget_labels: int | None = None
 
     def __post_init__(self) -> None:
         if self.seq_len < 1:
@@ -126,6 +133,18 @@ def view_places(view: SourceView, draws: np.ndarray) -> np.ndarray:
         chosen = epochs == epoch
         places[chosen] = permuted(indices[chosen], view.rows, _key(view, "order", epoch))
     return places
+
+
+def counted_labels(view: SourceView, first: int, count: int, labels: np.ndarray | None) -> int:
+    """Labels that count in the loss among draws `first` to `first + count`.
+
+    `labels`, int64 [rows], are those of each row, None where all count.
+    """
+    if labels is None:
+        return count * view.seq_len
+    stop = first + count
+    blocks = (np.arange(begin, min(begin + _BLOCK, stop)) for begin in range(first, stop, _BLOCK))
+    return sum(int(labels[view_rows(view, draws)].sum()) for draws in blocks)
 
 
 def _key(view: SourceView, purpose: str, epoch: int) -> bytes:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replay_jax.data.conversations.marked import Marked, Taker, TextField
+from replay_jax.data.sources.formats import taken
 from replay_jax.errors import UserError
 
 _READ_ROWS = 256
@@ -33,21 +35,22 @@ def tfds_split(path: str, split: str) -> StoredSplit:
 
 
 def read_tfds(
-    path: str, split: str, text_field: str, first: int, stop: int | None
-) -> Iterator[str | UserError]:
-    """The text field of examples [first, stop) of a prepared TFDS split, in stored order.
+    path: str, split: str, taker: Taker, first: int, stop: int | None
+) -> Iterator[str | Marked | UserError]:
+    """What is taken of examples [first, stop) of a prepared TFDS split, in stored order.
 
-    Raises UserError where the split or the field is missing, or where the dataset was not
+    Raises UserError where the split or a field is missing, or where the dataset was not
     prepared as ArrayRecord.
     """
 
     builder = _tfds_builder(path)
     _check_split(path, split, sorted(builder.info.splits))
-    if text_field not in builder.info.features:
-        raise UserError(
-            f"TFDS dataset {path!r} has no field {text_field!r}; "
-            f"its fields are {sorted(builder.info.features)}"
-        )
+    for name in taker.fields or ():
+        if name not in builder.info.features:
+            raise UserError(
+                f"TFDS dataset {path!r} has no field {name!r}; "
+                f"its fields are {sorted(builder.info.features)}"
+            )
     try:
         rows: Any = builder.as_data_source(split=split)
     except (ValueError, NotImplementedError) as error:
@@ -60,7 +63,7 @@ def read_tfds(
         for number, row in enumerate(
             rows.__getitems__(list(range(start, min(start + _READ_ROWS, stop)))), start
         ):
-            yield _text(row[text_field], f"TFDS dataset {path!r}, split {split!r}, row {number}")
+            yield _taken(row, taker, f"TFDS dataset {path!r}, split {split!r}, row {number}")
 
 
 def huggingface_split(path: str, split: str) -> StoredSplit:
@@ -71,21 +74,36 @@ def huggingface_split(path: str, split: str) -> StoredSplit:
 
 
 def read_huggingface(
-    path: str, split: str, text_field: str, first: int, stop: int | None
-) -> Iterator[str | UserError]:
-    """The text column of rows [first, stop) of a split ("name", "name:config" or a folder)."""
+    path: str, split: str, taker: Taker, first: int, stop: int | None
+) -> Iterator[str | Marked | UserError]:
+    """What is taken of rows [first, stop) of a split ("name", "name:config" or a folder)."""
     rows = _huggingface(path, split)
-    if text_field not in rows.column_names:
-        raise UserError(
-            f"Hugging Face dataset {path!r} has no column {text_field!r}; "
-            f"its columns are {rows.column_names}"
-        )
-    column = rows.select_columns([text_field])
-    stop = len(column) if stop is None else stop
+    names = list(taker.fields or ())
+    for name in names:
+        if name not in rows.column_names:
+            raise UserError(
+                f"Hugging Face dataset {path!r} has no column {name!r}; "
+                f"its columns are {rows.column_names}"
+            )
+    table = rows.select_columns(names)
+    stop = len(table) if stop is None else stop
     for start in range(first, stop, _READ_ROWS):
-        texts = column[start : min(start + _READ_ROWS, stop)][text_field]
-        for number, text in enumerate(texts, start):
-            yield _text(text, f"Hugging Face dataset {path!r}, split {split!r}, row {number}")
+        columns = table[start : min(start + _READ_ROWS, stop)]
+        for number, values in enumerate(zip(*(columns[n] for n in names), strict=True), start):
+            where = f"Hugging Face dataset {path!r}, split {split!r}, row {number}"
+            yield _taken(dict(zip(names, values, strict=True)), taker, where)
+
+
+def _taken(row: dict[str, object], taker: Taker, where: str) -> str | Marked | UserError:
+    if isinstance(taker, TextField):
+        return _text(row[taker.name], where)
+    texts = {}
+    for name in taker.fields or ():
+        text = _text(row[name], where)
+        if isinstance(text, UserError):
+            return text
+        texts[name] = text
+    return taken(texts, taker, where)
 
 
 def _text(value: object, where: str) -> str | UserError:

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from replay_jax.data.conversations.chat import Chat
+from replay_jax.data.conversations.marked import Marked
 from replay_jax.data.sources.parts import SPLIT, VALIDATION, Part, Read, read_part, source_parts
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.errors import UserError
@@ -17,7 +19,7 @@ class Document:
     """One document that was read; `text` is "" where there is nothing to learn from.
 
     bytes: UTF-8 length. hashed: `document_hash`. held_out: belongs to the validation split.
-    bad: what was wrong with it, where it is no text.
+    bad: what was wrong with it, where it is no text. marked: where not all of it counts.
     """
 
     text: str
@@ -25,6 +27,7 @@ class Document:
     hashed: int
     held_out: bool
     bad: str = ""
+    marked: Marked | None = None
 
 
 _NOTHING = Document("", 0, 0, False)
@@ -51,17 +54,22 @@ def role_borders(config: SourceConfig, role: str) -> tuple[int, int]:
     return held_out_below(fraction), held_out_below(min(1.0, fraction + config.train_fraction))
 
 
-def part_documents(config: SourceConfig, part: Part, read: Read) -> Iterator[Document]:
+def part_documents(
+    config: SourceConfig, part: Part, read: Read, chat: Chat | None = None
+) -> Iterator[Document]:
     """Every document of a part in order; empty, bad and unwanted ones come without bytes.
 
     Nothing is shuffled: rows are drawn through a permutation later, and stored order lets a
-    corpus stream. Raises UserError for a bad document where the source refuses them.
+    corpus stream. Conversations are rendered by `chat`. Raises UserError for a bad document
+    where the source refuses them.
     """
     limit, end = role_borders(config, part.role)
     where = part.files[0] if part.files else config.kind
     if part.first:
         where += f" after {part.first}"
-    for number, text in enumerate(read_part(config, part, read), start=1):
+    for number, found in enumerate(read_part(config, part, read, chat), start=1):
+        marked = found if isinstance(found, Marked) else None
+        text = found.text if isinstance(found, Marked) else found
         if isinstance(text, UserError):
             bad = text
         elif not text or text.isspace():
@@ -75,7 +83,9 @@ def part_documents(config: SourceConfig, part: Part, read: Read) -> Iterator[Doc
             else:
                 hashed = document_hash(data)
                 wanted = hashed < end
-                yield Document(text, len(data), hashed, hashed < limit) if wanted else _NOTHING
+                held_out = hashed < limit
+                whole = Document(text, len(data), hashed, held_out, marked=marked)
+                yield whole if wanted else _NOTHING
                 continue
         if config.bad_documents == "refuse":
             raise bad

@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from replay_jax.errors import UserError
 
 _LOCK_NAME = "lock"
@@ -44,6 +46,33 @@ def write_durably(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class HashingFile:
+    """A new file that is hashed as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb", buffering=1 << 20)
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, values: np.ndarray) -> None:
+        """Append numbers as they lie in memory."""
+        data = np.ascontiguousarray(values).view(np.uint8).data
+        self._file.write(data)
+        self._digest.update(data)
+        self._bytes += len(data)
+
+    def finish(self) -> tuple[int, str]:
+        """Make it durable; its bytes and its SHA-256."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return self._bytes, self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Close it, finished or not."""
+        self._file.close()
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
 from replay_jax.data.sources.files import found_paths
 from replay_jax.data.sources.parts import SPLIT, Part, part_digest, part_source, source_files
 from replay_jax.data.sources.source import (
+    ADDED,
     DATASET_KINDS,
     TOKEN_KINDS,
     SourceConfig,
@@ -215,8 +216,7 @@ def part_key(config: SourceConfig, known: KnownPart) -> dict[str, object]:
     }
     if known.part.role == SPLIT:
         key["validation_fraction"] = own.validation_fraction
-    if own.train_fraction != 1:
-        key["train_fraction"] = own.train_fraction
+    key |= {name: value for name, value in own.declared().items() if name in ADDED}
     if own.kind in DATASET_KINDS:
         # Slices of one split have the same files.
         key |= {"split": own.split, "rows": [known.part.first, known.part.stop]}
@@ -252,8 +252,7 @@ def is_here(config: SourceConfig, store_dir: Path) -> bool:
 
 def source_answer(config: SourceConfig, store_dir: Path) -> Path:
     """The file that keeps what `known_source` answers with."""
-    question = asdict(config)
-    del question["bad_documents"], question["train_fraction"]
+    question = {n: v for n, v in config.declared().items() if n not in ("bad_documents", *ADDED)}
     if config.kind in EMBEDDED_KINDS:
         question["extraction"] = EXTRACTION_VERSION
     else:

@@ -8,15 +8,16 @@ A file that cannot be read on is always an error.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import orjson
-from pyarrow import ArrowException, parquet
+from pyarrow import ArrowException, RecordBatch, parquet
 
+from replay_jax.data.conversations.marked import Marked, Taker, TextField, UnfitTemplate
 from replay_jax.data.sources.files import BLOCK_BYTES
 from replay_jax.errors import UserError
 
-Texts = Iterator[str | UserError]
+Texts = Iterator[str | Marked | UserError]
 _MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()  # byte-order mark: of the file, not of its text
 
 
@@ -41,43 +42,62 @@ def read_text(file: IO[bytes], path: Path, separator: str, *, first: int, cut: b
         lines += data.count(b"\n") + separator.count("\n")
 
 
-def read_json_lines(file: IO[bytes], path: Path, text_field: str, *, first: int) -> Texts:
-    """The text field of each JSON line; blank lines are passed over, null is an empty document."""
+class Line(NamedTuple):
+    """A line of a file, as it is named in messages; it is counted only then."""
+
+    path: Path
+    first: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {_lines_before(self.path, self.first) + self.number + 1}"
+
+
+def read_json_lines(file: IO[bytes], path: Path, taker: Taker, *, first: int) -> Texts:
+    """What is taken of each JSON line; blank lines are passed over."""
     try:
         for number, line in enumerate(file):
             if first == number == 0:
                 line = line.removeprefix(_MARK)
             if line.strip():
-                yield _text_of_line(path, first, number, line, text_field)
+                yield _text_of_line(Line(path, first, number), line, taker)
     except (EOFError, OSError) as error:
         raise _unreadable(path, error) from error
 
 
-def read_parquet(path: Path, text_field: str, *, first: int, stop: int | None) -> Texts:
-    """The text column of row groups [first, stop) of a Parquet file; null is an empty document.
+def taken(record: object, taker: Taker, where: object) -> str | Marked | UserError:
+    """What is taken of a record, or what is wrong with it; raises only what is no fault of it."""
+    try:
+        if not isinstance(record, dict):
+            raise UserError(f"expected a JSON object, found {type(record).__name__}")
+        return taker.text(record, where)
+    except UnfitTemplate as error:
+        raise UnfitTemplate(f"{where}: {error}") from error
+    except UserError as error:
+        return UserError(f"{where}: {error}")
 
-    Raises UserError where the file is no Parquet file or has no such text column.
+
+def read_parquet(path: Path, taker: Taker, *, first: int, stop: int | None) -> Texts:
+    """What is taken of the rows of row groups [first, stop) of a Parquet file.
+
+    Raises UserError where the file is no Parquet file or has no such columns of text.
     """
     row = 0
     try:
         with parquet.ParquetFile(path) as table:
             names = table.schema_arrow.names
-            if text_field not in names:
-                raise UserError(f"{path} has no column {text_field!r}; its columns are {names}")
+            wanted = None if taker.fields is None else list(taker.fields)
+            for name in wanted or ():
+                if name not in names:
+                    raise UserError(f"{path} has no column {name!r}; its columns are {names}")
             groups = list(range(table.num_row_groups))
             row = sum(table.metadata.row_group(group).num_rows for group in groups[:first])
-            for batch in table.iter_batches(1024, groups[first:stop], [text_field]):
-                for text in _column(batch.column(0)):
-                    where = f"{path}, row {row}"
-                    row += 1
-                    if text is None or isinstance(text, str):
-                        yield text or ""
-                    elif isinstance(text, bytes):
-                        yield UserError(f"{where}: column {text_field!r} is not valid UTF-8")
-                    else:
-                        raise UserError(
-                            f"{path}: column {text_field!r} holds {type(text).__name__}, not text"
-                        )
+            for batch in table.iter_batches(1024, groups[first:stop], wanted):
+                if isinstance(taker, TextField):
+                    yield from _texts_of_column(path, row, taker.name, batch)
+                else:
+                    yield from _texts_of_rows(path, row, taker, batch)
+                row += batch.num_rows
     except UserError:
         raise
     except (ArrowException, OSError, UnicodeDecodeError) as error:  # names of columns are text
@@ -114,6 +134,27 @@ def parquet_bytes(path: Path, first: int, stop: int) -> list[tuple[int, int]]:
 def _group_start(group: parquet.RowGroupMetaData) -> int:
     columns = [group.column(number) for number in range(group.num_columns)]
     return min(c.dictionary_page_offset or c.data_page_offset for c in columns)
+
+
+def _texts_of_column(path: Path, row: int, name: str, batch: RecordBatch) -> Texts:
+    for number, text in enumerate(_column(batch.column(0)), row):
+        if text is None or isinstance(text, str):
+            yield text or ""
+        elif isinstance(text, bytes):
+            yield UserError(f"{path}, row {number}: column {name!r} is not valid UTF-8")
+        else:
+            raise UserError(f"{path}: column {name!r} holds {type(text).__name__}, not text")
+
+
+def _texts_of_rows(path: Path, row: int, taker: Taker, batch: RecordBatch) -> Texts:
+    for number in range(batch.num_rows):
+        where = f"{path}, row {row + number}"
+        try:
+            (record,) = batch.slice(number, 1).to_pylist()
+        except UnicodeDecodeError:
+            yield UserError(f"{where}: not valid UTF-8")
+        else:
+            yield taken(record, taker, where)
 
 
 def _column(column) -> list:  # type: ignore[no-untyped-def]
@@ -164,26 +205,15 @@ def _decoded(data: bytes, path: Path, first: int, lines: int) -> str | UserError
         return UserError(f"{path}, line {line}: not valid UTF-8 ({why})")
 
 
-def _text_of_line(
-    path: Path, first: int, number: int, line: bytes, text_field: str
-) -> str | UserError:
+def _text_of_line(where: Line, line: bytes, taker: Taker) -> str | Marked | UserError:
     try:
         # Twice as fast as `json`; what it refuses (NaN, depth), `json` decides.
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         record = _decided_by_json(line)
-    if isinstance(record, dict) and text_field in record:
-        text = record[text_field]
-        if isinstance(text, str) or text is None:
-            return text or ""
-        what = f"field {text_field!r} is {type(text).__name__}, not text"
-    elif isinstance(record, dict):
-        what = f"no field {text_field!r}; the fields are {sorted(record)}"
-    elif isinstance(record, UserError):
-        what = str(record)
-    else:
-        what = f"expected a JSON object, found {type(record).__name__}"
-    return UserError(f"{path}, line {_lines_before(path, first) + number + 1}: {what}")
+    if isinstance(record, UserError):
+        return UserError(f"{where}: {record}")
+    return taken(record, taker, where)
 
 
 def _decided_by_json(line: bytes) -> object:

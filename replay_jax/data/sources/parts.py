@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
+from replay_jax.data.conversations.chat import Chat, ConversationTaker
+from replay_jax.data.conversations.marked import Marked, Taker, TextField, UnfitTemplate
+from replay_jax.data.conversations.templates import RecordTemplate
 from replay_jax.data.sources.datasets import (
     StoredSplit,
     huggingface_split,
@@ -106,18 +109,31 @@ class Read:
     digest: str | None = None
 
 
-def read_part(config: SourceConfig, part: Part, read: Read) -> Texts:
+def read_part(config: SourceConfig, part: Part, read: Read, chat: Chat | None = None) -> Texts:
     """The texts of one part in order, bad ones as the errors they are (`formats`).
+
+    Conversations are rendered by `chat`; UnfitTemplate is raised where it cannot.
 
     `read.digest` is set at the end, to what `part_digest` gives for the same bytes, where the
     bytes were hashed as they were read (text and jsonl).
     """
     own = part_source(config, part.role)
-    return islice(_texts(own, part, read), own.max_documents)
+    return islice(_texts(own, part, read, _taker(own, chat)), own.max_documents)
 
 
-def read_documents(config: SourceConfig) -> Iterator[str]:
-    """All documents of a source in stored order, empty ones included.
+def _taker(config: SourceConfig, chat: Chat | None) -> Taker:
+    """What makes the texts of a source of its records."""
+    if config.kind == "conversations":
+        if chat is None:
+            raise UnfitTemplate("conversations need a tokenizer with a chat template")
+        return ConversationTaker(chat, config.loss_on)
+    if config.template:
+        return RecordTemplate(config.template, config.loss_fields)
+    return TextField(config.text_field)
+
+
+def read_documents(config: SourceConfig) -> Iterator[str | Marked]:
+    """All documents of a source but conversations in stored order, empty ones included.
 
     Raises UserError for what cannot be read or is no text, naming file and line.
     """
@@ -134,9 +150,9 @@ def part_digest(config: SourceConfig, part: Part) -> str:
     for name in part.files:
         ranges: list[tuple[int, int | None]] = [(0, None)]
         if part.cut or part.first:
-            if config.kind in ("text", "jsonl"):
+            if config.file_kind in ("text", "jsonl"):
                 ranges = [(part.first, part.stop)]
-            elif config.kind == "parquet":
+            elif config.file_kind == "parquet":
                 assert part.stop is not None
                 ranges = list(parquet_bytes(Path(name), part.first, part.stop))
         for first, stop in ranges:
@@ -145,21 +161,20 @@ def part_digest(config: SourceConfig, part: Part) -> str:
     return digest.hexdigest()
 
 
-def _texts(config: SourceConfig, part: Part, read: Read) -> Texts:
+def _texts(config: SourceConfig, part: Part, read: Read, taker: Taker) -> Texts:
     if config.kind in EMBEDDED_KINDS:
         return read_embedded(config.kind, config.path)
     if config.kind in DATASET_KINDS:
         reader = read_tfds if config.kind == "tfds" else read_huggingface
-        return reader(config.path, config.split, config.text_field, part.first, part.stop)
-    if config.kind == "parquet":
+        return reader(config.path, config.split, taker, part.first, part.stop)
+    if config.file_kind == "parquet":
         return chain.from_iterable(
-            read_parquet(Path(name), config.text_field, first=part.first, stop=part.stop)
-            for name in part.files
+            read_parquet(Path(name), taker, first=part.first, stop=part.stop) for name in part.files
         )
-    return _hashed_texts(config, part, read)
+    return _hashed_texts(config, part, read, taker)
 
 
-def _hashed_texts(config: SourceConfig, part: Part, read: Read) -> Texts:
+def _hashed_texts(config: SourceConfig, part: Part, read: Read, taker: Taker) -> Texts:
     digest = hashlib.sha256()
     for name in part.files:
         path = Path(name)
@@ -169,7 +184,7 @@ def _hashed_texts(config: SourceConfig, part: Part, read: Read) -> Texts:
             if config.kind == "text":
                 yield from read_text(file, path, config.separator, first=part.first, cut=part.cut)
             else:
-                yield from read_json_lines(file, path, config.text_field, first=part.first)
+                yield from read_json_lines(file, path, taker, first=part.first)
             digest.update(bytes.fromhex(raw.hexdigest()))
     read.digest = digest.hexdigest()
 
@@ -228,9 +243,9 @@ def _cuts(
     """Ranges of a file that can be read alone, each with its bytes; none where it is not cut."""
     if size <= 1.5 * part_bytes:
         return []
-    if config.kind == "parquet":
+    if config.file_kind == "parquet":
         return parquet_cuts(path, part_bytes)
-    mark = b"\n" if config.kind == "jsonl" else config.separator.encode()
+    mark = b"\n" if config.file_kind == "jsonl" else config.separator.encode()
     if compressed(path) or not mark:
         return []
     return [(first, stop, stop - first) for first, stop in cut_at(path, mark, part_bytes)]

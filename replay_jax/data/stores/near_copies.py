@@ -49,7 +49,7 @@ def find_near_copies(
         for split in SPLITS:
             count = store.manifest.splits[split].documents
             report(f"near copies: {count:,} documents of {name}, {split}")
-            signed[name, split] = signatures(_documents(store, split), count, window)
+            signed[name, split] = signatures(document_ids(store, split), count, window)
     found = count_near_copies(signed)
     with read_only_allowed():
         write_durably(_path(stores), json.dumps([asdict(c) for c in found], indent=1) + "\n")
@@ -157,12 +157,14 @@ class _Index:
         return self._lean(seed=_SEED, hashvalues=values, scheme="affine32")
 
 
-def _documents(store: TokenStore, split: str) -> Iterator[np.ndarray]:
-    """The ids of each document, without those that begin and end it."""
-    begin, start = int(store.tokenizer.bos_id is not None), 0
-    for end in store.documents(split).tolist():
-        yield store.tokens(split, start + begin, end - 1)
-        start = end
+def document_ids(store: TokenStore, split: str) -> Iterator[np.ndarray]:
+    """The ids of each document, without those that begin and end it, where such do: chat templates
+    write their own, and what is cut ends with neither."""
+    begin, end, start = store.tokenizer.bos_id, store.manifest.eos_id, 0
+    for stop in store.documents(split).tolist():
+        ids = store.tokens(split, start, stop)
+        yield ids[int(ids[0] == begin) : len(ids) - int(ids[-1] == end)]
+        start = stop
 
 
 def _library() -> Any:

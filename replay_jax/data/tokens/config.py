@@ -5,12 +5,60 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replay_jax.data.sources.source import TOKEN_KINDS, SourceConfig
-from replay_jax.data.tokens.tokenizer import TokenizerConfig
 from replay_jax.errors import UserError
 from replay_jax.schedule.generic import Weights, check_weights
 
 COPIES_OF_BUCKETS = Path("data/from_buckets")
 DROP_COPIES = ("none", "of_target", "all")
+
+
+TOKENIZER_KINDS = ("bytes", "bpe", "file")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Which tokenizer; `vocab_size` and `train_*` are for kind "bpe" only.
+
+    kind: "bytes" (256 bytes and an end-of-text id), "bpe" (byte-level BPE trained on the
+        training split of the sources), "file" (a tokenizer.json or a Hugging Face hub id).
+    path: for "file".
+    eos_token: for "file", the token that ends a document; "" looks for the usual names.
+    bos_token: for "file", a token that begins every document; "" for none. A model that was
+        trained with one, as Llama was, needs it where training goes on from it.
+    vocab_size: tokens in all, end-of-text included; at least 257.
+    train_sources: source names to train on; () means every source.
+    train_bytes: training reads at most this many bytes of each source, a fixed
+        pseudo-random sample of its training documents.
+    chat_template: file of the template that renders conversations; "" for the tokenizer's own.
+    """
+
+    kind: str = "bpe"
+    path: str = ""
+    eos_token: str = ""
+    bos_token: str = ""
+    vocab_size: int = 4096
+    train_sources: tuple[str, ...] = ()
+    train_bytes: int = 32 * 2**20
+    chat_template: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in TOKENIZER_KINDS:
+            raise UserError(f"tokenizer kind {self.kind!r} is not one of {TOKENIZER_KINDS}")
+        if (self.kind == "file") != bool(self.path):
+            raise UserError(
+                f"tokenizer kind 'file' needs a path and no other kind takes one, "
+                f"got kind {self.kind!r} and path {self.path!r}"
+            )
+        for name in ("eos_token", "bos_token"):
+            if getattr(self, name) and self.kind != "file":
+                raise UserError(f"{name} is for tokenizer kind 'file', not {self.kind!r}")
+        if self.kind == "bpe" and self.vocab_size < 257:
+            raise UserError(
+                f"tokenizer vocab_size {self.vocab_size} is too small: 256 bytes and "
+                "end-of-text need at least 257"
+            )
+        if self.train_bytes < 1:
+            raise UserError(f"tokenizer train_bytes {self.train_bytes} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -41,6 +89,16 @@ class DataConfig:
         if len(set(names)) != len(names):
             raise UserError(f"source names must differ, got {names}")
         self._settle_roles(names)
+        if self.has_conversations and self.tokenizer.kind == "bpe":
+            raise UserError(
+                "a source of kind 'conversations' needs a tokenizer with a chat template, kind "
+                "'file', and not one that is trained"
+            )
+        if self.tokenizer.chat_template and not self.has_conversations:
+            raise UserError(
+                f"tokenizer.chat_template {self.tokenizer.chat_template!r} is for sources of kind "
+                "'conversations', and there is none"
+            )
         for name in self.tokenizer.train_sources:
             if name not in names:
                 raise UserError(f"tokenizer.train_sources names {name!r}, not among {names}")
@@ -84,6 +142,11 @@ class DataConfig:
     def bucket(self) -> str:
         """The place in a bucket that shards are copied from and to; "" for none."""
         return self.store_dir.rstrip("/") if "://" in self.store_dir else ""
+
+    @property
+    def has_conversations(self) -> bool:
+        """Whether a source needs the tokenizer's chat template."""
+        return any(source.kind == "conversations" for _, source in self.sources)
 
     @property
     def stores(self) -> Path:

@@ -15,7 +15,13 @@ import numpy as np
 
 from replay_jax.data.sources.durable import claimed, read_only_allowed, write_durably
 from replay_jax.data.tokens.columns import mapped, shard_tokens
-from replay_jax.data.tokens.manifest import COLUMNS, MANIFEST_NAME, SPLITS, read_shard_manifest
+from replay_jax.data.tokens.manifest import (
+    COLUMNS,
+    LOSS,
+    MANIFEST_NAME,
+    SPLITS,
+    read_shard_manifest,
+)
 from replay_jax.data.tokens.shards import shard_path
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
@@ -185,15 +191,19 @@ def _copy(
         mapped(shard / f"{split}.{column}", np.dtype(kind)) for column, kind in COLUMNS.items()
     )
     tokens = shard_tokens(shard, split, dtype)
+    masked = (shard / f"{split}.{LOSS}").exists()
+    loss = mapped(shard / f"{split}.{LOSS}", np.dtype(np.uint8)) if masked else None
     first = start = 0
     while first < len(ends):
         last = max(first + 1, int(np.searchsorted(ends, start + _AT_ONCE, side="right")))
         lengths = np.diff(ends[first:last], prepend=start)
         keep = np.ones(last - first, bool) if split != "train" else ~left_out[first:last]
         if keep.any():
-            ids = tokens.read(start, int(ends[last - 1]))[np.repeat(keep, lengths)]
-            columns = (values[first:last][keep] for values in (hashes, sizes))
-            writer.add(split, ids, lengths[keep], *columns)
+            kept = np.repeat(keep, lengths)
+            ids = tokens.read(start, int(ends[last - 1]))[kept]
+            own, size = (values[first:last][keep] for values in (hashes, sizes))
+            counted = None if loss is None else loss[start : ends[last - 1]][kept]
+            writer.add(split, ids, lengths[keep], own, size, counted)
         first, start = last, int(ends[last - 1])
 
 

@@ -7,7 +7,9 @@ from itertools import islice
 
 import numpy as np
 
+from replay_jax.data.conversations.token_mask import encoded_with_offsets, token_mask
 from replay_jax.data.sources.documents import Document
+from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.sources.token_documents import Marks, TokenDocument
 from replay_jax.data.sources.token_files import TokenFile
 from replay_jax.data.tokens.columns import EXTENTS
@@ -15,6 +17,7 @@ from replay_jax.data.tokens.manifest import SPLITS
 from replay_jax.data.tokens.pieces import PIECE_CHARACTERS, text_pieces
 from replay_jax.data.tokens.tokenizer import Tokenizer, is_byte_level, token_ids
 from replay_jax.data.tokens.writer import ShardWriter
+from replay_jax.errors import UserError
 
 _TOGETHER = 4096  # documents of ids
 
@@ -35,23 +38,39 @@ def tokenize(
     writer: ShardWriter,
     threads: int,
     report: Callable[[], None],
+    marking: SourceConfig | None = None,
 ) -> None:
-    """Write all documents.
+    """Write all documents; those of a source that is `masked`, `marking`, with what counts.
 
     Reading and writing run in a thread each; the encoder uses `threads` cores and holds no
     Python lock, so the three overlap. `report` is called after every batch.
     """
-    batches = piece_batches(documents, threads=threads, cut=tokenizer.cuts_are_exact)
+    cut = marking is None and tokenizer.cuts_are_exact
+    batches = piece_batches(documents, threads=threads, cut=cut)
+
+    def encode(batch: Sequence[Piece]) -> Sequence[object]:
+        texts = [piece.text for piece in batch]
+        if marking is None:
+            return tokenizer.encode_batch(texts)
+        rendered = marking.kind == "conversations"
+        return encoded_with_offsets(tokenizer.model, texts, rendered=rendered)
 
     def write(batch: Sequence[Piece], encoded: Sequence[object]) -> None:
-        writer.append([(piece.document, piece.last) for piece in batch], token_ids(encoded))
+        if marking is None:
+            writer.append([(piece.document, piece.last) for piece in batch], token_ids(encoded))
+            return
+        found = [
+            marked_tokens(piece.document, ids, each, tokenizer, marking)
+            for piece, ids, each in zip(batch, token_ids(encoded), encoded, strict=True)
+        ]
+        writer.append_marked(found)
 
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
         coming = reading.submit(next, batches, None)
         written: Future[None] | None = None
         while (batch := coming.result()) is not None:
             coming = reading.submit(next, batches, None)
-            encoded = tokenizer.encode_batch([piece.text for piece in batch])
+            encoded = encode(batch)
             if written is not None:
                 written.result()
                 report()
@@ -81,6 +100,51 @@ def piece_batches(
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def marked_tokens(
+    document: Document,
+    ids: np.ndarray,
+    encoded: object,
+    tokenizer: Tokenizer,
+    source: SourceConfig,
+) -> tuple[Document, np.ndarray, np.ndarray]:
+    """A document with all its tokens, and for each whether it counts, uint8.
+
+    A token counts if any of its characters does; the token that ends a document does if the
+    last character does; the first never does, as nothing comes before it. A document that
+    is too long, or of which nothing would count, comes as a bad one without tokens.
+
+    Raises UserError for a bad document where the source refuses them.
+    """
+    marked = document.marked
+    if marked is None:  # empty or bad
+        return document, ids[:0], np.zeros(0, np.uint8)
+    counts = token_mask(encoded, len(ids), marked)
+    if not marked.rendered:
+        begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+        ends = int(marked.spans[-1][1] == len(marked.text))
+        ids = np.concatenate([begin, ids, [tokenizer.eos_id]]).astype(np.uint32)
+        counts = np.concatenate([[0] * len(begin), counts, [ends]]).astype(np.uint8)
+    assert source.max_tokens is not None
+    wrong, length = "", len(ids)
+    if length > source.max_tokens:
+        if not source.truncate:
+            wrong = (
+                f"{length} tokens, more than max_tokens {source.max_tokens}: raise it with "
+                "training.seq_len, or set truncate"
+            )
+        ids, counts = ids[: source.max_tokens], counts[: source.max_tokens]
+    counts[:1] = 0
+    if not wrong and not counts.any():
+        cut = f" within max_tokens {source.max_tokens} of {length}" if length > len(ids) else ""
+        wrong = f"no token counts in the loss{cut}"
+    if not wrong:
+        return document, ids, counts
+    bad = f"{marked.where}: {wrong}"
+    if source.bad_documents == "refuse":
+        raise UserError(bad)
+    return Document("", 0, 0, False, bad), ids[:0], counts[:0]
 
 
 def take_tokens(

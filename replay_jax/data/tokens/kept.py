@@ -7,22 +7,29 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from replay_jax.data.conversations.chat_files import read_chat
 from replay_jax.data.sources.documents import held_out_below
 from replay_jax.data.sources.durable import read_only_allowed, write_durably
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS
 from replay_jax.data.sources.fingerprints import KnownPart, part_key
 from replay_jax.data.sources.parts import TRAIN, VALIDATION
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.workers import Progress, ProgressCallback, processes_for, run_jobs
 from replay_jax.data.tokens.bpe_training import WHOLE, Sample, merged, train_bpe
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.listing import Listed, all_known
 from replay_jax.data.tokens.shards import PartJob, SampleJob, held_out_hashes, sample_part
-from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer, open_tokenizer
-from replay_jax.data.tokens.workers import Progress, ProgressCallback, processes_for, run_jobs
+from replay_jax.data.tokens.tokenizer import (
+    Tokenizer,
+    load_tokenizer,
+    open_tokenizer,
+    special_texts,
+)
 from replay_jax.errors import UserError
 
 
@@ -38,13 +45,25 @@ def find_kept(data: DataConfig, listed: Listed, *, download: bool) -> tuple[Toke
         return None if path is None or not path.exists() else (open_tokenizer(path), path)
     path = _kept_path(data)
     try:
-        tokenizer = load_tokenizer(data.tokenizer, download=download)
+        tokenizer = _loaded(data, download=download)
     except UserError:
         # Nobody changed it: it is out of reach.
         if not path.exists() or _is_there(data):
             raise
         return open_tokenizer(path), path
     return tokenizer, path
+
+
+def _loaded(data: DataConfig, *, download: bool) -> Tokenizer:
+    """The configured tokenizer, with its chat template where a source needs one."""
+    config = data.tokenizer
+    tokenizer = load_tokenizer(config, download=download)
+    if not data.has_conversations:
+        return tokenizer
+    special = special_texts(tokenizer.model)
+    given = config.chat_template
+    chat = read_chat(config.path, given=given, special=special, download=download)
+    return replace(tokenizer, chat=chat)
 
 
 def keep(tokenizer: Tokenizer, path: Path) -> None:
@@ -133,6 +152,8 @@ def _kept_path(data: DataConfig) -> Path:
     else:
         place = config.path
     key = {"kind": config.kind, "path": place, "eos": config.eos_token, "bos": config.bos_token}
+    if data.has_conversations:
+        key["chat"] = config.chat_template
     return data.stores / f"tokenizer-{_digest(key)}.json"
 
 

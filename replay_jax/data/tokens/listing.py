@@ -6,9 +6,9 @@ from pathlib import Path
 from replay_jax.data.sources.fingerprints import KnownPart, known_source, recalled_part
 from replay_jax.data.sources.parts import SPLIT, Part, source_parts
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.workers import Progress, ProgressCallback, processes_for, run_jobs
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.shards import PartJob, identify_part
-from replay_jax.data.tokens.workers import Progress, ProgressCallback, processes_for, run_jobs
 
 _NOT_SEEN = Part(SPLIT, (), 0, None, False, 0)
 # Of each source, its parts: with their content where that is known.

@@ -3,20 +3,20 @@
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from replay_jax.data.sources import in_place
-from replay_jax.data.sources.durable import file_sha256, read_only_allowed, write_durably
+from replay_jax.data.sources.durable import file_sha256, write_durably
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
 # Raise it when the layout of a store changes; older stores are then prepared again.
 STORE_FORMAT = 2
 SPLITS = ("train", "validation")
+# Of masked splits, beside COLUMNS: for each token whether it counts in the loss, uint8.
+LOSS = "loss"
 # Files of a split and the type of their numbers; tokens have that of the vocabulary.
 COLUMNS = {"documents": "<i8", "hashes": "<u8", "sizes": "<i8"}
 MANIFEST_NAME = "manifest.json"
@@ -87,6 +87,11 @@ class ShardManifest:
     def __post_init__(self) -> None:
         _check_splits(self.splits)
 
+    @property
+    def masked(self) -> bool:
+        """Whether it says which tokens count."""
+        return any(name.endswith(f".{LOSS}") for name in self.files)
+
 
 @dataclass(frozen=True)
 class ShardRecord:
@@ -108,6 +113,8 @@ class Manifest:
     fingerprint: hash of the tokens and document ends themselves, however they are cut up.
     empty, bad, copies: documents that were passed over, by reason.
     dtype: "uint16" or "uint32", little-endian, by vocabulary size.
+    supervised: by split, how many tokens count in the loss; None where all do. Rows of a store that
+        has it hold whole documents.
     """
 
     format: int
@@ -127,9 +134,12 @@ class Manifest:
     splits: dict[str, SplitCounts]
     shards: tuple[ShardRecord, ...]
     files: dict[str, FileRecord]
+    supervised: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         _check_splits(self.splits)
+        if self.supervised is not None and set(self.supervised) != set(SPLITS):
+            raise UserError(f"supervised tokens of {sorted(self.supervised)}")
         if self.dtype not in WIDTHS:
             raise UserError(f"dtype {self.dtype!r} is not one of {', '.join(WIDTHS)}")
         for split in SPLITS:
@@ -161,6 +171,8 @@ def write_manifest(directory: Path, manifest: Manifest | ShardManifest) -> None:
     """
     said: dict[str, Any] = json.loads(json.dumps(asdict(manifest)))
     if isinstance(manifest, Manifest):
+        if manifest.supervised is None:
+            del said["supervised"]  # as it was written before there was such a field
         said[_CHECKSUM] = _checksum(said)
     write_durably(directory / MANIFEST_NAME, json.dumps(said, indent=1) + "\n")
 
@@ -174,102 +186,19 @@ def file_record(path: Path) -> FileRecord:
     return FileRecord(path.stat().st_size, file_sha256(path))
 
 
-def _size_difference(path: Path, size: int) -> str | None:
-    """What is wrong with the size of a file, None if nothing is."""
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
-        return f"{path} is missing"
-    except (OSError, ValueError) as error:  # what a damaged manifest gives may be no name at all
-        return f"{path} cannot be read: {error}"
-    if found != size:
-        return f"{path} has {found} bytes where its manifest says {size}"
-    return None
+def stores_of(folder: Path) -> dict[str, list[Path]]:
+    """The finished stores in a folder by their fingerprints, in the order of their names.
 
-
-def content_difference(path: Path, record: FileRecord) -> str | None:
-    """What is wrong with a file, None if nothing is; reads all of it."""
-    wrong = _size_difference(path, record.bytes)
-    if wrong is None and (found := file_sha256(path)) != record.sha256:
-        return (
-            f"{path} was altered: its SHA-256 is {found[:12]}… where its manifest says "
-            f"{record.sha256[:12]}…"
-        )
-    return wrong
-
-
-def size_differences(directory: Path, manifest: Manifest) -> Iterator[tuple[Path, str]]:
-    """Every file of a store whose size is not the one its manifest gives: its folder, and how."""
-    width = WIDTHS[manifest.dtype]
-    for name, record in manifest.files.items():
-        if wrong := _size_difference(directory / name, record.bytes):
-            yield directory, wrong
-    for shard in manifest.shards:
-        folder = _folder(directory, shard)
-        for wrong in _shard_differences(folder, shard, width):
-            yield folder, wrong
-
-
-def _shard_differences(folder: Path, shard: ShardRecord, width: int) -> Iterator[str]:
-    elsewhere = in_place.is_elsewhere(folder)
-    sizes = {} if elsewhere else {"tokens": width}
-    sizes |= dict.fromkeys(COLUMNS, 8)
-    files = {
-        f"{split}.{column}": size * (counts.tokens if column == "tokens" else counts.documents)
-        for split, counts in shard.splits.items()
-        for column, size in sizes.items()
-        if counts.documents
-    }
-    if elsewhere:
-        yield from in_place.size_differences(folder)
-        files |= {name: file.bytes for name, file in read_shard_manifest(folder).files.items()}
-    yield from filter(None, (_size_difference(folder / name, size) for name, size in files.items()))
-
-
-def has_all_shards(directory: Path) -> bool:
-    """Whether the shards of a finished store are there; raises UserError for a damaged manifest."""
-    folders = [_folder(directory, shard) for shard in read_manifest(directory).shards]
-    return all((folder / MANIFEST_NAME).exists() for folder in folders)
-
-
-def check_touched(*directories: Path) -> None:
-    """Compare what was written to after stores were finished with its checksums.
-
-    A manifest is written last, so a file that is newer was written to afterwards, or copied. When
-    it was found to be right, the manifest gets a new date. What a disk changes by itself has no
-    date: `verify --data` reads everything.
-
-    Raises UserError for a file that is not as its manifest says; names it and what to delete.
+    A folder whose manifest cannot be read is none.
     """
-    for directory in directories:
-        manifest = read_manifest(directory)
-        _check_newer(directory, manifest.files)
-        for shard in manifest.shards:
-            folder = _folder(directory, shard)
-            path = folder / MANIFEST_NAME
-            size = path.stat().st_size if path.exists() else 0
-            _refuse(folder, content_difference(path, FileRecord(size, shard.manifest)))
-            _check_newer(folder, read_shard_manifest(folder).files)
-
-
-def _check_newer(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    finished = (folder / MANIFEST_NAME).stat().st_mtime_ns
-    paths = {folder / name: record for name, record in files.items()}
-    newer = [p for p in paths if not p.exists() or p.stat().st_mtime_ns > finished]
-    for path in newer:
-        _refuse(folder, content_difference(path, paths[path]))
-    if newer:
-        with read_only_allowed():
-            os.utime(folder / MANIFEST_NAME)
-
-
-def _refuse(folder: Path, wrong: str | None) -> None:
-    if wrong is not None:
-        raise UserError(f"{wrong}; delete {folder} and prepare it again")
-
-
-def _folder(directory: Path, shard: ShardRecord) -> Path:
-    return Path(os.path.normpath(directory / shard.folder))
+    found: dict[str, list[Path]] = {}
+    for manifest in sorted(folder.glob(f"*/{MANIFEST_NAME}")):
+        try:
+            fingerprint = read_manifest(manifest.parent).fingerprint
+        except UserError:
+            continue
+        found.setdefault(fingerprint, []).append(manifest.parent)
+    return found
 
 
 def _read(kind: type[T], directory: Path, what: str) -> T:
@@ -283,7 +212,8 @@ def _read(kind: type[T], directory: Path, what: str) -> T:
             )
         # Stores of versions before this one have none.
         checksum = stored.pop(_CHECKSUM, None)
-        manifest = from_plain(kind, stored, path=MANIFEST_NAME)
+        added = {"supervised": None} if kind is Manifest else {}
+        manifest = from_plain(kind, {**added, **stored}, path=MANIFEST_NAME)
         if checksum not in (None, _checksum(stored)):
             raise ValueError("it was changed after it was written")
         return manifest

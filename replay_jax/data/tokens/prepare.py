@@ -17,8 +17,10 @@ from replay_jax.data.sources.embedded import EMBEDDED_KINDS
 from replay_jax.data.sources.fingerprints import KnownPart, known_source, remember_source
 from replay_jax.data.sources.parts import PART_BYTES, VALIDATION
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.workers import Progress, ProgressCallback, processes_for, run_jobs
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.copies import check_held_out, drop_copies, find_copies, shard_hashes
+from replay_jax.data.tokens.integrity import check_touched, has_all_shards
 from replay_jax.data.tokens.kept import find_kept, keep, train
 from replay_jax.data.tokens.listing import (
     Listed,
@@ -33,8 +35,6 @@ from replay_jax.data.tokens.manifest import (
     NO_COUNTS,
     SPLITS,
     STORE_FORMAT,
-    check_touched,
-    has_all_shards,
     read_shard_manifest,
 )
 from replay_jax.data.tokens.shards import (
@@ -47,7 +47,6 @@ from replay_jax.data.tokens.shards import (
 )
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
-from replay_jax.data.tokens.workers import Progress, ProgressCallback, processes_for, run_jobs
 from replay_jax.data.tokens.writer import StoreFacts, write_store
 from replay_jax.errors import UserError
 
@@ -178,7 +177,7 @@ def _make_shards(
 ) -> None:
     """Make the shards that are missing; `listed` gets to know all parts."""
     places = places_of(listed)
-    path = None if tokenizer.model is None else file
+    path = None if tokenizer.model is None and tokenizer.chat is None else file
     jobs = []
     for (name, part), number in places.items():
         source, found = dict(data.sources)[name], listed[name][number]
@@ -219,7 +218,8 @@ def _assemble(
     _check_splits(name, source, shards)
     inputs = hashlib.sha256("".join(part.digest for part in known).encode()).hexdigest()
     identity = _identity(data, name, listed, tokenizer)
-    write_store(path, StoreFacts(name, source.kind, identity, inputs), shards, tokenizer)
+    facts = StoreFacts(name, source.kind, identity, inputs, source.masked)
+    write_store(path, facts, shards, tokenizer)
 
 
 def _elsewhere(
@@ -258,7 +258,7 @@ def _identity(data: DataConfig, name: str, listed: Listed, tokenizer: Tokenizer)
         if known is None:
             return ""
         source = dict(data.sources)[own]
-        keys[own] = [shard_key(source, part, tokenizer.fingerprint) for part in known]
+        keys[own] = [shard_key(source, part, tokenizer) for part in known]
     policy = data.drop_copies
     if name == data.target and policy == "of_target":
         policy = "none"

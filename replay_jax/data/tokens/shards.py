@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from replay_jax.data.conversations.chat import Chat
 from replay_jax.data.sources.buckets import bring_folder, send_folder
 from replay_jax.data.sources.documents import Document, part_documents
 from replay_jax.data.sources.durable import claimed, read_only_allowed
@@ -77,9 +78,13 @@ class SampleJob(PartJob):
     held_out_below: int
 
 
-def shard_key(config: SourceConfig, known: KnownPart, tokenizer: str) -> str:
+def shard_key(config: SourceConfig, known: KnownPart, tokenizer: Tokenizer) -> str:
     """Hash of all that decides a shard: role, content, configuration, tokenizer, format."""
-    key = {"format": STORE_FORMAT, "part": part_key(config, known), "tokenizer": tokenizer}
+    key: dict[str, object] = {"format": STORE_FORMAT, "part": part_key(config, known)}
+    key["tokenizer"] = tokenizer.fingerprint
+    if config.kind == "conversations":
+        assert tokenizer.chat is not None
+        key["chat"] = tokenizer.chat.fingerprint
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
@@ -92,7 +97,7 @@ def shard_paths(
     store_dir: Path, config: SourceConfig, known: Sequence[KnownPart], tokenizer: Tokenizer
 ) -> list[Path]:
     """Where the shards of parts are, finished or not."""
-    keys = [shard_key(config, part, tokenizer.fingerprint) for part in known]
+    keys = [shard_key(config, part, tokenizer) for part in known]
     return [shard_path(store_dir, key) for key in keys]
 
 
@@ -121,7 +126,7 @@ def make_shard(job: ShardJob, threads: int, report: Report) -> KnownPart | None:
     """
     tokenizer = byte_tokenizer() if job.tokenizer is None else _opened(job.tokenizer)
     known = job.content()
-    key = shard_key(job.config, known, tokenizer.fingerprint)
+    key = shard_key(job.config, known, tokenizer)
     finished = shard_path(job.store_dir, key)
     partial = finished.with_name(f"{finished.name}.partial")
     with claimed(partial, finished / MANIFEST_NAME, wait=job.wait) as mine:
@@ -198,11 +203,12 @@ def _fill(
             writer.finish(key)
             return
         tokenize(
-            _read_whole(job, known),
+            _read_whole(job, known, tokenizer.chat),
             tokenizer=tokenizer,
             writer=writer,
             threads=threads,
             report=said,
+            marking=job.config if job.config.masked else None,
         )
         writer.finish(key)
 
@@ -240,11 +246,11 @@ def _check_unchanged(job: PartJob, known: KnownPart, *, altered: bool = False) -
         raise UserError(f"the input of {job.source!r} changed while it was read; run again")
 
 
-def _read_whole(job: PartJob, known: KnownPart) -> Iterator[Document]:
+def _read_whole(job: PartJob, known: KnownPart, chat: Chat | None = None) -> Iterator[Document]:
     """All documents of a part; raises UserError at the end if they are not the known content."""
     _check_files(job)
     read = Read()
-    yield from part_documents(job.config, job.part, read)
+    yield from part_documents(job.config, job.part, read, chat)
     other = read.digest is not None and read.digest != known.digest
     _check_unchanged(job, known, altered=other)
 

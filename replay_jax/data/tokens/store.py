@@ -1,6 +1,5 @@
 """A prepared source: memory-mapped tokens with document ends, cut into rows of any length."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,26 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.data.conversations.packing import Packing
 from replay_jax.data.sources import in_place
-from replay_jax.data.tokens.columns import Columns
+from replay_jax.data.tokens.columns import Columns, fingerprint
+from replay_jax.data.tokens.integrity import content_difference, size_differences
 from replay_jax.data.tokens.manifest import (
+    LOSS,
     MANIFEST_NAME,
     SPLITS,
     FileRecord,
     Manifest,
-    content_difference,
     read_manifest,
     read_shard_manifest,
-    size_differences,
 )
 from replay_jax.data.tokens.tokenizer import Tokenizer, open_tokenizer
 from replay_jax.errors import UserError
 
 TOKENIZER_NAME = "tokenizer.json"
 BYTE_LENGTHS_NAME = "byte_lengths.u16"
-# Not STORE_FORMAT: the same tokens keep their name, however stores are laid out.
-_FINGERPRINT_VERSION = "1"
-_BLOCK = 1 << 24  # tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +36,8 @@ class TokenStore:
     Its shards are folders beside it with, for each split that they have, {split}.tokens (uint16
     or uint32 ids), .documents (int64 end of each document in the shard, exclusive, its
     end-of-text token included), .hashes (uint64 content hash of each document) and .sizes (int64
-    UTF-8 bytes of each). The tokens of a split are those of all shards in order. The folder of
+    UTF-8 bytes of each); where not all tokens count in the loss, .loss (uint8 of each token,
+    0 or 1). The tokens of a split are those of all shards in order. The folder of
     the store has the tokenizer, its byte lengths and manifest.json. All is little-endian. Of a
     source of token files a shard has instead of tokens where these lie (`columns.ShardTokens`).
     """
@@ -104,9 +102,7 @@ class TokenStore:
 
     def documents(self, split: str) -> np.ndarray:
         """int64[documents]: where each document of a split ends (exclusive)."""
-        columns = self.columns(split)
-        ends = [columns.column("documents", n) + start for n, start in enumerate(columns.starts)]
-        return np.concatenate([*ends, np.empty(0, np.int64)])
+        return self.columns(split).documents()
 
     def hashes(self, split: str) -> list[np.ndarray]:
         """uint64[documents] for each shard: content hash of each document."""
@@ -119,8 +115,15 @@ class TokenStore:
         return counts.text_bytes / counts.tokens
 
     def row_count(self, split: str, seq_len: int) -> int:
-        """Rows of seq_len + 1 tokens, seq_len apart, that a split holds (may be 0)."""
+        """Rows of seq_len + 1 tokens that a split holds (may be 0): seq_len apart, or packed."""
+        if self.masked:
+            return len(self.columns(split).packing(seq_len))
         return max(0, (self.manifest.splits[split].tokens - 1) // seq_len)
+
+    @property
+    def masked(self) -> bool:
+        """Whether not all tokens count in the loss, and rows hold whole documents."""
+        return self.manifest.supervised is not None
 
     def rows(self, split: str, seq_len: int) -> "TokenRows":
         """Random access to a split's rows; raises UserError where it holds less than one."""
@@ -137,35 +140,7 @@ class TokenStore:
 
     def computed_fingerprint(self) -> str:
         """The fingerprint, from the files; reads all tokens."""
-        parts = []
-        for split in SPLITS:
-            columns, total = self.columns(split), self.manifest.splits[split].tokens
-            ends, tokens = hashlib.sha256(), hashlib.sha256()
-            for number, start in enumerate(columns.starts):
-                ends.update((columns.column("documents", number) + start).data)
-            for start in range(0, total, _BLOCK):
-                tokens.update(columns.read(start, min(start + _BLOCK, total)).data)
-            parts += [
-                f"{split}.documents {ends.hexdigest()}",
-                f"{split}.tokens {tokens.hexdigest()}",
-            ]
-        text = [_FINGERPRINT_VERSION, self.manifest.tokenizer, self.manifest.dtype, *parts]
-        return hashlib.sha256("\n".join(text).encode()).hexdigest()
-
-
-def stores_of(folder: Path) -> dict[str, list[Path]]:
-    """The finished stores in a folder by their fingerprints, in the order of their names.
-
-    A folder whose manifest cannot be read is none.
-    """
-    found: dict[str, list[Path]] = {}
-    for manifest in sorted(folder.glob(f"*/{MANIFEST_NAME}")):
-        try:
-            fingerprint = read_manifest(manifest.parent).fingerprint
-        except UserError:
-            continue
-        found.setdefault(fingerprint, []).append(manifest.parent)
-    return found
+        return fingerprint(self._columns, self.manifest)
 
 
 def check_store(path: str | Path) -> list[str]:
@@ -199,7 +174,10 @@ def check_store(path: str | Path) -> list[str]:
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Rows of one split: row i is tokens[i·L : i·L + L + 1], so every label is used once."""
+    """Rows of one split: row i is tokens[i·L : i·L + L + 1], so every label is used once.
+
+    Rows of a masked store hold whole documents instead (`Packing`), and their padding ends text.
+    """
 
     store: TokenStore
     split: str
@@ -212,13 +190,20 @@ class TokenRows:
         """int32[seq_len + 1]; raises IndexError outside [0, len)."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} outside [0, {len(self)})")
-        start = row * self.seq_len
-        return self.store.tokens(self.split, start, start + self.seq_len + 1).astype(np.int32)
+        return self.gather(np.array([row]))[0]
+
+    @cached_property
+    def packing(self) -> Packing | None:
+        """Which documents the rows hold; None for rows of a stream."""
+        columns = self.store.columns(self.split)
+        return columns.packing(self.seq_len) if self.store.masked else None
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """int32[n, seq_len + 1] of n rows at once; raises IndexError outside [0, len)."""
         self._check(rows)
         columns, starts = self.store.columns(self.split), rows * self.seq_len
+        if self.packing is not None:
+            return self.packing.gather(rows, columns.read, self.store.manifest.eos_id)
         found = np.empty((len(rows), self.seq_len + 1), np.int32)
         first, last = columns.shard_of(starts), columns.shard_of(starts + self.seq_len)
         within = first == last
@@ -235,6 +220,8 @@ class TokenRows:
         The end-of-text token belongs to the document that it ends.
         """
         self._check(rows)
+        if self.packing is not None:
+            return self.packing.segments(rows)
         columns, starts = self.store.columns(self.split), rows * self.seq_len
         first = columns.shard_of(starts)
         count = columns.shard_of(starts + self.seq_len - 1) - first + 1
@@ -260,8 +247,38 @@ class TokenRows:
         marks[rows[row_of_end], inside] = 1
 
     def label_bytes(self, rows: np.ndarray) -> np.ndarray:
-        """int64[n]: UTF-8 bytes that each row's labels stand for."""
-        return self.store.byte_lengths[self.gather(rows)[:, 1:]].sum(axis=1, dtype=np.int64)
+        """int64[n]: UTF-8 bytes that each row's labels stand for, of those that count."""
+        found = self.store.byte_lengths[self.gather(rows)[:, 1:]]
+        counted = self.counted(rows)
+        return (found if counted is None else found * counted).sum(axis=1, dtype=np.int64)
+
+    def counted(self, rows: np.ndarray) -> np.ndarray | None:
+        """bool[n, seq_len]: which labels of rows count in the loss; None where all do."""
+        if self.packing is None:
+            return None
+        self._check(rows)
+        columns = self.store.columns(self.split)
+        found = self.packing.gather(rows, lambda start, stop: columns.read(start, stop, LOSS), 0)
+        return found[:, 1:] > 0
+
+    def is_text(self, rows: np.ndarray) -> np.ndarray:
+        """bool[n, seq_len + 1]: which tokens are no padding."""
+        if self.packing is not None:
+            return self.packing.is_text(rows)
+        return np.ones((len(rows), self.seq_len + 1), bool)
+
+    def middle_labels(self, rows: np.ndarray) -> np.ndarray:
+        """int64[n]: where in the split the middle label of each row is."""
+        if self.packing is None:
+            return rows * self.seq_len + 1 + self.seq_len // 2
+        return (self.packing.starts(rows) + self.packing.stops(rows)) // 2
+
+    def supervised(self) -> np.ndarray | None:
+        """int64[rows]: how many labels of each row count in the loss; None where all do."""
+        if self.packing is None:
+            return None
+        first = self.packing.first[:-1]
+        return np.add.reduceat(self.store.columns(self.split).supervised, first)
 
     def _check(self, rows: np.ndarray) -> None:
         if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):

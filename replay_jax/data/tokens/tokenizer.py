@@ -3,66 +3,24 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 
+from replay_jax.data.conversations.chat import Chat
+from replay_jax.data.conversations.chat_files import of_the_hub
+from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.pieces import cuts_are_exact
 from replay_jax.errors import UserError
 
-TOKENIZER_KINDS = ("bytes", "bpe", "file")
 END_OF_TEXT = "<|end_of_text|>"
 TOKENIZER_FILE = "tokenizer.json"
 # Tried in this order when eos_token is "": Llama 3, GPT-2 and Qwen, Llama 2 and T5, others.
 _KNOWN_ENDS = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>", "<|eos|>", "[EOS]")
 _BYTE_EOS = 256
-
-
-@dataclass(frozen=True)
-class TokenizerConfig:
-    """Which tokenizer; `vocab_size` and `train_*` are for kind "bpe" only.
-
-    kind: "bytes" (256 bytes and an end-of-text id), "bpe" (byte-level BPE trained on the
-        training split of the sources), "file" (a tokenizer.json or a Hugging Face hub id).
-    path: for "file".
-    eos_token: for "file", the token that ends a document; "" looks for the usual names.
-    bos_token: for "file", a token that begins every document; "" for none. A model that was
-        trained with one, as Llama was, needs it where training goes on from it.
-    vocab_size: tokens in all, end-of-text included; at least 257.
-    train_sources: source names to train on; () means every source.
-    train_bytes: training reads at most this many bytes of each source, a fixed
-        pseudo-random sample of its training documents.
-    """
-
-    kind: str = "bpe"
-    path: str = ""
-    eos_token: str = ""
-    bos_token: str = ""
-    vocab_size: int = 4096
-    train_sources: tuple[str, ...] = ()
-    train_bytes: int = 32 * 2**20
-
-    def __post_init__(self) -> None:
-        if self.kind not in TOKENIZER_KINDS:
-            raise UserError(f"tokenizer kind {self.kind!r} is not one of {TOKENIZER_KINDS}")
-        if (self.kind == "file") != bool(self.path):
-            raise UserError(
-                f"tokenizer kind 'file' needs a path and no other kind takes one, "
-                f"got kind {self.kind!r} and path {self.path!r}"
-            )
-        for name in ("eos_token", "bos_token"):
-            if getattr(self, name) and self.kind != "file":
-                raise UserError(f"{name} is for tokenizer kind 'file', not {self.kind!r}")
-        if self.kind == "bpe" and self.vocab_size < 257:
-            raise UserError(
-                f"tokenizer vocab_size {self.vocab_size} is too small: 256 bytes and "
-                "end-of-text need at least 257"
-            )
-        if self.train_bytes < 1:
-            raise UserError(f"tokenizer train_bytes {self.train_bytes} must be at least 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +31,7 @@ class Tokenizer:
     fingerprint: hash of everything that decides the ids.
     byte_lengths: uint16[vocab_size], UTF-8 bytes each id stands for, 0 for special tokens;
         for byte-level tokenizers they sum over a text to exactly its UTF-8 length.
+    chat: renders conversations; None where no source has any.
     """
 
     kind: str
@@ -82,6 +41,7 @@ class Tokenizer:
     fingerprint: str
     byte_lengths: np.ndarray
     model: tokenizers.Tokenizer | None
+    chat: Chat | None = None
 
     @cached_property
     def cuts_are_exact(self) -> bool:
@@ -122,6 +82,8 @@ class Tokenizer:
             "eos_id": self.eos_id,
             "model": model,
         }
+        if self.chat is not None:
+            description["chat"] = self.chat.to_plain()
         return json.dumps(description, ensure_ascii=False) + "\n"
 
 
@@ -179,7 +141,7 @@ def load_tokenizer(config: TokenizerConfig, *, download: bool = True) -> Tokeniz
         elif config.path.endswith(".json") or config.path.startswith((".", "/", "~")):
             raise UserError(f"no tokenizer file {config.path!r}")
         else:
-            file = _of_the_hub(config.path, download=download)
+            file = of_the_hub(config.path, TOKENIZER_FILE, download=download)
         model = tokenizers.Tokenizer.from_file(file)
     except UserError:
         raise
@@ -189,21 +151,20 @@ def load_tokenizer(config: TokenizerConfig, *, download: bool = True) -> Tokeniz
     return _wrapped("file", model, _begin_of_text(model, config), _end_of_text(model, config))
 
 
-def _of_the_hub(name: str, *, download: bool) -> str:
-    """The tokenizer's file of a model of the hub."""
-    from huggingface_hub import hf_hub_download
-
-    return hf_hub_download(name, TOKENIZER_FILE, local_files_only=not download)
-
-
 def open_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer that `Tokenizer.to_json` described; raises UserError for anything else."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         if description["kind"] == "bytes":
-            return byte_tokenizer()
-        model = tokenizers.Tokenizer.from_str(json.dumps(description["model"]))
-        return _wrapped(description["kind"], model, description["bos_id"], description["eos_id"])
+            found = byte_tokenizer()
+        else:
+            model = tokenizers.Tokenizer.from_str(json.dumps(description["model"]))
+            marks = description["bos_id"], description["eos_id"]
+            found = _wrapped(description["kind"], model, *marks)
+        if "chat" not in description:
+            return found
+        chat = Chat.from_plain(description["chat"], special_texts(found.model))
+        return replace(found, chat=chat)
     except FileNotFoundError as error:
         raise UserError(f"no tokenizer at {path}") from error
     except Exception as error:  # the library raises plain Exception
@@ -228,6 +189,12 @@ def _wrapped(kind: str, model: tokenizers.Tokenizer, bos_id: int | None, eos_id:
     fingerprint = hashlib.sha256(f"{marks} {canonical}".encode()).hexdigest()
     lengths = _byte_lengths(model)
     return Tokenizer(kind, len(lengths), bos_id, eos_id, fingerprint, lengths, model)
+
+
+def special_texts(model: tokenizers.Tokenizer | None) -> tuple[str, ...]:
+    """Texts of the special tokens."""
+    added = {} if model is None else model.get_added_tokens_decoder()
+    return tuple(token.content for token in added.values() if token.special)
 
 
 def _begin_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int | None:

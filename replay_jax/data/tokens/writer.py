@@ -4,7 +4,6 @@ A folder without its manifest is nothing: the manifest is written when all else 
 then the folder gets its real name in one step.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from replay_jax.data.sources.documents import Document
-from replay_jax.data.sources.durable import claimed, release, sync
+from replay_jax.data.sources.durable import HashingFile, claimed, release, sync
+from replay_jax.data.tokens.columns import Columns
 from replay_jax.data.tokens.manifest import (
     COLUMNS,
+    LOSS,
     MANIFEST_NAME,
     NO_COUNTS,
     SPLITS,
@@ -42,7 +43,7 @@ class ShardWriter:
         self._folder = folder
         self._tokenizer = tokenizer
         self._dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
-        self._files: dict[str, _HashingFile] = {}
+        self._files: dict[str, HashingFile] = {}
         self._pieces: list[np.ndarray] = []
         begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         self._bos = np.array(begin, self._dtype)
@@ -63,17 +64,12 @@ class ShardWriter:
             self._pieces.append(piece)
             if not last:
                 continue
-            self.documents_read += 1
+            self._count(document)
             if document.bytes:
                 split = "validation" if document.held_out else "train"
                 whole = [self._bos, *self._pieces, self._eos]
                 tokens[split] += whole
                 known[split].append((sum(map(len, whole)), document.hashed, document.bytes))
-            elif document.bad:
-                self.bad += 1
-                self.first_bad = self.first_bad or document.bad
-            else:
-                self.empty += 1
             self._pieces = []
         for split in SPLITS:
             if known[split]:
@@ -86,6 +82,37 @@ class ShardWriter:
                     np.array(sizes, np.int64),
                 )
 
+    def append_marked(self, documents: Sequence[tuple[Document, np.ndarray, np.ndarray]]) -> None:
+        """Add whole documents in order, each with all its tokens and what counts, uint8.
+
+        One without bytes is only counted. Raises as `append` does.
+        """
+        for document, _, _ in documents:
+            self._count(document)
+        for split in SPLITS:
+            own = [
+                found
+                for found in documents
+                if found[0].bytes and found[0].held_out == (split == "validation")
+            ]
+            if own:
+                self.add(
+                    split,
+                    np.concatenate([ids for _, ids, _ in own]),
+                    np.array([len(ids) for _, ids, _ in own], np.int64),
+                    np.array([document.hashed for document, _, _ in own], np.uint64),
+                    np.array([document.bytes for document, _, _ in own], np.int64),
+                    loss=np.concatenate([loss for _, _, loss in own]),
+                )
+
+    def _count(self, document: Document) -> None:
+        self.documents_read += 1
+        if document.bad:
+            self.bad += 1
+            self.first_bad = self.first_bad or document.bad
+        elif not document.bytes:
+            self.empty += 1
+
     def add(
         self,
         split: str,
@@ -93,15 +120,18 @@ class ShardWriter:
         lengths: np.ndarray,
         hashes: np.ndarray,
         sizes: np.ndarray,
+        loss: np.ndarray | None = None,
     ) -> None:
         """Add whole documents: their ids one after another; per document the number of ids, its
-        hash and its UTF-8 bytes."""
+        hash and its UTF-8 bytes; of a masked source for each id whether it counts, uint8."""
         if int(ids.max()) >= self._tokenizer.vocab_size:
             raise UserError(
                 f"token id {int(ids.max())} does not fit the vocabulary of "
                 f"{self._tokenizer.vocab_size}; the tokenizer's file is inconsistent"
             )
         self.write_tokens(split, ids)
+        if loss is not None:
+            self._file(f"{split}.{LOSS}").write(loss)
         stood_for = self._tokenizer.byte_lengths[ids].sum(dtype=np.int64)
         self.describe(split, lengths, hashes, sizes, int(stood_for))
 
@@ -133,7 +163,7 @@ class ShardWriter:
 
     def finish(self, key: str, *, copies: int = 0) -> ShardManifest:
         """Write the manifest; the folder is a whole shard from here on."""
-        files = {name: self._files[name].finish() for name in sorted(self._files)}
+        files = {name: FileRecord(*self._files[name].finish()) for name in sorted(self._files)}
         manifest = ShardManifest(
             format=STORE_FORMAT,
             key=key,
@@ -155,9 +185,9 @@ class ShardWriter:
         for file in self._files.values():
             file.close()
 
-    def _file(self, name: str) -> "_HashingFile":
+    def _file(self, name: str) -> HashingFile:
         if name not in self._files:
-            self._files[name] = _HashingFile(self._folder / name)
+            self._files[name] = HashingFile(self._folder / name)
         return self._files[name]
 
 
@@ -186,6 +216,7 @@ class StoreFacts:
     kind: str
     identity: str
     inputs: str
+    masked: bool = False
 
 
 def write_store(
@@ -198,6 +229,8 @@ def write_store(
     partial = directory.with_name(f"{directory.name}.partial")
     with claimed(partial, directory / MANIFEST_NAME, wait=True) as mine:
         if mine:
+            if not facts.masked:  # of its text, whatever else is prepared with the same tokenizer
+                tokenizer = replace(tokenizer, chat=None)
             (partial / TOKENIZER_NAME).write_text(tokenizer.to_json(), encoding="utf-8")
             tokenizer.byte_lengths.astype("<u2").tofile(partial / BYTE_LENGTHS_NAME)
             write_manifest(partial, _manifest(partial, facts, shards, tokenizer))
@@ -253,29 +286,9 @@ def _manifest(
         shards=records,
         files={name: file_record(directory / name) for name in (TOKENIZER_NAME, BYTE_LENGTHS_NAME)},
     )
+    if facts.masked:
+        read = {split: Columns(directory, manifest, split) for split in SPLITS}
+        counted = {split: int(own.supervised.sum()) for split, own in read.items()}
+        manifest = replace(manifest, supervised=counted)
     fingerprint = TokenStore(directory, manifest).computed_fingerprint()
     return replace(manifest, fingerprint=fingerprint)
-
-
-class _HashingFile:
-    """A new file that is hashed as it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("xb", buffering=1 << 20)
-        self._digest = hashlib.sha256()
-        self._bytes = 0
-
-    def write(self, values: np.ndarray) -> None:
-        data = np.ascontiguousarray(values).view(np.uint8).data
-        self._file.write(data)
-        self._digest.update(data)
-        self._bytes += len(data)
-
-    def finish(self) -> FileRecord:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return FileRecord(self._bytes, self._digest.hexdigest())
-
-    def close(self) -> None:
-        self._file.close()

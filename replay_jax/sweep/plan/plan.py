@@ -16,6 +16,7 @@ from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.measuring_cost import evaluation_flops
+from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.run import Run, Shared, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
 from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_tasks
@@ -236,7 +237,18 @@ def _run_json(run: Run) -> dict[str, Any]:
         "flops": run.flops,
         "overrides": dict(run.overrides),
         "ledger": run.ledger.to_json(),
+        **_shares_json(run),
     }
+
+
+def _shares_json(run: Run) -> dict[str, Any]:
+    """The target's shares of rows and of the loss by stage; nothing where all labels count."""
+    found = {
+        stage.name: target_shares(stage.entries, run.schedule.target, run.loss_weights)
+        for stage in run.ledger.stages
+    }
+    known = {name: {"rows": s[0], "loss": s[1]} for name, s in found.items() if s is not None}
+    return {"target_shares": known} if known else {}
 
 
 def _refuse_duplicates(runs: Sequence[Run]) -> None:

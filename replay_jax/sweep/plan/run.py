@@ -10,7 +10,7 @@ from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.config.identity import result_identity, without_neutral
 from replay_jax.data.judging.tasks import Task
 from replay_jax.data.ledger.planned import Ledger, plan_ledger
-from replay_jax.data.reading.views import SourceView
+from replay_jax.data.reading.views import SourceView, counted_labels
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, check_pretrained
 from replay_jax.model.flops import flops_per_token
@@ -27,6 +27,7 @@ from replay_jax.sweep.plan.digest import (
     state_chain,
 )
 from replay_jax.sweep.plan.found import Found, Stores
+from replay_jax.sweep.plan.objective import labels_of, loss_weights, row_labels
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.training.numerics import NUMERICS
 
@@ -67,7 +68,7 @@ class Run:
     @property
     def loss_weights(self) -> dict[str, float]:
         """Of the labels of every source that is drawn."""
-        return loss_weights(self.config, self.schedule)
+        return loss_weights(self.config, self.schedule, self.views)
 
     def node(self, step: int) -> Node:
         """The state after `step` updates."""
@@ -124,7 +125,7 @@ def describe_run(
             target=config.data.target,
         )
         views = source_views(config, schedule, stores=found.stores)
-        ledger = plan_ledger(schedule, views)
+        ledger = plan_ledger(schedule, views, row_labels(config, schedule, found.stores))
         if found.stores is not None:
             _check_stores(config, schedule, found.stores)
         pretrained = _initial_weights(config, found.weights)
@@ -169,7 +170,8 @@ def source_views(
             raise UserError(f"the schedule draws from '{name}', not among {', '.join(declared)}")
         store = None if stores is None else stores[name]
         is_target = name == schedule.target
-        views[name] = SourceView(
+        labels = labels_of(store, config)
+        view = SourceView(
             source=name,
             fingerprint=_declared_fingerprint(config, name) if store is None else store.fingerprint,
             seq_len=config.training.seq_len,
@@ -177,14 +179,13 @@ def source_views(
             budget_rows=schedule.requested.target_sequences if is_target else None,
             seed=config.data_seed,
             repeat=is_target or config.data.repeat_generic,
+            labels_per_row=None if labels is None else float(labels.mean()),
         )
+        if labels is not None and view.rows is not None:
+            counted = counted_labels(view, 0, view.rows, labels)
+            view = dataclasses.replace(view, budget_labels=counted)
+        views[name] = view
     return views
-
-
-def loss_weights(config: ExperimentConfig, schedule: Schedule) -> dict[str, float]:
-    """Of the labels of every source that a schedule draws from, in its order; 1 unless given."""
-    given = dict(config.training.loss_weights)
-    return {name: given[name] if name in given else 1.0 for name in schedule.source_names}
 
 
 def run_chain(
@@ -201,7 +202,7 @@ def run_chain(
     """
     keys = [
         source_key(name=name, view_digest=views[name].digest(), loss_weight=weight)
-        for name, weight in loss_weights(config, schedule).items()
+        for name, weight in loss_weights(config, schedule, views).items()
     ]
     constant = {
         "numerics": NUMERICS,
@@ -280,10 +281,10 @@ def _task(config: ExperimentConfig, name: str, path: str, tasks: Mapping[str, Ta
 def _declared_fingerprint(config: ExperimentConfig, name: str) -> str:
     """Stands for the tokens of a source that is not prepared."""
     source = dict(config.data.sources)[name]
-    declared = to_plain(source)
-    if source.train_fraction == 1:  # is as if there were no such field
-        del declared["train_fraction"]
-    facts = {"source": declared, "tokenizer": to_plain(config.data.tokenizer)}
+    tokenizer = to_plain(config.data.tokenizer)
+    if not config.data.tokenizer.chat_template:  # is as if there were no such field
+        del tokenizer["chat_template"]
+    facts = {"source": source.declared(), "tokenizer": tokenizer}
     return f"declared-{canonical_digest(facts).hex()}"
 
 

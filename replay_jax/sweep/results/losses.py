@@ -30,6 +30,7 @@ def final_losses(run: Run, store: WorkStore) -> dict[str, Any]:
             "target": facts[0]["tokens"],
             "generic": sum(fact["tokens"] for fact in facts[1:]),
         },
+        **_counted_labels(run),
         **_generic_sources(run, facts[1:]),
         **_loss_documents(run, sets, facts, store),
         "evaluation": evaluation_identity(sets[0], sets[1:], run.schedule.generic_weights),
@@ -68,6 +69,13 @@ def _by_role(run: Run, values: Sequence[float | None]) -> ByRole:
     weights = [weight for _, weight in run.schedule.generic_weights]
     mean = sum(w * value for w, value in zip(weights, known, strict=True)) / sum(weights)
     return {"target": target, "generic": mean}
+
+
+def _counted_labels(run: Run) -> dict[str, Any]:
+    """Whose held-out losses are means over the labels that count alone; nothing where none are."""
+    sources = dict(run.config.data.sources)
+    found = [name for name in run.views if sources[name].masked]
+    return {"loss_of_counted_labels": found} if found else {}
 
 
 def _generic_sources(run: Run, facts: Facts) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def _description(run: Run, ledger: Ledger) -> Record:
             "realised": counted.stage2_allocation,
         },
         "target_tokens": budget * config.training.seq_len,
+        **_counted_budget(run),
         "target_epochs": seen if epochs is None else epochs,
         "total_steps": run.steps,
         "learning_rate": config.schedule.learning_rate.peak,
@@ -153,6 +154,12 @@ def _description(run: Run, ledger: Ledger) -> Record:
             "total": counts.total,
         },
     }
+
+
+def _counted_budget(run: Run) -> Record:
+    """How many labels of the target's budget count in the loss; nothing where all do."""
+    counted = run.views[run.schedule.target].budget_labels
+    return {} if counted is None else {"target_counted_tokens": counted}
 
 
 def _history(history: Sequence[Segment], sharing: Sequence[int]) -> list[Record]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from etils import epath
 
 from replay_jax.data.ledger.tokens import check_tokens
-from replay_jax.data.tokens.store import TokenStore, check_store, stores_of
+from replay_jax.data.tokens.manifest import stores_of
+from replay_jax.data.tokens.store import TokenStore, check_store
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.run import Run, Shared
 from replay_jax.sweep.results.record import counted_spans

@@ -12,6 +12,7 @@ from replay_jax.config.identity import result_identity
 from replay_jax.data.judging.tasks import Task
 from replay_jax.data.ledger.planned import plan_ledger
 from replay_jax.data.reading.views import SourceView
+from replay_jax.data.sources.source import ADDED as ADDED_TO_SOURCES
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained
 from replay_jax.schedule.protocols import build_schedule
@@ -28,8 +29,8 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "analysis": NEW_SETTINGS,
     "optimizer": {"name": "adamw", "moments_dtype": "float32"},
     "model": {"variant": None},
+    "training": {"objective": "tokens"},
 }
-ADDED_TO_SOURCES: Mapping[str, Any] = {"train_fraction": 1.0}
 
 
 def run_fact(plan: Plan, number: int) -> dict[str, Any]:
@@ -123,8 +124,10 @@ def with_added(plain: Mapping[str, Any]) -> dict[str, Any]:
     sources = {
         name: {**ADDED_TO_SOURCES, **source} for name, source in plain["data"]["sources"].items()
     }
+    tokenizer = {"chat_template": "", **plain["data"]["tokenizer"]}
     parts = {part: {**ADDED[part], **plain[part]} for part in ADDED}
-    return {"other_tokenizer": "", **plain, **parts, "data": {**plain["data"], "sources": sources}}
+    data = {**plain["data"], "sources": sources, "tokenizer": tokenizer}
+    return {"other_tokenizer": "", **plain, **parts, "data": data}
 
 
 def identity(run: Run) -> str:

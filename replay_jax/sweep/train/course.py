@@ -11,7 +11,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from replay_jax.data.ledger.counted import RealisedCounter, batch_checksum
+from replay_jax.data.ledger.counted import RealisedCounter, batch_checksum, supervised_labels
 from replay_jax.data.reading.pipeline import Batch
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.tree import Node
@@ -62,7 +62,7 @@ class Course:
         self._saves = {step for step in inside if every and step % every == 0}
         self._checkpoints: list[Node] = []
         self._names = job.schedule.source_names
-        self._tokens: dict[int, bytes] = {}
+        self._fetched: dict[int, tuple[bytes, np.ndarray | None]] = {}
         self._meter = make_meter(job, clock)
         self._metrics: MetricsWriter | None = None
         self._saving: epath.Path | None = None
@@ -96,15 +96,21 @@ class Course:
         )
 
     def counting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches of the job's steps, with the checksum of each taken as it is fetched."""
+        """The same batches of the job's steps, each counted and summed up as it is fetched."""
         for step, batch in enumerate(batches, self._job.start.step):
-            self._tokens[step] = batch_checksum(batch)
+            self._fetched[step] = batch_checksum(batch), supervised_labels(batch)
             yield batch
 
     def on_step(self, record: StepRecord) -> None:
         """Count what an update consumed and gave."""
-        tokens = self._tokens.pop(record.index)
-        self._counter.add(record.index, source=record.source, row=record.row, tokens=tokens)
+        tokens, supervised = self._fetched.pop(record.index)
+        self._counter.add(
+            record.index,
+            source=record.source,
+            row=record.row,
+            tokens=tokens,
+            supervised=supervised,
+        )
         self._nats += record.nats
         self._weights += record.weights
         if record.index + 1 in self._job.marks:

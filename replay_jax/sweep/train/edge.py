@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows
 from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
-from replay_jax.sweep.plan.run import loss_weights
+from replay_jax.sweep.plan.objective import loss_weights
 from replay_jax.sweep.store.kinds import DamagedState
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.course import Course, on_first_host
@@ -204,7 +204,7 @@ def edge_batches(job: EdgeJob, rows: BatchRows = ALL_ROWS) -> Iterator[Batch]:
         views=job.views,
         schedule=job.schedule,
         document_mask=job.config.training.document_mask,
-        loss_weight_by_source=loss_weights(job.config, job.schedule),
+        loss_weight_by_source=loss_weights(job.config, job.schedule, job.views),
         rows=rows,
     )
     return read_ahead(batches, start=job.start.step, stop=job.stop.step, threads=_READ_THREADS)

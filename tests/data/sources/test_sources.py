@@ -104,11 +104,15 @@ def test_tfds_reads_array_records_without_tensorflow(tmp_path: Path) -> None:
     assert documents("tfds", folder) == documents("tfds", folder)
     assert sorted(documents("tfds", folder, split="test")) == [f"document {i} é" for i in range(2)]
     assert [path.is_file() for path in source_files(SourceConfig("tfds", folder))] == [True]
+    twice = documents("tfds", folder, template="{text} and {text}")
+    assert sorted(twice) == [f"document {i} é and document {i} é" for i in range(6)]
     assert "tensorflow" not in sys.modules
     for changes, message in (
         ({"split": "dev"}, r"no split 'dev'.*\['test', 'train'\]"),
         ({"text_field": "body"}, r"no field 'body'.*\['n', 'text'\]"),
         ({"text_field": "n"}, "row 0: expected text, found int"),
+        ({"template": "{text} {n}"}, "row 0: expected text, found int"),
+        ({"template": "{text} {body}"}, r"no field 'body'.*\['n', 'text'\]"),
     ):
         with pytest.raises(UserError, match=message):
             documents("tfds", folder, **changes)
@@ -131,6 +135,9 @@ def test_huggingface_with_the_extra_reads_a_folder(
     folder.mkdir()
     (folder / "train.jsonl").write_bytes(json_lines(TEXTS))
     assert documents("huggingface", folder) == TEXTS
+    assert documents("huggingface", folder, template="<{text}>") == [
+        f"<{text}>" if text else "" for text in TEXTS
+    ]
     assert all(path.is_file() for path in source_files(SourceConfig("huggingface", str(folder))))
     with pytest.raises(UserError, match=r"no column 'body'.*\['text', 'id'\]"):
         documents("huggingface", folder, text_field="body")

@@ -14,16 +14,16 @@ from corpora import BYTES, HELD_OUT, files_of, prose, sources, texts_of
 
 from replay_jax.data.sources.documents import document_hash, held_out_below
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.workers import PrepareProgress
 from replay_jax.data.tokens import listing, shards
 from replay_jax.data.tokens import prepare as prepare_module
 from replay_jax.data.tokens import writer as store_writer
 from replay_jax.data.tokens.bpe_training import train_bpe
-from replay_jax.data.tokens.config import DataConfig
+from replay_jax.data.tokens.config import DataConfig, TokenizerConfig
 from replay_jax.data.tokens.pieces import PIECE_CHARACTERS
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore, check_store
-from replay_jax.data.tokens.tokenizer import END_OF_TEXT, TokenizerConfig
-from replay_jax.data.tokens.workers import PrepareProgress
+from replay_jax.data.tokens.tokenizer import END_OF_TEXT
 from replay_jax.errors import UserError
 
 
@@ -246,7 +246,7 @@ import os, signal, sys
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.prepare import prepare
 from replay_jax.data.sources.source import SourceConfig
-from replay_jax.data.tokens.tokenizer import TokenizerConfig
+from replay_jax.data.tokens.config import TokenizerConfig
 
 source, other, store_dir, kill_at, part_bytes = sys.argv[1:]
 

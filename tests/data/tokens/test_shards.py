@@ -14,12 +14,11 @@ import pytest
 from corpora import BYTES, HELD_OUT, prose, sources, texts_of, write_lines
 
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.workers import PrepareProgress, processes_for
 from replay_jax.data.tokens import shards
-from replay_jax.data.tokens.config import DataConfig
+from replay_jax.data.tokens.config import DataConfig, TokenizerConfig
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore, check_store
-from replay_jax.data.tokens.tokenizer import TokenizerConfig
-from replay_jax.data.tokens.workers import PrepareProgress, processes_for
 from replay_jax.errors import UserError
 from replay_jax.library.preparing import Prepared, print_prepared
 
@@ -131,7 +130,7 @@ def test_bad_input_in_a_process_is_one_sentence(data: DataConfig) -> None:
 
 
 def test_processes_are_as_many_as_have_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay_jax.data.tokens.workers.available_cores", lambda: 8)
+    monkeypatch.setattr("replay_jax.data.sources.workers.available_cores", lambda: 8)
     mega = 2**20
     assert processes_for([]) == processes_for([0]) == processes_for([mega] * 8) == 1
     assert processes_for([64 * mega] * 20) == 8

@@ -15,10 +15,9 @@ from token_files import write_npy
 from replay_jax.data.sources import buckets
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens import shards
-from replay_jax.data.tokens.config import DataConfig
+from replay_jax.data.tokens.config import DataConfig, TokenizerConfig
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore, check_store
-from replay_jax.data.tokens.tokenizer import TokenizerConfig
 from replay_jax.errors import UserError
 
 TEXTS = {

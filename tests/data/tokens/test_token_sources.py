@@ -11,12 +11,12 @@ from token_files import write_megatron, write_npy
 
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.bpe_training import train_bpe
-from replay_jax.data.tokens.config import DataConfig
+from replay_jax.data.tokens.config import DataConfig, TokenizerConfig
 from replay_jax.data.tokens.copies import find_copies
 from replay_jax.data.tokens.encode import marks_of
 from replay_jax.data.tokens.prepare import find_stores, prepare
 from replay_jax.data.tokens.store import TokenStore, check_store
-from replay_jax.data.tokens.tokenizer import Tokenizer, TokenizerConfig, load_tokenizer
+from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from replay_jax.errors import UserError
 
 GENERIC = [prose(i) for i in range(60)]

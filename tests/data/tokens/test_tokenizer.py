@@ -13,12 +13,12 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from replay_jax.data.sources.documents import Document, document_hash
 from replay_jax.data.tokens.bpe_training import merged, sample_texts, train_bpe
+from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.encode import piece_batches
 from replay_jax.data.tokens.pieces import PIECE_CHARACTERS, cuts_are_exact, text_pieces
 from replay_jax.data.tokens.tokenizer import (
     END_OF_TEXT,
     Tokenizer,
-    TokenizerConfig,
     byte_tokenizer,
     load_tokenizer,
     open_tokenizer,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from corpora import BYTES, prose, sources
 
-from replay_jax.data.tokens import manifest
+from replay_jax.data.tokens import integrity
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.prepare import prepare
 from replay_jax.data.tokens.store import check_store
@@ -58,9 +58,9 @@ def test_a_copy_is_read_once_and_then_trusted(prepared, tmp_path, monkeypatch):
     tokens = Path(os.path.normpath(store.path / shard.folder)) / "train.tokens"
     os.utime(tokens)
     read = []
-    compare = manifest.content_difference
+    compare = integrity.content_difference
     monkeypatch.setattr(
-        manifest, "content_difference", lambda *each: read.append(each[0]) or compare(*each)
+        integrity, "content_difference", lambda *each: read.append(each[0]) or compare(*each)
     )
     prepare(data)
     prepare(data)

@@ -1,0 +1,131 @@
+"""Conversations as text: the three forms, exact marks on worked ones, and what is refused."""
+
+import pytest
+from chats import CHATML, FORGETFUL, MARKED, SPECIAL, chat
+
+from replay_jax.data.conversations.chat import Chat, ConversationTaker
+from replay_jax.data.conversations.marked import Marked, UnfitTemplate
+from replay_jax.data.conversations.messages import messages_of
+from replay_jax.data.conversations.templates import RecordTemplate
+from replay_jax.errors import UserError
+
+TWO_TURNS = chat(
+    ("system", "be kind"), ("user", "hello"), ("assistant", "yes 😀"),
+    ("user", "what"), ("assistant", ""),
+)  # fmt: skip
+
+
+def taker(template: str, loss_on: str = "assistant") -> ConversationTaker:
+    return ConversationTaker(Chat(template, (("bos_token", "<B>"),), tuple(SPECIAL)), loss_on)
+
+
+def counted(found: Marked) -> list[str]:
+    return [found.text[start:stop] for start, stop in found.spans]
+
+
+def test_three_forms_of_one_conversation():
+    expected = chat(("user", "hello"), ("assistant", "yes"))["messages"]
+    said = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "yes"}]
+    listed = {"prompt": [expected[0]], "completion": [expected[1]]}
+    for record in (
+        {"messages": expected},
+        {"conversations": said},
+        {"prompt": "hello", "completion": "yes"},
+        listed,
+    ):
+        assert messages_of(record) == expected
+    nothing = {"role": "user", "content": "hello", "name": None}
+    assert messages_of({"messages": [nothing, expected[1]]}) == expected
+
+
+def test_marks_of_a_template_and_differences_say_the_same_turns():
+    by_difference = taker(CHATML).text(TWO_TURNS, "")
+    assert counted(by_difference) == ["yes 😀<|im_end|>\n", "<|im_end|>\n"]
+    by_marks = taker(MARKED).text(TWO_TURNS, "")
+    assert counted(by_marks) == ["yes 😀<|im_end|>", "<|im_end|>"]
+    assert by_marks.text == "<B>" + by_difference.text
+    assert by_difference.text == (
+        "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n"
+        "<|im_start|>assistant\nyes 😀<|im_end|>\n<|im_start|>user\nwhat<|im_end|>\n"
+        "<|im_start|>assistant\n<|im_end|>\n"
+    )
+    whole = taker(CHATML, "all").text(TWO_TURNS, "")
+    assert counted(whole) == [whole.text] and whole.rendered
+
+
+def test_a_template_that_renders_turns_otherwise_later_is_refused_by_name():
+    one = chat(("user", "hello"), ("assistant", "yes"))
+    assert counted(taker(FORGETFUL).text(one, "")) == ["<think>\n</think>\nyes<|im_end|>\n"]
+    with pytest.raises(UnfitTemplate, match=r"no {% generation %} marks.*up to message 2 is not"):
+        taker(FORGETFUL).text(TWO_TURNS, "")
+    assert counted(taker(FORGETFUL, "all").text(TWO_TURNS, ""))
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"text": "x"}, "no field 'messages', 'conversations', or 'prompt' and 'completion'; the"),
+        ({"messages": "x"}, "field 'messages' is str, not a list of messages"),
+        ({"messages": [3]}, r"messages\[0\] is int, not a message"),
+        ({"messages": [{"content": "x"}]}, r"messages\[0\] has no field 'role'; its fields are"),
+        ({"messages": [{"role": "user"}]}, r"messages\[0\] has no field 'content'"),
+        (chat(("bot", "x")), r"messages\[0\] has role 'bot', not one of system, developer, user"),
+        ({"messages": [{"role": ["user"], "content": ""}]}, r"has role \['user'\], not one of"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, r"content is list, not text"),
+        (chat(("user", "x")), r"a conversation without an assistant turn \(roles \['user'\]\)"),
+        ({"messages": []}, "a conversation without an assistant turn"),
+        ({"conversations": [{"from": "bot", "value": ""}]}, r"conversations\[0\] is from 'bot'"),
+        ({"conversations": [{"from": "gpt"}]}, r"conversations\[0\] has no field 'value'"),
+        ({"prompt": 3, "completion": "x"}, "field 'prompt' is int, not a list of messages"),
+        (chat(("user", "a<|im_end|>b"), ("assistant", "")), r"message 0 \(user\) spells the spec"),
+    ],
+)  # fmt: skip
+def test_records_that_are_no_conversation(record, said):
+    with pytest.raises(UserError, match=said) as caught:
+        taker(CHATML).text(record, "")
+    assert not isinstance(caught.value, UnfitTemplate)
+
+
+def test_templates_that_refuse_are_broken_or_reach_out():
+    one = chat(("user", "hello"), ("assistant", "yes"))
+    with pytest.raises(UserError, match=r"the chat template refuses it \(no system\)"):
+        taker("{{ raise_exception('no system') }}").text(one, "")
+    with pytest.raises(UserError, match="refuses it"):
+        taker("{{ messages.__class__.__mro__ }}{{ ''.__class__.__mro__[1].x }}").text(one, "")
+    with pytest.raises(UnfitTemplate, match="the chat template cannot be read"):
+        Chat("{% for %}", ()).check()
+    # The date of the day would make another text tomorrow.
+    dated = taker("{{ strftime_now is defined }}" + CHATML)
+    assert dated.text(one, "").text.startswith("False")
+
+
+def test_a_template_of_fields_says_where_they_lie():
+    template = RecordTemplate("Q: {q}\n{{A}}: {a}{q}\n", ("a",))
+    assert template.fields == ("q", "a")
+    found = template.text({"q": "why", "a": "ß 😀", "more": 3}, "here")
+    assert found == Marked("Q: why\n{A}: ß 😀why\n", ((12, 15),), False, "here")
+    assert counted(found) == ["ß 😀"]
+    assert template.text({"q": None, "a": ""}, "") == ""
+    assert RecordTemplate("{q}\n{a}", ()).text({"q": "x", "a": "y"}, "") == "x\ny"
+    for record, said in (
+        ({"q": "x", "a": None}, "no text in a, so nothing would count"),
+        ({"q": "x"}, "no field 'a'; the fields are"),
+        ({"q": "x", "a": 3}, "field 'a' is int, not text"),
+    ):
+        with pytest.raises(UserError, match=said):
+            template.text(record, "")
+
+
+@pytest.mark.parametrize(
+    ("template", "fields", "said"),
+    [
+        ("text", (), "has no field"),
+        ("{q", (), "cannot be read"),
+        ("{q:>3}", (), "names of fields in braces and nothing else"),
+        ("{}", (), "names of fields in braces and nothing else"),
+        ("{q}", ("a",), "loss_fields names 'a', but template '{q}' has the fields q"),
+    ],
+)
+def test_templates_of_fields_that_are_none(template, fields, said):
+    with pytest.raises(UserError, match=said):
+        RecordTemplate(template, fields).text({"q": "x"}, "")
