@@ -1,0 +1,115 @@
+"""Every key that a config has: its type, its value, and what it means, from the dataclasses.
+
+What a key means is the line that its dataclass's docstring has for it, "name: meaning", one or
+several names before the colon, continued on lines that are indented further.
+"""
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from replay_jax.config.defaults import paper_config
+from replay_jax.config.experiment import ExperimentConfig
+from replay_jax.errors import UserError
+from replay_jax.strict import nearest
+
+# A dictionary whose keys are the user's own stands in keys with this in its place.
+ANY = "NAME"
+_TYPES = {"str": "text", "bool": "true or false", "int": "whole number", "float": "number"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One key: dotted name, type in words, meaning; `example` is its value in a configuration."""
+
+    name: str
+    kind: str
+    meaning: str
+    example: Any
+
+
+def keys_of(plain: Mapping[str, Any] | None = None) -> tuple[Key, ...]:
+    """All keys with their values in a configuration, by default those that configs start from.
+
+    Sources and tasks have names of the user's own: of these the first is shown, as NAME.
+    """
+    values = paper_config().to_dict() if plain is None else plain
+    return tuple(_keys(ExperimentConfig, values, ""))
+
+
+def chosen(keys: tuple[Key, ...], wanted: str) -> tuple[Key, ...]:
+    """The keys of a name or below it.
+
+    Raises:
+        UserError: there are none; names the nearest.
+    """
+    found = tuple(key for key in keys if f"{key.name}.".startswith(f"{wanted}."))
+    if not found:
+        rooms = {".".join(key.name.split(".")[:depth]) for key in keys for depth in (1, 2, 3)}
+        raise UserError(f"no key '{wanted}': {nearest(wanted, sorted(rooms))}")
+    return found
+
+
+def _keys(kind: Any, values: Any, prefix: str) -> Iterator[Key]:
+    meanings, types = meanings_of(kind), typing.get_type_hints(kind)
+    for each in dataclasses.fields(kind):
+        name, inside = f"{prefix}{each.name}", _dataclass_in(types[each.name])
+        value = values[each.name] if isinstance(values, Mapping) and each.name in values else None
+        if inside is None:
+            yield Key(name, _type_words(types[each.name]), meanings[each.name], value)
+        elif isinstance(types[each.name], type):
+            yield from _keys(inside, value, f"{name}.")
+        else:
+            yield Key(name, _type_words(types[each.name]), meanings[each.name], None)
+            named = _is_named(types[each.name])
+            first = (
+                next(iter(value.values()), None)
+                if isinstance(value, Mapping) and named
+                else (value[0] if isinstance(value, list | tuple) and value else value)
+            )
+            yield from _keys(inside, first, f"{name}.{ANY}." if named else f"{name}.")
+
+
+def meanings_of(kind: type) -> dict[str, str]:
+    """What the docstring of a dataclass says of each field, in one line."""
+    names = {each.name for each in dataclasses.fields(kind)}
+    found: dict[str, list[str]] = {}
+    open_: list[str] = []
+    for line in (inspect.getdoc(kind) or "").splitlines():
+        match = re.match(r" *([a-z_0-9]+(?:, [a-z_0-9]+)*): (.+)", line)
+        said = match[1].split(", ") if match else []
+        if match and set(said) <= names:
+            open_ = said
+            found.update({name: [match[2]] for name in said})
+        elif line.startswith("  ") and line.strip():
+            for name in open_:
+                found[name].append(line.strip())
+        else:
+            open_ = []
+    return {name: " ".join(lines) for name, lines in found.items()}
+
+
+def _dataclass_in(kind: Any) -> Any:
+    """The dataclass that a type is, or holds; None if there is none."""
+    if dataclasses.is_dataclass(kind):
+        return kind
+    return next(filter(None, map(_dataclass_in, typing.get_args(kind))), None)
+
+
+def _is_named(kind: Any) -> bool:
+    """Whether a type is a tuple of (name, value) pairs, which a config writes as a dictionary."""
+    inside = typing.get_args(kind)
+    return bool(inside) and typing.get_origin(inside[0]) is tuple
+
+
+def _type_words(kind: Any) -> str:
+    inside = _dataclass_in(kind)
+    if inside is not None:
+        return "dictionary by name" if _is_named(kind) else "its own keys, or None"
+    words = str(kind).replace("<class '", "").replace("'>", "").replace("NoneType", "None")
+    for name, said in _TYPES.items():
+        words = re.sub(rf"\b{name}\b", said, words)
+    return words.replace(" | ", " or ")
