@@ -104,6 +104,13 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "--near_duplicates", action="store_true",
         help="also count documents that are nearly the same (see docs/data.md for what it takes)",
     )  # fmt: skip
+    keys = _add(
+        commands, "config", "Print every key of a config: type, value and what it means.",
+        "replay-jax config quickstart schedule", json=True,
+    )  # fmt: skip
+    keys.add_argument("recipe", metavar="CONFIG", nargs="?", help=_RECIPE_HELP)
+    keys.add_argument("key", metavar="KEY", nargs="?", help="one key, or all below it")
+    keys.set_defaults(takes_overrides=True)
     _add(
         commands, "configs", "List the configs that come with the package, to be run by name.",
         "replay-jax configs",

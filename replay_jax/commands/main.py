@@ -85,6 +85,7 @@ _MODULES = {
     "pilot": "pilot",
     "prepare": "plan",
     "configs": "configs",
+    "config": "configs",
     "init": "init",
     "status": "sweep",
     "report": "sweep",

@@ -26,12 +26,18 @@ def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 class RopeConfig:
     """Rotary position embedding: Llama-2 style, or stretched as in Llama 3.1 and others.
 
-    With scaling "llama3" the frequencies of wavelengths beyond `original_length /
-    low_freq_factor` are divided by `factor`, those below `original_length / high_freq_factor` are
-    kept, and those between are blended (Llama 3.1 model card). "yarn" reads the same numbers (the
-    two are its beta_slow and beta_fast), blends by pair number instead, and multiplies cosines
-    and sines by 0.1 ln(factor) + 1 (arXiv 2309.00071). "linear" divides every frequency by
-    `factor`. With "none" only `theta` is read.
+    Attributes:
+        theta: wavelengths are 2 pi theta^(2 k / width).
+        scaling: "none" reads `theta` alone. "llama3" divides the frequencies of wavelengths beyond
+            original_length / low_freq_factor by `factor`, keeps those below original_length /
+            high_freq_factor and blends those between (Llama 3.1 model card). "yarn" reads the same
+            numbers (the two are its beta_slow and beta_fast), blends by pair number instead, and
+            multiplies cosines and sines by 0.1 ln(factor) + 1 (arXiv 2309.00071). "linear" divides
+            every frequency by `factor`.
+        factor: how many times longer sequences are made.
+        low_freq_factor: where long wavelengths begin.
+        high_freq_factor: where short ones end.
+        original_length: of the sequences before, in tokens.
     """
 
     theta: float = 10_000.0
@@ -127,19 +133,33 @@ class LayerKind:
 class ModelConfig:
     """A Llama-3-style decoder, or a `variant` of it. Sizes are counts; parameters are float32.
 
-    `initialization` "normal" draws every matrix and the embedding from a normal distribution of
-    deviation `init_scale`; "fan_in" so draws the embedding alone, and matrices from one of
-    deviation 1 / sqrt(inputs) that is cut off at three of them (haliax 1.x `Linear.init`, with
-    which arXiv 2603.04964 trained). `matmul_precision` is that of float32 products: "highest" is
-    float32 on every platform, "default" lets a GPU round operands to TF32 and a TPU to bfloat16;
-    products of a bfloat16 model are not touched by it.
+    Raises UserError for sizes that do not fit together.
 
-    `layer_loop` "scan" compiles one layer once, "unroll" compiles every layer. `remat` says what
-    the backward pass recomputes: "none" nothing, "matmuls" all but matrix products and attention
-    outputs, "full" whole layers. `attention` "auto" is chosen by platform
-    (`attention.resolve_attention`). `loss_chunk` is the number of positions of each sequence
-    whose logits exist at once; 0 chooses it by size (`loss.chunk_positions`). Raises UserError
-    for sizes that do not fit together.
+    Attributes:
+        vocab_size: tokens.
+        embed_dim: width of the residual stream.
+        mlp_dim: hidden width of the MLP.
+        num_layers: layers.
+        num_heads: query heads.
+        num_kv_heads: key and value heads, of which `num_heads` is a multiple.
+        max_seq_len: the longest sequence, in tokens.
+        tied_embeddings: whether the head is the embedding.
+        rope: the rotary position embedding.
+        norm_epsilon: added to the mean square in norms.
+        init_scale: standard deviation of what is drawn first.
+        initialization: "normal" draws every matrix and the embedding with deviation `init_scale`;
+            "fan_in" so draws the embedding alone, and matrices with deviation 1 / sqrt(inputs), cut
+            off at three of them (haliax 1.x `Linear.init`, with which arXiv 2603.04964 trained).
+        compute_dtype: of activations, "float32" or "bfloat16".
+        matmul_precision: of float32 products: "highest" is float32 on every platform, "default"
+            lets a GPU round operands to TF32 and a TPU to bfloat16; no other model is touched.
+        layer_loop: "scan" compiles one layer once, "unroll" every layer.
+        remat: what the backward pass recomputes: "none" nothing, "matmuls" all but matrix products
+            and attention outputs, "full" whole layers.
+        attention: "auto" is chosen by platform (`attention.resolve_attention`).
+        loss_chunk: positions of each sequence whose logits exist at once; 0 chooses it by size
+            (`loss.chunk_positions`).
+        variant: what a family of open weights does otherwise than Llama; None for nothing.
     """
 
     vocab_size: int

@@ -58,10 +58,18 @@ ADAMW = OptimizerKind()
 class OptimizerConfig:
     """An optimizer with global-norm clipping; learning rates come from the schedule.
 
-    Defaults are those of arXiv 2603.04964 (Levanter's AdamConfig): decay is decoupled,
-    multiplied by the learning rate and skips norms and embeddings. `b1` is Muon's momentum too;
-    Adafactor has neither `b1`, `b2` nor `epsilon`; one of the user's own is given clipped gradients
-    and the learning rate alone. Raises UserError for values outside their ranges.
+    Defaults are those of arXiv 2603.04964 (Levanter's AdamConfig). Raises UserError for values
+    outside their ranges.
+
+    Attributes:
+        b1: decay of the average of gradients; Muon's momentum too; Adafactor has none.
+        b2: decay of the average of squared gradients; Adafactor has none.
+        epsilon: added to the root of that average; Adafactor has none.
+        weight_decay: decoupled, multiplied by the learning rate; skips norms and embeddings.
+        clip_norm: the norm of all gradients together is cut to at most this.
+        name: "adamw", "muon", "lion", "adafactor", or module:function of one of your own, which is
+            given clipped gradients and the learning rate alone.
+        moments_dtype: of the averages that are kept, "float32" or "bfloat16".
     """
 
     b1: float = 0.9
@@ -104,13 +112,17 @@ OBJECTIVES = ("tokens", "rows")
 class TrainingConfig:
     """Sizes of one update and how often the loop reports.
 
-    `batch_size` counts sequences per update, `seq_len` labels per sequence; `accumulation` is
-    the number of equal microbatches whose gradients are summed. `loss_weights` are (source,
-    weight) pairs; a source that is not named counts 1. `objective` says what the share of a source
-    in the loss is where not all labels count: that of its labels that do ("tokens": each weighs
-    the same), or that of its rows ("rows": a label weighs more the fewer of a row count, by the
-    average row of its source). `log_every` and `evaluate_every` count
-    steps; `evaluate_every` 0 evaluates only where a run ends.
+    Attributes:
+        batch_size: sequences per update.
+        seq_len: labels per sequence.
+        accumulation: equal microbatches whose gradients are summed to one update.
+        document_mask: whether a token attends to its own document only.
+        loss_weights: (source, weight) pairs; a source that is not named counts 1.
+        objective: what a source's share of the loss is where not all labels count: that of its
+            labels that do ("tokens": each weighs the same), or that of its rows ("rows": a label
+            weighs more the fewer of a row count, by the average row of its source).
+        log_every: steps between two lines of metrics.
+        evaluate_every: steps between two held-out evaluations; 0: only where a run ends.
     """
 
     batch_size: int
@@ -148,7 +160,12 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """The fixed held-out set of each source: how many sequences, and how many at a time."""
+    """The fixed held-out set of each source.
+
+    Attributes:
+        sequences: how many it has.
+        batch_size: how many are evaluated at a time.
+    """
 
     sequences: int
     batch_size: int
@@ -162,7 +179,12 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Periodic saves within a run: every how many steps (0 = none), and how many are kept."""
+    """Periodic saves within a run.
+
+    Attributes:
+        every: steps between two; 0: none.
+        keep: how many of the newest are kept.
+    """
 
     every: int = 0
     keep: int = 1
@@ -176,7 +198,12 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """Where metrics go besides the JSON lines: TensorBoard event files, a W&B project ("" none)."""
+    """Where metrics go besides the JSON lines.
+
+    Attributes:
+        tensorboard: whether event files are written.
+        wandb_project: of Weights & Biases; "" for none.
+    """
 
     tensorboard: bool
     wandb_project: str

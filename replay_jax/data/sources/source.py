@@ -30,7 +30,8 @@ ADDED: Mapping[str, Any] = {
 class SourceConfig:
     """One source of documents and how much of it is held out.
 
-    kind: one of SOURCE_KINDS.
+    kind: text, jsonl, parquet, conversations, tfds, huggingface, megatron, npy, or what every
+        installation has, python_docs, python_code and c_headers.
     path: file, folder or glob (text, jsonl, parquet; .gz, .bz2, .xz and .zst are decompressed;
         conversations: JSON lines, or Parquet where it ends in ".parquet");
         the same for token ids (megatron: .bin files, each with its .idx; npy);

@@ -66,9 +66,11 @@ class DataConfig:
     """All sources of an experiment, the tokenizer they share, and where stores are kept.
 
     store_dir: a folder, or a place in a bucket (gs://, s3://, az://) that machines share.
-    sources: (name, source) pairs. generic, target: which names play these roles; generic data may
-        be a mixture, (name, weight) pairs with weights that sum to 1, kept in the order of names
-        (one source of weight 1 is that source).
+    sources: (name, source) pairs.
+    tokenizer: that they share.
+    generic: which of them is the generic data; or a mixture, (name, weight) pairs with weights that
+        sum to 1, kept in the order of names (one source of weight 1 is that source).
+    target: which of them is the target data.
     repeat_generic: whether sources other than the target may be drawn again, in a new order,
         once all their rows have been seen; otherwise running out of them is an error.
     drop_copies: which exact copies are left out of training text: "none", "of_target" (documents

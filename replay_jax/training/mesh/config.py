@@ -9,9 +9,13 @@ from replay_jax.errors import UserError
 class MeshConfig:
     """How many ways the devices split the work, per mesh axis.
 
-    `replica` and `fsdp` split the rows of a batch; `fsdp` also splits parameters and optimizer
-    state, `tensor` splits heads, MLP width and vocabulary. 0 for `replica` or `fsdp` means "the
-    devices that are left"; 0 for both lets `mesh.choice.choose_mesh` decide, with its reason.
+    0 for `replica` or `fsdp` means "the devices that are left"; 0 for both lets
+    `mesh.choice.choose_mesh` decide, with its reason.
+
+    Attributes:
+        replica: ways to split the rows of a batch; 0: as devices are left.
+        fsdp: ways to split rows, and parameters and optimizer state with them; 0: as above.
+        tensor: ways to split heads, hidden width and vocabulary.
     """
 
     replica: int = 0
