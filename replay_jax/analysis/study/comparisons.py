@@ -14,8 +14,8 @@ def baseline_of(cells: Sequence[Cell], index: int) -> tuple[int | None, str]:
     """The tuned cell without replay to compare with: (index or None, why not).
 
     Same budget; same protocol and axes, except that a constant mixture or free stages, which have
-    no baseline of their own, borrow another protocol's. Of several allocations the largest: all
-    target data at the end is the usual way.
+    no baseline of their own, borrow that of the protocol whose loss is lowest. Of several
+    allocations the largest: all target data at the end is the usual way.
     """
     own = cells[index].key
     found = [
@@ -32,7 +32,12 @@ def baseline_of(cells: Sequence[Cell], index: int) -> tuple[int | None, str]:
         same = found
     if not same:
         return None, f"no run without replay to compare with ({describe(own)})"
-    return max(same, key=lambda i: cells[i].key.allocation), ""
+    return max(same, key=lambda i: (cells[i].key.allocation, -_lowest(cells[i]))), ""
+
+
+def _lowest(cell: Cell) -> float:
+    """Mean target loss of a cell's best setting, over the seeds that it has."""
+    return min(float(np.nanmean(setting.target)) for setting in cell.settings)
 
 
 def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -> Interval:

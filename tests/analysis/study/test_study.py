@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_records import GSM8K, FakeStudy, fake_records
 
 from replay_jax.analysis.statistics.simulate import BEST_EPOCHS, law, record, sweep
 from replay_jax.analysis.study.analyse import analyse
@@ -366,3 +367,23 @@ def test_two_targets_are_told_apart():
     with pytest.raises(UserError, match="no target 'flan'"):
         study.target("flan")
     assert isinstance(study, Study)
+
+
+def test_a_constant_mixture_is_compared_with_the_best_protocol_without_replay():
+    """Not with whichever comes first: against a poor one it would be worth anything."""
+    one = FakeStudy((GSM8K,), seeds=(0, 1), allocations=(1.0,), epochs=(16.0,))
+    records = fake_records(one)
+    poor = []
+    for each in records:
+        if each["protocol"] != "uniform":
+            losses = {**each["losses"], "target": each["losses"]["target"] + 0.5}
+            overrides = {**each["overrides"], "schedule.protocol": "fine_tuning"}
+            changed = {"protocol": "fine_tuning", "losses": losses, "overrides": overrides}
+            poor.append(each | changed | {"id": "f" + each["id"][1:]})
+    study = analyse(records + poor, CONFIG, resamples=50).targets[0]
+    (mixture,) = (
+        cell for cell in study.cells
+        if cell.key.protocol == "uniform" and cell.key.target_tokens == 4096
+    )  # fmt: skip
+    assert study.cells[mixture.baseline].key.protocol == "two_stage"
+    assert mixture.gain.value < 0.5
