@@ -79,7 +79,13 @@ def runs_of_frame(
         UserError: a column is missing or unknown, a row lacks a value, losses have mixed units, two
             rows are one run, or no run is left.
     """
-    table = nw.from_native(frame, eager_only=True)
+    try:
+        table = nw.from_native(frame, eager_only=True)
+    except nw.exceptions.DuplicateError as error:
+        raise UserError(
+            "two columns have one name, or the first row is no row of names: "
+            f"{' '.join(str(error).split())}"
+        ) from error
     names = [name for name in table.columns if name not in ignore]
     own = [name for name in (*tuned, *axes) if name != "target_epochs"]
     columns = columns_of(names, own=own)

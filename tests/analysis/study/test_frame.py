@@ -104,3 +104,9 @@ def test_seeds_that_do_not_pair_are_said_and_one_seed_cannot_tell():
     assert not any("no seed in common" in note for note in runs_of_frame(table(runs())).notes)
     study = analyse_frame(table(runs(seeds=(1,))))
     assert advise(study)["target"][0].verdict == "cannot tell"
+
+
+def test_two_columns_of_one_name_are_refused():
+    twice = pyarrow.table([[1.0], [2.0]], names=["target_loss", "target_loss"])
+    with pytest.raises(UserError, match="two columns have one name, or the first row is no row of"):
+        runs_of_frame(twice)
