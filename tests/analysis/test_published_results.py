@@ -308,3 +308,45 @@ def test_every_worth_of_a_table_is_against_its_own_baseline():
     )
     assert best.key.replay_fraction == 0.75 and best.baseline == mixed.baseline
     assert best.multiplier.value > mixed.multiplier.value > 1.5
+
+
+def test_the_headline_in_miniature_follows_from_its_records():
+    folder = EXPERIMENTS / "paper" / "headline"
+    text = (folder / "README.md").read_text()
+    study = study_in(folder)
+    advice = advise(study)
+    rows = re.findall(
+        r"^\| (\w+) \| (two_stage|fine_tuning)" + 3 * r" \| ([\d.]+)" + r" \| (.*?) \| (.*?) ?\|$",
+        text,
+        re.MULTILINE,
+    )
+    assert len(rows) == 12
+    for target, protocol, rho, target_loss, generic_loss, worth, gain in rows:
+        found = settled(study, advice).target(target)
+        (cell,) = [
+            c for c in found.cells
+            if c.key.protocol == protocol and abs(c.key.replay_fraction - float(rho)) < 1e-6
+        ]  # fmt: skip
+        assert f"{cell.chosen.target_loss:.3f}" == target_loss
+        assert f"{cell.chosen.generic_loss:.3f}" == generic_loss
+        if gain:
+            assert gain == spelled(cell.gain, ".3f")
+        if worth[0] in ".0123456789":
+            assert worth == spelled(cell.multiplier, ".2f") and not cell.multiplier.extrapolated
+    rivals = {
+        target: answer.rival.gain
+        for target, given in advice.items()
+        for answer in given
+        if study.target(target).cells[answer.best].key.protocol == "two_stage"
+    }
+    front = " ".join(text.split())
+    assert f"gains .141 nat ({spelled(rivals['gsm8k_train'], '.3f')[6:]}" in front
+    assert f"and {spelled(rivals['basque'], '.3f')} for Basque" in front
+    assert spelled(rivals["code"], ".3f").replace(" (", ", ")[:-1] in front.replace("(", "")
+
+
+def spelled(found, form):
+    """A value with its interval as the pages write it, without a zero before the point."""
+    numbers = [f"{x:{form}}" for x in (found.value, found.low, found.high)]
+    bare = [re.sub(r"^(-?)0\.", r"\1.", number) for number in numbers]
+    return f"{bare[0]} ({bare[1]} to {bare[2]})"

@@ -13,6 +13,7 @@ from replay_jax.analysis.study.selection import baseline, best_replay, focus_bud
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.theme import DARK, LIGHT, vega_config
 from replay_jax.report.elements.words import times
+from replay_jax.report.figures.along_figures import along_figures
 from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
 from replay_jax.report.figures.study_figures import (
@@ -279,3 +280,15 @@ def test_themes_differ_in_colour_only():
 
     assert keys(light) == keys(dark) and light != dark
     assert len(LIGHT.series) == len(DARK.series) == 6
+
+
+def test_a_line_along_an_axis_joins_numbers_and_never_words():
+    """Between two targets there is nothing that a line could stand for."""
+    both = FakeStudy(targets=(GSM8K, BASQUE), seeds=(0, 1), allocations=(1.0, 0.5))
+    figures = {f.name: f for f in along_figures(analyse(fake_records(both), CONFIG, resamples=50))}
+    marks = {
+        name: {layer["mark"]["type"] for layer in figure.spec["layer"]}
+        for name, figure in figures.items()
+    }
+    assert "line" in marks["along_target_tokens"] and "line" in marks["along_allocation"]
+    assert "line" not in marks["along_target"] and "point" in marks["along_target"]

@@ -77,12 +77,16 @@ def _figure(axis: Axis, level: float) -> Figure:
 
 
 def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Chart:
-    """Return the gain against an axis: a line per series, bars for intervals, dots for seeds.
+    """Return the gain against an axis: bars for intervals, dots for seeds.
+
+    A line joins the gains of a series where the values of the axis are numbers.
 
     Rows: {series, value, gain, low, high, rho, without, with}, `low` and `high` None where there
     is no interval; seeds {series, value, gain}.
     """
-    x = _value_axis([row["value"] for row in rows], title)
+    values = [row["value"] for row in rows]
+    measured = all(isinstance(value, float) for value in values)
+    x = _value_axis(values, title) if measured else _word_axis(title)
     colour, shape = colours_of(series_names(rows), title=None)
     if len(series_names(rows)) == 1:
         colour, shape = colour.legend(None), shape.legend(None)
@@ -106,7 +110,8 @@ def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Cha
     return alt.layer(
         zero,
         *([spread] if known else []),
-        base.mark_line().encode(y=loss_axis("gain", GAIN)),
+        # No line joins words: there is nothing between them.
+        *([base.mark_line().encode(y=loss_axis("gain", GAIN))] if measured else []),
         alt.Chart(data(seeds)).mark_point(size=26, opacity=0.55).encode(
             x=x, y=loss_axis("gain", GAIN), color=colour
         ),
@@ -116,11 +121,12 @@ def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Cha
     ).properties(height=HEIGHT)  # fmt: skip
 
 
-def _value_axis(values: Sequence[object], title: str) -> alt.X:
-    """Numbers with a tick at each, on a log axis where they lie wide apart; else words."""
-    numbers = [value for value in values if isinstance(value, float)]
-    if len(numbers) < len(values):
-        return alt.X("value", type="nominal", title=title, sort=None, axis=alt.Axis(labelAngle=0))
+def _word_axis(title: str) -> alt.X:
+    return alt.X("value", type="nominal", title=title, sort=None, axis=alt.Axis(labelAngle=0))
+
+
+def _value_axis(numbers: Sequence[float], title: str) -> alt.X:
+    """Numbers with a tick at each, on a log axis where they lie wide apart."""
     wide = min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE
     scale = alt.Scale(type="log" if wide else "linear", nice=False, zero=False, padding=14)
     form = ".3~s" if max(numbers) >= _THOUSANDS else ".4~g"
