@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from etils import epath
 from fake_report import without_pictures
@@ -165,14 +166,13 @@ def test_a_finished_run_is_exported_and_started_from(finished, replay_jax, tmp_p
     assert printed == f"{model}: config.json, model.safetensors, replay_jax.json\n"
     kept = json.loads((model / "replay_jax.json").read_text())["run"]
     assert kept == records[0]
-    # The folder scores as the run does that it was made of.
-    task = tmp_path / "task.jsonl"
-    task.write_text('{"context": "#define ", "choices": ["MAX", "the"], "answer": 0}\n' * 3)
-    asked = (f"--tasks=own={task}", "--json")
+    # The folder gives the nats that the run gives that it was made of.
+    np.save(tmp_path / "rows.npy", np.arange(24).reshape(3, 8))
+    asked = (f"--tokens={tmp_path / 'rows.npy'}", "--json")
     code, of_run, complaint = replay_jax("evaluate", *export[1:], *asked, cwd=folder)
     assert code == 0, complaint
     of_folder = replay_jax("evaluate", str(model), *asked, cwd=folder)[1]
-    assert json.loads(of_run) == json.loads(of_folder) and json.loads(of_run)["own"]["items"] == 3
+    assert json.loads(of_run) == json.loads(of_folder) and len(json.loads(of_run)["nats"]) == 3
     code, _, complaint = replay_jax(*export, str(model), cwd=folder)
     assert code == 2 and "exists already" in complaint
     code, _, complaint = replay_jax(*export, "gs://bucket/model", cwd=folder)
