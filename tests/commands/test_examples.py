@@ -112,3 +112,13 @@ def test_skypilot_is_told_what_to_rent_and_runs_a_command_of_ours(name, tmp_path
         assert "[cuda,gcs]" in task["setup"]
         found = (known.coordinator, known.num_processes, known.process_id)
         assert found == ("10.0.0.2:8476", 2, 1)
+
+
+def test_the_workflow_and_the_hooks_run_what_contributing_says():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    (job,) = jobs.values()
+    assert job["steps"][-1] == {"run": ".ci/run"} and os.access(ROOT / ".ci" / "run", os.X_OK)
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    checks = (ROOT / ".ci" / "run").read_text()
+    assert all(hook["entry"] in checks for hook in local["hooks"])
