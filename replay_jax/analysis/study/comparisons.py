@@ -14,8 +14,9 @@ def baseline_of(cells: Sequence[Cell], index: int) -> tuple[int | None, str]:
     """The tuned cell without replay to compare with: (index or None, why not).
 
     Same budget; same protocol and axes, except that a constant mixture or free stages, which have
-    no baseline of their own, borrow that of the protocol whose loss is lowest. Of several
-    allocations the largest: all target data at the end is the usual way.
+    no baseline of their own, borrow another protocol's: with the same axes if there is one, and of
+    several the one whose loss is lowest. Of several allocations the largest: all target data at the
+    end is the usual way.
     """
     own = cells[index].key
     found = [
@@ -29,7 +30,7 @@ def baseline_of(cells: Sequence[Cell], index: int) -> tuple[int | None, str]:
         i for i in found if (cells[i].key.protocol, cells[i].key.axes) == (own.protocol, own.axes)
     ]
     if not same and own.protocol in ("uniform", "stages"):
-        same = found
+        same = [i for i in found if cells[i].key.axes == own.axes] or found
     if not same:
         return None, f"no run without replay to compare with ({describe(own)})"
     return max(same, key=lambda i: (cells[i].key.allocation, -_lowest(cells[i]))), ""
