@@ -10,8 +10,9 @@ def flags(devices: int) -> str:
     """XLA_FLAGS of a process with so many devices.
 
     Compiling dominates the suite and the programs are tiny, so LLVM does not optimize, and fusions
-    come from XLA's plain emitter while it has one (a train step: 2.8 to 1.1 CPU seconds). Only
-    flags that the TPU compiler knows as well: it ends the process at any other.
+    come from XLA's plain emitter while it has one (a train step: 2.8 to 1.1 CPU seconds). The TPU
+    compiler ends the process at a flag that it does not know: a test that compiles with it takes
+    them out of the environment.
     """
     count = f"--xla_force_host_platform_device_count={devices}"
     plain = " --xla_cpu_use_fusion_emitters=false" if jaxlib_version < (0, 11) else ""
