@@ -12,6 +12,7 @@ from replay_jax.data.sources.source import DATASET_KINDS
 from replay_jax.errors import UserError
 from replay_jax.library.renting import Rental
 from replay_jax.sweep.drive.drawing import plan_lines
+from replay_jax.sweep.drive.live import duration
 from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
@@ -37,8 +38,9 @@ def rented(found: Rental) -> str:
     """A rental in one line."""
     money = "" if found.money is None else f", {found.money:,.0f} at {found.price:g} a chip hour"
     return (
-        f"on {found.topology}: {found.chip_hours:,.3g} chip hours, {_hours(found.hours)} on its "
-        f"{found.chips} chips{money}, at {found.utilisation:.0%} of their dense peak (--mfu)"
+        f"on {found.topology}: {found.chip_hours:,.3g} chip hours, "
+        f"{duration(3600 * found.hours)} on its {found.chips} chips{money}, "
+        f"at {found.utilisation:.0%} of their dense peak (--mfu)"
     )
 
 
@@ -69,15 +71,9 @@ def _rental_cells(rentals: Sequence[Rental]) -> list[str]:
     money = [each.money for each in rentals if each.money is not None]
     return [
         f"{sum(each.chip_hours for each in rentals):,.3g}",
-        _hours(sum(each.hours for each in rentals)),
+        duration(3600 * sum(each.hours for each in rentals)),
         f"{sum(money):,.0f}" if money else "–",
     ]
-
-
-def _hours(hours: float) -> str:
-    if hours >= 48:
-        return f"{hours / 24:,.1f} days"
-    return f"{hours:.3g} h" if hours >= 1 else f"{60 * hours:.2g} min"
 
 
 def ledger_table(plan: Plan) -> Table:

@@ -11,7 +11,7 @@ import numpy as np
 
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.records import text
-from replay_jax.analysis.study.selection import loss_of, row_of
+from replay_jax.analysis.study.selection import loss_of, row_of, short
 from replay_jax.analysis.study.study import (
     CellResult,
     SettingResult,
@@ -245,10 +245,3 @@ def _said(key: str, value: str) -> str:
         return f"{int(value):,} tokens"
     number = as_number(value)
     return value.replace("_", "-") if number is None else f"{short(key)} {value}"
-
-
-def short(key: str) -> str:
-    """An axis in words: the last part of its key; "peak" alone would say nothing."""
-    parts = key.split(".")
-    last = parts[-2] if parts[-1] == "peak" and len(parts) > 1 else parts[-1]
-    return last.replace("_", " ")

@@ -4,7 +4,7 @@ Other rooms read `analyse` (analyse_anyway), `comparisons` (difference), `frame`
 runs_of_frame), `groups` (CellKey, recipe), `records` (ADDED, AnalysisConfig, MISSING,
 check_record, find, load_records, stored_analysis, text), `selection` (Records, baseline,
 best_replay, focus_budget, group_words, loss_of, other_settings, recipe_words, records_of, row_of,
-rows_of_replay, schedules, seeds_of, setting_words, shown_fits, shown_rows), `study` (CellResult,
-Edge, SettingResult, Study, TargetStudy, replays), `task_scores` (TaskResult, accuracy_before,
-task_names, task_results).
+rows_of_replay, schedules, seeds_of, setting_words, short, shown_fits, shown_rows), `study`
+(CellResult, Edge, SettingResult, Study, TargetStudy, replays), `task_scores` (TaskResult,
+accuracy_before, task_names, task_results).
 """

@@ -114,7 +114,7 @@ def setting_words(cell: CellResult) -> str:
 def other_settings(cell: CellResult) -> str:
     """Tuned values other than epochs, and further axes, in words; empty if there are none."""
     return ", ".join(
-        f"{_short(name)} {value:g}" if isinstance(value, float) else f"{_short(name)} {value}"
+        f"{short(name)} {value:g}" if isinstance(value, float) else f"{short(name)} {value}"
         for name, value in (*cell.chosen.tuned, *cell.key.axes)
         if not name.endswith("target_epochs")
     )
@@ -138,13 +138,13 @@ def seeds_of(study: TargetStudy, losses: np.ndarray) -> list[tuple[int, float]]:
 def _label(row: tuple[str, int, tuple[tuple[str, str], ...]], *, name_protocol: bool) -> str:
     protocol, tokens, axes = row
     words = [f"{tokens:,}"]
-    words += [f"{_short(name)} {value}" for name, value in axes]
+    words += [f"{short(name)} {value}" for name, value in axes]
     if name_protocol:
         words.append(protocol.replace("_", "-"))
     return ", ".join(words)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """The last part of a dotted key in words; "peak" alone would say nothing."""
     parts = name.split(".")
     last = parts[-2] if parts[-1] == "peak" and len(parts) > 1 else parts[-1]

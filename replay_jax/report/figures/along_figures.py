@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from replay_jax.analysis.advice.along import TOKENS, Axis, as_number, axes_of, short
+from replay_jax.analysis.advice.along import TOKENS, Axis, as_number, axes_of
+from replay_jax.analysis.study.selection import short
 from replay_jax.analysis.study.study import Study
 from replay_jax.report.elements.blocks import Figure
 from replay_jax.report.elements.words import level_words
