@@ -77,6 +77,11 @@ def pilot_of(recipe: Recipe, share: Fraction, *, seeds: int) -> Pilot:
             "schedule.target_sequences and schedule.target_epochs, which a pilot shrinks"
         )
     swept = {key for item in recipe.sweep for key in item}
+    if large.model.variant is not None and not large.initial_weights:
+        raise UserError(
+            f"{recipe.name} draws a model with model.variant, which is not shrunk: pilot a Llama "
+            "of its size, or start from a small model by initial_weights"
+        )
     if any(key.split(".")[0] == "model" for key in swept):
         raise UserError(f"{recipe.name} sweeps the model: pilot one of its sizes at a time")
     _check_rows(recipe, share)

@@ -13,6 +13,7 @@ from etils import epath
 from replay_jax.data.judging.tasks import (
     TaskScore,
     read_items,
+    row_batches,
     score_rows,
     task_batches,
     task_rows,
@@ -96,7 +97,8 @@ def row_nats(loaded: Loaded, tokens: np.ndarray, *, batch_size: int = 8) -> np.n
     """
     _check(loaded, tokens)
     counted = np.ones((len(tokens), tokens.shape[1] - 1), bool)
-    return _nats(loaded, tokens.astype(np.int32), counted, batch_size)
+    batches = row_batches(tokens.astype(np.int32), counted, batch_size=batch_size)
+    return _row_losses(loaded, batches, counted.shape, batch_size)
 
 
 def score(loaded: Loaded, path: str | Path, *, batch_size: int = 8) -> TaskScore:
@@ -115,20 +117,6 @@ def score(loaded: Loaded, path: str | Path, *, batch_size: int = 8) -> TaskScore
     _check(loaded, rows.tokens)
     batches = task_batches(rows, batch_size=batch_size)
     return score_rows(rows, _row_losses(loaded, batches, rows.counted.shape, batch_size))
-
-
-def _nats(loaded: Loaded, tokens: np.ndarray, counted: np.ndarray, batch_size: int) -> np.ndarray:
-    def batches() -> Any:
-        for start in range(0, len(tokens), batch_size):
-            chosen = np.minimum(np.arange(start, start + batch_size), len(tokens) - 1)
-            yield {
-                "inputs": np.ascontiguousarray(tokens[chosen, :-1]),
-                "labels": np.ascontiguousarray(tokens[chosen, 1:]),
-                "loss_weights": counted[chosen].astype(np.float32),
-                "source": np.zeros(batch_size, np.int32),
-            }
-
-    return _row_losses(loaded, batches(), counted.shape, batch_size)
 
 
 def _row_losses(

@@ -1,5 +1,6 @@
 """Pilots keep what decides how often and when target rows are seen, and shrink all else."""
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -8,9 +9,10 @@ from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.pilot import pilot_of, shrunk
 from replay_jax.config.recipe import load_recipe
 from replay_jax.errors import UserError
-from replay_jax.model.architecture import parameter_counts
+from replay_jax.model.architecture import Variant, parameter_counts
 from replay_jax.model.presets import preset
 from replay_jax.schedule.protocols import build_schedule
+from replay_jax.strict import to_plain
 
 ONE_RUN = """
 from replay_jax.config.defaults import paper_config
@@ -100,5 +102,9 @@ def test_what_cannot_be_a_pilot_is_refused_with_what_would():
         pilot_of(recipe, Fraction(2), seeds=2)
     with pytest.raises(UserError, match="take at least 2"):
         pilot_of(recipe, Fraction(1, 4), seeds=1)
+    model = {**recipe.base["model"], "variant": {**to_plain(Variant(head_dim=32))}}
+    with pytest.raises(UserError, match="with model.variant, which is not shrunk"):
+        varied = dataclasses.replace(recipe, base={**recipe.base, "model": model})
+        pilot_of(varied, Fraction(1, 4), seeds=2)
     with pytest.raises(UserError, match="one of its sizes at a time"):
         pilot_of(load_recipe("paper/model_scaling"), Fraction(1, 4), seeds=2)

@@ -178,17 +178,23 @@ def task_batches(
 
     Only the labels of choices have weight.
     """
+    return row_batches(rows.tokens, rows.counted, batch_size=batch_size, batch_rows=batch_rows)
+
+
+def row_batches(
+    tokens: np.ndarray, counted: np.ndarray, *, batch_size: int, batch_rows: BatchRows = ALL_ROWS
+) -> Iterator[dict[str, np.ndarray]]:
+    """`task_batches` of tokens int32 [R, L + 1] and the labels with weight, bool [R, L]."""
     chosen = row_numbers(batch_rows, batch_size)
-    for start in range(0, len(rows.tokens), batch_size):
+    for start in range(0, len(tokens), batch_size):
         row = start + chosen
-        real = row < len(rows.tokens)
+        real = row < len(tokens)
         # Padding repeats the last row: any valid tokens do, since their weight is 0.
-        filled = np.minimum(row, len(rows.tokens) - 1)
-        tokens = rows.tokens[filled]
+        filled = np.minimum(row, len(tokens) - 1)
         yield {
-            "inputs": np.ascontiguousarray(tokens[:, :-1]),
-            "labels": np.ascontiguousarray(tokens[:, 1:]),
-            "loss_weights": (rows.counted[filled] & real[:, None]).astype(np.float32),
+            "inputs": np.ascontiguousarray(tokens[filled, :-1]),
+            "labels": np.ascontiguousarray(tokens[filled, 1:]),
+            "loss_weights": (counted[filled] & real[:, None]).astype(np.float32),
             "source": np.zeros(len(row), np.int32),
         }
 
