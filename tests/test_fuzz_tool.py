@@ -3,6 +3,7 @@
 import argparse
 import faulthandler
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -36,19 +37,29 @@ def read(which: int, data: bytes) -> None:
         bytearray(4 << 30)
 
 
-@pytest.fixture(scope="module")
-def fuzzed(tmp_path_factory):
-    """The counts and the findings of a reader that fails in every way, in two calls."""
-    folder = tmp_path_factory.mktemp("fuzz")
-    (folder / "findings").mkdir()
-    reader = fuzz_readers.Reader("all", [bytes(n) for n in range(60, 68)], read)
-    idle, fuzz._IDLE = fuzz._IDLE, 1
+def reader_of_all() -> fuzz_readers.Reader:
+    return fuzz_readers.Reader("all", [bytes(n) for n in range(60, 68)], read)
+
+
+def fuzz_in_two_calls(folder) -> None:
+    fuzz._IDLE = 1
     for inputs in (INPUTS // 2, INPUTS):
         asked = argparse.Namespace(inputs=inputs, seconds=60, seed=3, limit=2.0, first=None)
-        counts = fuzz._known(folder, "all", 3)
-        fuzz._take_turns({"all": reader}, {"all": counts}, folder, asked)
-    fuzz._IDLE = idle
-    return reader, counts, folder
+        known = {"all": fuzz._known(folder, "all", 3)}
+        fuzz._take_turns({"all": reader_of_all()}, known, folder, asked)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory):
+    """The counts and the findings of a reader that fails in every way."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "findings").mkdir()
+    # The tool forks, and a fork of this process, with JAX's threads, may hang.
+    fresh = multiprocessing.get_context("spawn").Process(target=fuzz_in_two_calls, args=(folder,))
+    fresh.start()
+    fresh.join()
+    assert fresh.exitcode == 0
+    return reader_of_all(), fuzz._known(folder, "all", 3), folder
 
 
 def test_every_failure_is_a_finding_and_every_input_is_counted(fuzzed):

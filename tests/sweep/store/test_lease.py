@@ -56,6 +56,10 @@ def root(request, tmp_path, monkeypatch):
     return epath.Path(tmp_path / "w")
 
 
+def never(seconds):
+    raise AssertionError(f"waited {seconds} s")
+
+
 def taken(root) -> Lease:
     """A lease whose holder's machine has no lock to say more."""
     held = Lease(root)
@@ -87,23 +91,21 @@ def test_one_of_many_makes_a_file_and_whole(root):
     assert names_now(path.parent) == ["000001.json"]
 
 
-def test_a_second_coordinator_is_refused_and_deletes_nothing(root):
+def test_a_second_coordinator_is_refused_and_deletes_nothing(root, monkeypatch):
     with WorkdirLock(root) as first:
         store = WorkStore(root, first.lease)
         store.create({})
         saving = store.state_path("ab" * 16)
         (saving / "state").mkdir(parents=True)
-        began = time.monotonic()
         with pytest.raises(UserError, match=f"in use by process {os.getpid()} on "):
             WorkdirLock(root, patience=0).__enter__()
-        assert time.monotonic() - began < SILENCE and (saving / "state").exists()
+        assert (saving / "state").exists()
         first.lease.confirm()
         assert lock_holder(root) == str(newest(root)[1])
     # It has let go, so nobody waits.
-    began = time.monotonic()
+    monkeypatch.setattr(time, "sleep", never)
     assert lock_holder(root) is None
     with WorkdirLock(root, patience=0) as second:
-        assert time.monotonic() - began < SILENCE / 2
         assert second.lease.number == first.lease.number + 1
 
 
@@ -177,11 +179,10 @@ def test_one_that_slept_through_several_is_fenced_too_and_no_number_comes_again(
     assert late.number == 0 and newest(tmp_path)[0] == 5
 
 
-def test_a_lock_of_this_machine_knows_at_once_that_the_holder_is_dead(tmp_path):
+def test_a_lock_of_this_machine_knows_at_once_that_the_holder_is_dead(tmp_path, monkeypatch):
     stop(taken(tmp_path))
-    began = time.monotonic()
+    monkeypatch.setattr(time, "sleep", never)
     with WorkdirLock(tmp_path) as held:
-        assert time.monotonic() - began < SILENCE / 2
         assert held.lease.number == 2
 
 
