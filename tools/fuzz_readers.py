@@ -18,7 +18,9 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 import safetensors.numpy
+from chats import CHATML, MARKED, SPECIAL
 from fake_records import fake_records
+from token_files import write_megatron, write_npy
 
 from replay_jax.analysis.statistics.points_input import parse_points
 from replay_jax.analysis.study.analyse import analyse_anyway
@@ -29,9 +31,13 @@ from replay_jax.commands.measure import read_points
 from replay_jax.config.defaults import paper_config
 from replay_jax.config.experiment import resolve
 from replay_jax.config.recipe import override, parse_overrides
+from replay_jax.data.conversations.chat import Chat
+from replay_jax.data.conversations.chat_files import read_chat
 from replay_jax.data.judging.tasks import read_items
-from replay_jax.data.sources.parts import read_documents
+from replay_jax.data.sources.parts import Read, read_documents, read_part, source_parts
 from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.token_files import open_token_file, token_files
+from replay_jax.errors import UserError
 from replay_jax.hub.folder import pretrained_config, weight_files
 from replay_jax.hub.tensors import open_weights
 
@@ -64,6 +70,8 @@ def make_readers(study: Path, place: Path) -> dict[str, Reader]:
         subprocess.run([sys.executable, fuzz_workdir.__file__, str(study)], check=True)
     readers = [
         *_sources(place),
+        *_conversations(place),
+        *_token_files(place),
         *_tables(place),
         *_models(place),
         _overrides(),
@@ -90,6 +98,64 @@ def _sources(place: Path) -> list[Reader]:
                documents("parquet", ".parquet")),
         Reader("tasks", [_items()], _file_reader(place / "task.jsonl", read_items)),
     ]  # fmt: skip
+
+
+def _conversations(place: Path) -> list[Reader]:
+    said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    told = [{"from": "system", "value": "Be short."}, {"from": "human", "value": "A?"},
+            {"from": "gpt", "value": "B."}]  # fmt: skip
+    records = [
+        {"messages": [{"role": "system", "content": "Be kind."}, *said, *said]},
+        {"prompt": "Count.", "completion": "1, 2"},
+        {"prompt": said[:1], "completion": said[1:]},
+        {"conversations": told},
+    ]
+    lines = b"\n".join(json.dumps(record).encode() for record in records)
+    source = SourceConfig("conversations", str(place / "conversations.jsonl"))
+    beside = place / "chat"
+    beside.mkdir()
+    (beside / "tokenizer.json").touch()
+
+    def talk(_: Path) -> None:
+        for template in (CHATML, MARKED):
+            chat = Chat(template, (("bos_token", "<s>"),), tuple(SPECIAL))
+            for part in source_parts(source):
+                for text in read_part(source, part, Read(), chat):
+                    if isinstance(text, UserError):
+                        raise text
+
+    def templates(_: Path) -> None:
+        given = read_chat(str(beside / "tokenizer.json"), given="", special=SPECIAL, download=False)
+        given.render(said)
+
+    config = {"chat_template": CHATML, "bos_token": {"content": "<s>"}, "eos_token": "</s>"}
+    return [
+        Reader("conversations", [lines], _file_reader(Path(source.path), talk)),
+        Reader("chat template", [json.dumps(config).encode()],
+               _file_reader(beside / "tokenizer_config.json", templates)),
+    ]  # fmt: skip
+
+
+def _token_files(place: Path) -> list[Reader]:
+    binary, array = place / "pair.bin", place / "ids.npy"
+    write_megatron(place / "pair", [[[1, 2], [3]], [[4, 5, 6, 7]]])
+    arrays = [write_npy(array, ids).read_bytes() for ids in ([1, 0, 3], [[1, 2], [3, 4]])]
+
+    def read(kind: str, path: Path) -> Callable[[Path], None]:
+        def opened(_: Path) -> None:
+            for files in token_files(kind, str(path)):
+                for _first, _stop in open_token_file(tuple(map(str, files))).borders(0):
+                    pass
+
+        return opened
+
+    index = binary.with_suffix(".idx")
+    return [
+        Reader("npy tokens", arrays, _file_reader(array, read("npy", array))),
+        Reader(
+            "megatron index", [index.read_bytes()], _file_reader(index, read("megatron", binary))
+        ),
+    ]
 
 
 def _tables(place: Path) -> list[Reader]:
