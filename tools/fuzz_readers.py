@@ -111,7 +111,7 @@ def _conversations(place: Path) -> list[Reader]:
         {"conversations": told},
     ]
     lines = b"\n".join(json.dumps(record).encode() for record in records)
-    source = SourceConfig("conversations", str(place / "conversations.jsonl"))
+    source = SourceConfig("conversations", str(place / "conversations.jsonl"), max_tokens=64)
     beside = place / "chat"
     beside.mkdir()
     (beside / "tokenizer.json").touch()

@@ -99,7 +99,8 @@ class Chat:
     def _compiled(self) -> jinja2.Template:
         try:
             return self._environment.from_string(self.template)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, SyntaxError, RecursionError) as error:
+            # The latter two are of blocks and brackets nested deeper than Python's own.
             raise UnfitTemplate(f"the chat template cannot be read: {error}") from error
 
     @cached_property

@@ -92,8 +92,9 @@ def test_templates_that_refuse_are_broken_or_reach_out():
         taker("{{ raise_exception('no system') }}").text(one, "")
     with pytest.raises(UserError, match="refuses it"):
         taker("{{ messages.__class__.__mro__ }}{{ ''.__class__.__mro__[1].x }}").text(one, "")
-    with pytest.raises(UnfitTemplate, match="the chat template cannot be read"):
-        Chat("{% for %}", ()).check()
+    for broken in ("{% for %}", "{{ " + "[" * 3000, "{% if a %}" * 120 + "{% endif %}" * 120):
+        with pytest.raises(UnfitTemplate, match="the chat template cannot be read"):
+            Chat(broken, ()).check()
     # The date of the day would make another text tomorrow.
     dated = taker("{{ strftime_now is defined }}" + CHATML)
     assert dated.text(one, "").text.startswith("False")
