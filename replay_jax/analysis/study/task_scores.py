@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom, t
+from scipy.special import betaln, stdtrit
 
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.selection import Records, records_of
@@ -102,7 +102,7 @@ def two_way_interval(values: np.ndarray, *, level: float) -> Interval:
     if variance <= 0:
         return Interval(mean, mean, mean)
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    half = float(t.ppf((1 + level) / 2, freedom) * np.sqrt(variance))
+    half = float(stdtrit(freedom, (1 + level) / 2) * np.sqrt(variance))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -129,11 +129,20 @@ def sign_flip_p(differences: np.ndarray) -> float:
     for size, number in zip(sizes.tolist(), counts.tolist(), strict=True):
         # Sum of `number` signs times `size`, at the places 0 to 2 reach of the sums so far.
         own = np.zeros(2 * size * number + 1)
-        own[:: 2 * size] = binom.pmf(np.arange(number + 1), number, 0.5)
+        own[:: 2 * size] = _fair_coins(number)
         distribution = np.convolve(distribution, own)
         reach += size * number
     sums = np.arange(-reach, reach + 1)
     return min(1.0, float(distribution[np.abs(sums) >= abs(int(differences.sum()))].sum()))
+
+
+def _fair_coins(number: int) -> np.ndarray:
+    """Chances of 0 to `number` heads."""
+    heads = np.arange(number + 1)
+    # Binomial coefficients by logarithms, as they leave the floats at 1,030; scipy.stats costs half
+    # a second to import.
+    logs = -betaln(number - heads + 1, heads + 1) - np.log(number + 1)
+    return np.exp(logs - number * np.log(2))
 
 
 def _result(study: TargetStudy, cell: CellResult, records: Records, task: str) -> TaskResult:
