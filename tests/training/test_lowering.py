@@ -36,7 +36,8 @@ def shapes():
     """What the presets and the shipped configs train, with two rows instead of their batches.
 
     Layers are alike, and a matrix product lowers at any width: two scanned layers of few heads,
-    each as wide as it is and shared by as many.
+    each as wide as it is and shared by as many. In float32, which cuDNN does not take, that width
+    is nothing to a GPU.
     """
     found = {name: shape_of(model) for name, model in PRESETS.items()}
     for path in CONFIGS:
@@ -47,17 +48,20 @@ def shapes():
         )
     distinct = {}
     for name, shape in found.items():
-        distinct.setdefault(dataclasses.replace(shape, model=narrowed(shape)), name)
-    return {name: shape for shape, name in distinct.items()}
+        for platform in ("cuda", "tpu"):
+            same = dataclasses.replace(shape, model=narrowed(shape.model, platform))
+            distinct.setdefault((same, platform), name)
+    return [(name, platform, shape) for (shape, platform), name in distinct.items()]
 
 
-def narrowed(shape):
+def narrowed(model, platform):
     """The model with two layers and two heads of keys, and no wider than that needs."""
-    model = shape.model
     group = model.num_heads // model.num_kv_heads
+    any_width = platform == "cuda" and model.compute_dtype == "float32"
+    width = 16 if any_width else model.embed_dim // model.num_heads
     return dataclasses.replace(
         model,
-        embed_dim=model.embed_dim // model.num_heads * 2 * group,
+        embed_dim=width * 2 * group,
         mlp_dim=512,
         num_layers=2,
         num_heads=2 * group,
@@ -88,9 +92,8 @@ def _bare(leaf):
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-@pytest.mark.parametrize(("name", "shape"), shapes().items(), ids=lambda value: str(value)[:20])
-def test_it_lowers(name, shape, platform):
+@pytest.mark.parametrize(("name", "platform", "shape"), shapes(), ids=lambda value: str(value)[:20])
+def test_it_lowers(name, platform, shape):
     text = lowered(shape, platform)
     kernel = "__cudnn$fmha" if platform == "cuda" else "tpu_custom_call"
     half = shape.model.compute_dtype == "bfloat16"
