@@ -23,6 +23,9 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'repl
 from replay_jax.sweep.executors.ray.board import Board  # noqa: E402
 from replay_jax.sweep.executors.ray.remote import train_on_hosts  # noqa: E402
 
+# One cluster at a time.
+pytestmark = pytest.mark.xdist_group("ray")
+
 SWEEP = grid({"seed": [0, 1]}, {"schedule.replay_fraction": [0.0, 0.5]})
 LONG = {"schedule__total_steps": 60, "schedule__target_epochs": 10.0, "checkpoint__every": 5}
 
