@@ -102,6 +102,7 @@ def two_stage_schedule(total_steps: int | None, learning_rate: ConfigDict) -> Co
             "stage2_allocation": 1.0,
             "placement": "paper",
             "aligned_replay_fraction": None,
+            "arithmetic": "exact",
             "learning_rate": learning_rate,
             "stage2_learning_rate": None,
             "stage2_optimizer": "continue",

@@ -23,6 +23,7 @@ _BY_CONTENT = ("initial_weights", "tasks")
 NEUTRAL: Mapping[str, Any] = {
     "schedule.stage2_steps": None,
     "schedule.aligned_replay_fraction": None,
+    "schedule.arithmetic": "exact",
     "schedule.stage2_learning_rate": None,
     "schedule.stages": [],
     "model.tied_embeddings": False,

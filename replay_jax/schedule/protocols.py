@@ -1,12 +1,12 @@
 """Configured schedules: what a config file may ask for, turned into an exact `Schedule`."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from replay_jax.errors import UserError
+from replay_jax.schedule.authors import in_blocks
+from replay_jax.schedule.config import ARITHMETICS, ScheduleConfig, StageConfig
 from replay_jax.schedule.generic import Weights, mixture_name, whole_shares, with_generic_sources
-from replay_jax.schedule.learning_rate import LearningRate
 from replay_jax.schedule.stages import (
     Realised,
     Requested,
@@ -31,62 +31,6 @@ __all__ = [
     "two_stage",
     "uniform",
 ]
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One stage of a freely written schedule, in shares.
-
-    Attributes:
-        steps: length in steps; may be fractional where the next stage does not need a whole step.
-        shares: (source, share at the start, share at the end) for each source; equal shares are
-            constant, others ramp linearly. Starts and ends each sum to 1.
-        learning_rate: the schedule that starts here, or None if the previous one goes on.
-        optimizer_start: "continue" or "reset".
-    """
-
-    steps: float
-    shares: tuple[tuple[str, float, float], ...]
-    learning_rate: LearningRate | None
-    optimizer_start: str
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """What a config file sets about the schedule; see `build_schedule` for what goes together.
-
-    Attributes:
-        protocol: "two_stage", "fine_tuning", "uniform", "continual" or "stages".
-        total_steps: optimizer updates of the whole run; None with protocol "continual", in which
-            they follow from the target sequences and the replay fraction.
-        target_sequences: unique target sequences (the budget); None for all of the source, with
-            protocol "stages" only.
-        target_epochs: how often each is seen; None with protocol "stages", which gives shares.
-        replay_fraction: rho, generic share of stage 2 (of the whole run with "continual"), in
-            [0, 1).
-        stage2_steps: length of stage 2 in steps.
-        stage2_allocation: alpha, share of the target sequences in stage 2.
-        placement: "paper" or "aligned" (see `two_stage`).
-        aligned_replay_fraction: the largest rho of an aligned group.
-        learning_rate: schedule of the first (or only) span.
-        stage2_learning_rate: schedule of stage 2, or None if the first goes on.
-        stage2_optimizer: "continue" or "reset".
-        stages: the stages of protocol "stages"; empty for the others.
-    """
-
-    protocol: str
-    total_steps: int | None
-    target_sequences: int | None
-    target_epochs: float | None
-    replay_fraction: float | None
-    stage2_steps: float | None
-    stage2_allocation: float | None
-    placement: str
-    aligned_replay_fraction: float | None
-    learning_rate: LearningRate
-    stage2_learning_rate: LearningRate | None
-    stage2_optimizer: str
-    stages: tuple[StageConfig, ...]
 
 
 def from_stages(
@@ -157,6 +101,13 @@ def build_schedule(
     """
     if not isinstance(generic, str):
         return _with_mixture(config, batch_size, generic, target)
+    if config.arithmetic not in ARITHMETICS:
+        raise UserError(f"arithmetic {config.arithmetic!r} is not one of {', '.join(ARITHMETICS)}")
+    schedule = _exact(config, batch_size, generic, target)
+    return in_blocks(schedule) if config.arithmetic == "authors" else schedule
+
+
+def _exact(config: ScheduleConfig, batch_size: int, generic: str, target: str) -> Schedule:
     if config.protocol not in _UNUSED_FIELDS:
         raise UserError(f"protocol {config.protocol!r} is not one of {', '.join(_UNUSED_FIELDS)}")
     for name in _UNUSED_FIELDS[config.protocol]:

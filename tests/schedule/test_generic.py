@@ -21,7 +21,8 @@ def schedule(generic=MIXTURE, rho=0.5, alpha=1.0, **changes):
     values = {
         "protocol": "two_stage", "total_steps": 40, "target_sequences": 12, "target_epochs": 4.0,
         "replay_fraction": rho, "stage2_steps": None, "stage2_allocation": alpha,
-        "placement": "paper", "aligned_replay_fraction": None, "learning_rate": RATE,
+        "placement": "paper", "aligned_replay_fraction": None, "arithmetic": "exact",
+        "learning_rate": RATE,
         "stage2_learning_rate": None, "stage2_optimizer": "continue", "stages": (),
     }  # fmt: skip
     config = ScheduleConfig(**{**values, **changes})

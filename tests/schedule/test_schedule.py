@@ -562,6 +562,7 @@ def config(**changes):
         stage2_allocation=1.0,
         placement="paper",
         aligned_replay_fraction=None,
+        arithmetic="exact",
         learning_rate=WSD,
         stage2_learning_rate=None,
         stage2_optimizer="continue",

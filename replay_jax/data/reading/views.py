@@ -32,6 +32,7 @@ class SourceView:
         budget_rows: unique rows that may be drawn, or None for all of them.
         seed: of the permutation that budgets are cut from, and of the order of every epoch.
         repeat: whether rows may be drawn again once all have been.
+        same_order: whether every epoch has the order of the first, as the authors' code has it.
 
     Raises UserError for an empty source, or a budget that is not positive or exceeds the source.
         labels_per_row: of the whole split, how many labels of a row count in the loss on average;
@@ -46,6 +47,7 @@ class SourceView:
     budget_rows: int | None
     seed: int
     repeat: bool
+    same_order: bool = False
     labels_per_row: float | None = None
     budget_labels: int | None = None
 
@@ -88,6 +90,8 @@ class SourceView:
             "budget_rows": self.budget_rows,
             "seed": self.seed,
         }
+        if self.same_order:
+            facts["same_order"] = True
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(canonical.encode(), digest_size=16).digest()
 
@@ -128,6 +132,8 @@ def view_places(view: SourceView, draws: np.ndarray) -> np.ndarray:
     if view.rows is None:
         raise ValueError(f"source {view.source!r} is not prepared: its number of rows is unknown")
     epochs, indices = np.divmod(np.asarray(draws, np.int64), view.rows)
+    if view.same_order:
+        epochs = np.zeros_like(epochs)
     places = np.empty_like(indices)
     for epoch in np.unique(epochs).tolist():
         chosen = epochs == epoch

@@ -179,6 +179,7 @@ def source_views(
             budget_rows=schedule.requested.target_sequences if is_target else None,
             seed=config.data_seed,
             repeat=is_target or config.data.repeat_generic,
+            same_order=config.schedule.arithmetic == "authors",
             labels_per_row=None if labels is None else float(labels.mean()),
         )
         if labels is not None and view.rows is not None:
