@@ -46,6 +46,9 @@ def misshapen(value: Any, shape: Any, where: str = "") -> str:
 
 def _of_another_type(value: Any, types: type | tuple[type, ...], where: str) -> str:
     types = types if isinstance(types, tuple) else (types,)
+    if isinstance(value, int) and int in types and abs(value) >= 1 << 63:
+        # Neither a float nor an array may hold it.
+        return f"{where or 'it'} has {value.bit_length()} bits, more than 63"
     if isinstance(value, types) and (not isinstance(value, bool) or {bool, object} & set(types)):
         return ""
     return _wrong(where, value, " or ".join(each.__name__ for each in types))

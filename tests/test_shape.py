@@ -15,6 +15,8 @@ GOOD = {"id": "a", "loss": 1, "steps": [{"step": 1}], "seconds": {"save": 0.5}, 
     [
         ({}, ""),
         ({"id": 1}, "id is 1, not str"),
+        ({"loss": -(1 << 63)}, "loss has 64 bits, more than 63"),
+        ({"steps": [{"step": 10**400}]}, "steps[0].step has 1329 bits, more than 63"),
         ({"loss": True}, "loss is True, not int or float"),
         ({"steps": {}}, "steps is {}, not a list"),
         ({"steps": [{"step": 1}, {}]}, "steps[1].step is missing"),

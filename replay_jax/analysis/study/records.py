@@ -27,7 +27,7 @@ _BOUNDARY: dict[str, Any] = {
     **dict.fromkeys(("before", "after"), {"target": NUMBER, "generic": NUMBER}),
 }
 # Read where every record has it.
-_OPTIONAL = {"total_steps": NUMBER, "flops": NUMBER}
+_OPTIONAL = {"total_steps": NUMBER, "flops": NUMBER, "bits_per_byte": {"target": _MAYBE}}
 # What a study reads of every record (docs/sweeps.md lists all that a record holds).
 RECORD: dict[str, Any] = {
     "id": str,

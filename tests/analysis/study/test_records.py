@@ -80,6 +80,8 @@ def test_records_are_read_line_by_line(tmp_path: Path):
         ({**good, "losses": 3.0}, "losses is 3.0, not an object"),
         ({**good, "boundary": {"step": 1}}, "boundary.gradient_cosine is missing"),
         ({**good, "seed": True}, "seed is True, not int"),
+        ({**good, "total_steps": 10**400}, "total_steps has 1329 bits, more than 63"),
+        ({**good, "bits_per_byte": {}}, "bits_per_byte.target is missing"),
         ({**good, "curve": [[]]}, "curve\\[0\\] is \\[\\], not an object"),
     ):
         path.write_text(json.dumps(wrong) + "\n")
