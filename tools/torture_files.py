@@ -87,7 +87,7 @@ def _mended(again: Callable[[], str], names: list[str], mend: Callable[[str], No
 
 
 def _verified(arena: Arena, workdir: Path, again: Callable[[], str], path: Path) -> str:
-    """`verify` may name a damaged file that no result rests on any more; without it all is well."""
+    """`verify` may name a damaged file: after what it says to do, or without it, all is well."""
     try:
         differences = verify(workdir)[0]
     except UserError as error:
@@ -97,8 +97,12 @@ def _verified(arena: Arena, workdir: Path, again: Callable[[], str], path: Path)
         return ""
     if not any(path.name in line or path.stem in line for line in differences):
         raise Wrong(f"{path}: verify says {differences}")
-    path.unlink(missing_ok=True)
+    places = re.findall(r"delete (\S+\.json)", "\n".join(differences))
+    for place in places or [str(path)]:
+        Path(place).unlink(missing_ok=True)
     again()
+    if places and (left := verify(workdir)[0]):
+        raise Wrong(f"{path}: after what verify said to do it says {left}")
     agree(workdir, arena.short)
     return ", verify names it"
 

@@ -213,7 +213,10 @@ def _read(kind: type[T], directory: Path, what: str) -> T:
         # Stores of versions before this one have none.
         checksum = stored.pop(_CHECKSUM, None)
         added = {"supervised": None} if kind is Manifest else {}
-        manifest = from_plain(kind, {**added, **stored}, path=MANIFEST_NAME)
+        try:
+            manifest = from_plain(kind, {**added, **stored}, path=MANIFEST_NAME)
+        except UserError as error:
+            raise ValueError(str(error)) from error
         if checksum not in (None, _checksum(stored)):
             raise ValueError("it was changed after it was written")
         return manifest

@@ -96,7 +96,7 @@ def _verify_run(
         return [*found, f"its configuration leads to the state {final.digest}, not {stored}"]
     history = store.history(Node(final.digest, run.steps))
     if history is None:
-        return [*found, "a record of what it consumed is missing"]
+        return [*found, _missing_span(store, Node(final.digest, run.steps), fact["id"])]
     spans = counted_spans(history)
     counted = realised_ledger(spans, run.schedule, run.views)
     found += compare(run.ledger, counted)
@@ -104,6 +104,16 @@ def _verify_run(
     claimed = Ledger.from_json(record["ledger"])
     found += [f"stored result: {line}" for line in compare(counted, claimed)]
     return found + _compare_record(fact, record, store, shared)
+
+
+def _missing_span(store: WorkStore, node: Node, run: str) -> str:
+    """Which record of the way to a run's end is missing, and what brings it back."""
+    while node.step and (segment := store.segment(node.digest)):
+        node = segment.start
+    return (
+        f"segments/{node.digest}.json, a record of what it consumed, is missing: delete "
+        f"{store.root / 'results' / run}.json, and `run` trains it again"
+    )
 
 
 def _compare_record(

@@ -32,8 +32,8 @@ def test_a_manifest_that_is_none_is_one_sentence(tmp_path, content):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"dtype": "float"}, "dtype 'float' is not one of uint16, uint32"),
-        ({"shards": []}, "train split is not the sum of its shards"),
+        ({"dtype": "float"}, "manifest.json is damaged .*dtype 'float' is not one of uint16"),
+        ({"shards": []}, "manifest.json is damaged .*train split is not the sum of its .*; delete"),
         ({"splits": {}}, "splits .* are not train, validation"),
     ],
 )

@@ -10,7 +10,7 @@ from replay_jax.errors import UserError
 from replay_jax.sweep.results.verify import verify
 
 
-def test_an_environment_that_is_gone_says_what_to_train_again(study, tmp_path):
+def test_an_environment_or_a_span_that_is_gone_says_what_to_train_again(study, tmp_path):
     study.train([{}], tmp_path, here=True)
     before = results_of(tmp_path)
     for folder in ("results", "environments"):
@@ -21,6 +21,14 @@ def test_an_environment_that_is_gone_says_what_to_train_again(study, tmp_path):
     Path(re.search(r"delete (\S+)", str(refused.value))[1]).unlink()
     study.train([{}], tmp_path, here=True)
     assert results_of(tmp_path) == before and verify(tmp_path) == ([], 1)
+    # A span that is gone is no error of `run`, which has the result; verify says how to get it back.
+    (span,) = (tmp_path / "segments").glob("*.json")
+    span.unlink()
+    (said,) = verify(tmp_path)[0]
+    assert span.name in said
+    Path(re.search(r"delete (\S+\.json)", said)[1]).unlink()
+    study.train([{}], tmp_path, here=True)
+    assert results_of(tmp_path) == before and verify(tmp_path) == ([], 1) and span.exists()
 
 
 def test_a_place_that_cannot_be_written_to_is_one_sentence(study, tmp_path):

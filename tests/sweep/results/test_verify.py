@@ -134,8 +134,9 @@ def test_published_lines_that_are_not_the_results(workdir):
 
 
 def test_a_span_that_is_missing(workdir):
-    only(workdir / "segments").unlink()
-    assert "a record of what it consumed is missing" in found(workdir)
+    span = only(workdir / "segments")
+    span.unlink()
+    assert f"segments/{span.name}, a record of what it consumed, is missing" in found(workdir)
 
 
 def test_a_directory_of_another_version_is_refused_in_words(workdir):
