@@ -112,7 +112,7 @@ def _loss(
 def _sums_once(placement: Placement) -> bool:
     """Whether there are sums that may wait for the last microbatch (`_summed_once`).
 
-    Not over a vocabulary that is split: XLA's partitioner dies of looking one up (jax 0.10.2).
+    Not over a vocabulary that is split: XLA's partitioner crashes on looking one up (jax 0.10.2).
     """
     return placement.mesh.shape["replica"] > 1 and placement.vocab_axis is None
 
