@@ -35,6 +35,7 @@ from replay_jax.training.checkpoint import restore_params
 from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import compile_evaluation, row_losses
 from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.devices import attached_devices
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import abstract_state, place_batch
 
@@ -162,7 +163,7 @@ def _tokenizer_of(folder: Path) -> Tokenizer | None:
 
 
 def _first_device() -> jax.sharding.Mesh:
-    return make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    return make_mesh(MeshConfig(1, 1, 1), attached_devices()[:1])
 
 
 def summary(found: TaskScore) -> Mapping[str, float | int]:

@@ -4,6 +4,7 @@ Shape letters: B batch, L length, D embed, A microbatches, M rows of one microba
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from replay_jax.model.decoder import Transformer, build_transformer, head_kernel
 from replay_jax.model.loss import chunk_positions, weighted_loss
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import StepShape
-from replay_jax.training.mesh.sharding import BATCH_AXES
+from replay_jax.training.mesh.sharding import BATCH_AXES, REPLICA_AXES, RULES_WITHIN_REPLICA
 
 DeviceBatch = dict[str, jax.Array]
 
@@ -43,9 +44,8 @@ def batch_gradient(
         return _accumulate(loss, params, batch, shape, placement)
 
     with jax.default_matmul_precision(shape.model.product_precision):
-        if shape.accumulation > 1 and placement is not None and _is_replicated(placement):
-            alone = functools.partial(gradient, placement=None)
-            return _reduced_once(alone, params, batch, placement)
+        if shape.accumulation > 1 and placement is not None and _sums_once(placement):
+            return _summed_once(gradient, params, batch, placement)
         return gradient(params, batch, placement=placement)
 
 
@@ -53,7 +53,7 @@ def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement |
     """Positions per chunk of the loss for global `rows` (sequences, length) on a placement."""
     ways, vocab = 1, 1
     if placement is not None:
-        ways = placement.mesh.shape["replica"] * placement.mesh.shape["fsdp"]
+        ways = math.prod(placement.mesh.shape[axis] for axis in placement.batch_axes)
         vocab = placement.mesh.shape["tensor"]
     return chunk_positions(model, rows=rows[0] // ways, seq_len=rows[1], vocab_shards=vocab)
 
@@ -68,7 +68,7 @@ def microbatches(batch: DeviceBatch, count: int, placement: Placement | None) ->
         rows = array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)
         if placement is None:
             return rows
-        sharding = NamedSharding(placement.mesh, PartitionSpec(None, BATCH_AXES))
+        sharding = NamedSharding(placement.mesh, PartitionSpec(None, placement.batch_axes))
         return jax.lax.with_sharding_constraint(rows, sharding)
 
     return jax.tree.map(split, batch)
@@ -109,33 +109,37 @@ def _loss(
     return total, (nats_S, weights_S)
 
 
-def _is_replicated(placement: Placement) -> bool:
-    """Whether every device holds the whole model."""
-    return placement.embed_axis is None and placement.vocab_axis is None
+def _sums_once(placement: Placement) -> bool:
+    """Whether there are sums that may wait for the last microbatch (`_summed_once`).
 
-
-def _reduced_once(
-    gradient: Callable[[Any, DeviceBatch], Any],
-    params: Any,
-    batch: DeviceBatch,
-    placement: Placement,
-) -> Any:
-    """`gradient` of each device's own rows, summed over the devices after its last microbatch.
-
-    Left to XLA, the gradients of embedding and head are summed once a microbatch, and they are
-    most of a small model. Where parameters are split over fsdp they must be: no device has room
-    for a whole gradient.
+    Not over a vocabulary that is split: XLA's partitioner crashes on looking one up (jax 0.10.2).
     """
+    return placement.mesh.shape["replica"] > 1 and placement.vocab_axis is None
+
+
+def _summed_once(
+    gradient: Callable[..., Any], params: Any, batch: DeviceBatch, placement: Placement
+) -> Any:
+    """`gradient` of each replica's own rows, summed over the replicas after its last microbatch.
+
+    Left to XLA, whole gradients go between replicas once a microbatch. Where parameters are split,
+    sums over those that share them stay in each microbatch: put off, they would take room for a
+    whole gradient on every device, which splitting is there to avoid (docs/performance_tpu.md).
+    """
+    whole = placement.embed_axis is None
+    axes, rules = (BATCH_AXES, ()) if whole else (REPLICA_AXES, RULES_WITHIN_REPLICA)
 
     def local(params: Any, batch: DeviceBatch) -> Any:
-        with nn.logical_axis_rules(()):  # the rows are those of one device: nothing to place
-            return jax.lax.psum(gradient(params, batch), BATCH_AXES)
+        inner = None if whole else placement.within(axes)
+        with nn.logical_axis_rules(rules):
+            return jax.lax.psum(gradient(params, batch, placement=inner), axes)
 
     return jax.shard_map(
         local,
         mesh=placement.mesh,
-        in_specs=(PartitionSpec(), PartitionSpec(BATCH_AXES)),
+        in_specs=(PartitionSpec(), PartitionSpec(axes)),
         out_specs=PartitionSpec(),
+        axis_names=frozenset(placement.mesh.axis_names if whole else axes),
         check_vma=False,
     )(params, batch)
 

@@ -32,6 +32,7 @@ def test_every_part_is_measured_and_written_in_its_place(tool, tmp_path, monkeyp
     found = dict(line.strip("| ").split(" | ") for line in first.split("\n") if " | " in line)
     assert "tokens/s, MFU " in found.pop(next(what for what in found if "document masks" in what))
     assert "fusion " in found["longest there"] and "while" not in found["longest there"]
+    assert found["the same without masks"].endswith(" of the time")
     assert any("times one after another" in said for said in found.values())
     assert found["4 updates alone, again, and from a saved prefix, float32"] == "the same bits"
     # Measured again, with a section behind: replaced in its place.

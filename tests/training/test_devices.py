@@ -41,6 +41,23 @@ def test_an_accelerator_that_jax_cannot_start_is_named(monkeypatch, tmp_path):
     assert attached_devices() == jax.devices()
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (RuntimeError("Unable to initialize:\nthe TPU is already in use"), "the TPU is"),
+        (AssertionError(), "no platform could be started"),  # of JAX, where CUDA has no plugin
+    ],
+)
+def test_a_platform_that_was_asked_for_and_does_not_start_is_one_sentence(monkeypatch, error, why):
+    def devices_of_jax():
+        raise error
+
+    monkeypatch.setattr(devices.jax, "devices", devices_of_jax)
+    monkeypatch.setattr(devices.jax, "config", SimpleNamespace(jax_platforms="tpu"))
+    with pytest.raises(UserError, match=rf"here \(JAX_PLATFORMS=tpu\): {why}.*; set .* as cpu$"):
+        attached_devices()
+
+
 def test_a_gpu_too_old_for_bfloat16_is_told_what_works(monkeypatch):
     old = SimpleNamespace(device_kind="Tesla T4", compute_capability="7.5")
     check_gpu(old, "float32")

@@ -137,8 +137,7 @@ def test_eight_devices_train_like_one(single):
     one_mesh, init, step = single
     state, seen = run(step, init(0), one_mesh, range(5))
     mesh = mesh_of(2, 2, 2)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(MODEL, mesh))
-    start = jax.device_put(init(0), shardings)
+    start = jax.device_put(init(0), abstract_shardings(mesh))
     other, seen_there = run(compile_train_step(SHAPE, mesh), start, mesh, range(5))
     np.testing.assert_allclose(seen_there, seen, rtol=1e-5)
     gate = other.params["layer_0"]["gate"]
@@ -166,6 +165,31 @@ def test_gradients_are_summed_over_devices_once_an_update():
     assert sent[4] == pytest.approx(sent[1], rel=0.05)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7)
     jax.tree.map(close, states[4], states[1])
+
+
+def test_gradients_of_a_split_model_go_between_replicas_once_an_update(single):
+    """At any accumulation, embedding and head among them; what they come to is the same."""
+    mesh, parameters = mesh_of(2, 4, 1), parameter_counts(MODEL).total
+    program = compile_train_step(dataclasses.replace(SHAPE, accumulation=2), mesh)
+    ops = program_cost(parse_module(program.as_text()), devices=8).ops
+    moved = [(op.times, each) for op in ops for each in op.collectives]
+    across = [(times, each) for times, each in moved if len({i // 4 for i in each.group}) == 2]
+    assert {times for times, _ in across} == {1} and {times for times, _ in moved} > {1}
+    # Each device holds a quarter, and of two replicas each sends it once.
+    sent = sum(each.wire_bytes for _, each in across)
+    assert parameters <= sent < 1.1 * parameters  # of 4 bytes a quarter
+    host = batch(4)
+    host["loss_weights"][0::4] = 3.0
+    whole, metrics = one_update(single, host)
+    start = jax.device_put(single[1](0), abstract_shardings(mesh))
+    hyper = place_hyper(hyperparameters(OPTIMIZER, 1e-2), mesh)
+    state, metrics_there = program(start, place_batch(host, mesh), hyper)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    jax.tree.map(close, (metrics, whole.opt_state.mu), (metrics_there, state.opt_state.mu))
+
+
+def abstract_shardings(mesh):
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(MODEL, mesh))
 
 
 def test_accumulation_equals_the_full_batch(single):

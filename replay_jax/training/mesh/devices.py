@@ -39,13 +39,17 @@ _COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
 def attached_devices() -> list[jax.Device]:
     """The devices of this job, started with ENVIRONMENT if JAX has started none yet.
 
-    Raises UserError where JAX falls back to the CPU although the machine has an accelerator and
-    the package for it, unless JAX_PLATFORMS asks for that.
+    Raises UserError where JAX has none, and where it falls back to the CPU although the machine has
+    an accelerator and the package for it, unless JAX_PLATFORMS asks for that.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    devices = jax.devices()
     asked_for = jax.config.jax_platforms  # type: ignore[attr-defined]
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # it asserts that some platform could start
+        why = str(error).strip().split("\n")[-1] or "no platform could be started"
+        raise no_devices(asked_for, why) from error
     if devices[0].platform != "cpu" or asked_for:
         return devices
     for place, packages in _ACCELERATORS.items():
@@ -56,6 +60,15 @@ def attached_devices() -> list[jax.Device]:
                 "to train on the CPU."
             )
     return devices
+
+
+def no_devices(asked_for: str | None, why: str) -> UserError:
+    """What the user is told where JAX starts on nothing, as when another process holds a device."""
+    setting = f"JAX_PLATFORMS={asked_for}" if asked_for else "JAX_PLATFORMS is not set"
+    return UserError(
+        f"JAX finds no devices here ({setting}): {why}; set JAX_PLATFORMS to a platform that is "
+        "there, such as cpu"
+    )
 
 
 def check_gpu(device: jax.Device, compute_dtype: str) -> None:

@@ -17,7 +17,8 @@ from replay_jax.model.placement import Placement
 from replay_jax.training.mesh.config import MeshConfig
 
 MESH_AXES = ("replica", "fsdp", "tensor")
-BATCH_AXES = ("replica", "fsdp")
+REPLICA_AXES = ("replica",)
+BATCH_AXES = (*REPLICA_AXES, "fsdp")
 
 # Logical axis -> mesh axis or axes; None keeps it whole on every device. Parameters are split
 # over fsdp along embed and over tensor along heads, mlp and vocab (Megatron, arXiv 1909.08053).
@@ -36,6 +37,12 @@ LOGICAL_AXIS_RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("head_dim", None),
     ("norm", None),
     ("layers", None),
+)
+
+# The same for a program that is written for one replica, on its own rows.
+RULES_WITHIN_REPLICA = tuple(
+    (name, "fsdp" if axes == BATCH_AXES else None if axes == "replica" else axes)
+    for name, axes in LOGICAL_AXIS_RULES
 )
 
 

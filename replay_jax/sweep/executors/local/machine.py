@@ -9,8 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from replay_jax.errors import UserError
-from replay_jax.training.mesh.devices import ENVIRONMENT
+from replay_jax.training.mesh.devices import ENVIRONMENT, no_devices
 
 # What JAX names its platform, and the bytes that it may take of every device (0: it does not say).
 _QUESTION = """
@@ -57,12 +56,7 @@ def local_devices() -> Devices:
     )
     answer = asked.stdout.strip()
     if asked.returncode or not answer:
-        lines = asked.stderr.strip().split("\n")
-        setting = f"JAX_PLATFORMS={named}" if named else "JAX_PLATFORMS is not set"
-        raise UserError(
-            f"JAX finds no devices here ({setting}): {lines[-1]}; set JAX_PLATFORMS to a platform "
-            "that is there, such as cpu"
-        )
+        raise no_devices(named, asked.stderr.strip().split("\n")[-1])
     platform, limits = json.loads(answer.split("\n")[-1])
     names = cuda_names(len(limits), os.environ) if platform == "gpu" else ()
     return Devices(platform, names, min(limits))
