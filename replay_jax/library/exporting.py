@@ -38,7 +38,7 @@ def export(
     from a model folder becomes a model of the same family; the tokenizer's files, chat template and
     settings of generation are copied from that folder, if it is here and its tokenizer was used.
 
-    Example:
+    Examples:
         >>> replay_jax.export("runs/quickstart", "3f9c1a", "models/quickstart")  # doctest: +SKIP
 
     Args:
