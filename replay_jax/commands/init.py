@@ -29,5 +29,12 @@ def init(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if arguments.explain:
         for line in found.reasons:
             print(f"- {line}")
-    print(f"{path} is written, about {found.minutes:.0f} minutes here: replay-jax run {path}")
+    much = (
+        ""
+        if found.minutes <= arguments.minutes
+        else (
+            f", the smallest study that is suggested and more than the {arguments.minutes:g} asked for"
+        )
+    )
+    print(f"{path} is written, about {found.minutes:.0f} minutes here{much}: replay-jax run {path}")
     return 0

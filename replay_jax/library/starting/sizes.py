@@ -18,6 +18,8 @@ BUDGETS, _LEAST_UNIT, _LARGEST = (0.5, 0.75, 1.0, 1.5, 2.0, 4.0), 8, 4
 _JUDGED, _LEAST_JUDGED = 96, 16
 # Share of the documents held out, at most.
 _MOST_HELD_OUT = 0.3
+# Whole documents are held out, chosen by a hash: of fewer it may be none.
+_LEAST_DOCUMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,12 @@ class Start:
 
 def study_of_size(size: Size, generic: Seen, target: Seen) -> Start:
     """A study with that model; raises UserError, with both numbers, where there is too little."""
+    for seen in (generic, target):
+        if seen.documents < _LEAST_DOCUMENTS:
+            raise UserError(
+                f"{seen.path} has {seen.documents} documents, and {_LEAST_DOCUMENTS} are needed so "
+                "that some can be held out: cut it into smaller ones"
+            )
     tokenizer = tokenizer_of(generic, size.vocabulary)
     sides = measure(generic, tokenizer), measure(target, tokenizer)
     held_out, judged = [], _JUDGED
@@ -136,7 +144,8 @@ def _seen(seen: Seen, side: Measured) -> str:
     part = "" if seen.is_whole else "at least "
     repeated = f", {seen.repeated:,} of them repeated" if seen.repeated else ""
     bad = f", {seen.bad:,} more that are no text and are passed over" if seen.bad else ""
+    cut = {"": "", "\n\n": ", cut at blank lines", "\n": ", cut at lines"}[seen.source.separator]
     return (
         f"{seen.path}: {part}{seen.documents:,} documents of {side.tokens_per_document:,} tokens "
-        f"(median){repeated}{bad}; about {part}{side.tokens:,} tokens"
+        f"(median){cut}{repeated}{bad}; about {part}{side.tokens:,} tokens"
     )

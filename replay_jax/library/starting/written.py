@@ -103,6 +103,8 @@ def _source(name: str, seen: Seen, held_out: float) -> str:
     more = f", validation_fraction={held_out:g}"
     if source.text_field != "text":
         more += f', text_field="{source.text_field}"'
+    if source.separator:
+        more += f", separator={source.separator!r}"
     if seen.bad:
         more += ', bad_documents="pass_over"'
     return f'"{name}": source("{source.kind}", {str(Path(source.path))!r}{more}),'
