@@ -18,6 +18,7 @@ from replay_jax.config.shipped import shipped_configs, summary
 def configs(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Print every shipped config with the question that it asks, or the file of one of them."""
     table = Table("name", "question", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for name, path in shipped_configs().items():
         table.add_row(name, summary(path))
     console = Console()

@@ -120,7 +120,8 @@ def _table(found: Sequence[_Found], text_bytes: int) -> Table:
         caption_justify="left",
     )
     for column in ("judged", "trained on", "rows", "window", "covered", "copies"):
-        table.add_column(column, justify="left" if column in ("judged", "trained on") else "right")
+        justify = "left" if column in ("judged", "trained on") else "right"
+        table.add_column(column, justify=justify, overflow="fold")
     for each in found:
         result = each.overlap
         table.add_row(

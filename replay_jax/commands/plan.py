@@ -118,4 +118,7 @@ def _range(least: float, most: float) -> str:
                 f"{seconds / size:,.{0 if most >= 10 * size else 1}f}" for seconds in (least, most)
             )
             return f"{high} {unit}" if low == high else f"{low} to {high} {unit}"
-    return f"{least:.0f} to {most:.0f} seconds"
+    if most < 2:
+        return "a second"
+    low, high = f"{least:.0f}", f"{most:.0f}"
+    return f"{high} seconds" if low == high else f"{low} to {high} seconds"

@@ -52,8 +52,7 @@ def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental]) -> T
             table.add_column(title)
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
-        column.justify = "right"
-        column.no_wrap = True
+        column.justify, column.overflow = "right", "fold"
     for name, plan in plans.items():
         totals = plan.to_json()["totals"]
         flops = totals["flops_remaining"] + totals["evaluation_flops_remaining"]
@@ -81,11 +80,15 @@ def ledger_table(plan: Plan) -> Table:
     axes = _axes(plan.runs)
     table = Table(
         *(key.rsplit(".", 1)[-1] for key in axes),
-        "rho", "alpha", "epochs", "target rows", "unique", "generic rows", "unique", "seeds",
+        "rho", "alpha", "epochs", "target\nrows", "unique", "generic\nrows", "unique", "seeds",
         title="ledger (requested → realised where they differ; rows are sequences)",
         title_justify="left",
         box=None,
+        collapse_padding=True,
+        pad_edge=False,
     )  # fmt: skip
+    for column in table.columns:
+        column.overflow = "fold"
     for column in table.columns[len(axes) :]:
         column.justify = "right"
     lines: dict[tuple[str, ...], int] = {}
@@ -108,6 +111,8 @@ def supervised_shown(plan: Plan) -> list[Table | str]:
     }
     if not masked:
         return []
+    if any(None in counts for counts in _supervised_by_name(plan.runs).values()):
+        return ["which labels count in the loss is known when all sources are tokenized"]
     axes = _axes(plan.runs)
     table = Table(
         *(key.rsplit(".", 1)[-1] for key in axes),
@@ -119,8 +124,10 @@ def supervised_shown(plan: Plan) -> list[Table | str]:
         collapse_padding=True,
         pad_edge=False,
     )  # fmt: skip
+    for column in table.columns:
+        column.overflow = "fold"
     for column in table.columns[len(axes) :]:
-        column.justify, column.overflow = "right", "fold"
+        column.justify = "right"
     settings: dict[tuple[str, ...], list[Run]] = {}
     for run in plan.runs:
         setting = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run)[:4])

@@ -14,6 +14,7 @@ import replay_jax
 from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.tokenizer import TOKENIZER_FILE, load_tokenizer
 from replay_jax.hub.export import write_model_folder
+from replay_jax.library.plan_shown import supervised_shown
 from replay_jax.model.architecture import ModelConfig, Variant
 from replay_jax.training.step import init_state
 
@@ -62,7 +63,10 @@ def at_home(tmp_path, monkeypatch):
 def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home):
     assert json.loads((at_home / "models/qwen3/config.json").read_text())["model_type"] == "qwen3"
     recipe = replay_jax.load_recipe("study.py")
-    assert len(replay_jax.plan(recipe).runs) == 27
+    planned = replay_jax.plan(recipe)
+    assert len(planned.runs) == 27
+    (said,) = supervised_shown(planned)
+    assert said == "which labels count in the loss is known when all sources are tokenized"
     wanted = [
         item for item in recipe.sweep
         if item["seed"] == 1 and item["schedule.target_epochs"] == 1.0

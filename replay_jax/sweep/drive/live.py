@@ -24,7 +24,8 @@ class SweepView:
     def __init__(self, plan: Plan, console: Console) -> None:
         self._plan, self._console = plan, console
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._is_live = console.is_terminal
+        # An editor's shell says that it is a terminal and draws nothing.
+        self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._shown_at, self._took = time.monotonic(), 0.0
         self._ended = len(plan.finished)
 
@@ -71,7 +72,8 @@ class SweepView:
     def _picture(self, board: ProgressBoard) -> Group:
         table = Table(box=None, pad_edge=False)
         for column in ("edge", "step", "loss", "tokens/s", "MFU", "where"):
-            table.add_column(column, justify="left" if column in ("edge", "where") else "right")
+            justify = "left" if column in ("edge", "where") else "right"
+            table.add_column(column, justify=justify, overflow="fold")
         for number, edge in sorted(board.running.items()):
             last = edge.last
             table.add_row(
