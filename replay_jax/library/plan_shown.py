@@ -50,7 +50,8 @@ def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental]) -> T
     if rentals:
         for title in ("chip hours", "time", "money"):
             table.add_column(title)
-    table.columns[0].overflow = "fold"
+    # Numbers break before a name does, as far as there is room.
+    table.columns[0].overflow, table.columns[0].min_width = "fold", min(24, max(map(len, plans)))
     for column in table.columns[1:]:
         column.justify, column.overflow = "right", "fold"
     for name, plan in plans.items():

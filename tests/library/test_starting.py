@@ -91,6 +91,18 @@ def test_a_text_file_is_cut_where_it_has_blank_lines_or_else_lines(sides, tmp_pa
     assert (look(str(folder)).documents, look(str(folder)).source.separator) == (50, "")
 
 
+def test_twice_the_generic_text_that_a_run_draws_is_tokenized(sides, tmp_path, monkeypatch):
+    for module in (sizes, written):
+        monkeypatch.setattr(module, "STEPS", 6)
+    found = start(tmp_path / "a.py", *sides, minutes=0.01, flops_per_second=1e9)
+    sources = load_recipe(tmp_path / "a.py").base["data"]["sources"]
+    assert sources["target"]["train_fraction"] == 1
+    share = sources["generic"]["train_fraction"]
+    rows = found.generic_tokens.tokens / (sizes.SEQ_LEN + 1) * (1 - found.held_out[0])
+    assert share == found.train_fraction < 0.5
+    assert share * rows == pytest.approx(1.2 * 2 * 6 * found.size.batch, rel=0.02)
+
+
 def test_documents_too_few_to_hold_some_out_are_refused(sides, tmp_path):
     few = write(tmp_path / "few.jsonl", documents(3, 3, words=9000))
     with pytest.raises(UserError, match="few.jsonl has 3 documents, and 20 are needed"):

@@ -20,6 +20,8 @@ _JUDGED, _LEAST_JUDGED = 96, 16
 _MOST_HELD_OUT = 0.3
 # Whole documents are held out, chosen by a hash: of fewer it may be none.
 _LEAST_DOCUMENTS = 20
+# Generic rows to choose from for every one that a run draws: seeds draw others.
+_CHOICE = 2.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Start:
         size: the model and its batch.
         unit: the budget, in sequences, of which the others are multiples.
         held_out: share of the documents of each side that is held out.
+        train_fraction: share of the generic documents to tokenize.
         judged: sequences of each held-out set.
         minutes: what the study is expected to take here.
         limit: why it is no larger.
@@ -62,6 +65,7 @@ class Start:
     size: Size
     unit: int
     held_out: tuple[float, float]
+    train_fraction: float
     judged: int
     minutes: float = 0.0
     limit: str = ""
@@ -90,7 +94,8 @@ class Start:
             f"{self.size.batch}: about {self.minutes:.0f} minutes for the whole study here; "
             f"{self.limit}",
             f"{STEPS} steps of {self.size.batch} sequences of {SEQ_LEN} tokens draw {rows:,} "
-            "generic sequences at most, so none is repeated",
+            f"generic sequences at most, so none is repeated, and {self.train_fraction:.1%} of the "
+            "generic documents are tokenized to choose from",
             f"budgets of {smallest} to {largest} target sequences, of about {there:,} that there "
             "are: the study asks at a small size how to schedule scarce data; the schedule, not "
             "the loss, is what carries over (replay-jax pilot says how)",
@@ -137,7 +142,11 @@ def study_of_size(size: Size, generic: Seen, target: Seen) -> Start:
             f"{target.path} has about {rows[1]:,} sequences of {SEQ_LEN} tokens to train on, and "
             f"{_LARGEST * _LEAST_UNIT} are needed"
         )
-    return Start(generic, target, *sides, size, unit, (held_out[0], held_out[1]), judged)
+    share = round(_CHOICE * STEPS * size.batch / rows[0], 3)
+    train_fraction = share if share < 1 - held_out[0] else 1.0
+    return Start(
+        generic, target, *sides, size, unit, (held_out[0], held_out[1]), train_fraction, judged
+    )
 
 
 def _seen(seen: Seen, side: Measured) -> str:

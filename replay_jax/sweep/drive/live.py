@@ -72,8 +72,9 @@ class SweepView:
     def _picture(self, board: ProgressBoard) -> Group:
         table = Table(box=None, pad_edge=False)
         for column in ("edge", "step", "loss", "tokens/s", "MFU", "where"):
-            justify = "left" if column in ("edge", "where") else "right"
-            table.add_column(column, justify=justify, overflow="fold")
+            table.add_column(
+                column, justify="left" if column in ("edge", "where") else "right", overflow="fold"
+            )
         for number, edge in sorted(board.running.items()):
             last = edge.last
             table.add_row(

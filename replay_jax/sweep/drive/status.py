@@ -55,8 +55,9 @@ def render_status(found: Mapping[str, Any]) -> Group:
     """What `sweep_status` found, as a table by state and a line for a terminal."""
     table = Table(box=None, pad_edge=False)
     for column in ("run", "id", "state", "steps", "loss", "why"):
-        justify = "right" if column in ("steps", "loss") else "left"
-        table.add_column(column, justify=justify, overflow="fold")
+        table.add_column(
+            column, justify="right" if column in ("steps", "loss") else "left", overflow="fold"
+        )
     for run in sorted(found["runs"], key=_place):
         table.add_row(
             Text(run["name"]),
