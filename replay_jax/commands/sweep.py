@@ -42,6 +42,7 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     A target for which there is nothing to compare has the reason in words as its verdict.
     """
     from replay_jax.library.gathering import PRESET_NAMES, gather
+    from replay_jax.library.naming import first_run
     from replay_jax.report.advice import advise, beside_loss, by_target
     from replay_jax.report.naming import unnamed
 
@@ -57,6 +58,10 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     else:
         for target, given in advice.items():
             print(f"{target}: {given if isinstance(given, str) else _advice_text(given)}")
+            if not isinstance(given, str) and len(arguments.workdirs) == 1:
+                id = first_run(gathered.study.target(target), given[0].overrides)
+                print(f"its first seed is run {id}: replay-jax export {arguments.workdirs[0]} {id} "
+                      "FOLDER")  # fmt: skip
         for line in gathered.sources if len(gathered.sources) > 1 else ():
             print(f"from {line}")
     return 0

@@ -91,6 +91,8 @@ def test_status_verify_and_recommend_agree(finished, replay_jax):
     # What is exported as "best" is a run of the schedule to use.
     records = [json.loads(x) for x in (folder / "out/results.jsonl").read_text().splitlines()]
     (best,) = [r for r in records if r["id"] == best_run(epath.Path(folder / "out"), None)]
+    said = replay_jax("recommend", "out", cwd=folder)[1]
+    assert f"is run {best['id']}: replay-jax export out {best['id']} FOLDER\n" in said
     seeds = ("seed", "data_seed")
     for key, value in advice["overrides"].items():
         assert key in seeds or best["overrides"][key] == value

@@ -60,7 +60,7 @@ def at_home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home):
+def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home, monkeypatch):
     assert json.loads((at_home / "models/qwen3/config.json").read_text())["model_type"] == "qwen3"
     recipe = replay_jax.load_recipe("study.py")
     planned = replay_jax.plan(recipe)
@@ -80,6 +80,13 @@ def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home):
     assert json.loads((tuned / "config.json").read_text())["model_type"] == "qwen3"
     for name in (TOKENIZER_FILE, "chat_template.jinja"):
         assert (tuned / name).read_bytes() == (at_home / "models/qwen3" / name).read_bytes()
+    # From another folder it is the same: tokenizer, family and stores are those of the study.
+    (at_home / "elsewhere").mkdir()
+    monkeypatch.chdir(at_home / "elsewhere")
+    replay_jax.export("../runs/study", "best", "model")
+    again = at_home / "elsewhere" / "model"
+    assert sorted(path.name for path in again.iterdir()) == sorted(p.name for p in tuned.iterdir())
+    assert all(path.read_bytes() == (tuned / path.name).read_bytes() for path in again.iterdir())
 
 
 def test_every_command_of_the_page_is_one():
