@@ -103,9 +103,15 @@ def summary(board: ProgressBoard, *, ended: int, runs: int) -> str:
     total = max(board.steps_total, 1)
     return (
         f"{ended} of {runs} runs ended, {board.steps_done:,} of {board.steps_total:,} steps "
-        f"({board.steps_done / total:.0%}), {board.tokens_per_second:,.0f} tokens/s"
+        f"({board.steps_done / total:.0%}), {_speed(board)}"
         + (f", {duration(left)} left" if left is not None else "")
     )
+
+
+def _speed(board: ProgressBoard) -> str:
+    if board.tokens_per_second:
+        return f"{board.tokens_per_second:,.0f} tokens/s"
+    return "compiling" if board.running else "nothing under way"
 
 
 def duration(seconds: float) -> str:
