@@ -69,11 +69,12 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Recompute ledgers and records from what is stored and compare; with --data the text too."""
+    from replay_jax.sweep.drive.counted import counted
     from replay_jax.sweep.results.verify import mixed_environments
     from replay_jax.sweep.results.verify import verify as verify_workdir
 
     workdir = existing(arguments.workdir)
-    differences, checked = verify_workdir(workdir)
+    differences, checked = verify_workdir(workdir, counted)
     for line in (*mixed_environments(workdir), *differences):
         print(line)
     print(f"{checked} runs checked, {len(differences)} differences")
@@ -84,9 +85,10 @@ def _verify_data(arguments: argparse.Namespace) -> int:
     """Compare the text of all runs, where that is asked for; returns the number of differences."""
     if not arguments.data:
         return 0
+    from replay_jax.sweep.drive.counted import counted
     from replay_jax.sweep.results.verify_data import verify_data
 
-    found = verify_data(existing(arguments.workdir))
+    found = verify_data(existing(arguments.workdir), counted)
     for line in found.differences:
         print(line)
     left = f" ({found.uncounted} trained without checksums of tokens)" if found.uncounted else ""
