@@ -99,6 +99,15 @@ def test_nothing_is_listed_that_is_not_written():
     assert all(any(command.startswith(start) for command in written) for start in NOT)
 
 
+def test_files_that_other_programs_are_given_exist():
+    """Tools of minutes to hours, jobs of clusters: what they are given is there, nothing is run."""
+    for page in PAGES:
+        for name in re.findall(
+            r"(?:tools|docs/examples|configs)/\w[\w./]*\w\.\w+", page.read_text()
+        ):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
 @pytest.mark.parametrize("command", sorted(HERE))
 def test_a_cheap_command_runs_as_it_stands(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
