@@ -89,6 +89,7 @@ def test_a_written_command_is_understood_and_tested(page, command):
     known, rest = parser().parse_known_args(shlex.split(command))
     assert not rest or known.takes_overrides and all(a.startswith("--config.") for a in rest)
     if command not in HERE and not any(command.startswith(start) for start in NOT):
+        assert known.command in ELSEWHERE, f"say which test calls {known.command}"
         caller = (ROOT / ELSEWHERE[known.command]).read_text()
         assert re.search(rf'["\']{known.command}["\']', caller), ELSEWHERE[known.command]
 
