@@ -1,11 +1,14 @@
 """How far a preparation is, in a log and in a terminal that draws nothing."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from replay_jax.data.sources.workers import PrepareProgress
+from replay_jax.data.sources.parts import SPLIT, Part
+from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.sources.workers import PrepareProgress, Progress
 from replay_jax.library import preparing
 from replay_jax.library.preparing import preparation_shown
 
@@ -44,3 +47,15 @@ def test_a_terminal_gets_a_bar_instead(monkeypatch):
     )
     text = "".join(said_over(21, console, monkeypatch))
     assert "21.0/40.0 MB" in text and "s left" not in text
+
+
+def test_documents_that_are_not_wanted_are_nothing_to_wait_for():
+    config = SourceConfig("text", "a.txt", validation_fraction=0.05, train_fraction=0.1)
+    part = Part(SPLIT, ("a.txt",), 0, None, False, 10_000_000)
+    job, told = SimpleNamespace(source="web", config=config, part=part), []
+    progress = Progress("tokenizing", [job], told.append)
+    progress(job, documents=3, text_bytes=750_000, tokens=9)
+    progress.ended(job)
+    assert [(now.read_bytes, now.input_bytes) for now in told] == [
+        (0, 1_500_000), (750_000, 1_500_000), (1_500_000, 1_500_000)
+    ]  # fmt: skip
