@@ -63,6 +63,8 @@ def doctor(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         print(json.dumps({**found.to_json(), "tokens_per_second": speed}))
         return 0 if found.devices else 1
     table = Table(box=None, show_header=False, pad_edge=False)
+    for column in ("what", "found"):
+        table.add_column(column, overflow="fold")
     for name, version in found.versions.items():
         if version != "none":
             table.add_row(name, version)

@@ -46,14 +46,14 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         return 0
     console = Console()
     if len(plans) > 1:
-        console.print(rentals_table(plans, rentals))
+        console.print(rentals_table(plans, rentals, console.width))
         return 0
     (planned,) = plans.values()
     for line in (*summary(planned), *map(rented, rentals.values())):
         console.print(line, highlight=False)
     if not rentals:
         console.print(_estimate(planned), highlight=False)
-    console.print(ledger_table(planned))
+    console.print(ledger_table(planned, console.width))
     for shown in supervised_shown(planned):
         console.print(shown, highlight=False)
     console.print(plan_tree(planned))

@@ -74,11 +74,14 @@ def test_nothing_is_said_of_labels_where_all_count(planned):
 def test_nothing_is_cut_in_a_narrow_terminal(planned, width):
     rentals = {"paper/weight_decay": rental(planned, "v5e:4x4", utilisation=0.5, price=2.0)}
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(ledger_table(planned), rentals_table(dict.fromkeys(rentals, planned), rentals))
+    console.print(ledger_table(planned, width))
+    console.print(rentals_table(dict.fromkeys(rentals, planned), rentals, width))
     text = console.export_text()
     assert "…" not in text and max(map(len, text.splitlines())) <= width
-    # Nothing but spaces and ends of lines comes between the letters of a title.
-    assert all(title in text for title in ("rho", "unique", "seeds")) or width < 60
+    # What has no room is said to have none.
+    assert all(title in text for title in ("rho", "alpha", "seeds", "FLOPs", "money"))
+    assert width == 40 or "paper/weight_decay" in text
+    assert f"{rentals['paper/weight_decay'].money:,.0f}" in text
 
 
 @pytest.mark.parametrize(
