@@ -1,7 +1,7 @@
 # replay-jax in a container, on CPUs; for accelerators --build-arg EXTRAS=tpu,gcs or EXTRAS=cuda,gcs.
 #
 #   docker build -t replay-jax .
-#   docker run --rm -v "$PWD:/work" replay-jax run smoke
+#   docker run --rm -v "$PWD:/study" replay-jax run smoke
 FROM python:3.11-slim
 
 ARG EXTRAS=""
@@ -15,6 +15,6 @@ COPY experiments/published_points experiments/published_points
 RUN pip install --no-cache-dir ".${EXTRAS:+[$EXTRAS]}"
 
 # Runs, stores and compiled programs go below the folder that is mounted here.
-WORKDIR /work
+WORKDIR /study
 ENTRYPOINT ["replay-jax"]
 CMD ["--help"]
