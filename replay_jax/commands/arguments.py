@@ -1,7 +1,8 @@
 """What every command can be given, and what its --help says."""
 
 import argparse
-import importlib
+
+from replay_jax.commands.asked import SHELLS, PrintCompletion, ShowVersion
 
 _RECIPE_HELP = "a config file, or the name of a shipped one (see `replay-jax configs`)"
 _OVERRIDES = (
@@ -17,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
         "and say how sure the answer is.",
         allow_abbrev=False,
     )
-    root.add_argument("--version", action=_ShowVersion, nargs=0, help="print it and end")
+    root.add_argument("--version", action=ShowVersion, nargs=0, help="print it and end")
+    root.add_argument("--print-completion", action=PrintCompletion, choices=SHELLS,
+                      help="print what this shell reads to complete commands, and end")  # fmt: skip
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _recipe_commands(commands)
     _planning_commands(commands)
@@ -30,15 +33,6 @@ def parser() -> argparse.ArgumentParser:
     _analyse_command(commands)
     _other_commands(commands)
     return root
-
-
-class _ShowVersion(argparse.Action):
-    """Looks it up only when asked: --help answers sooner."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        metadata = importlib.import_module("importlib.metadata")
-        print(f"replay-jax {metadata.version('replay-jax')}")
-        parser.exit()
 
 
 def _add(
@@ -219,6 +213,8 @@ def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
                         help="of the tensors (default: bfloat16)")  # fmt: skip
     export.add_argument("--target", help="of best, where there are several")
+    export.add_argument("--push", metavar="ORG/NAME",
+                        help="also put it on the Hugging Face hub, private at first")  # fmt: skip
 
 
 def _evaluate_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,6 +1,7 @@
 """The command `init`: from two sides of text to a config that runs."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def init(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Say what was seen, write the config, and name the next command."""
     if arguments.minutes <= 0:
         raise UserError(f"--minutes is {arguments.minutes:g}: give what the study may take")
+    print("reading both sides and training tokenizers: a minute or so", file=sys.stderr)
     path = Path(f"{arguments.name.removesuffix('.py')}.py")
     found = start(
         path,
@@ -29,5 +31,10 @@ def init(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if arguments.explain:
         for line in found.reasons:
             print(f"- {line}")
-    print(f"{path} is written, about {found.minutes:.0f} minutes here: replay-jax run {path}")
+    much = (
+        ""
+        if found.minutes <= arguments.minutes
+        else (f", the smallest that is suggested, more than the {arguments.minutes:g} asked for")
+    )
+    print(f"{path} is written, about {found.minutes:.0f} minutes here{much}: replay-jax run {path}")
     return 0

@@ -155,6 +155,8 @@ def _print_fit(result: FitResult) -> None:
     console.print(f"reference law: {law['formula']}", highlight=False)
     console.print(law["why"] or "its parameters are well posed", highlight=False)
     table = Table("", "value", f"{result.level:.0%} interval", "")
+    for column in table.columns:
+        column.overflow = "fold"
     for label, found in (*result.equivalent_x.items(), *result.ratios.items()):
         interval = f"{_short(found.low)} to {_short(found.high)}"
         table.add_row(label, _short(found.value), interval, "extrapolated" * found.extrapolated)
@@ -169,6 +171,8 @@ def _short(value: float | None) -> str:
 
 def _print_values(title: str, values: dict[str, Any]) -> None:
     table = Table(title=title, show_header=False)
+    for name in ("key", "value"):
+        table.add_column(name, overflow="fold")
     for key, value in values.items():
         shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), f"{value:,}" if type(value) is int else shown)

@@ -32,11 +32,14 @@ def ship(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def export(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    """Write a finished run as a model folder that transformers and `initial_weights` load."""
+    """Write a finished run as a model folder, and put it on the hub where that is asked for."""
     import jax
 
+    from replay_jax.hub.pushing import check_push, push
     from replay_jax.library.exporting import export as export_run
 
+    if arguments.push is not None:
+        check_push(arguments.push)
     # An accelerator may be busy, and would be of no use.
     jax.config.update("jax_platforms", "cpu")
     files = export_run(
@@ -46,7 +49,10 @@ def export(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         dtype=arguments.dtype,
         target=arguments.target,
     )
-    print(f"{Path(arguments.folder)}: {', '.join(files)}")
+    folder = Path(os.path.expanduser(arguments.folder))
+    print(f"{folder}: {', '.join(files)}")
+    if arguments.push is not None:
+        print(push(folder, arguments.push))
     return 0
 
 

@@ -33,6 +33,8 @@ from replay_jax.sweep.plan.work import Done
 
 # Of the longest passage, as an example.
 _SHOWN_CHARACTERS = 160
+# Columns of the table that hold no numbers.
+_WORDS = ("judged", "trained on")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,11 @@ def _table(found: Sequence[_Found], text_bytes: int) -> Table:
         caption_justify="left",
     )
     for column in ("judged", "trained on", "rows", "window", "covered", "copies"):
-        table.add_column(column, justify="left" if column in ("judged", "trained on") else "right")
+        table.add_column(
+            column,
+            justify="left" if column in ("judged", "trained on") else "right",
+            overflow="fold",
+        )
     for each in found:
         result = each.overlap
         table.add_row(

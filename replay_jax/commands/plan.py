@@ -46,14 +46,14 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         return 0
     console = Console()
     if len(plans) > 1:
-        console.print(rentals_table(plans, rentals))
+        console.print(rentals_table(plans, rentals, console.width))
         return 0
     (planned,) = plans.values()
     for line in (*summary(planned), *map(rented, rentals.values())):
         console.print(line, highlight=False)
     if not rentals:
         console.print(_estimate(planned), highlight=False)
-    console.print(ledger_table(planned))
+    console.print(ledger_table(planned, console.width))
     for shown in supervised_shown(planned):
         console.print(shown, highlight=False)
     console.print(plan_tree(planned))
@@ -118,4 +118,7 @@ def _range(least: float, most: float) -> str:
                 f"{seconds / size:,.{0 if most >= 10 * size else 1}f}" for seconds in (least, most)
             )
             return f"{high} {unit}" if low == high else f"{low} to {high} {unit}"
-    return f"{least:.0f} to {most:.0f} seconds"
+    if most < 2:
+        return "a second"
+    low, high = f"{least:.0f}", f"{most:.0f}"
+    return f"{high} seconds" if low == high else f"{low} to {high} seconds"

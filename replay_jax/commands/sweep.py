@@ -42,6 +42,7 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     A target for which there is nothing to compare has the reason in words as its verdict.
     """
     from replay_jax.library.gathering import PRESET_NAMES, gather
+    from replay_jax.library.naming import first_run
     from replay_jax.report.advice import advise, beside_loss, by_target
     from replay_jax.report.naming import unnamed
 
@@ -57,6 +58,10 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     else:
         for target, given in advice.items():
             print(f"{target}: {given if isinstance(given, str) else _advice_text(given)}")
+            if not isinstance(given, str) and len(arguments.workdirs) == 1:
+                id = first_run(gathered.study.target(target), given[0].overrides)
+                print(f"its first seed is run {id}: replay-jax export {arguments.workdirs[0]} {id} "
+                      "FOLDER")  # fmt: skip
         for line in gathered.sources if len(gathered.sources) > 1 else ():
             print(f"from {line}")
     return 0
@@ -64,11 +69,12 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Recompute ledgers and records from what is stored and compare; with --data the text too."""
+    from replay_jax.sweep.drive.counted import counted
     from replay_jax.sweep.results.verify import mixed_environments
     from replay_jax.sweep.results.verify import verify as verify_workdir
 
     workdir = existing(arguments.workdir)
-    differences, checked = verify_workdir(workdir)
+    differences, checked = verify_workdir(workdir, counted)
     for line in (*mixed_environments(workdir), *differences):
         print(line)
     print(f"{checked} runs checked, {len(differences)} differences")
@@ -79,9 +85,10 @@ def _verify_data(arguments: argparse.Namespace) -> int:
     """Compare the text of all runs, where that is asked for; returns the number of differences."""
     if not arguments.data:
         return 0
+    from replay_jax.sweep.drive.counted import counted
     from replay_jax.sweep.results.verify_data import verify_data
 
-    found = verify_data(existing(arguments.workdir))
+    found = verify_data(existing(arguments.workdir), counted)
     for line in found.differences:
         print(line)
     left = f" ({found.uncounted} trained without checksums of tokens)" if found.uncounted else ""

@@ -21,11 +21,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from replay_jax.config.paper import own_source
 from replay_jax.config.shipped import shipped_configs
 from replay_jax.errors import UserError
 from replay_jax.strict import literal, nearest
 
 Overrides = Mapping[str, Any]
+# Dictionaries whose names are the user's own: a new one may be given from outside.
+_SOURCES = "data.sources"
+_OPEN = (_SOURCES, "data.generic", "tasks", "training.loss_weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ def load_recipe(path: str | Path, overrides: Overrides = MappingProxyType({})) -
     A key that `get_config` or `sweep` names among its parameters, with "_" for ".", is given to
     the function (`def sweep(seeds=1)` takes `--config.seeds=3`); every other key is of the base.
 
-    Example:
+    Examples:
         >>> replay_jax.load_recipe("configs/smoke.py", {"model.num_layers": 4})  # doctest: +SKIP
 
     Args:
@@ -106,6 +110,9 @@ def _call(function: Callable[..., Any], overrides: Overrides) -> Any:
 def override(plain: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """Nested dicts with the value at a dotted key replaced; the dicts on the way to it are copies.
 
+    Tasks, sources, and weights by source have names of the user's own, so new ones are added; a
+    source may be given as a path alone, its kind by the ending.
+
     Raises:
         UserError: the key does not exist; names the nearest that does.
     """
@@ -118,9 +125,11 @@ def override(plain: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
         if isinstance(node[part], dict):
             node[part] = dict(node[part])
         node = node[part]
-    if not isinstance(node, dict) or last not in node:
+    place = ".".join(parents)
+    if not isinstance(node, dict) or (last not in node and place not in _OPEN):
         raise UserError(f"unknown key '{key}': {nearest(key, _dotted(plain))}")
-    node[last] = copy.deepcopy(value)
+    is_path = place == _SOURCES and isinstance(value, str)
+    node[last] = own_source(value).to_dict() if is_path else copy.deepcopy(value)
     return result
 
 
@@ -132,7 +141,7 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """
     found = {}
     for argument in arguments:
-        match = re.fullmatch(r"--config\.([\w.]+)=(.*)", argument, re.DOTALL)
+        match = re.fullmatch(r"--config\.([\w.-]+)=(.*)", argument, re.DOTALL)
         if match is None:
             raise UserError(
                 f"cannot read argument '{argument}': overrides are written --config.key=value"

@@ -2,5 +2,5 @@
 
 Other rooms read `convention` (check_tokenizer, own_tokenizer), `export` (write_model_folder),
 `folder` (Pretrained, check_pretrained, find_pretrained, pretrained_config, pretrained_folder),
-`weights` (load_params).
+`pushing` (check_push, push), `weights` (load_params).
 """

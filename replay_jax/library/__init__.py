@@ -2,8 +2,9 @@
 
 Other rooms read `dataset` (dataset), `evaluating` (load_folder, load_run, row_nats, score,
 summary), `exporting` (export), `gathering` (PRESET_NAMES, gather), `inspecting` (inspect,
-matmul_rate, tokens_per_second), `piloting` (pilot), `plan_shown` (ledger_table, rentals_table,
-rented, summary, supervised_shown), `planning` (plan), `preparing` (Prepared, preparation_shown,
-prepare_all, print_prepared), `reading` (recommend, results, study), `renting` (Rental,
-USUAL_UTILISATION, rental), `reporting` (report_on), `running` (run), `shipping` (ship).
+matmul_rate, tokens_per_second), `naming` (first_run), `piloting` (pilot), `plan_shown`
+(ledger_table, rentals_table, rented, summary, supervised_shown), `planning` (plan), `preparing`
+(Prepared, preparation_shown, prepare_all, print_prepared), `reading` (recommend, results, study),
+`renting` (Rental, USUAL_UTILISATION, rental), `reporting` (report_on), `running` (run),
+`shipping` (ship).
 """

@@ -19,7 +19,7 @@ def dataset(recipe: Recipe, run: str) -> grain.MapDataset[Batch]:
     with `training.document_mask`, `segments` int32 [B, L]: the number of the document that an input
     token belongs to. They are the rows that the run's ledger counts. What is not tokenized yet is.
 
-    Example:
+    Examples:
         >>> batches = replay_jax.dataset(recipe, plan.runs[0].id)  # doctest: +SKIP
         >>> batches[0]["inputs"].shape  # doctest: +SKIP
         (32, 128)

@@ -38,7 +38,7 @@ def export(
     from a model folder becomes a model of the same family; the tokenizer's files, chat template and
     settings of generation are copied from that folder, if it is here and its tokenizer was used.
 
-    Example:
+    Examples:
         >>> replay_jax.export("runs/quickstart", "3f9c1a", "models/quickstart")  # doctest: +SKIP
 
     Args:
@@ -100,7 +100,30 @@ def kept_end(
             f"the end state of run '{fact['name']}' ({fact['id']}) was not kept: train it in "
             "another --workdir with --config.execution.keep_ends=True"
         )
-    return fact, record, saved
+    return _from_home(fact, store.root), record, saved
+
+
+def _from_home(fact: Mapping[str, Any], root: epath.Path) -> Mapping[str, Any]:
+    """A run's facts, its relative folders being of where it was trained.
+
+    That is this folder, or else the nearest above the working directory that has the stores.
+    """
+    config = fact["config"]
+    stores = Path(config["data"]["store_dir"]).expanduser()
+    above = () if "://" in os.fspath(root) else Path(os.path.abspath(root)).parents
+    home = next((place for place in (Path.cwd(), *above) if (place / stores).is_dir()), Path.cwd())
+    if home == Path.cwd() or "://" in config["data"]["store_dir"]:
+        return fact
+    data = {**config["data"], "store_dir": str(home / stores)}
+    tokenizer, start = data["tokenizer"], fact["pretrained"]
+    if (home / tokenizer["path"]).exists():
+        data["tokenizer"] = {
+            **tokenizer,
+            "path": tokenizer["path"] and str(home / tokenizer["path"]),
+        }
+    if start is not None and (home / start["name"]).is_dir():
+        start = {**start, "name": str(home / start["name"])}
+    return {**fact, "config": {**config, "data": data}, "pretrained": start}
 
 
 def _origin(run: Run) -> Path | None:

@@ -68,7 +68,8 @@ def lacking(requirements: Sequence[str]) -> dict[str, tuple[str, ...]]:
     asked = [Requirement(line) for line in requirements]
     named = [re.search(r'extra == ["\']([\w-]+)["\']', str(one.marker or "")) for one in asked]
     extras = sorted({match[1] for match in named if match is not None})
-    return {extra: tuple(_missing(asked, extra)) for extra in extras}
+    # Once, what an extra asks for by two ways.
+    return {extra: tuple(dict.fromkeys(_missing(asked, extra))) for extra in extras}
 
 
 def _missing(asked: Sequence[Requirement], extra: str) -> Iterator[str]:

@@ -1,10 +1,14 @@
 """Which run is meant by what a user types."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
 from replay_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from replay_jax.analysis.study.study import TargetStudy
 
 BEST = "best"
 
@@ -43,5 +47,9 @@ def best_run(workdir: epath.Path, target: str | None) -> str:
 
     study = gather([workdir]).study
     found = study.target(target)
-    use = recommend_every_group(study, found.target)[0].overrides
-    return next(cell.chosen.run_ids[0] for cell in found.cells if cell.chosen.overrides == use)
+    return first_run(found, recommend_every_group(study, found.target)[0].overrides)
+
+
+def first_run(study: "TargetStudy", overrides: Mapping[str, Any]) -> str:
+    """Id of the first seed's run of the schedule with these overrides, which a cell has chosen."""
+    return next(c.chosen.run_ids[0] for c in study.cells if c.chosen.overrides == overrides)

@@ -40,7 +40,7 @@ def pilot(
 ) -> tuple[Piloted, ...]:
     """Train the pilots of a recipe and say which rho, E and alpha to use at full size.
 
-    Example:
+    Examples:
         >>> recipe = replay_jax.load_recipe("paper/basque_8b")  # doctest: +SKIP
         >>> replay_jax.pilot(recipe, Fraction(1, 64))[0].overrides  # doctest: +SKIP
 

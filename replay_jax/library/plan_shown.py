@@ -11,6 +11,9 @@ from replay_jax.data.sources.files import expand_paths
 from replay_jax.data.sources.source import DATASET_KINDS
 from replay_jax.errors import UserError
 from replay_jax.library.renting import Rental
+from replay_jax.report.elements.blocks import Column, Line
+from replay_jax.report.elements.blocks import Table as Blocks
+from replay_jax.report.tables.screen import rich_table
 from replay_jax.sweep.drive.drawing import plan_lines
 from replay_jax.sweep.drive.live import duration
 from replay_jax.sweep.plan.objective import target_shares
@@ -44,16 +47,11 @@ def rented(found: Rental) -> str:
     )
 
 
-def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental]) -> Table:
-    """Several sweeps side by side, with their sum."""
-    table = Table("config", "runs", "steps", "tokens", "FLOPs", box=None)
-    if rentals:
-        for title in ("chip hours", "time", "money"):
-            table.add_column(title)
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify = "right"
-        column.no_wrap = True
+def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental], width: int) -> Table:
+    """Several sweeps side by side, with their sum, in so many columns of characters."""
+    titles = [("runs", 4), ("steps", 3), ("tokens", 6), ("FLOPs", 5)]
+    titles += [(title, 0) for title in ("chip hours", "time", "money") if rentals]
+    lines = []
     for name, plan in plans.items():
         totals = plan.to_json()["totals"]
         flops = totals["flops_remaining"] + totals["evaluation_flops_remaining"]
@@ -61,10 +59,25 @@ def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental]) -> T
                  f"{totals['tokens']:.3g}", f"{flops:.3g}"]  # fmt: skip
         if name in rentals:
             cells += _rental_cells([rentals[name]])
-        table.add_row(*cells)
+        lines.append(Line(tuple(cells)))
     if rentals and len(plans) > 1:
-        table.add_row("all", "", "", "", "", *_rental_cells(list(rentals.values())))
-    return table
+        lines.append(Line(("all", "", "", "", "", *_rental_cells(list(rentals.values())))))
+    return _table("what each takes", [("config", 0)], titles, lines, width)
+
+
+def _table(
+    title: str,
+    names: Sequence[tuple[str, int]],
+    numbers: Sequence[tuple[str, int]],
+    lines: Sequence[Line],
+    width: int,
+) -> Table:
+    """Names and numbers by title, with how soon each is left out where there is no room."""
+    columns = (
+        *(Column(name, "left", drop) for name, drop in names),
+        *(Column(name, "right", drop) for name, drop in numbers),
+    )
+    return rich_table(Blocks(title, columns, tuple(lines)), width)
 
 
 def _rental_cells(rentals: Sequence[Rental]) -> list[str]:
@@ -76,25 +89,21 @@ def _rental_cells(rentals: Sequence[Rental]) -> list[str]:
     ]
 
 
-def ledger_table(plan: Plan) -> Table:
+def ledger_table(plan: Plan, width: int) -> Table:
     """One line for runs that differ in their seeds alone: asked for, realised, rows and unique."""
     axes = _axes(plan.runs)
-    table = Table(
-        *(key.rsplit(".", 1)[-1] for key in axes),
-        "rho", "alpha", "epochs", "target rows", "unique", "generic rows", "unique", "seeds",
-        title="ledger (requested → realised where they differ; rows are sequences)",
-        title_justify="left",
-        box=None,
-    )  # fmt: skip
-    for column in table.columns[len(axes) :]:
-        column.justify = "right"
-    lines: dict[tuple[str, ...], int] = {}
+    folded: dict[tuple[str, ...], int] = {}
     for run in plan.runs:
         cells = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run))
-        lines[cells] = lines.get(cells, 0) + 1
-    for cells, seeds in lines.items():
-        table.add_row(*cells, str(seeds))
-    return table
+        folded[cells] = folded.get(cells, 0) + 1
+    return _table(
+        "ledger (requested → realised where they differ; rows are sequences)",
+        [(key.rsplit(".", 1)[-1], 0) for key in axes],
+        [("rho", 0), ("alpha", 3), ("epochs", 0), ("target rows", 0), ("unique", 4),
+         ("generic rows", 2), ("unique generic", 5), ("seeds", 1)],
+        [Line((*cells, str(seeds))) for cells, seeds in folded.items()],
+        width,
+    )  # fmt: skip
 
 
 def supervised_shown(plan: Plan) -> list[Table | str]:
@@ -108,6 +117,8 @@ def supervised_shown(plan: Plan) -> list[Table | str]:
     }
     if not masked:
         return []
+    if any(None in counts for counts in _supervised_by_name(plan.runs).values()):
+        return ["which labels count in the loss is known when all sources are tokenized"]
     axes = _axes(plan.runs)
     table = Table(
         *(key.rsplit(".", 1)[-1] for key in axes),
@@ -119,8 +130,10 @@ def supervised_shown(plan: Plan) -> list[Table | str]:
         collapse_padding=True,
         pad_edge=False,
     )  # fmt: skip
+    for column in table.columns:
+        column.overflow = "fold"
     for column in table.columns[len(axes) :]:
-        column.justify, column.overflow = "right", "fold"
+        column.justify = "right"
     settings: dict[tuple[str, ...], list[Run]] = {}
     for run in plan.runs:
         setting = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run)[:4])

@@ -17,7 +17,7 @@ def plan(recipe: Recipe, workdir: epath.PathLike | None = None) -> Plan:
 
     Nothing is trained, nothing is written, and data that is not prepared is not read.
 
-    Example:
+    Examples:
         >>> recipe = replay_jax.load_recipe("configs/quickstart.py")  # doctest: +SKIP
         >>> plan = replay_jax.plan(recipe)  # doctest: +SKIP
         >>> plan.steps_planned, plan.steps_naive  # doctest: +SKIP

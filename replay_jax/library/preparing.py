@@ -1,11 +1,20 @@
 """All that a sweep reads from elsewhere, made or found before it is planned."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.data.judging.tasks import Task, find_task
@@ -19,8 +28,12 @@ from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.convention import check_tokenizer
 from replay_jax.hub.folder import Pretrained, find_pretrained
+from replay_jax.sweep.drive.live import duration
 from replay_jax.sweep.plan.found import Found, Stores
 from replay_jax.sweep.store.environment import software
+
+# Seconds between lines about the same thing, where no bar can be drawn.
+_LINE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -129,25 +142,25 @@ def print_prepared(prepared: Prepared) -> None:
 
 @contextlib.contextmanager
 def preparation_shown(console: Console) -> Iterator[ProgressCallback]:
-    """A bar per source while `tokens.prepare.prepare` works; plain lines when not a terminal."""
+    """A bar per source while `tokens.prepare.prepare` works; lines where no bar can be drawn."""
+    is_live = console.is_terminal and not console.is_dumb_terminal
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TextColumn("{task.fields[tokens]:,} tokens"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not is_live,
     )
     tasks: dict[str, TaskID] = {}
-    said: set[str] = set()
+    lines = _Lines(console)
 
     def report(now: PrepareProgress) -> None:
         what = f"{now.source}: {now.stage}"
-        if not console.is_terminal:
-            if what not in said:
-                said.add(what)
-                console.print(what)
+        if not is_live:
+            lines.say(what, now)
             return
         if what not in tasks:
             tasks[what] = bars.add_task(what, total=now.input_bytes or None, tokens=0)
@@ -155,3 +168,33 @@ def preparation_shown(console: Console) -> Iterator[ProgressCallback]:
 
     with bars:
         yield report
+
+
+class _Lines:
+    """How far a preparation is, for a log: a line when something begins, and now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+
+    def say(self, what: str, now: PrepareProgress) -> None:
+        """Say it, if something like it was not said just now."""
+        clock = time.monotonic()
+        if what not in self._began:
+            self._began[what] = self._said[what] = clock
+            self._console.print(what, highlight=False, markup=False)
+        elif clock - self._said[what] >= _LINE_SECONDS:
+            self._said[what] = clock
+            words = f"{what}, {_how_far(now, clock - self._began[what])}"
+            self._console.print(words, highlight=False, markup=False)
+
+
+def _how_far(now: PrepareProgress, seconds: float) -> str:
+    """What is done after so many seconds, and the time left where the input's size is known."""
+    words = [f"{now.tokens:,} tokens"] if now.tokens else []
+    if 0 < now.read_bytes <= now.input_bytes:
+        left = seconds * (now.input_bytes / now.read_bytes - 1)
+        share = f"{now.read_bytes / now.input_bytes:.0%} of {now.input_bytes / 1e6:,.1f} MB"
+        words = [share, *words, f"{duration(left)} left"]
+    return ", ".join(words) or f"{duration(seconds)} so far"

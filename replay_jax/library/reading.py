@@ -29,7 +29,7 @@ def results(*workdirs: epath.PathLike) -> dict[str, list[Any]]:
     token: `loss_target`, `loss_generic`; `bits_per_byte_…` likewise. A task NAME gives
     `task_NAME`, its accuracy. What a sweep varies has a column by its dotted key.
 
-    Example:
+    Examples:
         >>> table = replay_jax.results("runs/smoke")  # doctest: +SKIP
         >>> pandas.DataFrame(table).groupby("replay_fraction").loss_target.mean()  # doctest: +SKIP
 
@@ -44,7 +44,7 @@ def results(*workdirs: epath.PathLike) -> dict[str, list[Any]]:
 def study(*workdirs: epath.PathLike) -> Study:
     """All finished runs of working directories, analysed: cells, law, multipliers, comparisons.
 
-    Example:
+    Examples:
         >>> study = replay_jax.study("runs/quickstart")  # doctest: +SKIP
         >>> [each.target for each in study.targets]  # doctest: +SKIP
 
@@ -63,7 +63,7 @@ def recommend(
     target for which there is nothing to compare has the reason in words. `second_opinion`: each
     with the `opinion` of a Bayesian fit of the same runs (the extra `bayes`).
 
-    Example:
+    Examples:
         >>> replay_jax.recommend("runs/quickstart")["c_headers"][0].sentence  # doctest: +SKIP
 
     Raises:

@@ -40,7 +40,7 @@ def run(
     Interrupt it at any time (Ctrl-C, SIGTERM, kill -9): the same call goes on from there. Nothing
     is written into the working directory before its lock is held, and it is held to the end.
 
-    Example:
+    Examples:
         >>> recipe = replay_jax.load_recipe("configs/smoke.py")  # doctest: +SKIP
         >>> replay_jax.run(recipe, "runs/smoke").failures  # doctest: +SKIP
         ()

@@ -33,7 +33,7 @@ def ship(
         generic_margin: largest rise of generic loss, nats per token; None: it is not judged.
         target: of "best", where there are several.
 
-    Example:
+    Examples:
         >>> rj.ship("runs/quickstart", "best", generic_margin=0.05).verdict  # doctest: +SKIP
 
     Raises:

@@ -54,6 +54,16 @@ def test_the_quickstart_table_follows_from_its_records(study):
             assert worth == f"{cell.multiplier.value:.2f} ({low:.2f} to {high:.2f})"
 
 
+def test_the_readme_prints_what_the_quickstart_gives(study):
+    """The words may change; the numbers of the records do not."""
+    found, text = recommend(study), (FOLDER.parents[1] / "README.md").read_text()
+    printed = " ".join(re.search(r"prints\n\n((?: {4}.*\n)+)", text)[1].split())
+    worth = found.multiplier
+    said = f"worth {worth.value:.2f} times the target data (90 % interval {worth.low:.2f} to"
+    assert f"{said} {worth.high:.2f})" in printed
+    assert f"saves {-found.generic_cost.value:.3f} nat of generic loss" in printed
+
+
 def test_a_next_seed_changes_the_data_with_the_model(study):
     """The sweep varies seed and data_seed together; advice must not vary one alone."""
     runs = [run for option in recommend(study).next_runs for run in option.runs]

@@ -91,20 +91,61 @@ def test_status_verify_and_recommend_agree(finished, replay_jax):
     # What is exported as "best" is a run of the schedule to use.
     records = [json.loads(x) for x in (folder / "out/results.jsonl").read_text().splitlines()]
     (best,) = [r for r in records if r["id"] == best_run(epath.Path(folder / "out"), None)]
+    said = replay_jax("recommend", "out", cwd=folder)[1]
+    assert f"is run {best['id']}: replay-jax export out {best['id']} FOLDER\n" in said
     seeds = ("seed", "data_seed")
     for key, value in advice["overrides"].items():
         assert key in seeds or best["overrides"][key] == value
 
 
-def test_a_repeated_run_trains_nothing(finished, replay_jax, monkeypatch):
+def test_the_notebook_repeats_a_run_which_trains_nothing(finished, monkeypatch, capsys, replay_jax):
+    """Cell by cell, as a kernel does, without one; it is the study that is trained here already."""
     folder, _ = finished
     without_pictures(monkeypatch)
-    before = (folder / "out" / "results.jsonl").read_bytes()
-    code, _, complaint = replay_jax("run", *SMOKE, "--workdir=out", cwd=folder)
-    assert code == 0, complaint
-    assert (folder / "out" / "results.jsonl").read_bytes() == before
-    _, plan, _ = replay_jax("plan", *SMOKE, "--workdir=out", "--json", cwd=folder)
+    monkeypatch.chdir(folder)
+    shutil.copytree("out", "runs/smoke")
+    notebook = json.loads((ROOT / "docs/examples/first_study.ipynb").read_text())
+    names: dict[str, object] = {}
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for source in code:
+        exec(compile(source, "first_study.ipynb", "exec"), names)  # noqa: S102
+    printed = capsys.readouterr().out
+    assert "10 runs, " in printed and "10 runs are finished" in printed
+    assert len(names["table"]["id"]) == 10 and len(code) == 5
+    assert printed.count("\n- ") >= 1
+    results = [folder / place / "results.jsonl" for place in ("out", "runs/smoke")]
+    assert results[0].read_bytes() == results[1].read_bytes()
+    _, plan, _ = replay_jax("plan", *SMOKE, "--workdir=runs/smoke", "--json", cwd=folder)
     assert json.loads(plan)["steps_remaining"] == 0
+
+
+def test_overlap_judges_every_held_out_set_of_a_sweep(finished, replay_jax):
+    code, found, complaint = replay_jax("overlap", *SMOKE, "--json", cwd=finished[0])
+    assert code == 0, complaint
+    pairs = [(each["judged"], each["training"]) for each in json.loads(found)]
+    assert len(set(pairs)) == 4 and {name for _, name in pairs} == {"c_headers", "python_docs"}
+
+
+def test_an_install_cell_takes_the_wheel_that_lies_there(monkeypatch, tmp_path):
+    """And the extra of a machine that has the TPU's library; nothing where all is installed."""
+    monkeypatch.chdir(tmp_path)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command[1:]))
+    for name in ("first_study", "analyse"):
+        notebook = json.loads((ROOT / f"docs/examples/{name}.ipynb").read_text())
+        cell = compile("".join(notebook["cells"][1]["source"]), name, "exec")
+        with monkeypatch.context() as bare:
+            exec(cell, {})  # noqa: S102
+            assert asked == []
+            bare.setattr("importlib.util.find_spec", lambda module: None)
+            exec(cell, {})  # noqa: S102
+            (tmp_path / "replay_jax-0.1.0-py3-none-any.whl").touch()
+            bare.setattr("importlib.util.find_spec", lambda module: module == "libtpu" or None)
+            exec(cell, {})  # noqa: S102
+        installs = ["replay-jax", "./replay_jax-0.1.0-py3-none-any.whl[tpu]"]
+        assert asked == [["-m", "pip", "install", "--quiet", package] for package in installs]
+        asked.clear()
+        (tmp_path / "replay_jax-0.1.0-py3-none-any.whl").unlink()
 
 
 def test_a_report_lists_the_runs_that_are_missing(finished, replay_jax, tmp_path, monkeypatch):

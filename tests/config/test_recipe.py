@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from replay_jax.config.experiments import configs_of, experiments_of
 from replay_jax.config.recipe import load_recipe, override, parse_overrides
 from replay_jax.errors import UserError
 
@@ -63,6 +64,30 @@ def test_missing_file_and_missing_function(tmp_path, recipe):
     recipe.write_text("def get_config(): return {}\n")
     with pytest.raises(UserError, match=r"defines no sweep\(\)"):
         load_recipe(recipe, {})
+
+
+def test_tasks_sources_and_weights_are_named_from_outside():
+    """Their names are the user's own, so no list of known ones could have them."""
+    arguments = [
+        "--config.data.sources.own-text=data/own.jsonl.gz",
+        "--config.data.sources.own-text.validation_fraction=0.2",
+        "--config.data.sources.c_headers=headers.txt",
+        "--config.tasks.trivia=trivia.jsonl",
+        "--config.training.loss_weights.c_headers=0.5",
+    ]
+    recipe = load_recipe("smoke", parse_overrides(arguments))
+    sources = recipe.base["data"]["sources"]
+    own = sources["own-text"]
+    assert (own["kind"], own["path"]) == ("jsonl", "data/own.jsonl.gz")
+    assert own["validation_fraction"] == 0.2
+    assert (sources["c_headers"]["kind"], sources["c_headers"]["path"]) == ("text", "headers.txt")
+    config = configs_of(experiments_of(recipe))[0]
+    assert config.tasks == (("trivia", "trivia.jsonl"),)
+    assert config.training.loss_weights == (("c_headers", 0.5),)
+    assert dict(config.data.sources).keys() == {"python_docs", "c_headers", "own-text"}
+    for key in ("task.trivia", "data.sources.none.path", "training.loss_weight.c_headers"):
+        with pytest.raises(UserError, match=f"unknown key '{key}'"):
+            load_recipe("smoke", {key: "x"})
 
 
 def test_override_copies():

@@ -14,6 +14,7 @@ import replay_jax
 from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.tokenizer import TOKENIZER_FILE, load_tokenizer
 from replay_jax.hub.export import write_model_folder
+from replay_jax.library.plan_shown import supervised_shown
 from replay_jax.model.architecture import ModelConfig, Variant
 from replay_jax.training.step import init_state
 
@@ -59,10 +60,13 @@ def at_home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home):
+def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home, monkeypatch):
     assert json.loads((at_home / "models/qwen3/config.json").read_text())["model_type"] == "qwen3"
     recipe = replay_jax.load_recipe("study.py")
-    assert len(replay_jax.plan(recipe).runs) == 27
+    planned = replay_jax.plan(recipe)
+    assert len(planned.runs) == 27
+    (said,) = supervised_shown(planned)
+    assert said == "which labels count in the loss is known when all sources are tokenized"
     wanted = [
         item for item in recipe.sweep
         if item["seed"] == 1 and item["schedule.target_epochs"] == 1.0
@@ -76,6 +80,13 @@ def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home):
     assert json.loads((tuned / "config.json").read_text())["model_type"] == "qwen3"
     for name in (TOKENIZER_FILE, "chat_template.jinja"):
         assert (tuned / name).read_bytes() == (at_home / "models/qwen3" / name).read_bytes()
+    # From another folder it is the same: tokenizer, family and stores are those of the study.
+    (at_home / "elsewhere").mkdir()
+    monkeypatch.chdir(at_home / "elsewhere")
+    replay_jax.export("../runs/study", "best", "model")
+    again = at_home / "elsewhere" / "model"
+    assert sorted(path.name for path in again.iterdir()) == sorted(p.name for p in tuned.iterdir())
+    assert all(path.read_bytes() == (tuned / path.name).read_bytes() for path in again.iterdir())
 
 
 def test_every_command_of_the_page_is_one():

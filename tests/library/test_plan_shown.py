@@ -1,13 +1,22 @@
 """What `plan` says before anything is trained: cost on chips, folded seeds, missing files."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from replay_jax.commands.main import main
+from replay_jax.commands.plan import _range
 from replay_jax.config.recipe import load_recipe
 from replay_jax.errors import UserError
-from replay_jax.library.plan_shown import rented, summary, supervised_shown
+from replay_jax.library.plan_shown import (
+    ledger_table,
+    rentals_table,
+    rented,
+    summary,
+    supervised_shown,
+)
 from replay_jax.library.planning import plan
 from replay_jax.library.renting import rental
 
@@ -59,6 +68,29 @@ def test_missing_files_are_named_before_anything_is_prepared(tmp_path):
 
 def test_nothing_is_said_of_labels_where_all_count(planned):
     assert supervised_shown(planned) == []
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_nothing_is_cut_in_a_narrow_terminal(planned, width):
+    rentals = {"paper/weight_decay": rental(planned, "v5e:4x4", utilisation=0.5, price=2.0)}
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(ledger_table(planned, width))
+    console.print(rentals_table(dict.fromkeys(rentals, planned), rentals, width))
+    text = console.export_text()
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    # What has no room is said to have none.
+    assert all(title in text for title in ("rho", "alpha", "seeds", "FLOPs", "money"))
+    assert width == 40 or "paper/weight_decay" in text
+    assert f"{rentals['paper/weight_decay'].money:,.0f}" in text
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "words"),
+    [(0.3, 0.8, "a second"), (2.6, 3.4, "3 seconds"), (30, 70, "30 to 70 seconds"),
+     (60, 180, "1.0 to 3.0 minutes"), (3 * 3600, 7 * 3600, "3.0 to 7.0 hours")],
+)  # fmt: skip
+def test_a_range_of_time_is_said_in_the_unit_of_the_longer(least, most, words):
+    assert _range(least, most) == words
 
 
 def test_the_command_folds_seeds_and_adds_configs_up(capsys):

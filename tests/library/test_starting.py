@@ -55,7 +55,7 @@ def test_the_config_runs_as_it_is_and_never_repeats_generic_text(sides, capsys):
     said = capsys.readouterr().out
     assert "405 documents" in said and "2 of them repeated" in said
     assert "3 documents of the target stand in the generic text too" in said
-    assert said.splitlines()[-1].endswith("replay-jax run study.py")
+    assert said.splitlines()[-1].endswith(" asked for: replay-jax run study.py")
     recipe = load_recipe("study.py")
     found = plan(recipe)
     assert len({run.id for run in found.runs}) == len(found.runs) >= 3 * 11
@@ -71,6 +71,42 @@ def test_the_config_runs_as_it_is_and_never_repeats_generic_text(sides, capsys):
         assert entries["generic"].repeated == 0
         assert entries["target"].unique == run.config.schedule.target_sequences
     assert main(asked) == 2 and "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("between", ["\n\n", "\n"])
+def test_a_text_file_is_cut_where_it_has_blank_lines_or_else_lines(sides, tmp_path, between):
+    """One document could not be held out in part."""
+    whole = tmp_path / "manuals.txt"
+    whole.write_text(between.join(documents(2, 400)))
+    seen = look(str(whole))
+    assert (seen.documents, seen.source.separator) == (400, between)
+    found = start(tmp_path / "a.py", sides[0], str(whole), minutes=0.01, flops_per_second=1e9)
+    assert "400 documents" in found.facts[1] and ", cut at " in found.facts[1]
+    source = load_recipe(tmp_path / "a.py").base["data"]["sources"]["target"]
+    assert (source["kind"], source["separator"]) == ("text", between)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number, text in enumerate(documents(2, 50)):
+        (folder / f"{number}.txt").write_text(f"{text}\n\n{text}")
+    assert (look(str(folder)).documents, look(str(folder)).source.separator) == (50, "")
+
+
+def test_twice_the_generic_text_that_a_run_draws_is_tokenized(sides, tmp_path, monkeypatch):
+    for module in (sizes, written):
+        monkeypatch.setattr(module, "STEPS", 6)
+    found = start(tmp_path / "a.py", *sides, minutes=0.01, flops_per_second=1e9)
+    sources = load_recipe(tmp_path / "a.py").base["data"]["sources"]
+    assert sources["target"]["train_fraction"] == 1
+    share = sources["generic"]["train_fraction"]
+    rows = found.generic_tokens.tokens / (sizes.SEQ_LEN + 1) * (1 - found.held_out[0])
+    assert share == found.train_fraction < 0.5
+    assert share * rows == pytest.approx(1.2 * 2 * 6 * found.size.batch, rel=0.02)
+
+
+def test_documents_too_few_to_hold_some_out_are_refused(sides, tmp_path):
+    few = write(tmp_path / "few.jsonl", documents(3, 3, words=9000))
+    with pytest.raises(UserError, match="few.jsonl has 3 documents, and 20 are needed"):
+        start(tmp_path / "a.py", sides[0], few, minutes=1.0, flops_per_second=1e9)
 
 
 def test_too_little_text_is_refused_with_both_numbers(sides, tmp_path):

@@ -11,6 +11,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
+from replay_jax.data.sources.documents import role_borders
 from replay_jax.errors import UserError
 
 Job = TypeVar("Job")
@@ -91,7 +92,7 @@ class PrepareProgress:
     """How far the preparation of one source is.
 
     documents, text_bytes, tokens: written in this call. input_bytes: size of what is read in this
-    call, and read_bytes how much of it is done.
+    call, less the share that the source leaves out, and read_bytes how much of it is done.
     """
 
     source: str
@@ -107,21 +108,21 @@ ProgressCallback = Callable[[PrepareProgress], None]
 
 
 class Progress:
-    """Adds up what jobs say; each has a `source` and a `part` with its `bytes`."""
+    """Adds up what jobs say; each has a `source`, its `config` and a `part` with its `bytes`."""
 
     def __init__(self, stage: str, jobs: Sequence[Any], callback: ProgressCallback) -> None:
         self._stage, self._callback = stage, callback
         self._counts: dict[str, dict[Any, tuple[int, int, int, int]]] = {}
         self._input: dict[str, int] = {}
         for job in jobs:
-            self._input[job.source] = self._input.get(job.source, 0) + job.part.bytes
+            self._input[job.source] = self._input.get(job.source, 0) + _wanted_bytes(job)
         for source in self._input:
             self._tell(source)
 
     def __call__(self, job: Any, documents: int, text_bytes: int, tokens: int) -> None:
         """A job is this far."""
         # Text may be longer than its compressed input.
-        read = min(text_bytes, job.part.bytes)
+        read = min(text_bytes, _wanted_bytes(job))
         own = self._counts.setdefault(job.source, {})
         own[job.part] = documents, text_bytes, tokens, read
         self._tell(job.source)
@@ -130,7 +131,7 @@ class Progress:
         """A job is done, perhaps without having said anything."""
         own = self._counts.setdefault(job.source, {})
         documents, text_bytes, tokens, _ = own.get(job.part, (0, 0, 0, 0))
-        own[job.part] = documents, text_bytes, tokens, job.part.bytes
+        own[job.part] = documents, text_bytes, tokens, _wanted_bytes(job)
         self._tell(job.source)
 
     def _tell(self, source: str) -> None:
@@ -141,6 +142,12 @@ class Progress:
                 source, self._stage, documents, text_bytes, tokens, self._input[source], read
             )
         )
+
+
+def _wanted_bytes(job: Any) -> int:
+    """About how much of a part is to be done: a document that is not wanted is no work."""
+    _, end = role_borders(job.config, job.part.role)
+    return round(job.part.bytes * end / 2**64)
 
 
 _said: Any = None

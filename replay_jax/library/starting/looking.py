@@ -6,7 +6,7 @@ Nothing is written, and no more than a bounded part is read; numbers are of that
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from replay_jax.config.paper import own_source
 from replay_jax.data.sources.documents import split_documents
@@ -19,6 +19,8 @@ from replay_jax.strict import from_plain
 
 # Bytes of text that are read of each side, that a tokenizer is trained on, documents encoded.
 _READ, _SAMPLE, _ENCODED = 256 * 2**20, 4 * 2**20, 500
+# Where a file has no documents of its own: tried in turn until there are so many.
+_SEPARATORS, _LEAST_DOCUMENTS = ("\n\n", "\n"), 40
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,21 @@ def look(path: str) -> Seen:
     """Read a file, folder or glob as far as the bound.
 
     JSON lines without a field "text" are read by the field that is the longest string of the first
-    record.
+    record. Text in files too few to hold some of them out is cut at blank lines, or at lines.
 
     Raises:
         UserError: no such file, no field with text, or no text at all.
     """
     source = _source(path)
+    seen = _read(path, source)
+    for separator in _SEPARATORS if source.kind == "text" else ():
+        if seen.documents >= _LEAST_DOCUMENTS:
+            break
+        seen = _read(path, replace(source, separator=separator))
+    return seen
+
+
+def _read(path: str, source: SourceConfig) -> Seen:
     documents = size = bad = 0
     hashes: set[int] = set()
     texts: list[str] = []

@@ -18,6 +18,10 @@ BUDGETS, _LEAST_UNIT, _LARGEST = (0.5, 0.75, 1.0, 1.5, 2.0, 4.0), 8, 4
 _JUDGED, _LEAST_JUDGED = 96, 16
 # Share of the documents held out, at most.
 _MOST_HELD_OUT = 0.3
+# Whole documents are held out, chosen by a hash: of fewer it may be none.
+_LEAST_DOCUMENTS = 20
+# Generic rows to choose from for every one that a run draws: seeds draw others.
+_CHOICE = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Start:
         size: the model and its batch.
         unit: the budget, in sequences, of which the others are multiples.
         held_out: share of the documents of each side that is held out.
+        train_fraction: share of the generic documents to tokenize.
         judged: sequences of each held-out set.
         minutes: what the study is expected to take here.
         limit: why it is no larger.
@@ -60,6 +65,7 @@ class Start:
     size: Size
     unit: int
     held_out: tuple[float, float]
+    train_fraction: float
     judged: int
     minutes: float = 0.0
     limit: str = ""
@@ -88,7 +94,8 @@ class Start:
             f"{self.size.batch}: about {self.minutes:.0f} minutes for the whole study here; "
             f"{self.limit}",
             f"{STEPS} steps of {self.size.batch} sequences of {SEQ_LEN} tokens draw {rows:,} "
-            "generic sequences at most, so none is repeated",
+            f"generic sequences at most, so none is repeated, and {self.train_fraction:.1%} of the "
+            "generic documents are tokenized to choose from",
             f"budgets of {smallest} to {largest} target sequences, of about {there:,} that there "
             "are: the study asks at a small size how to schedule scarce data; the schedule, not "
             "the loss, is what carries over (replay-jax pilot says how)",
@@ -102,6 +109,12 @@ class Start:
 
 def study_of_size(size: Size, generic: Seen, target: Seen) -> Start:
     """A study with that model; raises UserError, with both numbers, where there is too little."""
+    for seen in (generic, target):
+        if seen.documents < _LEAST_DOCUMENTS:
+            raise UserError(
+                f"{seen.path} has {seen.documents} documents, and {_LEAST_DOCUMENTS} are needed so "
+                "that some can be held out: cut it into smaller ones"
+            )
     tokenizer = tokenizer_of(generic, size.vocabulary)
     sides = measure(generic, tokenizer), measure(target, tokenizer)
     held_out, judged = [], _JUDGED
@@ -129,14 +142,19 @@ def study_of_size(size: Size, generic: Seen, target: Seen) -> Start:
             f"{target.path} has about {rows[1]:,} sequences of {SEQ_LEN} tokens to train on, and "
             f"{_LARGEST * _LEAST_UNIT} are needed"
         )
-    return Start(generic, target, *sides, size, unit, (held_out[0], held_out[1]), judged)
+    share = round(_CHOICE * STEPS * size.batch / rows[0], 3)
+    train_fraction = share if share < 1 - held_out[0] else 1.0
+    return Start(
+        generic, target, *sides, size, unit, (held_out[0], held_out[1]), train_fraction, judged
+    )
 
 
 def _seen(seen: Seen, side: Measured) -> str:
     part = "" if seen.is_whole else "at least "
     repeated = f", {seen.repeated:,} of them repeated" if seen.repeated else ""
     bad = f", {seen.bad:,} more that are no text and are passed over" if seen.bad else ""
+    cut = {"": "", "\n\n": ", cut at blank lines", "\n": ", cut at lines"}[seen.source.separator]
     return (
         f"{seen.path}: {part}{seen.documents:,} documents of {side.tokens_per_document:,} tokens "
-        f"(median){repeated}{bad}; about {part}{side.tokens:,} tokens"
+        f"(median){cut}{repeated}{bad}; about {part}{side.tokens:,} tokens"
     )

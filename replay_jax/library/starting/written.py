@@ -73,7 +73,10 @@ def sweep():
 def config_text(study: Start) -> str:
     """The config file: its values stand in it, each to be changed."""
     size, unit = study.size, study.unit
-    sides = zip(("generic", "target"), (study.generic, study.target), study.held_out, strict=True)
+    sides = (
+        ("generic", study.generic, study.held_out[0], study.train_fraction),
+        ("target", study.target, study.held_out[1], 1.0),
+    )
     sources = "\n".join(f"        {_source(*side)}" for side in sides)
     budgets = [round(unit * times) for times in BUDGETS]
     rows = STEPS * size.batch
@@ -97,12 +100,16 @@ def config_text(study: Start) -> str:
     )
 
 
-def _source(name: str, seen: Seen, held_out: float) -> str:
+def _source(name: str, seen: Seen, held_out: float, train_fraction: float) -> str:
     """One line of the sources, with what is not as usual."""
     source = seen.source
     more = f", validation_fraction={held_out:g}"
+    if train_fraction < 1:
+        more += f", train_fraction={train_fraction:g}"
     if source.text_field != "text":
         more += f', text_field="{source.text_field}"'
+    if source.separator:
+        more += f", separator={source.separator!r}"
     if seen.bad:
         more += ', bad_documents="pass_over"'
     return f'"{name}": source("{source.kind}", {str(Path(source.path))!r}{more}),'

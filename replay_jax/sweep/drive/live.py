@@ -24,7 +24,8 @@ class SweepView:
     def __init__(self, plan: Plan, console: Console) -> None:
         self._plan, self._console = plan, console
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._is_live = console.is_terminal
+        # An editor's shell says that it is a terminal and draws nothing.
+        self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._shown_at, self._took = time.monotonic(), 0.0
         self._ended = len(plan.finished)
 
@@ -71,7 +72,9 @@ class SweepView:
     def _picture(self, board: ProgressBoard) -> Group:
         table = Table(box=None, pad_edge=False)
         for column in ("edge", "step", "loss", "tokens/s", "MFU", "where"):
-            table.add_column(column, justify="left" if column in ("edge", "where") else "right")
+            table.add_column(
+                column, justify="left" if column in ("edge", "where") else "right", overflow="fold"
+            )
         for number, edge in sorted(board.running.items()):
             last = edge.last
             table.add_row(
@@ -100,9 +103,15 @@ def summary(board: ProgressBoard, *, ended: int, runs: int) -> str:
     total = max(board.steps_total, 1)
     return (
         f"{ended} of {runs} runs ended, {board.steps_done:,} of {board.steps_total:,} steps "
-        f"({board.steps_done / total:.0%}), {board.tokens_per_second:,.0f} tokens/s"
+        f"({board.steps_done / total:.0%}), {_speed(board)}"
         + (f", {duration(left)} left" if left is not None else "")
     )
+
+
+def _speed(board: ProgressBoard) -> str:
+    if board.tokens_per_second:
+        return f"{board.tokens_per_second:,.0f} tokens/s"
+    return "compiling" if board.running else "nothing under way"
 
 
 def duration(seconds: float) -> str:

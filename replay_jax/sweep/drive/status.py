@@ -55,8 +55,10 @@ def render_status(found: Mapping[str, Any]) -> Group:
     """What `sweep_status` found, as a table by state and a line for a terminal."""
     table = Table(box=None, pad_edge=False)
     for column in ("run", "id", "state", "steps", "loss", "why"):
-        table.add_column(column, justify="right" if column in ("steps", "loss") else "left")
-    for run in sorted(found["runs"], key=lambda run: list(_STYLES).index(run["state"])):
+        table.add_column(
+            column, justify="right" if column in ("steps", "loss") else "left", overflow="fold"
+        )
+    for run in sorted(found["runs"], key=_place):
         table.add_row(
             Text(run["name"]),
             run["id"],
@@ -72,6 +74,12 @@ def render_status(found: Mapping[str, Any]) -> Group:
     if found["seconds_left"] is not None:
         line += f", {duration(found['seconds_left'])} left"
     return Group(table, Text(line))
+
+
+def _place(run: Mapping[str, Any]) -> tuple[int, float]:
+    """By state, and of one state the lowest loss last."""
+    loss = math.inf if run["loss"] is None else run["loss"]
+    return list(_STYLES).index(run["state"]), -loss
 
 
 def _how_alive(silent: float | None) -> str:

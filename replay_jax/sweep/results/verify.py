@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -24,13 +24,26 @@ _MOST_NAMED = 5
 _OF_SPANS = ("seconds", "time", "history", "environments", "versions", "machine", "curve")
 
 
-def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
+# The same things one by one, perhaps counted aloud in these words.
+Counted = Callable[[Sequence[Any], str], Iterable[Any]]
+
+
+def quietly(items: Sequence[Any], what: str) -> Iterable[Any]:
+    """The things, and no word."""
+    return items
+
+
+def verify(workdir: epath.PathLike, counted: Counted = quietly) -> tuple[list[str], int]:
     """Check every finished run of a working directory's last sweep.
 
     From the stored configuration alone, the schedule, the ledger, the run's identity and every
     single row of every step are computed again, and compared with the stored plan and with what
     training counted from its batches. From the spans and evaluations, whose checksums must hold,
     every record is built again and compared as a whole, also with its line of results.jsonl.
+
+    Args:
+        workdir: of the sweep.
+        counted: says how far it is.
 
     Returns:
         all differences in words, and the number of runs checked.
@@ -46,7 +59,7 @@ def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
             found.append(f"environments/{digest}.json was changed after it was written")
     records: dict[str, Mapping[str, Any]] = {}
     shared = Shared()
-    for fact in store.runs():
+    for fact in counted(store.runs(), "runs checked"):
         record = store.result(fact["id"])
         if record is not None:
             records[fact["id"]] = record

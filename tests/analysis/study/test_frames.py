@@ -65,5 +65,5 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch, capsys):
     code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for source in code:
         exec(compile(source, "analyse.ipynb", "exec"), names)  # noqa: S102
-    assert len(code) == 4 and names["likely"] > 0.99
+    assert len(code) == 5 and names["likely"] > 0.99
     assert "is worth 1.82 times the target data" in capsys.readouterr().out
