@@ -3,6 +3,8 @@
 import argparse
 import importlib
 
+from replay_jax.commands.web.arguments import web_commands
+
 _RECIPE_HELP = "a config file, or the name of a shipped one (see `replay-jax configs`)"
 _OVERRIDES = (
     "Any value can be changed with --config.key=value, such as --config.model.num_layers=2."
@@ -28,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate_command(commands)
     _ship_command(commands)
     _analyse_command(commands)
+    web_commands(commands, _add)
     _other_commands(commands)
     return root
 

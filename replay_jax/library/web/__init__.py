@@ -1,0 +1,1 @@
+"""Web navigation from records to training text, and from predictions to scores."""
