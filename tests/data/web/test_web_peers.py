@@ -5,7 +5,6 @@ The package `weblinx` (0.3.2) with pandas; its turns stand for recorded pages.
 
 import logging
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +26,8 @@ PIECES = [
 ACTIONS = [
     'say(speaker="navigator", utterance="Hello there, what now?")',
     'load(url="https://www.example.org/news/today/")',
-    'click(uid="a1")', 'click(uid="b2")', 'submit(uid="b2")', 'click(uid="b2")', 'click(uid="gone")',
+    'click(uid="a1")', 'click(uid="b2")', 'submit(uid="b2")', 'click(uid="b2")',
+    'click(uid="gone")',
     'text_input(text="best shoes", uid="c3")', 'text_input(text="2023", uid="a1")',
     'change(value="size 12", uid="b2")', "scroll(x=0, y=300)",
 ]  # fmt: skip
@@ -94,6 +94,13 @@ def page_turn(turn):
     return page
 
 
+class Replay(dict):
+    """Pages by the number of their turn."""
+
+    def __len__(self):
+        return max(self) + 1
+
+
 def test_scores_are_those_of_the_benchmark(tmp_path):
     """Turn by turn and in every mean, unrounded, for outputs good, bad and broken."""
     import pandas as pd
@@ -108,19 +115,7 @@ def test_scores_are_those_of_the_benchmark(tmp_path):
     turns = read_turns([write_json_lines(tmp_path / "records.jsonl", records)])
     outputs = predictions_for(turns, made)
     pages = {turn.key: page_turn(turn) for turn in turns}
-    replays = {
-        demo: SimpleNamespace(
-            __len__=None,
-            pages={turn.turn: pages[turn.key] for turn in turns if turn.demo == demo},
-        )
-        for demo in "ab"
-    }
-
-    class Replay(dict):
-        def __len__(self):
-            return max(self) + 1
-
-    replays = {demo: Replay(found.pages) for demo, found in replays.items()}
+    replays = {d: Replay({t.turn: pages[t.key] for t in turns if t.demo == d}) for d in "ab"}
     results = [
         {"demo_name": t.demo, "turn_index": t.turn, "output_predicted": out}
         for t, out in zip(turns, outputs, strict=True)
