@@ -93,7 +93,7 @@ def _fractions(name: str) -> Sequence[float]:
 
 
 def _replayed(seq_len: int, own: str) -> dict[str, ConfigDict]:
-    """Sources of replay by name; a text that is longer than a row is cut."""
+    """Sources of replay by name."""
     if own:
         return {name: _chats(each.path, seq_len) for name, each in target_sources("", own).items()}
     return {
@@ -111,7 +111,8 @@ def _turns(seq_len: int, own: str) -> ConfigDict:
 
 
 def _chats(path: str, seq_len: int) -> ConfigDict:
-    return source("conversations", path, max_tokens=seq_len + 1, truncate=True)
+    """Conversations, long ones cut; one in which no answer begins within a row is passed over."""
+    return _whole(path, seq_len, truncate=True)
 
 
 def _whole(path: str, seq_len: int, **changes: object) -> ConfigDict:

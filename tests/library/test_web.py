@@ -8,6 +8,7 @@ import pytest
 from chats import CHATML, chat_folder
 from web_records import BOXES, mind2web_record, weblinx_record, write_json_lines
 
+from replay_jax.analysis.study.task_scores import two_way_interval
 from replay_jax.commands.main import main
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.config import DataConfig, TokenizerConfig
@@ -134,6 +135,23 @@ def test_a_change_is_paired_and_intervals_know_seeds(turns):
     assert conditional.value == pytest.approx(values[0] - values[1])
     with pytest.raises(UserError, match="no seed in common: seeds 0, 1, 2 and seeds none is named"):
         score(base, turns, against={None: base[0]})
+
+
+def test_turns_that_do_not_count_neither_widen_an_interval_nor_narrow_it(tmp_path):
+    """Task success counts once a task: its interval is that of so many tasks."""
+    records = [
+        mind2web_record(f"t{n}", [("CLICK", "", ["7"], ["8"])] * (1 + n % 4), split="test_task")
+        for n in range(12)
+    ]
+    steps = read_turns([write_json_lines(tmp_path / "m.jsonl", records)])
+    said = outputs(steps, 0.5, 5)
+    found = score({None: said}, steps).parts["test_task"].scores["task_success"]
+    won = [float(s == t.text) for s, t in zip(said, steps, strict=True) if t.turn == 0]
+    expected = two_way_interval(np.array([won]), level=0.9)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    assert 0 < found.value < 1
 
 
 def test_a_change_that_is_none_is_said_to_be_one_as_rarely_as_the_level_says(tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 from replay_jax.data.tokens.tokenizer import Tokenizer
@@ -72,6 +73,6 @@ def _between(marks: str, text: str, *, inside: bool = False) -> Iterator[Part]:
 def _elements(candidates: tuple[Candidate, ...]) -> Iterator[Part]:
     for number, each in enumerate(candidates):
         yield Part(f"{chr(10) if number else ''}(uid = {each.uid})", False)
-        for name, text in each.fields:
+        for name, text in filter(itemgetter(1), each.fields):
             yield Part(f" [[{name}]] " if name else " ", False)
             yield Part(text, name not in _KEPT)
