@@ -27,11 +27,11 @@ from replay_jax.config.paper import repeated, study_config, target_sources
 from replay_jax.errors import UserError
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
-# By scale: target rows, labels per row, rows of a batch, peak learning rate.
+# By scale: target rows, labels per row, rows of a batch, held-out rows, peak learning rate.
 SIZES = {
-    "tiny": (64, 512, 8, 1e-3),
-    "small": (2048, 1024, 16, 1e-4),
-    "full": (16_384, 2304, 16, 3e-5),
+    "tiny": (64, 512, 8, 16, 1e-3),
+    "small": (2048, 1024, 16, 64, 1e-4),
+    "full": (16_384, 2304, 16, 128, 3e-5),
 }
 EPOCHS = 3.0
 CHATS = [0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 0.9]
@@ -45,7 +45,7 @@ def get_config(
 ) -> ConfigDict:
     """Turns and replay are mixed evenly, from the first step to the last."""
     config = study_config(scale)
-    rows, seq_len, batch, peak = SIZES[scale]
+    rows, seq_len, batch, held_out, peak = SIZES[scale]
     config.initial_weights = initial_weights or LLAMA
     if scale == "full":
         config.model = model_sizes("8b")
@@ -63,7 +63,7 @@ def get_config(
     config.schedule.learning_rate.update({"warmup_fraction": 0.0, "decay_fraction": None})
     config.schedule.target_sequences, config.schedule.target_epochs = rows, EPOCHS
     config.training.evaluate_every = round(rows * EPOCHS / batch) // 4
-    config.evaluation = {"sequences": 16 * batch, "batch_size": batch}
+    config.evaluation = {"sequences": held_out, "batch_size": batch}
     config.optimizer.weight_decay = 0.0
     config.execution.keep_states = scale == "full"
     config.analysis = analysis({"schedule.replay_fraction": 0.0})
@@ -117,9 +117,8 @@ def _chats(path: str, seq_len: int) -> ConfigDict:
 
 def _whole(path: str, seq_len: int, **changes: object) -> ConfigDict:
     """Turns: an action is never cut; what does not fit is passed over and counted."""
-    return source(
-        "conversations", path, max_tokens=seq_len + 1, bad_documents="pass_over", **changes
-    )
+    usual = {"validation_fraction": 0.1, "bad_documents": "pass_over"}
+    return source("conversations", path, max_tokens=seq_len + 1, **{**usual, **changes})
 
 
 def _start_small(config: ConfigDict, scale: str, weights: str, files: str) -> None:
