@@ -31,6 +31,8 @@ def spelt_box(text: str) -> Box | None:
     if found is None:
         return None
     x, y, width, height = map(float, found.groups())
+    if not all(map(_is_pixels, (x, y, width, height))):
+        return None
     return Box(x, y, x + width, y + height)
 
 
@@ -42,11 +44,16 @@ def box_of(value: Any, uid: str) -> Box:
     if isinstance(value, Mapping):
         for names in (("left", "top", "right", "bottom"), ("x", "y", "width", "height")):
             found = [value[name] for name in names if name in value]
-            if len(found) == 4 and all(type(each) in (int, float) for each in found):
+            if len(found) == 4 and all(map(_is_pixels, found)):
                 a, b, c, d = map(float, found)
                 return Box(a, b, c, d) if names[0] == "left" else Box(a, b, a + c, b + d)
     raise UserError(f"the box of {uid!r} has neither left, top, right, bottom nor x, y, width, "
                     f"height: {str(value)[:80]}")  # fmt: skip
+
+
+def _is_pixels(value: Any) -> bool:
+    """Whether a value is a finite number of a size that a page may have."""
+    return type(value) in (int, float) and abs(value) < 1e12
 
 
 def iou(one: Box, other: Box) -> float:

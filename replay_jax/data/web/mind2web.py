@@ -16,7 +16,7 @@ from replay_jax.data.web.actions import Action
 from replay_jax.data.web.candidates import Candidate
 from replay_jax.data.web.turn import MIND2WEB, Shown, WebTurn
 from replay_jax.errors import UserError
-from replay_jax.shape import misshapen
+from replay_jax.shape import NUMBER, misshapen
 
 SHOWN = 10  # elements of a page, as WebLINX shows
 _INTENTS = {"CLICK": "click", "TYPE": "textinput", "SELECT": "change"}
@@ -97,7 +97,8 @@ def _elements(values: list[Any]) -> list[dict[str, Any]]:
             each = json.loads(value) if isinstance(value, str) else value
         except ValueError as error:
             raise UserError(f"a candidate is not JSON: {value[:60]!r}") from error
-        if wrong := misshapen(each, {"tag": str, "backend_node_id": str}):
+        ranked = {"rank": NUMBER} if isinstance(each, dict) and "rank" in each else {}
+        if wrong := misshapen(each, {"tag": str, "backend_node_id": str, **ranked}):
             raise UserError(f"a candidate: {wrong}")
         found.append(each)
     return found

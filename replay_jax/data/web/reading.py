@@ -13,6 +13,8 @@ from replay_jax.data.web.weblinx import weblinx_turn
 from replay_jax.errors import UserError
 from replay_jax.strict import nearest
 
+_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a surrogate pair, perhaps a whole one
+
 
 def read_turns(paths: Sequence[str | Path]) -> list[WebTurn]:
     """The turns of all files in their order.
@@ -76,7 +78,12 @@ def _values(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _json(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data)
+        value = json.loads(data)
+        if _ESCAPED_HALF.search(data):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: half a surrogate pair, which is not text") from error
     except UnicodeDecodeError:
         raise
     except (ValueError, RecursionError) as error:  # no JSON, nested without end

@@ -114,6 +114,11 @@ def test_files_may_be_lists_and_compressed(tmp_path):
         ({"bboxes": {"a": {}}}, "line 2: the box of 'a' has neither"),
         ({"clean_html": 3}, "line 2: clean_html is int, not text"),
         ({"split": "test_wbe"}, "line 2: split 'test_wbe' is none: did you mean 'test_web'"),
+        (
+            {"bboxes": {"a": BOXES["a1"] | {"x": float("nan")}}},
+            "line 2: the box of 'a' has neither",
+        ),
+        ({"utterances": "\ud800"}, "line 2: half a surrogate pair, which is not text"),
         ({"turn": 0}, "line 2: turn 0 of 'd' is also in .*valid.json, line 1"),
     ],
 )
@@ -133,6 +138,9 @@ def test_what_a_file_lacks_is_said(tmp_path):
     task = mind2web_record("t", [("CLICK", "", ["7"], ["8"])])
     task["actions"][0]["operation"]["op"] = "HOVER"
     with pytest.raises(UserError, match="operation 'HOVER' is not one of CLICK, TYPE, SELECT"):
+        read(tmp_path / "train.json", task)
+    task["actions"][0]["neg_candidates"][0]["rank"] = "1"
+    with pytest.raises(UserError, match="a candidate: rank is '1', not int or float"):
         read(tmp_path / "train.json", task)
     del task["actions"][0]["operation"]
     with pytest.raises(UserError, match=r"actions\[0\].operation is missing"):
