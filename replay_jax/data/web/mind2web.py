@@ -14,11 +14,14 @@ from xml.etree import ElementTree
 
 from replay_jax.data.web.actions import Action
 from replay_jax.data.web.candidates import Candidate
+from replay_jax.data.web.shortening import ELLIPSIS
 from replay_jax.data.web.turn import MIND2WEB, Shown, WebTurn
 from replay_jax.errors import UserError
 from replay_jax.shape import NUMBER, misshapen
 
 SHOWN = 10  # elements of a page, as WebLINX shows
+# Characters of an element's text that are kept: containers have the whole page's.
+TEXT = 2000
 _INTENTS = {"CLICK": "click", "TYPE": "textinput", "SELECT": "change"}
 _VALUES = {"textinput": "text", "change": "value"}
 _SHAPE = {
@@ -138,6 +141,8 @@ def _candidate(element: dict[str, Any], page: Mapping[str, ElementTree.Element])
     uid = element["backend_node_id"]
     found = page[uid] if uid in page else None
     text = " ".join(" ".join(found.itertext()).split()) if found is not None else ""
+    if len(text) > TEXT:
+        text = f"{text[: TEXT // 2]}{ELLIPSIS}{text[-(TEXT // 2) :]}"
     said = found.attrib if found is not None else {}
     told = " ".join(f"{name}='{said[name]}'" for name in _TELLING if name in said)
     fields = (("tag", element["tag"]), ("text", text), ("attributes", told))

@@ -91,8 +91,8 @@ def turn_columns(
 def left_out(turns: Sequence[WebTurn]) -> set[tuple[str, int]]:
     """Turns that the benchmark does not judge.
 
-    Those whose element the page has no box of, and a click whose next turn submits the same
-    element.
+    Those whose element was not recorded or has no box on the page, and a click whose next turn
+    submits the same element.
     """
     by_key = {turn.key: turn for turn in turns}
     found = set()
@@ -107,7 +107,8 @@ def left_out(turns: Sequence[WebTurn]) -> set[tuple[str, int]]:
             and by_key[after].action.intent == "submit"
             and by_key[after].action.arguments["uid"] == uid
         )
-        if submits or (turn.whole_page and uid not in turn.boxes):
+        lacks = uid in ("", "None") or (turn.whole_page and uid not in turn.boxes)
+        if submits or lacks:
             found.add(turn.key)
     return found
 

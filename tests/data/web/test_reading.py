@@ -9,7 +9,7 @@ from web_records import BOXES, element, mind2web_record, weblinx_record, write_j
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.data.web.budgets import Budgets
 from replay_jax.data.web.candidates import candidates_of
-from replay_jax.data.web.mind2web import SHOWN
+from replay_jax.data.web.mind2web import SHOWN, TEXT
 from replay_jax.data.web.predictions import read_predictions
 from replay_jax.data.web.prompting import conversation_of, prompt_of
 from replay_jax.data.web.reading import read_turns
@@ -74,6 +74,11 @@ def test_a_task_of_mind2web_is_a_turn_for_every_action(tmp_path):
     first, second = read(tmp_path / "train_3.json", mind2web_record("t", steps))
     assert (first.split, first.text) == ("train", 'click(uid="7")')
     assert second.text == 'text_input(text="red shoes", uid="7")'
+    long = mind2web_record("t", steps)
+    page = long["actions"][0]["cleaned_html"].replace("Cart", "wide " * 9999)
+    long["actions"][0]["cleaned_html"] = page
+    (cart,) = (e for e in read(tmp_path / "train.json", long)[0].shown.candidates if e.uid == "8")
+    assert len(dict(cart.fields)["text"]) == TEXT + len("...")
     assert second.shown.history == "[button]  Buy -> CLICK"
     prompt = prompt_of(second, BYTES, WIDE)
     assert "Buy the cheapest shoes" in prompt

@@ -166,6 +166,8 @@ def test_turns_without_a_right_element_and_clicks_before_a_submit_are_left_out(
     ]
     found = read_turns([write_json_lines(tmp_path / "r.jsonl", records)])
     assert left_out(found) == {("d", 0), ("d", 2)}
+    record = weblinx_record("d", 0, "click(uid=None)", split="valid")
+    assert left_out(read_turns([write_json_lines(tmp_path / "n.jsonl", [record])])) == {("d", 0)}
 
 
 def test_without_the_page_s_boxes_only_the_right_element_itself_is_known_to_be_right(tmp_path):
