@@ -3,6 +3,7 @@
 import argparse
 
 from replay_jax.commands.asked import SHELLS, PrintCompletion, ShowVersion
+from replay_jax.commands.web.arguments import web_commands
 
 _RECIPE_HELP = "a config file, or the name of a shipped one (see `replay-jax configs`)"
 _OVERRIDES = (
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate_command(commands)
     _ship_command(commands)
     _analyse_command(commands)
+    web_commands(commands, _add)
     _other_commands(commands)
     return root
 

@@ -98,6 +98,8 @@ _MODULES = {
     "export": "one_run",
     "evaluate": "one_run",
     "doctor": "installed",
+    "turns": "web.turns",
+    "score": "web.turns",
     "fit": "measure",
     "bench": "measure",
     "compile": "measure",

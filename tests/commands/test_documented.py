@@ -44,8 +44,10 @@ ELSEWHERE = {
     "recommend": "tests/commands/test_commands.py",
     "report": "tests/commands/test_commands.py",
     "run": "tests/commands/test_commands.py",
+    "score": "tests/library/test_web.py",
     "ship": "tests/commands/test_ship.py",
     "status": "tests/commands/test_commands.py",
+    "turns": "tests/library/test_web.py",
     "verify": "tests/commands/test_commands.py",
 }
 # Not executed as they stand, by how they begin, with what takes their place.

@@ -12,7 +12,7 @@ from replay_jax.commands.main import main
 
 COMMANDS = (
     "configs", "doctor", "run", "plan", "prepare", "compile", "status", "report", "recommend",
-    "verify", "fit", "bench",
+    "verify", "fit", "bench", "turns", "score",
 )  # fmt: skip
 
 

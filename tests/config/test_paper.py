@@ -30,8 +30,10 @@ STUDIES = {
     "more_target": (16, 16 * 1024),
     "reference_law": (15, 15 * 1024),
     "repetitions": (16, 8 * 1000 + 8 * 1024),
+    "weblinx_8b": (27, 179_271),
     "weight_decay": (12, 12 * 1024),
 }
+OF_A_MODEL = ("basque_8b", "weblinx_8b")  # at smaller scales of yours
 
 
 def study(name, **arguments):
@@ -63,7 +65,7 @@ def test_a_study_has_the_paper_s_grid(name):
         assert (marks.bos_token, marks.eos_token) == ("<|begin_of_text|>", "<|end_of_text|>")
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "basque_8b"])
+@pytest.mark.parametrize("name", [name for name in STUDIES if name not in OF_A_MODEL])
 @pytest.mark.parametrize("scale", ["tiny", "small"])
 def test_a_scale_keeps_what_makes_the_study(name, scale):
     """The same schedules in batches: steps, boundaries, learning rates, epochs, budgets."""
@@ -127,8 +129,9 @@ def test_own_text_takes_the_place_of_the_sources():
 def test_scales_that_do_not_exist_and_models_that_are_missing():
     with pytest.raises(UserError, match="scale 'tny' is none of them: did you mean 'tiny'"):
         sized("tny")
-    with pytest.raises(UserError, match="name its folder with --config.initial_weights"):
-        study("basque_8b", scale="tiny")
+    for name in OF_A_MODEL:
+        with pytest.raises(UserError, match="name its folder with --config.initial_weights"):
+            study(name, scale="tiny")
 
 
 def test_the_command_line_keeps_what_a_file_took():

@@ -6,5 +6,5 @@ check_record, find, load_records, stored_analysis, text), `selection` (Records, 
 best_replay, focus_budget, group_words, loss_of, other_settings, recipe_words, records_of, row_of,
 rows_of_replay, schedules, seeds_of, setting_words, short, shown_fits, shown_rows), `study`
 (CellResult, Edge, SettingResult, Study, TargetStudy, replays), `task_scores` (TaskResult,
-accuracy_before, task_names, task_results).
+accuracy_before, by_group, task_names, task_results, two_way_interval).
 """

@@ -1,0 +1,4 @@
+"""Commands about web navigation.
+
+Other rooms read `arguments` (web_commands).
+"""
