@@ -20,11 +20,11 @@ import pyarrow.parquet
 import safetensors.numpy
 from fake_records import fake_records
 
+from replay_jax.analysis.sources.files import read_table
+from replay_jax.analysis.sources.frame import runs_of_frame
 from replay_jax.analysis.statistics.points_input import parse_points
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.frame import runs_of_frame
 from replay_jax.analysis.study.records import AnalysisConfig, load_records
-from replay_jax.commands.analyse import read_table
 from replay_jax.commands.measure import read_points
 from replay_jax.config.defaults import paper_config
 from replay_jax.config.experiment import resolve

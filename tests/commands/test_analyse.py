@@ -9,7 +9,7 @@ import sys
 import pytest
 from places import ROOT
 
-from replay_jax.commands.analyse import read_table
+from replay_jax.analysis.sources.files import read_table
 from replay_jax.commands.main import main
 from replay_jax.errors import UserError
 

@@ -20,6 +20,7 @@ from replay_jax.report.elements.lines import (
     protocol_words,
 )
 from replay_jax.report.elements.words import NONE, between, number, share, signed, times
+from replay_jax.report.tables.training_columns import training_columns
 
 RIGHT = "right"
 # So many losses tables stand open in the page; the rest are folded.
@@ -70,6 +71,7 @@ def _losses_table(
             True,
         ),
         (Column("worth", RIGHT), _worth, baseline is not None),
+        *training_columns(baseline, cells),
         (Column("seeds", RIGHT, drop=6), lambda c: str(len(c.chosen.run_ids)), True),
         (Column("also", "left wrap", drop=3), _tuned_words, more),
     ]

@@ -5,8 +5,8 @@ import math
 import pyarrow
 import pytest
 
-from replay_jax.analysis.study.columns import ALIASES, columns_of
-from replay_jax.analysis.study.frame import analyse_frame, runs_of_frame
+from replay_jax.analysis.sources.columns import ALIASES, columns_of
+from replay_jax.analysis.sources.frame import analyse_frame, runs_of_frame
 from replay_jax.errors import UserError
 from replay_jax.report.advice import advise
 
@@ -43,7 +43,7 @@ def test_every_alias_is_read_as_its_column():
     for ours, others in ALIASES.items():
         for other in others:
             names = [*(name for name in given if name != ours), other.upper().replace("_", " ")]
-            assert columns_of(names, own=())[ours] == names[-1]
+            assert columns_of(names, own=(), named={})[ours] == names[-1]
 
 
 def test_settings_of_ones_own_are_tuned_or_kept_apart():
@@ -81,7 +81,7 @@ def changed(index, **values):
          "factor 1.4.*one seems to be in nats"),
         (changed(2, seed=None), "row 3 has no seed"),
         (changed(2, replay_fraction=50.0), "replay_fraction 50 is not in.*percentage"),
-        (changed(2, target_tokens=0.5), "no positive whole number"),
+        (changed(2, target_tokens=0.5), "no whole number"),
         ([row | {"evaluation": str(row["seed"])} for row in runs()], "different sets"),
         ([row | {"loss_unit": "nits"} for row in runs()], "neither 'nats' nor 'bits'"),
         ([row | {"target_loss": math.nan} for row in runs()], "none of the 15 runs has finite"),

@@ -10,8 +10,8 @@ from typing import Any
 
 import narwhals as nw
 
+from replay_jax.analysis.sources.columns import columns_of
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.columns import columns_of
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
@@ -20,6 +20,8 @@ _CONSTANT = ("uniform", "constant", "constant mixture", "mixture")
 _NATS = {"nats": 1.0, "nat": 1.0, "bits": math.log(2), "bit": math.log(2)}
 # Bits over nats; between seeds of one setting no real spread is like it.
 _BITS_RATIO = 1 / math.log(2)
+# How long a run was trained: column to the field of a record.
+_TRAINING = {"steps": "total_steps", "flops": "flops"}
 Row = Mapping[str, Any]
 
 
@@ -47,12 +49,14 @@ def analyse_frame(
     tuned: Sequence[str] = (),
     axes: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
     level: float = 0.9,
 ) -> Study:
     """Analyse a table of runs (pandas, polars, pyarrow); raises UserError as `runs_of_frame`."""
     runs = runs_of_frame(
-        frame, reference=reference, tuned=tuned, axes=axes, ignore=ignore, level=level
-    )
+        frame, reference=reference, tuned=tuned, axes=axes, ignore=ignore, columns=columns,
+        level=level,
+    )  # fmt: skip
     return analyse_anyway(runs.records, runs.config)
 
 
@@ -63,6 +67,7 @@ def runs_of_frame(
     tuned: Sequence[str] = (),
     axes: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
     level: float = 0.9,
 ) -> FrameRuns:
     """Read a table of runs; docs/analyse.md lists its columns.
@@ -73,6 +78,7 @@ def runs_of_frame(
         tuned: columns of settings of which the best is taken; `target_epochs` is among them.
         axes: columns of further settings, which are never compared with each other.
         ignore: columns to leave out.
+        columns: column to the name that the table has for it, where it is not known by that.
         level: of all intervals.
 
     Raises:
@@ -88,42 +94,43 @@ def runs_of_frame(
         ) from error
     names = [name for name in table.columns if name not in ignore]
     own = [name for name in (*tuned, *axes) if name != "target_epochs"]
-    columns = columns_of(names, own=own)
+    found = columns_of(names, own=own, named=columns or {})
     rows = [
-        {"row": number, **{ours: line[theirs] for ours, theirs in columns.items()},
+        {"row": f"row {number}", **{ours: line[theirs] for ours, theirs in found.items()},
          **{name: line[name] for name in own}}
         for number, line in enumerate(table.iter_rows(named=True), start=1)
     ]  # fmt: skip
-    has_generic = "generic_loss" in columns
+    has_generic = "generic_loss" in found
     records = [_record(row, own) for row in rows]
     finite = [r for r in records if all(map(math.isfinite, r["losses"].values()))]
     if not finite:
         raise UserError(f"none of the {len(rows)} runs has finite losses: nothing to analyse")
     _refuse_duplicates(finite, own)
     _refuse_mixed_units(finite, own)
-    searched = tuple(dict.fromkeys([*(["target_epochs"] if "target_epochs" in columns else []),
+    searched = tuple(dict.fromkeys([*(["target_epochs"] if "target_epochs" in found else []),
                                     *tuned]))  # fmt: skip
     return FrameRuns(
         records=tuple(finite),
         config=AnalysisConfig(reference or {"replay_fraction": 0.0}, searched, level),
-        notes=_notes(records, finite, columns),
+        notes=_notes(records, finite, found),
         has_generic=has_generic,
     )
 
 
 def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
+    row = {**row, "row": _place(row)}
     unit = str(_given(row, "loss_unit", "nats")).lower()
     if unit not in _NATS:
-        raise UserError(f"row {row['row']}: loss_unit {unit!r} is neither 'nats' nor 'bits'")
+        raise UserError(f"{row['row']}: loss_unit {unit!r} is neither 'nats' nor 'bits'")
     fraction = _number(row, "replay_fraction")
-    tokens = _number(row, "target_tokens")
+    tokens = _whole(row, "target_tokens")
     if not 0 <= fraction < 1:
         raise UserError(
-            f"row {row['row']}: replay_fraction {fraction:g} is not in [0, 1); a percentage is "
+            f"{row['row']}: replay_fraction {fraction:g} is not in [0, 1); a percentage is "
             "divided by 100"
         )
-    if tokens <= 0 or tokens != int(tokens):
-        raise UserError(f"row {row['row']}: target_tokens {tokens:g} is no positive whole number")
+    if tokens <= 0:
+        raise UserError(f"{row['row']}: target_tokens {tokens:,} is no positive whole number")
     allocation = _number({"allocation": 1.0, **row}, "allocation")
     protocol = str(_given(row, "protocol", "two_stage"))
     losses = {
@@ -133,14 +140,14 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
         else 0.0,
     }
     return {
-        "id": f"row {row['row']}",
-        "name": str(_given(row, "name", f"row {row['row']}")),
+        "id": row["row"],
+        "name": str(_given(row, "name", row["row"])),
         "overrides": {name: row[name] for name in own},
-        "seed": int(_number(row, "seed")),
+        "seed": _whole(row, "seed"),
         "protocol": "uniform" if protocol.lower() in _CONSTANT else protocol,
         "replay_fraction": {"requested": fraction, "realised": fraction},
         "allocation": {"requested": allocation, "realised": allocation},
-        "target_tokens": int(tokens),
+        "target_tokens": tokens,
         "target_epochs": _number({"target_epochs": 1.0, **row}, "target_epochs"),
         "losses": losses,
         "evaluation": str(_given(row, "evaluation", "the same")),
@@ -150,7 +157,13 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
         "boundary": None,
         "tasks": {},
         "config": {},
+        **{field: _number(row, name) for name, field in _TRAINING.items() if name in row},
     }
+
+
+def _place(row: Row) -> str:
+    """Where a run stands in the table, with its name if it has one."""
+    return f"{row['row']} ({row['name']})" if "name" in row and row["name"] else str(row["row"])
 
 
 def _given(row: Row, name: str, otherwise: Any) -> Any:
@@ -158,7 +171,7 @@ def _given(row: Row, name: str, otherwise: Any) -> Any:
     if name not in row:
         return otherwise
     if row[name] is None or row[name] != row[name]:
-        raise UserError(f"row {row['row']} has no {name}: fill it in, or leave the column out")
+        raise UserError(f"{row['row']} has no {name}: fill it in, or leave the column out")
     return row[name]
 
 
@@ -170,10 +183,17 @@ def _number(row: Row, name: str, *, finite: bool = True) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"row {row['row']}: {name} {value!r} is no number") from error
+        raise UserError(f"{row['row']}: {name} {value!r} is no number") from error
     if finite and not math.isfinite(number):
-        raise UserError(f"row {row['row']} has no {name}: fill it in, or leave the row out")
+        raise UserError(f"{row['row']} has no {name}: fill it in, or leave the row out")
     return number
+
+
+def _whole(row: Row, name: str) -> int:
+    number = _number(row, name)
+    if number != int(number):
+        raise UserError(f"{row['row']}: {name} {number:g} is no whole number")
+    return int(number)
 
 
 def _setting(record: Row, own: Sequence[str]) -> tuple[Any, ...]:
