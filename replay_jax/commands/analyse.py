@@ -22,7 +22,9 @@ from replay_jax.strict import literal
 def analyse(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Print the answer (or its JSON) and write a report into a folder beside the runs."""
     found = _analysed(arguments)
-    advice = advise(found.study, complete=not found.own, second_opinion=arguments.second_opinion)
+    advice: Advice = advise(
+        found.study, complete=not found.own, second_opinion=arguments.second_opinion
+    )
     if not found.own:
         advice = foreign_advice(advice, has_generic=found.has_generic)
     _write_report(found, advice)

@@ -64,16 +64,16 @@ def columns_of(
     for name in names:
         if name in own or name in named.values():
             continue
-        ours = column_called(name)
-        if ours is None:
+        meant = column_called(name)
+        if meant is None:
             near = difflib.get_close_matches(plain(name), _KNOWN, n=1, cutoff=0.0)[0]
             raise UserError(
                 f"unknown column {name!r}: the nearest known one is {near!r}; a setting of yours "
                 "is named as tuned or as an axis, and what is no setting is ignored by name"
             )
-        if ours in found:
-            raise UserError(f"columns {found[ours]!r} and {name!r} both mean {ours!r}: keep one")
-        found[ours] = name
+        if meant in found:
+            raise UserError(f"columns {found[meant]!r} and {name!r} both mean {meant!r}: keep one")
+        found[meant] = name
     for ours in REQUIRED:
         if ours not in found:
             raise UserError(

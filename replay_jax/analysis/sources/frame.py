@@ -10,16 +10,21 @@ from typing import Any
 
 import narwhals as nw
 
+from replay_jax.analysis.sources.checks import (
+    CONSTANT,
+    checked_reference,
+    comparable,
+    notes,
+    refuse_duplicates,
+    refuse_mixed_units,
+)
 from replay_jax.analysis.sources.columns import columns_of
 from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
 
-_CONSTANT = ("uniform", "constant", "constant mixture", "mixture")
 _NATS = {"nats": 1.0, "nat": 1.0, "bits": math.log(2), "bit": math.log(2)}
-# Bits over nats; between seeds of one setting no real spread is like it.
-_BITS_RATIO = 1 / math.log(2)
 # How long a run was trained: column to the field of a record.
 _TRAINING = {"steps": "total_steps", "flops": "flops"}
 Row = Mapping[str, Any]
@@ -102,17 +107,19 @@ def runs_of_frame(
     ]  # fmt: skip
     has_generic = "generic_loss" in found
     records = [_record(row, own) for row in rows]
-    finite = [r for r in records if all(map(math.isfinite, r["losses"].values()))]
-    if not finite:
-        raise UserError(f"none of the {len(rows)} runs has finite losses: nothing to analyse")
-    _refuse_duplicates(finite, own)
-    _refuse_mixed_units(finite, own)
+    finite = comparable(records)
+    refuse_duplicates(finite, own)
+    if "loss_unit" not in found:
+        refuse_mixed_units(finite, own)
     searched = tuple(dict.fromkeys([*(["target_epochs"] if "target_epochs" in found else []),
                                     *tuned]))  # fmt: skip
+    compared = {"replay_fraction": 0.0}
+    if reference:
+        compared = checked_reference(reference, finite, own)
     return FrameRuns(
         records=tuple(finite),
-        config=AnalysisConfig(reference or {"replay_fraction": 0.0}, searched, level),
-        notes=_notes(records, finite, found),
+        config=AnalysisConfig(compared, searched, level),
+        notes=notes(records, finite, found, own),
         has_generic=has_generic,
     )
 
@@ -123,32 +130,31 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
     if unit not in _NATS:
         raise UserError(f"{row['row']}: loss_unit {unit!r} is neither 'nats' nor 'bits'")
     fraction = _number(row, "replay_fraction")
+    _above_zero(row, "target_tokens")
     tokens = _whole(row, "target_tokens")
     if not 0 <= fraction < 1:
         raise UserError(
             f"{row['row']}: replay_fraction {fraction:g} is not in [0, 1); a percentage is "
             "divided by 100"
         )
-    if tokens <= 0:
-        raise UserError(f"{row['row']}: target_tokens {tokens:,} is no positive whole number")
     allocation = _number({"allocation": 1.0, **row}, "allocation")
+    if not 0 <= allocation <= 1:
+        raise UserError(f"{row['row']}: allocation {allocation:g} is not in [0, 1]")
     protocol = str(_given(row, "protocol", "two_stage"))
     losses = {
-        "target": _number(row, "target_loss", finite=False) * _NATS[unit],
-        "generic": _number(row, "generic_loss", finite=False) * _NATS[unit]
-        if "generic_loss" in row
-        else 0.0,
+        "target": _loss(row, "target_loss") * _NATS[unit],
+        "generic": _loss(row, "generic_loss") * _NATS[unit] if "generic_loss" in row else 0.0,
     }
     return {
         "id": row["row"],
         "name": str(_given(row, "name", row["row"])),
         "overrides": {name: row[name] for name in own},
         "seed": _whole(row, "seed"),
-        "protocol": "uniform" if protocol.lower() in _CONSTANT else protocol,
+        "protocol": "uniform" if protocol.lower() in CONSTANT else protocol,
         "replay_fraction": {"requested": fraction, "realised": fraction},
         "allocation": {"requested": allocation, "realised": allocation},
         "target_tokens": tokens,
-        "target_epochs": _number({"target_epochs": 1.0, **row}, "target_epochs"),
+        "target_epochs": _above_zero({"target_epochs": 1.0, **row}, "target_epochs"),
         "losses": losses,
         "evaluation": str(_given(row, "evaluation", "the same")),
         "target": str(_given(row, "target", "target")),
@@ -157,7 +163,7 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
         "boundary": None,
         "tasks": {},
         "config": {},
-        **{field: _number(row, name) for name, field in _TRAINING.items() if name in row},
+        **{field: _above_zero(row, name) for name, field in _TRAINING.items() if name in row},
     }
 
 
@@ -189,66 +195,24 @@ def _number(row: Row, name: str, *, finite: bool = True) -> float:
     return number
 
 
+def _above_zero(row: Row, name: str) -> float:
+    number = _number(row, name)
+    if number <= 0:
+        raise UserError(f"{row['row']}: {name} {number:g} is not above 0")
+    return number
+
+
+def _loss(row: Row, name: str) -> float:
+    loss = _number(row, name, finite=False)
+    if loss < 0:
+        raise UserError(
+            f"{row['row']}: {name} {loss:g} is below 0: a loss is the negative of a log-likelihood"
+        )
+    return loss
+
+
 def _whole(row: Row, name: str) -> int:
     number = _number(row, name)
     if number != int(number):
         raise UserError(f"{row['row']}: {name} {number:g} is no whole number")
     return int(number)
-
-
-def _setting(record: Row, own: Sequence[str]) -> tuple[Any, ...]:
-    return (
-        record["target"], record["evaluation"], record["protocol"], record["target_tokens"],
-        record["replay_fraction"]["requested"], record["allocation"]["requested"],
-        record["target_epochs"], *(str(record["overrides"][name]) for name in own),
-    )  # fmt: skip
-
-
-def _refuse_duplicates(records: Sequence[Row], own: Sequence[str]) -> None:
-    seen: dict[tuple[Any, ...], str] = {}
-    for record in records:
-        place = (*_setting(record, own), record["seed"])
-        if place in seen:
-            raise UserError(
-                f"{seen[place]} and {record['id']} are one run, of seed {record['seed']} and the "
-                "same settings: drop one, or name the column in which they differ as an axis"
-            )
-        seen[place] = record["id"]
-
-
-def _refuse_mixed_units(records: Sequence[Row], own: Sequence[str]) -> None:
-    settings: dict[tuple[Any, ...], list[Row]] = {}
-    for record in records:
-        settings.setdefault(_setting(record, own), []).append(record)
-    for runs in settings.values():
-        order = sorted(runs, key=lambda record: record["losses"]["target"])
-        low, high = (order[end]["losses"]["target"] for end in (0, -1))
-        if low > 0 and abs(high / low / _BITS_RATIO - 1) < 0.04:
-            raise UserError(
-                f"{order[0]['id']} and {order[-1]['id']} differ in their seed only, but by the "
-                f"factor {high / low:.2f} in loss ({low:.3f} and {high:.3f}): one seems to be in "
-                "nats and one in bits; add a column loss_unit"
-            )
-
-
-def _notes(
-    records: Sequence[Row], finite: Sequence[Row], columns: Mapping[str, str]
-) -> tuple[str, ...]:
-    notes = []
-    gone = [r["id"] for r in records if not any(r is kept for kept in finite)]
-    if gone:
-        notes.append(f"left out, because their loss is no finite number: {', '.join(gone)}")
-    if "target_epochs" not in columns:
-        notes.append("no column target_epochs: epochs are shown as 1 and nothing is known of them")
-    if "generic_loss" not in columns:
-        notes.append("no column generic_loss: nothing can be said of what replay saves elsewhere")
-    for target in sorted({record["target"] for record in finite}):
-        seeds: dict[bool, set[int]] = {True: set(), False: set()}
-        for record in (r for r in finite if r["target"] == target):
-            seeds[record["replay_fraction"]["requested"] > 0].add(record["seed"])
-        if all(seeds.values()) and not seeds[True] & seeds[False]:
-            notes.append(
-                f"{target}: runs with and without replay have no seed in common, so what seeds "
-                "share does not cancel and intervals are wider than they need be"
-            )
-    return tuple(notes)
