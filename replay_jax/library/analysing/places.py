@@ -11,7 +11,6 @@ from etils import epath
 from replay_jax.analysis.sources.files import read_table
 from replay_jax.analysis.sources.frame import runs_of_frame
 from replay_jax.analysis.sources.logged import Logged, table_of
-from replay_jax.analysis.sources.tensorboard import read_tensorboard
 from replay_jax.analysis.sources.wandb_runs import read_wandb
 from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.study import Study
@@ -63,6 +62,9 @@ def analyse_place(place: str, spoken: Spoken) -> Analysed:
     path = Path(os.path.expanduser(place))
     if not path.is_dir() and "://" not in place:
         return _of_table(read_table(path), spoken, path.name, _beside(path), ())
+    # Its messages take most of a second to import, which a table does not need.
+    from replay_jax.analysis.sources.tensorboard import read_tensorboard
+
     folder = epath.Path(place) if "://" in place else epath.Path(path)
     beside = Path(f"{folder.name}_report") if "://" in place else _beside(path)
     return _of_logged(read_tensorboard(folder), spoken, str(place), beside, ())
