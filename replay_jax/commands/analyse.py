@@ -71,6 +71,7 @@ def _write_report(found: Analysed, advice: Advice) -> None:
         name=found.name,
         notes=found.notes,
         has_generic=found.has_generic,
+        own=found.own,
     )
     try:
         drawings = draw_figures(page.figures())

@@ -108,6 +108,29 @@ def test_json_is_that_of_recommend_whatever_the_file(tmp_path, capsys, monkeypat
     assert found["generic_cost_nats"] is None and found["next_runs"] == []
 
 
+def test_the_records_of_a_sweep_are_analysed_as_their_directory(tmp_path, capsys, monkeypatch):
+    from replay_jax.analysis.study.records import load_records
+    from replay_jax.commands import analyse
+    from replay_jax.library.gathering import gathered
+    from replay_jax.report.advice import advise
+
+    shown = []
+    monkeypatch.setattr(analyse, "draw_figures", lambda figures: {})
+    monkeypatch.setattr(analyse, "render_page", lambda page, drawings: shown.append(page) or "")
+    path = tmp_path / "results.jsonl"
+    shutil.copy(ROOT / "experiments/placement/results.jsonl", path)
+    assert main(["analyse", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    study = gathered([("w", record) for record in load_records(path)]).study
+    (answers,) = advise(study).values()
+    assert found["sentence"] == answers[0].sentence and len(found["others"]) == len(answers) - 1
+    assert found["next_runs"]  # the trainer is known
+    assert [part.anchor for part in shown[0].sections][-1] == "runs"
+    path.write_text(path.read_text() + "{}\n")
+    assert main(["analyse", str(path)]) == 2
+    assert "line 28 is no record of a run" in capsys.readouterr().err
+
+
 def test_a_second_opinion_without_its_sampler_says_how_to_install_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     table = shutil.copy(TABLE, tmp_path)

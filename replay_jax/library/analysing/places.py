@@ -15,7 +15,7 @@ from replay_jax.analysis.sources.wandb_runs import read_wandb
 from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
-from replay_jax.library.analysing.own_runs import gathered_again
+from replay_jax.library.analysing.own_runs import gathered_again, is_records, logged_records
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ class Analysed:
 
 
 def analyse_place(place: str, spoken: Spoken) -> Analysed:
-    """Analyse a .csv, .jsonl or .parquet file, or a folder of TensorBoard.
+    """Analyse a .csv, .jsonl or .parquet file, a sweep's results.jsonl, or a TensorBoard folder.
 
     Raises:
         UserError: it is none of these, or its runs cannot be compared.
     """
     path = Path(os.path.expanduser(place))
+    if path.suffix == ".jsonl" and path.is_file() and is_records(path):
+        return _of_logged(logged_records(path), spoken, path.name, _beside(path), ())
     if not path.is_dir() and "://" not in place:
         return _of_table(read_table(path), spoken, path.name, _beside(path), ())
     # Its messages take most of a second to import, which a table does not need.
