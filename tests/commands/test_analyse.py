@@ -157,6 +157,12 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, capsys, name, text, words)
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", [(), ("runs.csv", "--wandb=team/project")])
+def test_runs_are_of_one_place(capsys, given):
+    assert main(["analyse", *given]) == 2
+    assert "give one place of runs" in capsys.readouterr().err
+
+
 def test_bytes_that_are_no_text_are_refused_where_the_table_is_read(tmp_path):
     path = tmp_path / "runs.csv"
     for content in (b"rho,name\n0.5,caf\xe9\n", b"rho,caf\xe9\n0.5,a\n"):

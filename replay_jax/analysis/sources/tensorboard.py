@@ -78,13 +78,14 @@ def _read(file: epath.Path, into: _Events) -> None:
     for payload, checksum in _framed(file):
         try:
             event = Event.FromString(payload)
-        except DecodeError as error:
+            if event.session_log.status == SessionLog.START:
+                into.drop_from(event.step)
+            taken = [_take(value, event.step, into) for value in event.summary.value]
+        except (DecodeError, ValueError) as error:  # or a tensor whose bytes are no numbers
             raise _damaged(file) from error
-        if event.session_log.status == SessionLog.START:
-            into.drop_from(event.step)
-        for value in event.summary.value:
-            if _take(value, event.step, into) and masked_crc32c(payload) != checksum:
-                raise _damaged(file)
+        # Pictures and the like are large, and nobody here reads them.
+        if any(taken) and masked_crc32c(payload) != checksum:
+            raise _damaged(file)
 
 
 def _framed(file: epath.Path) -> Iterator[tuple[bytes, int]]:
