@@ -41,7 +41,7 @@ class FrameRuns:
         has_generic: whether generic losses were given; without them the records hold zeros.
     """
 
-    records: tuple[dict[str, Any], ...]
+    records: tuple[Mapping[str, Any], ...]
     config: AnalysisConfig
     notes: tuple[str, ...]
     has_generic: bool
