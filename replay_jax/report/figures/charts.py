@@ -107,8 +107,8 @@ def _candidate_layers(
     )
     leads = reached.mark_rule(strokeWidth=1.75, strokeDash=[2, 3])
     words = alt.Chart(data(candidates)).transform_filter("isValid(datum.equivalent)")
-    # Below the line's own beginning, where a falling curve leaves room on a phone too.
-    said = words.mark_text(style="annotation", align="left", dx=10, dy=9).encode(
+    # Beginning at the line's own beginning, it has room on a phone too.
+    said = words.mark_text(style="annotation", align="left", dx=10, dy=-9).encode(
         x=tokens, y=loss, text="label:N"
     )
     leads = leads.encode(x=token_axis("start", budgets), x2="equivalent:Q")
