@@ -86,8 +86,13 @@ def table_of(
     knobs = {name: _there(name, settings) for name in own}
     passed = {_there(name, settings) for name in ignore}
     _refuse_unspoken(runs, settings, {*columns.values(), *knobs.values(), *passed})
-    rows = [{**run.values, **run.settings} for run in runs]
-    table = {ours: _column(rows, theirs) for ours, theirs in {**columns, **knobs}.items()}
+    # A setting and a value may have one name, such as `loss`.
+    set_first = [{**run.values, **run.settings} for run in runs]
+    measured_first = [{**run.settings, **run.values} for run in runs]
+    table = {
+        ours: _column(measured_first if ours in _MEASURED else set_first, theirs)
+        for ours, theirs in {**columns, **knobs}.items()
+    }
     if "name" not in columns:
         table["name"] = [run.name for run in runs]
     try:

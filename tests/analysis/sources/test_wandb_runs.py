@@ -79,6 +79,8 @@ def test_what_is_not_there_or_not_clear_is_refused():
     assert found.to_pylist() == [
         {"target_tokens": 10, "replay_fraction": 0.0, "seed": 1, "target_loss": 2.0, "name": "r0"}
     ]
+    both = table([{**good, "loss": "cross_entropy"}], [{"loss": 2.0, "opt.seed": 9}])
+    assert (both["target_loss"][0].as_py(), both["seed"][0].as_py()) == (2.0, 1)
     with pytest.raises(UserError, match=r"no run has 'target_loss' .* the nearest is 'eval_lss'"):
         table([good], [{"eval_lss": 2.0}])
     with pytest.raises(UserError, match="opt.seed, data.seed all mean 'seed': say --column=seed="):
