@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from replay_jax.analysis.advice.recommend import Recommendation
+    from replay_jax.analysis.sources.frame import analyse_frame as analyse
     from replay_jax.analysis.statistics.points import FitResult
     from replay_jax.analysis.statistics.points import fit_points as fit
-    from replay_jax.analysis.study.frame import analyse_frame as analyse
     from replay_jax.analysis.study.study import Study
     from replay_jax.config.recipe import Recipe, load_recipe
     from replay_jax.errors import UserError
@@ -41,7 +41,7 @@ _PLACES = {
     "Recommendation": ("analysis.advice.recommend", "Recommendation"),
     "Study": ("analysis.study.study", "Study"),
     "UserError": ("errors", "UserError"),
-    "analyse": ("analysis.study.frame", "analyse_frame"),
+    "analyse": ("analysis.sources.frame", "analyse_frame"),
     "dataset": ("library.dataset", "dataset"),
     "export": ("library.exporting", "export"),
     "fit": ("analysis.statistics.points", "fit_points"),

@@ -9,9 +9,10 @@ ones. Lines of other code (a digest of the analysis and of this tool) are left a
 
 Printed is one JSON line per scenario: the share of studies whose interval holds the truth, for the
 recommended multiplier and gain, for every multiplier, gain, equivalent amount and generic cost
-printed, and for the replay fraction; the share in which no multiplier was named; verdicts; `false`
-is the share of verdicts that are wrong ("replay helps" where it does not, or the other way). Fits
-of published points alone (as `replay-jax fit` does) are in
+printed, and for the replay fraction; `needed`, the factor by which the recommended gain's interval
+could be narrower (below 1) and hold the truth in 90 %; the share in which no multiplier was named;
+verdicts; `false` is the share of verdicts that are wrong ("replay helps" where it does not, or the
+other way). Fits of published points alone (as `replay-jax fit` does) are in
 tests/analysis/statistics/test_misfit.py.
 """
 
@@ -57,6 +58,7 @@ class Tally:
     def __init__(self) -> None:
         self.held: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
+        self.reach: dict[str, float] = {}
 
     def add(self, name: str, found: Interval | None, truth: float) -> None:
         """Count one interval; one that names nothing is counted as refused."""
@@ -70,6 +72,19 @@ class Tally:
         self.held[name] += low - slack <= truth <= high + slack
 
 
+def reach(found: Interval | None, truth: float) -> float | None:
+    """How far towards the end on its side the truth lies from the value; above 1 it is outside.
+
+    None where the interval has no value or no end there.
+    """
+    if found is None or found.value is None or truth == found.value:
+        return None if found is None or found.value is None else 0.0
+    end = found.high if truth > found.value else found.low
+    if end is None:
+        return None
+    return math.inf if end == found.value else (truth - found.value) / (end - found.value)
+
+
 def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: Tally) -> bool:
     """Count everything that a study prints; return whether its verdict is wrong."""
     cells, worth = study.cells, scenario.equivalent
@@ -80,6 +95,9 @@ def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: 
     best, rival, usual = (cells[i] for i in (found.best, found.baseline, found.usual.against))
     tally.add("recommended multiplier", found.multiplier, worth(best) / worth(rival))
     tally.add("recommended gain", found.gain, gain(best, rival))
+    far = reach(found.gain, gain(best, rival))
+    if far is not None:
+        tally.reach["recommended gain"] = round(far, 4)
     tally.add("usual multiplier", found.usual.multiplier, worth(best) / worth(usual))
     truths = {rho: scenario.worth(rho) for rho in scenario.rhos}
     rho = [r for r, value in truths.items() if value == max(truths.values())]
@@ -121,6 +139,7 @@ def one_study(place: Place, draw: int, resamples: int) -> dict[str, Any]:
         "draw": draw,
         "held": dict(tally.held),
         "seen": dict(tally.seen),
+        "reach": tally.reach,
         "verdict": found.verdict,
         "false": bool(wrong),
         "law": None if (curve := study.target().curve) is None else curve.name,
@@ -144,12 +163,19 @@ def summary(place: Place, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "budgets": len(scenario.budgets),
         "studies": studies,
         **{k: round(held[k] / n, 3) for k, n in seen.items() if not k.endswith(" refused")},
+        "needed": _needed([line["reach"] for line in lines]),
         "refused": round(seen["recommended multiplier refused"] / studies, 3),
         "verdicts": {name: round(n / studies, 3) for name, n in verdicts.items()},
         "laws": dict(Counter(str(line["law"]) for line in lines)),
         "false": round(sum(line["false"] for line in lines) / studies, 3),
         "seconds": round(sum(line["seconds"] for line in lines), 1),
     }
+
+
+def _needed(reaches: Sequence[dict[str, float]]) -> float | None:
+    """By what factor the recommended gain's interval would hold the truth in just 90 %."""
+    found = sorted(each["recommended gain"] for each in reaches if each)
+    return found[math.ceil(0.9 * len(found)) - 1] if found else None
 
 
 def digest() -> str:

@@ -19,14 +19,16 @@ import pyarrow.csv
 import pyarrow.parquet
 import safetensors.numpy
 from chats import CHATML, MARKED, SPECIAL
+from etils import epath
 from fake_records import fake_records
 from token_files import write_megatron, write_npy
 
+from replay_jax.analysis.sources.files import read_table
+from replay_jax.analysis.sources.frame import runs_of_frame
+from replay_jax.analysis.sources.tensorboard import read_tensorboard
 from replay_jax.analysis.statistics.points_input import parse_points
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.frame import runs_of_frame
 from replay_jax.analysis.study.records import AnalysisConfig, load_records
-from replay_jax.commands.analyse import read_table
 from replay_jax.commands.measure import read_points
 from replay_jax.config.defaults import paper_config
 from replay_jax.config.experiment import resolve
@@ -40,6 +42,7 @@ from replay_jax.data.sources.token_files import open_token_file, token_files
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import pretrained_config, weight_files
 from replay_jax.hub.tensors import open_weights
+from replay_jax.sweep.train.events_file import EventsFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +187,16 @@ def _tables(place: Path) -> list[Reader]:
     def frame(path: Path) -> None:
         runs_of_frame(read_table(path))
 
+    with EventsFile(place) as events:
+        events.add_text("config", json.dumps({"seed": 1, "data": {"rho": 0.5}}))
+        for step in range(3):
+            events.add("loss", 3.0 - step, step)
+    (event_file,) = place.glob("events*")
+    (place / "run").mkdir()
+
+    def folder(path: Path) -> None:
+        read_tensorboard(epath.Path(path.parent))
+
     def study(path: Path) -> None:
         analyse_anyway(load_records(path), compared)
 
@@ -196,6 +209,8 @@ def _tables(place: Path) -> list[Reader]:
         Reader("analyse jsonl", [json_rows], _file_reader(place / "runs.jsonl", frame)),
         Reader("analyse parquet", [(place / "table.parquet").read_bytes()],
                _file_reader(place / "runs.parquet", frame)),
+        Reader("analyse tensorboard", [event_file.read_bytes()],
+               _file_reader(place / "run" / "events.out.tfevents.1", folder)),
     ]  # fmt: skip
 
 

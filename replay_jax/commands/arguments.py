@@ -251,19 +251,23 @@ def _ship_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _analyse_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     analyse = _add(
-        commands, "analyse", "Say what replay is worth in a table of anybody's runs.",
+        commands, "analyse", "Say what replay is worth in anybody's runs: a table, or a tracker's.",
         "replay-jax analyse runs.csv --tuned=learning_rate --json", json=True,
     )  # fmt: skip
-    analyse.add_argument("runs", metavar="RUNS", help="a .csv, .jsonl or .parquet file")
+    analyse.add_argument("runs", metavar="RUNS", nargs="?",
+                         help="a .csv, .jsonl or .parquet file, a TensorBoard folder")  # fmt: skip
+    analyse.add_argument("--wandb", metavar="ENTITY/PROJECT", help="a project of W&B in its place")
     analyse.add_argument("--reference", action="append", metavar="COLUMN=VALUE",
                          help="of the reference runs (default: replay_fraction=0)")  # fmt: skip
+    analyse.add_argument("--column", action="append", metavar="COLUMN=NAME",
+                         help="what the runs call a column of docs/analyse.md")  # fmt: skip
     for name, words in (
         ("tuned", "columns of settings of which the best is taken, joined by commas"),
         ("axes", "columns of settings that are never compared with each other"),
         ("ignore", "columns to leave out"),
     ):
         analyse.add_argument(f"--{name}", default="", metavar="COLUMNS", help=words)
-    analyse.add_argument("--level", type=float, default=0.9, help="of intervals (default: 0.9)")
+    analyse.add_argument("--level", type=float, help="of intervals (default: 0.9)")
     _second_opinion(analyse)
 
 

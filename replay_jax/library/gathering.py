@@ -58,18 +58,23 @@ def gather(workdirs: Sequence[epath.Path]) -> Gathered:
     Raises:
         UserError: no finished run, or records that cannot be compared.
     """
-    found: dict[str, tuple[epath.Path, Record]] = {}
+    found: dict[str, tuple[str, Record]] = {}
     for workdir in workdirs:
         for record in _finished(workdir):
-            found.setdefault(str(record["id"]), (workdir, record))
+            found.setdefault(str(record["id"]), (str(workdir), record))
     if not found:
         where = workdirs[0]
         raise UserError(f"no run of {where} has finished: see replay-jax status {where}")
+    return gathered(list(found.values()))
+
+
+def gathered(found: Sequence[tuple[str, Record]]) -> Gathered:
+    """Analyse finished runs, each with the place that it is from; raises as `gather`."""
     judged: dict[str, str] = {}
-    for _, record in found.values():
+    for _, record in found:
         judged.setdefault(str(record["target"]), str(record["evaluation"]))
-    kept = [each for each in found.values() if judged[each[1]["target"]] == each[1]["evaluation"]]
-    sweeps = Counter((str(r["config"]["name"]), str(workdir)) for workdir, r in kept)
+    kept = [each for each in found if judged[each[1]["target"]] == each[1]["evaluation"]]
+    sweeps = Counter((str(r["config"]["name"]), place) for place, r in kept)
     sources = [f"{count(n, 'run')} of {name} in {where}" for (name, where), n in sweeps.items()]
     if len(kept) < len(found):
         left = count(len(found) - len(kept), "run")

@@ -106,15 +106,14 @@ def beside_loss(study: Study, records: Sequence[Plain]) -> Callable[[Recommendat
         per_byte = study.target(found.target).bits_per_nat
         return {
             "tasks": [c.to_json(found.best, found.baseline) for c in curves[found.target]],
-            "gain_bits_per_byte": None if per_byte is None else _times(found.gain, per_byte),
+            "gain_bits_per_byte": None if per_byte is None else _ends(found.gain.times(per_byte)),
         }
 
     return beside
 
 
-def _times(gain: Interval, factor: float) -> dict[str, float | None]:
-    ends = {"value": gain.value, "low": gain.low, "high": gain.high}
-    return {name: None if end is None else factor * end for name, end in ends.items()}
+def _ends(found: Interval) -> dict[str, float | None]:
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _planned(found: Recommendation) -> Recommendation:

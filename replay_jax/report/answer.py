@@ -176,7 +176,7 @@ def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
                     *((protocol_words(key),) if len(protocols) > 1 else ()),
                     *((axes_words(key),) if axes else ()),
                     each.verdict,
-                    f"{key.replay_fraction:g}",
+                    f"{key.replay_fraction:.4g}",
                     times(each.multiplier),
                     signed(_negative(each.gain)),
                     signed(each.generic_cost),
@@ -186,8 +186,8 @@ def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
             for each in shown
             for key in [study.cells[each.best].key]
         ),
-        words="Losses are changes against the baseline without replay, nats per token. Bold: the "
-        "one answered above.",
+        words="Worth and changes of loss, nats per token, are against the best schedule of the "
+        "same budget that does not replay. Bold: the one answered above.",
         target=study.target,
     )
 
@@ -209,7 +209,7 @@ def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...
     return (
         Tile(
             "replay fraction ρ",
-            number(rho.value, "g"),
+            number(rho.value, ".4g"),
             (f"plausible {_open(rho, spread)}, " if spread else "")
             + f"α {number(found.allocation.value, 'g')}, {found.target_epochs:g} epochs",
         ),

@@ -30,6 +30,7 @@ from replay_jax.report.page import (
     replay_blocks,
     section,
 )
+from replay_jax.report.tables.run_tables import runs_table
 
 
 def foreign_advice(advice: Advice, *, has_generic: bool) -> Advice:
@@ -48,8 +49,12 @@ def foreign_page(
     name: str,
     notes: Sequence[str],
     has_generic: bool,
+    own: bool = False,
 ) -> Page:
-    """Return the report on a table of runs as a page; `notes` are what its reader left out."""
+    """Return the report on a table of runs as a page; `notes` are what its reader left out.
+
+    `own`: they are records of this project, wherever they were found.
+    """
     study = settled(study, advice)
     plan = PlanSummary(name, "", len(records), (), None, None, {}, {})
     about = [Bullets("About the table", tuple(notes), tone="caution")] if notes else []
@@ -59,7 +64,7 @@ def foreign_page(
         each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
         each_target(study, "replay", "How much replay", replay_blocks),
         each_target(study, "cost", "What it costs elsewhere", cost_blocks),
-        section("runs", "What was run", [_runs_table(records)]),
+        section("runs", "What was run", [runs_table(records) if own else _runs_table(records)]),
     ]
     page = Page(
         title=name,

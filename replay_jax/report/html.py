@@ -49,6 +49,7 @@ def render_page(page: Page, drawings: Drawings) -> str:
         bundle=_bundle(),
         charts=_script_json({"charts": charts, "themes": themes}),
         shown_for=_shown_for,
+        parts=_parts,
     )
 
 
@@ -125,3 +126,13 @@ def _script_json(value: Any) -> str:
 
 def _shown_for(target: str | None) -> Markup:
     return Markup("") if target is None else Markup(f'data-target="{escape(target)}"')
+
+
+def _parts(cell: str) -> Markup:
+    """A value and its interval, between which alone a line may end."""
+    value, space, bounds = cell.partition(" (")
+    if not space:
+        return Markup('<span class="whole">{}</span>').format(value)
+    return Markup('<span class="whole">{}</span> <span class="whole">({}</span>').format(
+        value, bounds
+    )

@@ -2,14 +2,17 @@
 
 import importlib.util
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
 from places import ROOT
 
-from replay_jax.commands.analyse import read_table
+from replay_jax.analysis.sources.files import read_table
 from replay_jax.commands.main import main
 from replay_jax.errors import UserError
 
@@ -17,20 +20,49 @@ TABLE = ROOT / "docs/examples/runs.csv"
 HEAVY = ("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets")
 
 
+ALONE = """
+import importlib.abc, sys
+class Without(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in {absent}:
+            raise ModuleNotFoundError(name + " is not installed here", name=name)
+sys.meta_path.insert(0, Without())
+import replay_jax.analysis.sources.tensorboard
+from replay_jax.commands.main import main
+sys.exit(main(['analyse', 'runs.csv']))
+"""
+
+
+def not_installed():
+    """Top-level names of all that is here and that the documented line does not bring."""
+    text = (ROOT / "docs/analyse.md").read_text()
+    (line,) = (part for part in text.splitlines() if part.startswith("    pip install altair"))
+    todo, found = shlex.split(line)[2:], set()
+    while todo:
+        asked = Requirement(todo.pop())
+        extras = [{"extra": extra} for extra in asked.extras] + [{"extra": ""}]
+        if asked.name.lower() not in found:
+            found.add(asked.name.lower())
+            for further in map(Requirement, metadata.requires(asked.name) or ()):
+                if further.marker is None or any(map(further.marker.evaluate, extras)):
+                    todo.append(str(further).partition(";")[0])
+    known = metadata.packages_distributions()
+    brought = {top for top, dists in known.items() if found & {dist.lower() for dist in dists}}
+    return set(known) - brought - {"replay_jax"}
+
+
 @pytest.fixture(scope="module")
 def analysed(tmp_path_factory):
-    """The documented command in a process of its own: what it printed, and the report."""
+    """The documented command with the documented packages alone: what it printed, the report."""
     folder = tmp_path_factory.mktemp("analysed")
     shutil.copy(TABLE, folder)
-    program = (
-        "import sys; from replay_jax.commands.main import main; "
-        "code = main(['analyse', 'runs.csv']); "
-        f"heavy = sorted(set({HEAVY}) & set(sys.modules)); sys.exit(str(heavy) if heavy else code)"
-    )
+    absent = not_installed()
+    assert set(HEAVY) < absent
+    program = ALONE.format(absent=absent)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stderr[-2000:]  # no heavy package was imported either
+    assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout, folder / "runs_report"
 
 
@@ -76,6 +108,29 @@ def test_json_is_that_of_recommend_whatever_the_file(tmp_path, capsys, monkeypat
     assert found["generic_cost_nats"] is None and found["next_runs"] == []
 
 
+def test_the_records_of_a_sweep_are_analysed_as_their_directory(tmp_path, capsys, monkeypatch):
+    from replay_jax.analysis.study.records import load_records
+    from replay_jax.commands import analyse
+    from replay_jax.library.gathering import gathered
+    from replay_jax.report.advice import advise
+
+    shown = []
+    monkeypatch.setattr(analyse, "draw_figures", lambda figures: {})
+    monkeypatch.setattr(analyse, "render_page", lambda page, drawings: shown.append(page) or "")
+    path = tmp_path / "results.jsonl"
+    shutil.copy(ROOT / "experiments/placement/results.jsonl", path)
+    assert main(["analyse", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    study = gathered([("w", record) for record in load_records(path)]).study
+    (answers,) = advise(study).values()
+    assert found["sentence"] == answers[0].sentence and len(found["others"]) == len(answers) - 1
+    assert found["next_runs"]  # the trainer is known
+    assert [part.anchor for part in shown[0].sections][-1] == "runs"
+    path.write_text(path.read_text() + "{}\n")
+    assert main(["analyse", str(path)]) == 2
+    assert "line 28 is no record of a run" in capsys.readouterr().err
+
+
 def test_a_second_opinion_without_its_sampler_says_how_to_install_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     table = shutil.copy(TABLE, tmp_path)
@@ -100,6 +155,12 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, capsys, name, text, words)
     (tmp_path / name).write_text(text)
     assert main(["analyse", str(tmp_path / name)]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [(), ("runs.csv", "--wandb=team/project")])
+def test_runs_are_of_one_place(capsys, given):
+    assert main(["analyse", *given]) == 2
+    assert "give one place of runs" in capsys.readouterr().err
 
 
 def test_bytes_that_are_no_text_are_refused_where_the_table_is_read(tmp_path):

@@ -1,5 +1,7 @@
 """The report in a headless Chromium: drawn without an error, in light, dark and on a phone."""
 
+from dataclasses import replace
+
 import pytest
 from browser import chromium, missing_browser
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
@@ -24,8 +26,9 @@ BOTH = FakeStudy((BASQUE, GSM8K), seeds=(0, 1), candidate_budgets=(4096,), alloc
 def page():
     records = fake_records(BOTH)
     study = analyse(records, CONFIG, resamples=200)
+    asked = replace(PLAN, question=f"Asked with --config.data.generic={'a_long_folder/' * 20}")
     return build_page(
-        records, study, advise(study), plan_summary=PLAN, time_rows=TIME, rerun_command=COMMAND
+        records, study, advise(study), plan_summary=asked, time_rows=TIME, rerun_command=COMMAND
     )
 
 

@@ -175,7 +175,8 @@ def _paired(without: SettingResult, replay: SettingResult) -> tuple[float, ...]:
 def _place(study: TargetStudy, cell: CellResult) -> dict[str, str]:
     """Where a cell stands; of the axes that go without saying, what its runs were told."""
     key = cell.key
-    place = {"target": study.target, "protocol": key.protocol, TOKENS: str(key.target_tokens)}
+    protocol = key.protocol.replace("_", "-")
+    place = {"target": study.target, "protocol": protocol, TOKENS: str(key.target_tokens)}
     axes = {name for other in study.cells for name, _ in other.key.axes} - _SAME
     told = {name: text(value) for name, value in cell.chosen.overrides.items() if name in axes}
     return place | told | {name: value for name, value in key.axes if name in axes}
@@ -244,4 +245,4 @@ def _said(key: str, value: str) -> str:
     if key == TOKENS:
         return f"{int(value):,} tokens"
     number = as_number(value)
-    return value.replace("_", "-") if number is None else f"{short(key)} {value}"
+    return value if number is None else f"{short(key)} {value}"

@@ -44,7 +44,7 @@ def cautions(
     lines += _without_replay(found, members, usual.against)
     tops = [found.cells[i].key.replay_fraction for i in members]
     if found.cells[best].key.replay_fraction == max(tops):
-        words = f"the best replay fraction is the largest sampled ({max(tops):g})"
+        words = f"the best replay fraction is the largest sampled ({max(tops):.4g})"
         lines.append(Caution("largest", words))
     if found.missing:
         some = len(found.missing) > 1
@@ -80,8 +80,9 @@ def _controls(found: TargetStudy, best: int) -> list[Caution]:
                 told = "is beaten by"
             else:
                 told = "is not told from"
+            tuned = " tuned by itself" if len(found.cells[control.constant].settings) > 1 else ""
             words = (
-                f"it {told} a constant mixture tuned by itself ({control.target_epochs:g} epochs; "
+                f"it {told} a constant mixture{tuned} ({control.target_epochs:g} epochs; "
                 f"{ends.value:+.3f} nat of target loss)"
             )
             lines.append(Caution("mixture", words))

@@ -63,7 +63,7 @@ class Opinion:
         lines = (
             f"a Bayesian fit of the same runs: gain {gain.value:.3f} nat ({gain.low:.3f} to "
             f"{gain.high:.3f}){worth}, above zero with probability {_share(self.helps)}; best "
-            f"replay fraction {rho:g} with probability {_share(self.best[rho])}"
+            f"replay fraction {rho:.4g} with probability {_share(self.best[rho])}"
         )
         if self.sampling.trusted:
             return lines

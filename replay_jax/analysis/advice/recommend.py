@@ -14,7 +14,7 @@ from replay_jax.analysis.advice.cautions import Caution, cautions
 from replay_jax.analysis.advice.compare import Comparison, best_of, compare, not_run, rivals
 from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
 from replay_jax.analysis.advice.opinion import Opinion
-from replay_jax.analysis.advice.training import training
+from replay_jax.analysis.advice.training import Price, price, training
 from replay_jax.analysis.advice.verdict import HURTS, Judgement, judge
 from replay_jax.analysis.advice.wording import Answered, ground_words, sentence
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
@@ -38,6 +38,7 @@ class Recommendation:
       and target_epochs likewise.
     cautions: what to beware of. overrides: those of the recommended runs, without the seed.
     best and baseline: the schedule and its rival, indices into TargetStudy.cells.
+    price: what its training cost beside the rival's, and what that gave; None: not recorded.
     opinion: of another fit of the same runs (analysis/bayes), where that was asked for.
     """
 
@@ -52,6 +53,7 @@ class Recommendation:
     next_runs: tuple[NextRuns, ...]
     best: int
     components: tuple[Component, ...]
+    price: Price | None
     opinion: Opinion | None = None
 
     @property
@@ -74,7 +76,8 @@ class Recommendation:
         """Why, and what to beware of, one sentence each."""
         words = ground_words(self.judgement, self.rival, self.level)
         second = () if self.opinion is None else (self.opinion.words,)
-        return (words, *second, *(caution.words for caution in self.cautions))
+        cost = () if self.price is None else (self.price.words,)
+        return (words, *second, *cost, *(caution.words for caution in self.cautions))
 
     @property
     def rival(self) -> Comparison:
@@ -129,6 +132,7 @@ class Recommendation:
             "usual": self.usual.to_json(),
             "not_run": list(self.answered.lacking),
             "training": None if trained is None else trained.to_json(),
+            "price": None if self.price is None else self.price.to_json(),
             "noise": [component.to_json() for component in self.components],
             "verdict": self.verdict,
             "ground": self.judgement.ground,
@@ -189,6 +193,7 @@ def recommend(
         next_runs=plan_next_runs(found, members=members, best=best, baseline=rival.against),
         best=best,
         components=found.components,
+        price=price(cells[best], cells[rival.against], rival.gain, rival.multiplier),
     )
 
 

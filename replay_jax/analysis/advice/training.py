@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.study.spent import SAME, Spent, amount, spent
 from replay_jax.analysis.study.study import CellResult, SettingResult
 
-_SAME = 0.01  # relative: rounding to whole steps
 EPOCHS = "schedule.target_epochs"
 
 
@@ -31,7 +32,7 @@ class Training:
     @property
     def longer(self) -> bool:
         """Whether the other was never given as much."""
-        return self.ratio > 1 + _SAME
+        return self.ratio > 1 + SAME
 
     @property
     def words(self) -> str:
@@ -56,6 +57,78 @@ def training(own: CellResult, other: CellResult) -> Training | None:
         if mine is not None and len(known) == len(theirs):
             return Training(unit, mine, max(known))
     return None
+
+
+@dataclass(frozen=True)
+class Price:
+    """What the schedule's training cost beside its rival's, each at its best, and what it gave.
+
+    spent: the training of one run of each. gain: nats per token over the rival. tokens: how many
+    more target tokens the rival would need for as much, None without a reference law.
+    """
+
+    spent: Spent
+    gain: Interval
+    tokens: Interval | None
+
+    @property
+    def words(self) -> str:
+        """One line: at equal training, or what was gained for how much more of it."""
+        unit, extra = self.spent.unit, self.spent.extra
+        amounts = f"{amount(self.spent.own)} against {amount(self.spent.other)}"
+        if extra == 0:
+            return f"replay costs no training here: {amount(self.spent.own)} {unit} a run each"
+        ratio = f"{self.spent.ratio:.2g} times the {unit} ({amounts} a run)"
+        if extra < 0:
+            return f"replay was given less training: {ratio}"
+        if self.gain.value is None or self.gain.value <= 0:
+            return f"replay was given more training and gained nothing by it: {ratio}"
+        per = self.spent.per_step(self.gain)
+        assert per is not None and per.value is not None
+        each = f"{amount(self.spent.step)} {unit} more"
+        words = f"replay was given {ratio}: {per.value:.3f} nat{_range(per, '.3f')} for each {each}"
+        tokens = self.spent.per_step(self.tokens)
+        if tokens is not None and tokens.value is not None:
+            words += (
+                f", or what {tokens.value:,.0f} more target tokens{_range(tokens, ',.0f')} give"
+            )
+        return words
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON object; what is gained is for each `per` of extra training."""
+        gain, tokens = (self.spent.per_step(found) for found in (self.gain, self.tokens))
+        return {
+            "unit": self.spent.unit,
+            "own": self.spent.own,
+            "without_replay": self.spent.other,
+            "extra": self.spent.extra,
+            "per": self.spent.step if self.spent.extra > 0 else None,
+            "gain_nats": None if gain is None else gain.to_json(),
+            "target_tokens": None if tokens is None else tokens.to_json(),
+        }
+
+
+def price(
+    own: CellResult, other: CellResult, gain: Interval, multiplier: Interval | None
+) -> Price | None:
+    """Of the best setting of `own` over that of `other`; None where records do not say."""
+    found = spent(own.chosen, other.chosen)
+    if found is None:
+        return None
+    budget, tokens = own.key.target_tokens, None
+    if multiplier is not None:
+        value, low, high = (
+            None if end is None else (end - 1) * budget
+            for end in (multiplier.value, multiplier.low, multiplier.high)
+        )
+        tokens = Interval(value, low, high, multiplier.extrapolated, multiplier.note)
+    return Price(found, gain, tokens)
+
+
+def _range(found: Interval, form: str) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    return f" ({found.low:{form}} to {found.high:{form}})"
 
 
 def as_long(cell: CellResult, ratio: float) -> Mapping[str, Any] | None:

@@ -54,7 +54,7 @@ def sentence(said: Answered, verdict: str) -> str:
     if said.longer is not None and said.longer.longer:
         worth += f", but trained {said.longer.words}"
     worth += f"{cost_words(said.rival.generic_cost)}{_at_best(said.rival)}."
-    own = f"{said.own.replay_fraction:g}"
+    own = f"{said.own.replay_fraction:.4g}"
     if said.several_allocations:
         own += f" at α = {said.own.allocation:g}"
     if verdict == HELPS:
@@ -72,16 +72,19 @@ def sentence(said: Answered, verdict: str) -> str:
 
 def brief(said: Answered, verdict: str, where: str) -> str:
     """One more answer, of the group that `where` names, after a first one in full."""
-    multiplier, own = said.rival.multiplier, f"{said.own.replay_fraction:g}"
+    multiplier, own = said.rival.multiplier, f"{said.own.replay_fraction:.4g}"
     if multiplier is not None and multiplier.value is not None:
         range_ = ends(multiplier.low, multiplier.high, ".2f")
-        worth = f"is worth {multiplier.value:.2f} times the target data ({range_})"
+        marked = ", extrapolated" if multiplier.extrapolated else ""
+        worth = f"is worth {multiplier.value:.2f} times the target data ({range_}{marked})"
     else:
         worth = f"changes target loss by {_change(said.rival.gain)}"
     opening = {HELPS: HELPS, HURTS: HURTS, SAME: "replay changes nothing"}
     told = opening[verdict] if verdict in opening else "it cannot be told"
     after = "," if ", " in where else ""
     worth += f" against {said.rival.words}"
+    if said.usual.against != said.rival.against:
+        worth += f", {_short(said.usual)} {said.usual.words}"
     return f"At {where}{after} {told}: {own} {worth}{cost_words(said.rival.generic_cost)}."
 
 

@@ -3,7 +3,7 @@
 Shape legend: R resamples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,13 @@ class Interval:
     high: float | None
     extrapolated: bool = False
     note: str = ""
+
+    def times(self, factor: float) -> "Interval":
+        """The interval of the value times a positive number."""
+        value, low, high = (
+            None if end is None else factor * end for end in (self.value, self.low, self.high)
+        )
+        return replace(self, value=value, low=low, high=high)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON object; unbounded ends and undefined values are null."""

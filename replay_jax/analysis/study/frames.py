@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.study.spent import spent
+
 Columns = dict[str, list[Any]]
 # Of a cell, the values with an interval: each has a column, and its ends one each.
 _INTERVALS = ("target_loss", "generic_loss", "equivalent_tokens", "multiplier", "gain",
@@ -69,6 +71,8 @@ def _cell(target: Any, cell: Any) -> dict[str, Any]:
         **dict(key.axes),
         "target_epochs": cell.chosen.target_epochs,
         **dict(cell.chosen.tuned),
+        "steps": cell.chosen.steps,
+        "flops": cell.chosen.flops,
         "is_reference": cell.is_reference,
         "is_baseline": cell.is_baseline,
     }
@@ -77,7 +81,20 @@ def _cell(target: Any, cell: Any) -> dict[str, Any]:
         for end in ("value", "low", "high"):
             column = name if end == "value" else f"{name}_{end}"
             row[column] = None if found is None else getattr(found, end)
-    return row
+    return row | _extra(target, cell)
+
+
+def _extra(target: Any, cell: Any) -> dict[str, float | None]:
+    """Training beyond the baseline's, and the gain for each of its FLOPs; None: not known."""
+    other = None if cell.baseline is None else target.cells[cell.baseline].chosen
+    found = None if other is None else spent(cell.chosen, other)
+    if found is None or found.unit != "FLOPs":
+        return {"extra_flops": None, "gain_per_extra_flop": None}
+    paid = found.extra > 0 and cell.gain is not None
+    return {
+        "extra_flops": found.extra,
+        "gain_per_extra_flop": cell.gain.value / found.extra if paid else None,
+    }
 
 
 def _words(value: Any) -> str:

@@ -270,7 +270,7 @@ def describe(key: CellKey) -> str:
     if key.protocol == "uniform":
         return f"constant mixture, {key.target_tokens:,} target tokens{axes}"
     return (
-        f"{key.protocol}, ρ = {key.replay_fraction:g}, α = {key.allocation:g}, "
+        f"{key.protocol}, ρ = {key.replay_fraction:.4g}, α = {key.allocation:g}, "
         f"{key.target_tokens:,} target tokens{axes}"
     )
 

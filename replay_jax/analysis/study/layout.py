@@ -47,7 +47,7 @@ def reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
         # No law could tell which of several at one budget is meant, so none has to.
         listed = ", ".join(f"{budget:,}" for budget in sorted(by_budget)) or "none"
         return places, (
-            f"a reference law needs at least {MIN_POINTS} budgets of target data, there are "
+            f"a reference law needs at least {MIN_POINTS} budgets of target data, not "
             f"{len(by_budget)} ({listed})"
         )
     for budget, found in by_budget.items():
@@ -55,7 +55,8 @@ def reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
             names = "; ".join(describe(cells[index].key) for index in found[:3])
             raise UserError(
                 f"{len(found)} groups of runs claim to be the reference at {budget:,} target "
-                f"tokens ({names}); narrow analysis.reference, or list what differs as tuned"
+                f"tokens ({names}); narrow the reference (analysis.reference, --reference), or "
+                "list what differs as tuned"
             )
     return places, ""
 

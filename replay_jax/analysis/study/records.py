@@ -213,5 +213,6 @@ def text(value: Any) -> str:
 
 
 def label(record: Mapping[str, Any]) -> str:
-    """A run in words: its name and id."""
-    return f"{record['name']} ({record['id']})"
+    """A run in words: its name and id, of which one may hold the other."""
+    name, id = str(record["name"]), str(record["id"])
+    return id if name in id else f"{name} ({id})"

@@ -92,11 +92,13 @@ def focus_budget(study: TargetStudy) -> int | None:
 def shown_fits(study: TargetStudy) -> dict[str, ReplayFit]:
     """For every row the quadratic fit at the allocation of its best cell; keys are labels."""
     found = {}
+    fitted = (study.cells[place] for fit in study.replay_fits for place in fit.cells)
+    several = len({cell.key.allocation for cell in fitted}) > 1
     for label, cells in rows_of_replay(study).items():
         best = min(cells, key=loss_of)
         for fit in study.replay_fits:
             if any(study.cells[index] is best for index in fit.cells):
-                found[f"{label}, α {best.key.allocation:g}"] = fit
+                found[f"{label}, α {best.key.allocation:g}" if several else label] = fit
     return found
 
 
@@ -126,7 +128,7 @@ def recipe_words(cell: CellResult) -> str:
         words = "constant mixture"
     else:
         protocol = cell.key.protocol.replace("_", "-")
-        words = f"{protocol}, ρ {cell.key.replay_fraction:g}, α {cell.key.allocation:g}"
+        words = f"{protocol}, ρ {cell.key.replay_fraction:.4g}, α {cell.key.allocation:g}"
     return f"{words}, {other_settings(cell)}".rstrip(", ")
 
 

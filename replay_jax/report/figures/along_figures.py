@@ -58,7 +58,7 @@ def _figure(axis: Axis, level: float) -> Figure:
     left_out = len(axis.lines) - len(shown)
     more = f" {left_out} further lines are in the table only." if left_out else ""
     bars = (
-        f" Bars: {level_words(level)} intervals."
+        f" Bars: {level_words(level)}s."
         if any(row["low"] is not None for row in rows)
         else " Along a tuned key a study has no interval; the dots show how far seeds differ."
     )
@@ -100,11 +100,13 @@ def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Cha
         tip("without", "baseline, nats per token", ".3f"),
         tip("with", "best replay, nats per token", ".3f"),
     ]
-    base = alt.Chart(data(rows)).encode(x=x, color=colour)
+    # Over a word the series would lie on each other.
+    beside = alt.Undefined if measured else alt.XOffset("series:N", sort=None)
+    base = alt.Chart(data(rows)).encode(x=x, color=colour, xOffset=beside)
     # A layer without a row has no extent.
     known = [row for row in rows if row["low"] is not None and row["high"] is not None]
     bars = alt.Chart(data(known)).mark_rule(strokeWidth=3, opacity=0.4)
-    spread = bars.encode(x=x, color=colour, y=loss_axis("low", GAIN), y2="high:Q")
+    spread = bars.encode(x=x, color=colour, y=loss_axis("low", GAIN), y2="high:Q", xOffset=beside)
     zero = (
         alt.Chart(data([{"gain": 0.0}])).mark_rule(style="guide").encode(y=loss_axis("gain", GAIN))
     )
@@ -114,7 +116,7 @@ def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Cha
         # No line joins words: there is nothing between them.
         *([base.mark_line().encode(y=loss_axis("gain", GAIN))] if measured else []),
         alt.Chart(data(seeds)).mark_point(size=26, opacity=0.55).encode(
-            x=x, y=loss_axis("gain", GAIN), color=colour
+            x=x, y=loss_axis("gain", GAIN), color=colour, xOffset=beside
         ),
         base.mark_point(size=85, filled=True).encode(
             y=loss_axis("gain", GAIN), shape=shape, tooltip=tips

@@ -59,7 +59,7 @@ def _trade(study: TargetStudy, cell: CellResult) -> Row:
     generic = [loss for _, loss in seeds_of(study, cell.chosen.generic_by_seed)]
     uniform = cell.key.protocol == "uniform"
     return {
-        "series": CONSTANT if uniform else f"{cell.key.replay_fraction:g}",
+        "series": CONSTANT if uniform else f"{cell.key.replay_fraction:.4g}",
         "target": cell.chosen.target_loss,
         "generic": cell.chosen.generic_loss,
         "target_low": min(target),
@@ -163,7 +163,7 @@ def _at_focus(study: TargetStudy) -> str:
 def _curve_rows(cells: Sequence[CellResult], records: Records, domain: str) -> list[Row]:
     return [
         {
-            "series": f"{cell.key.replay_fraction:g}",
+            "series": f"{cell.key.replay_fraction:.4g}",
             "setting": setting_words(cell),
             "seed": record["seed"],
             **point,
@@ -204,7 +204,7 @@ def _trained_on(record: Mapping[str, Any], domain: str) -> list[Row]:
 
 def _boundaries(cells: Sequence[CellResult], records: Records) -> list[Row]:
     found = {
-        (f"{cell.key.replay_fraction:g}", record["boundary"]["step"])
+        (f"{cell.key.replay_fraction:.4g}", record["boundary"]["step"])
         for cell in cells
         for record in records_of(cell, records)
         if record["boundary"] is not None
@@ -229,7 +229,7 @@ def _around(cells: Sequence[CellResult], records: Records, domain: str) -> list[
             }
             rows += [
                 {
-                    "series": f"{cell.key.replay_fraction:g}",
+                    "series": f"{cell.key.replay_fraction:.4g}",
                     "offset": step - start,
                     "change": points[step] - before,
                     "setting": setting_words(cell),

@@ -157,7 +157,7 @@ def _candidate(
         "series": name,
         "tokens": cell.key.target_tokens,
         "loss": loss_of(cell),
-        "setting": f"ρ {cell.key.replay_fraction:g}, {setting_words(cell)}",
+        "setting": f"ρ {cell.key.replay_fraction:.4g}, {setting_words(cell)}",
         "worth": "the baseline" if cell.is_baseline else times(worth) + f" {cell.note}".rstrip(),
         "label": label,
         "start": ends["start"],

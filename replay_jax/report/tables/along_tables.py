@@ -32,7 +32,7 @@ def _table(axis: Axis, level: float) -> Table:
                     _value(axis.key, each),
                     number(each.baseline_loss, ".3f"),
                     number(each.replay_loss, ".3f"),
-                    f"{each.replay_fraction:g}",
+                    f"{each.replay_fraction:.4g}",
                     signed(each.gain),
                     NONE if each.multiplier is None else times(each.multiplier),
                 )

@@ -45,10 +45,11 @@ def ledger_table(record: Record, words: str, target: str | None) -> Table:
         for entry in entries:
             whole = name == "whole run"
             if entry["sequences"] or whole:
-                figures = ("sequences", "tokens", "unique", "repeated", "epochs")
+                figures = ("sequences", "tokens", "unique", "repeated")
                 rows.append(
                     Line(
                         (name, entry["source"], *(number(entry[key]) for key in figures),
+                         number(entry["epochs"], ",.4g"),
                          number(entry["first_row"]), number(entry["last_row"])),
                         strong=whole,
                     )

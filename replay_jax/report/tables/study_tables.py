@@ -20,6 +20,7 @@ from replay_jax.report.elements.lines import (
     protocol_words,
 )
 from replay_jax.report.elements.words import NONE, between, number, share, signed, times
+from replay_jax.report.tables.training_columns import training_columns
 
 RIGHT = "right"
 # So many losses tables stand open in the page; the rest are folded.
@@ -70,6 +71,7 @@ def _losses_table(
             True,
         ),
         (Column("worth", RIGHT), _worth, baseline is not None),
+        *training_columns(baseline, cells),
         (Column("seeds", RIGHT, drop=6), lambda c: str(len(c.chosen.run_ids)), True),
         (Column("also", "left wrap", drop=3), _tuned_words, more),
     ]
@@ -95,7 +97,7 @@ def _bits_words(study: TargetStudy) -> str:
 
 
 def _replay_words(cell: CellResult) -> str:
-    return "mixed" if cell.key.protocol == "uniform" else f"{cell.key.replay_fraction:g}"
+    return "mixed" if cell.key.protocol == "uniform" else f"{cell.key.replay_fraction:.4g}"
 
 
 def _worth(cell: CellResult) -> str:
@@ -115,9 +117,10 @@ def _tuned_words(cell: CellResult) -> str:
 
 def reference_table(study: TargetStudy) -> Table | None:
     """The reference curve: what was measured at every budget, and what the law says there."""
-    cells = study.reference_cells
-    if not cells:
+    if not (cells := study.reference_cells):
         return None
+    recipes = {recipe_words(cell) for cell in cells}
+    said = f" Recipe: {recipes.pop()}." if len(recipes) == 1 else ""
     laws: list[float | bool | None] = [None] * len(cells)
     if study.curve is not None:
         laws = [row["loss"] for row in study.band([float(c.key.target_tokens) for c in cells])]
@@ -129,7 +132,7 @@ def reference_table(study: TargetStudy) -> Table | None:
             Column("law", RIGHT),
             Column("epochs", RIGHT, drop=2),
             Column("seeds", RIGHT, drop=3),
-            Column("recipe", drop=1),
+            *(() if said else (Column("recipe", drop=1),)),
         ),
         rows=tuple(
             Line(
@@ -139,12 +142,12 @@ def reference_table(study: TargetStudy) -> Table | None:
                     number(law, ".3f"),
                     f"{cell.chosen.target_epochs:g}",
                     str(len(cell.chosen.run_ids)),
-                    recipe_words(cell),
+                    *(() if said else (recipe_words(cell),)),
                 )
             )
             for cell, law in zip(cells, laws, strict=True)
         ),
-        words=f"Nats per token with their {_level(study)} interval.",
+        words=f"Nats per token with their {_level(study)} interval.{said}",
         target=study.target,
     )
 
@@ -214,7 +217,7 @@ def controls_table(study: TargetStudy) -> Table | None:
             Line(
                 (
                     f"{cell.key.target_tokens:,}",
-                    f"{cell.key.replay_fraction:g}",
+                    f"{cell.key.replay_fraction:.4g}",
                     f"{cell.key.allocation:g}",
                     f"{control.target_epochs:g}",
                     signed(control.difference),
@@ -269,7 +272,7 @@ def boundary_table(study: TargetStudy) -> Table | None:
             Line(
                 (
                     f"{cell.key.target_tokens:,}",
-                    f"{cell.key.replay_fraction:g}",
+                    f"{cell.key.replay_fraction:.4g}",
                     number(cell.boundary.step, ",.0f"),
                     _change(cell.boundary.generic_spike),
                     _change(cell.boundary.target_spike),

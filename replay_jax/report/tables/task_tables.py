@@ -63,7 +63,7 @@ def _worth_table(study: TargetStudy, records: Records, tasks: Sequence[str]) -> 
             Line(
                 (
                     f"{study.cells[i].key.target_tokens:,}",
-                    f"{study.cells[i].key.replay_fraction:g}",
+                    f"{study.cells[i].key.replay_fraction:.4g}",
                     f"{study.cells[i].key.allocation:g}",
                     times(_by_loss(study, i, against)),
                     *(times(curve.multiplier(i, against)) for curve in told),
@@ -118,7 +118,7 @@ def _line(result: TaskResult) -> Line:
     return Line(
         (
             f"{key.target_tokens:,}",
-            f"{key.replay_fraction:g}",
+            f"{key.replay_fraction:.4g}",
             f"{key.allocation:g}",
             between(_percent(result.accuracy), ".1f"),
             "baseline" if result.cell.is_baseline else change.replace("-", "−"),

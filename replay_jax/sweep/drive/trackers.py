@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from replay_jax.analysis.sources.logged import OWN_RECORD
 from replay_jax.errors import UserError
 from replay_jax.sweep.train.events_file import EventsFile, folder_name
 
@@ -50,6 +52,7 @@ def write_tensorboard(record: Record, root: epath.Path) -> None:
             for step, values in history(record).items():
                 for key, value in values.items():
                     events.add(key, value, step)
+            events.add_text(OWN_RECORD, json.dumps(record, allow_nan=False))
         for old in folder.iterdir() if folder.exists() else ():
             old.unlink()
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +91,8 @@ def send_to_wandb(record: Record, root: epath.Path, project: str) -> None:
     )
     for step, values in history(record).items():
         run.log(values, step=step)
-    run.summary.update(summary(record))
+    # Whole, so that `replay-jax analyse --wandb` says what `recommend` does.
+    run.summary.update({**summary(record), OWN_RECORD: json.dumps(record, allow_nan=False)})
     run.finish()
 
 

@@ -142,6 +142,7 @@ def _description(run: Run, ledger: Ledger) -> Record:
         **_counted_budget(run),
         "target_epochs": seen if epochs is None else epochs,
         "total_steps": run.steps,
+        "flops": run.flops,
         "learning_rate": config.schedule.learning_rate.peak,
         "weight_decay": config.optimizer.weight_decay,
         "target": schedule.target,

@@ -21,6 +21,8 @@ from replay_jax.sweep.store.workdir import WorkStore
 
 # How many places at which two records differ are named.
 _MOST_NAMED = 5
+# What records of before lack.
+_ADDED = ("flops",)
 _OF_SPANS = ("seconds", "time", "history", "environments", "versions", "machine", "curve")
 
 
@@ -157,6 +159,7 @@ def _compare_record(
         again = build_result(run, store=store, sharing=sharing, steps=steps)
     except (LedgerMismatch, ValueError) as error:
         return [f"stored result: {error}"]
+    again = {name: again[name] for name in again if name in record or name not in _ADDED}
     claimed = {**record, "config": with_added(record["config"])}
     # JSON knows no tuples.
     again = json.loads(json.dumps(again))

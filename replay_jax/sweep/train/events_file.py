@@ -8,6 +8,7 @@ import importlib
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 _LONGEST_NAME = 100
 
@@ -21,7 +22,7 @@ class EventsFile:
     def __init__(self, folder: Path, *, start_step: int = 0) -> None:
         # Imported when used: it costs most of a second.
         self._events = importlib.import_module("tensorboardX.proto.event_pb2")
-        self._scalar = importlib.import_module("tensorboardX.summary").scalar
+        self._summary = importlib.import_module("tensorboardX.summary")
         writer = importlib.import_module("tensorboardX.event_file_writer").EventsWriter
         self._file = writer(str(folder / "events"))
         log = self._events.SessionLog(status=self._events.SessionLog.START)
@@ -37,10 +38,16 @@ class EventsFile:
 
     def add(self, name: str, value: float, step: int) -> None:
         """Write one value; raises OSError where it cannot be."""
-        event = self._events.Event(
-            step=step, wall_time=time.time(), summary=self._scalar(name, value)
+        self._add(self._summary.scalar(name, value), step)
+
+    def add_text(self, name: str, text: str) -> None:
+        """Write words about the whole run; raises OSError where they cannot be."""
+        self._add(self._summary.text(name, text), 0)
+
+    def _add(self, summary: Any, step: int) -> None:
+        self._file.write_event(
+            self._events.Event(step=step, wall_time=time.time(), summary=summary)
         )
-        self._file.write_event(event)
 
     def flush(self) -> None:
         """Give what was written to the system."""

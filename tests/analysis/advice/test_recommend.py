@@ -340,6 +340,35 @@ def test_longer_training_is_not_taken_for_replay():
     assert {run["schedule.replay_fraction"] for run in option.runs} == {0.0}
 
 
+def test_what_replay_cost_in_training_stands_beside_what_it_gave():
+    records = sweep(worth=lambda rho: 1 + rho, epochs=(16.0,), replay_fractions=(0.0, 0.5))
+    equal = advice(records)
+    assert equal.price.words == "replay costs no training here: 512 steps a run each"
+    assert equal.price.words in equal.reasons and equal.to_json()["price"]["gain_nats"] is None
+    found = advice(continual(records))
+    price, gain, worth = found.to_json()["price"], found.gain, found.multiplier
+    assert (price["unit"], price["extra"], price["per"]) == ("steps", 128, 100)
+    assert price["gain_nats"]["value"] == pytest.approx(gain.value * 100 / 128)
+    assert price["gain_nats"]["low"] == pytest.approx(gain.low * 100 / 128)
+    assert price["target_tokens"]["high"] == pytest.approx((worth.high - 1) * 4096 * 100 / 128)
+    assert "2 times the steps (256 against 128 a run): 0." in found.price.words
+    assert "for each 100 steps more, or what" in found.price.words
+
+
+def test_more_training_that_gained_nothing_and_less_training_are_said():
+    nothing = advice(continual(sweep(worth=lambda rho: 1 - rho / 2, epochs=(16.0,))))
+    assert "more training and gained nothing by it: 1.3 times the steps" in nothing.price.words
+    records = without_constant(sweep(worth=lambda rho: 1 + rho, epochs=(16.0,)))
+    for r in records:
+        r["total_steps"] = 512 if r["replay_fraction"]["requested"] else 1024
+    less = advice(records).price
+    assert (
+        less.words
+        == "replay was given less training: 0.5 times the steps (512 against 1,024 a run)"
+    )
+    assert less.to_json()["per"] is None
+
+
 def test_equal_training_is_enough_where_more_was_no_better():
     """The baseline was tried at twice the epochs, as long as replay, and was worse."""
     records = sweep(worth=lambda rho: 1 + rho, epochs=(8.0, 16.0, 32.0), replay_fractions=(0, 0.5))

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
-from replay_jax.analysis.advice.wording import ends
+from replay_jax.analysis.advice.verdict import HURTS
+from replay_jax.analysis.advice.wording import brief, ends
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse
@@ -69,4 +70,27 @@ def test_every_ground_has_its_own_words_and_kinds_of_caution_are_fields(found):
     assert found.judgement.ground == "interval" and "lies above zero" in found.reasons[0]
     assert {caution.kind for caution in found.cautions} >= {"largest", "mixture"}
     assert found.to_json()["cautions"] == [caution.kind for caution in found.cautions]
-    assert found.reasons[1:] == tuple(caution.words for caution in found.cautions)
+    assert found.reasons[1] == found.price.words
+    assert found.reasons[2:] == tuple(caution.words for caution in found.cautions)
+
+
+def test_a_further_answer_says_what_it_rests_on_and_the_usual_recipe(found):
+    rival = replace(
+        found.rival, against=-1, words="a rival", multiplier=Interval(0.14, 0.1, 0.2, True)
+    )
+    own = replace(found.answered.own, replay_fraction=1 / 3)
+    words = brief(replace(found.answered, rival=rival, own=own), HURTS, "x")
+    assert ": 0.3333 is worth 0.14 times the target data (0.10 to 0.20, extrapolated) " in words
+    usual = found.usual
+    assert f"against a rival, {usual.multiplier.value:.2f} times (" in words
+    assert usual.words in words
+    assert brief(replace(found.answered, rival=usual), HURTS, "x").count(usual.words) == 1
+
+
+def test_a_constant_mixture_of_one_setting_was_not_tuned(found):
+    kinds = {caution.kind: caution.words for caution in found.cautions}
+    assert "a constant mixture tuned by itself (16 epochs" in kinds["mixture"]
+    alone = sweep(worth=lambda rho: 1 + 1.6 * rho, epochs=(16.0,))
+    again = recommend(analyse(alone, CONFIG, resamples=50))
+    words = next(caution.words for caution in again.cautions if caution.kind == "mixture")
+    assert "a constant mixture (16 epochs" in words

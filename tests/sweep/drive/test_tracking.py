@@ -42,7 +42,11 @@ def scalars(folder):
     while content:
         (length,) = struct.unpack("<Q", content[:8])
         event = Event.FromString(content[12 : 12 + length])
-        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        found += [
+            (event.step, value.tag, value.simple_value)
+            for value in event.summary.value
+            if value.HasField("simple_value")
+        ]
         content = content[16 + length :]
     return found
 

@@ -108,6 +108,19 @@ def test_a_result_that_claims_another_loss(workdir):
     assert "stored result: losses.target is" in text and "results.jsonl: line 1 is not" in text
 
 
+def test_training_is_counted_in_flops_which_earlier_records_lack(workdir):
+    plan = json.loads(only(workdir / "runs").read_text())
+    path = only(workdir / "results")
+    record = unsealed(json.loads(path.read_text()))
+    assert record["flops"] == plan["flops"] > 0
+    path.write_text(json.dumps(sealed({**record, "flops": 2 * record["flops"]})))
+    assert "stored result: flops is" in found(workdir)
+    del record["flops"]
+    path.write_text(json.dumps(sealed(record)))
+    (workdir / "results.jsonl").write_text(json.dumps(record) + "\n")
+    assert verify(workdir) == ([], 1)
+
+
 def test_a_result_that_claims_other_versions(workdir):
     spoil(only(workdir / "results"), lambda fact: fact["versions"].update(jax="0.4.1"))
     assert 'stored result: versions.jax is "0.4.1", not' in found(workdir)

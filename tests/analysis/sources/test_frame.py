@@ -5,8 +5,8 @@ import math
 import pyarrow
 import pytest
 
-from replay_jax.analysis.study.columns import ALIASES, columns_of
-from replay_jax.analysis.study.frame import analyse_frame, runs_of_frame
+from replay_jax.analysis.sources.columns import ALIASES, columns_of
+from replay_jax.analysis.sources.frame import analyse_frame, runs_of_frame
 from replay_jax.errors import UserError
 from replay_jax.report.advice import advise
 
@@ -43,7 +43,7 @@ def test_every_alias_is_read_as_its_column():
     for ours, others in ALIASES.items():
         for other in others:
             names = [*(name for name in given if name != ours), other.upper().replace("_", " ")]
-            assert columns_of(names, own=())[ours] == names[-1]
+            assert columns_of(names, own=(), named={})[ours] == names[-1]
 
 
 def test_settings_of_ones_own_are_tuned_or_kept_apart():
@@ -70,6 +70,21 @@ def changed(index, **values):
     return rows
 
 
+def in_bits(which):
+    """Rows of a small gain of which some have their loss in bits, and nothing says so."""
+    rows = [
+        row | {"target_loss": row["target_loss"] + 0.9 * row["replay_fraction"]} for row in runs()
+    ]
+    return [
+        row | {"target_loss": row["target_loss"] / math.log(2)} if which(row) else row
+        for row in rows
+    ]
+
+
+def all_with(**values):
+    return [row | values for row in runs()]
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -81,7 +96,17 @@ def changed(index, **values):
          "factor 1.4.*one seems to be in nats"),
         (changed(2, seed=None), "row 3 has no seed"),
         (changed(2, replay_fraction=50.0), "replay_fraction 50 is not in.*percentage"),
-        (changed(2, target_tokens=0.5), "no positive whole number"),
+        (changed(2, target_tokens=0.5), "no whole number"),
+        (changed(2, target_tokens=0), "target_tokens 0 is not above 0"),
+        (changed(2, seed=1.5), "row 3: seed 1.5 is no whole number"),
+        (changed(2, target_loss=-3.5), "below 0: a loss is the negative of a log-likelihood"),
+        (all_with(alpha=1.7), "row 1: allocation 1.7 is not in"),
+        (all_with(epochs=0), "row 1: target_epochs 0 is not above 0"),
+        (all_with(flops=0), "row 1: flops 0 is not above 0"),
+        (in_bits(lambda row: row["replay_fraction"] > 0), "best loss with replay is 1.* loss_unit"),
+        (in_bits(lambda row: row["replay_fraction"] == 0), "best loss without replay is 1"),
+        ([row | {"target_loss": math.exp(row["target_loss"] + 2)} for row in runs()],
+         "are no nats per token.*logarithm of a perplexity"),
         ([row | {"evaluation": str(row["seed"])} for row in runs()], "different sets"),
         ([row | {"loss_unit": "nits"} for row in runs()], "neither 'nats' nor 'bits'"),
         ([row | {"target_loss": math.nan} for row in runs()], "none of the 15 runs has finite"),
@@ -90,6 +115,47 @@ def changed(index, **values):
 def test_bad_tables_are_refused_with_the_nearest_fix(rows, words):
     with pytest.raises(UserError, match=words):
         analyse_frame(table(rows))
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ({"protocl": "uniform"}, "names no column: 'protocl'; the nearest is 'protocol'"),
+        ({"protocol": "uniform"}, "no run has the protocol 'uniform' .* there are two_stage"),
+        ({"seed": 1}, "cannot be told by seed"),
+    ],
+)
+def test_a_reference_that_is_none_is_refused(reference, words):
+    with pytest.raises(UserError, match=words):
+        runs_of_frame(table(runs()), reference=reference)
+
+
+def test_a_reference_may_go_by_another_name_of_its_column():
+    found = runs_of_frame(table(runs()), reference={"rho": 0})
+    assert found.config.reference == {"replay_fraction": 0}
+
+
+def test_a_column_may_have_a_name_of_its_own():
+    rows = [{("nll" if k == "target_loss" else k): v for k, v in row.items()} for row in runs()]
+    given = runs_of_frame(table(rows), columns={"target_loss": "nll"})
+    assert given.records == runs_of_frame(table(runs())).records
+    with pytest.raises(UserError, match="no column 'nl'; the nearest.*'nll'"):
+        runs_of_frame(table(rows), columns={"target_loss": "nl"})
+    with pytest.raises(UserError, match="no column 'target_los' to be.*target_loss"):
+        runs_of_frame(table(rows), columns={"target_los": "nll"})
+
+
+def test_units_that_are_said_are_believed():
+    rows = [row | {"loss_unit": "nats"} for row in in_bits(lambda row: row["replay_fraction"] > 0)]
+    assert len(runs_of_frame(table(rows)).records) == 15
+
+
+def test_a_loss_far_from_that_of_other_seeds_is_said_and_a_guess_left_out():
+    notes = runs_of_frame(table(changed(3, target_loss=11.0))).notes
+    assert "row 4 differ in their seed only, but in loss by" in notes[-1]
+    found = runs_of_frame(table(changed(3, target_loss=900.0)))
+    assert len(found.records) == 14
+    assert found.notes[0].endswith("worse than a guess (above 19 nats per token): row 4")
 
 
 def test_diverged_runs_are_left_out_and_said():

@@ -1,6 +1,7 @@
 """What the columns of anybody's table of runs may be called, and what each holds."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 
 from replay_jax.errors import UserError
@@ -19,46 +20,71 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "target": ("target_dataset", "domain"),
     "generic": ("generic_dataset", "replay_source"),
     "evaluation": ("eval_set", "held_out_set"),
+    "steps": ("total_steps", "training_steps", "train_steps", "updates"),
+    "flops": ("total_flops", "training_flops", "train_flops"),
     "loss_unit": ("unit",),
     "name": ("run", "run_name", "id", "run_id"),
 }
 
 
-def columns_of(names: Sequence[str], *, own: Sequence[str]) -> dict[str, str]:
+_KNOWN = {alias: ours for ours, others in ALIASES.items() for alias in (ours, *others)}
+
+
+def plain(name: str) -> str:
+    """A name as it is compared: case, spaces, hyphens, slashes and dots make no difference."""
+    return re.sub(r"[ /.-]", "_", name.strip().lower())
+
+
+def column_called(name: str) -> str | None:
+    """The column that a name means; None if it is none of ours."""
+    found = plain(name)
+    return _KNOWN[found] if found in _KNOWN else None
+
+
+def columns_of(
+    names: Sequence[str], *, own: Sequence[str], named: Mapping[str, str]
+) -> dict[str, str]:
     """Column of ours to the name that the table has for it.
 
     Args:
         names: of the table.
         own: settings of the user's, which keep their names.
+        named: columns of which the user says what the table calls them.
 
     Raises:
         UserError: a column that is required is missing, one has two names in the table, or one is
             neither known nor the user's; the message names the nearest.
     """
-    known = {alias: ours for ours, others in ALIASES.items() for alias in (ours, *others)}
-    found: dict[str, str] = {}
+    for ours, theirs in named.items():
+        if ours not in ALIASES:
+            near = difflib.get_close_matches(ours, ALIASES, n=1, cutoff=0.0)[0]
+            raise UserError(f"there is no column {ours!r} to be named; the nearest is {near!r}")
+        _require(theirs, names)
+    found: dict[str, str] = dict(named)
     for name in names:
-        if name in own:
+        if name in own or name in named.values():
             continue
-        plain = name.strip().lower().replace(" ", "_").replace("-", "_")
-        if plain not in known:
-            near = difflib.get_close_matches(plain, known, n=1, cutoff=0.0)[0]
+        meant = column_called(name)
+        if meant is None:
+            near = difflib.get_close_matches(plain(name), _KNOWN, n=1, cutoff=0.0)[0]
             raise UserError(
                 f"unknown column {name!r}: the nearest known one is {near!r}; a setting of yours "
                 "is named as tuned or as an axis, and what is no setting is ignored by name"
             )
-        if known[plain] in found:
-            raise UserError(
-                f"columns {found[known[plain]]!r} and {name!r} both mean {known[plain]!r}: keep one"
-            )
-        found[known[plain]] = name
+        if meant in found:
+            raise UserError(f"columns {found[meant]!r} and {name!r} both mean {meant!r}: keep one")
+        found[meant] = name
     for ours in REQUIRED:
         if ours not in found:
             raise UserError(
                 f"no column {ours!r} (or {', '.join(ALIASES[ours])}) among {', '.join(names)}"
             )
     for name in own:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-            raise UserError(f"no column {name!r}; the nearest in the table is {near!r}")
+        _require(name, names)
     return found
+
+
+def _require(name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise UserError(f"no column {name!r}; the nearest in the table is {near!r}")

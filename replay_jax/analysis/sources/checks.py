@@ -1,0 +1,196 @@
+"""What a table of runs may not hold, and what of it is left out or has to be said."""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from replay_jax.analysis.sources.columns import column_called
+from replay_jax.analysis.study.records import find
+from replay_jax.errors import UserError
+
+Record = Mapping[str, Any]
+Setting = tuple[Any, ...]
+CONSTANT = ("uniform", "constant", "constant mixture", "mixture")
+# Columns by which a reference may be told, beside the user's own.
+_REFERENCES = ("replay_fraction", "allocation", "protocol", "target_epochs", "generic")
+# Bits over nats; between seeds of one setting no real spread is like it.
+_BITS_RATIO = 1 / math.log(2)
+# With a gain or a harm of up to a tenth beside it.
+_BITS_BAND = (0.9 * _BITS_RATIO, 1.1 * _BITS_RATIO)
+# Nats per token that a uniform guess among 2^28 tokens has: more than any vocabulary is worth.
+_WORST = 28 * math.log(2)
+# Nats per token between seeds of one setting that need a word.
+_FAR_APART = 1.0
+
+
+def comparable(records: Sequence[Record]) -> list[Record]:
+    """Runs whose losses are finite, and no worse than a guess.
+
+    Raises:
+        UserError: there is none, or most losses are so large that they are no nats per token.
+    """
+    finite = [r for r in records if all(map(math.isfinite, r["losses"].values()))]
+    if not finite:
+        raise UserError(f"none of the {len(records)} runs has finite losses: nothing to analyse")
+    kept = [r for r in finite if max(r["losses"].values()) < _WORST]
+    if 2 * len(kept) <= len(finite):
+        large = next(max(r["losses"].values()) for r in finite if r not in kept)
+        raise UserError(
+            f"losses such as {large:g} are no nats per token, which {_WORST:.0f} would be for a "
+            "guess among all words there are: give the logarithm of a perplexity, or the mean of a "
+            "sum over tokens"
+        )
+    return kept
+
+
+def refuse_duplicates(records: Sequence[Record], own: Sequence[str]) -> None:
+    """Raise UserError where two rows have one seed and the same settings."""
+    seen: dict[Setting, str] = {}
+    for record in records:
+        place = (*_setting(record, own), record["seed"])
+        if place in seen:
+            raise UserError(
+                f"{seen[place]} and {record['id']} are one run, of seed {record['seed']} and the "
+                "same settings: drop one, or name the column in which they differ as an axis"
+            )
+        seen[place] = record["id"]
+
+
+def refuse_mixed_units(records: Sequence[Record], own: Sequence[str]) -> None:
+    """Raise UserError where losses that should be alike differ as bits and nats do.
+
+    Between seeds of one setting, and between the best with and without replay at every budget.
+    """
+    for runs in _by_setting(records, own).values():
+        order = sorted(runs, key=_target_loss)
+        low, high = _target_loss(order[0]), _target_loss(order[-1])
+        if low > 0 and abs(high / low / _BITS_RATIO - 1) < 0.04:
+            raise UserError(
+                f"{order[0]['id']} and {order[-1]['id']} differ in their seed only, but by the "
+                f"factor {high / low:.2f} in loss ({low:.3f} and {high:.3f}): one seems to be in "
+                "nats and one in bits; add a column loss_unit"
+            )
+    pairs = list(_best_pairs(records))
+    for words, turned in (("with", 1), ("without", -1)):
+        ratios = [(mine / other) ** turned for mine, other in pairs if min(mine, other) > 0]
+        if ratios and all(_BITS_BAND[0] < ratio < _BITS_BAND[1] for ratio in ratios):
+            raise UserError(
+                f"at every budget the best loss {words} replay is {min(ratios):.2f} times the "
+                "other or more, about as bits are to nats: add a column loss_unit, which says what "
+                "each run is in"
+            )
+
+
+def checked_reference(
+    reference: Mapping[str, Any], records: Sequence[Record], own: Sequence[str]
+) -> dict[str, Any]:
+    """The reference by the names that records have.
+
+    Raises:
+        UserError: a name is no column, or no run has the value.
+    """
+    found = {}
+    for name, value in reference.items():
+        ours = name if name in own else column_called(name)
+        if ours is None:
+            known = [*_REFERENCES, *own]
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise UserError(f"the reference names no column: {name!r}; the nearest is {near!r}")
+        if ours not in (*_REFERENCES, *own):
+            raise UserError(f"the reference cannot be told by {ours}: use {', '.join(_REFERENCES)}")
+        if ours == "protocol" and str(value).lower() in CONSTANT:
+            value = "uniform"
+        there = dict.fromkeys(str(find(record, ours)) for record in records)
+        if not any(_alike(find(record, ours), value) for record in records):
+            some = ", ".join(list(there)[:8])
+            raise UserError(f"no run has the {name} {value!r} of the reference; there are {some}")
+        found[ours] = value
+    return found
+
+
+def notes(
+    records: Sequence[Record],
+    kept: Sequence[Record],
+    columns: Mapping[str, str],
+    own: Sequence[str],
+) -> tuple[str, ...]:
+    """What was left out, is not known, or looks wrong, one sentence each."""
+    lines = []
+    gone = [r for r in records if not any(r is other for other in kept)]
+    for words, of in (
+        ("their loss is no finite number", [r for r in gone if not _is_finite(r)]),
+        (f"their loss is worse than a guess (above {_WORST:.0f} nats per token)",
+         [r for r in gone if _is_finite(r)]),
+    ):  # fmt: skip
+        if of:
+            lines.append(f"left out, because {words}: {', '.join(r['id'] for r in of)}")
+    if "target_epochs" not in columns:
+        lines.append("no column target_epochs: epochs are shown as 1 and nothing is known of them")
+    if "generic_loss" not in columns:
+        lines.append("no column generic_loss: nothing can be said of what replay saves elsewhere")
+    lines += _far_apart(kept, own)
+    lines += _unpaired(kept)
+    return tuple(lines)
+
+
+def _far_apart(records: Sequence[Record], own: Sequence[str]) -> Iterator[str]:
+    for runs in _by_setting(records, own).values():
+        order = sorted(runs, key=_target_loss)
+        low, high = _target_loss(order[0]), _target_loss(order[-1])
+        if high - low > _FAR_APART:
+            yield (
+                f"{order[0]['id']} and {order[-1]['id']} differ in their seed only, but in loss by "
+                f"{high - low:.2f} nat ({low:.3f} and {high:.3f}): where one diverged, leave it out"
+            )
+
+
+def _unpaired(records: Sequence[Record]) -> Iterator[str]:
+    for target in sorted({record["target"] for record in records}):
+        seeds: dict[bool, set[int]] = {True: set(), False: set()}
+        for record in (r for r in records if r["target"] == target):
+            seeds[record["replay_fraction"]["requested"] > 0].add(record["seed"])
+        if all(seeds.values()) and not seeds[True] & seeds[False]:
+            yield (
+                f"{target}: runs with and without replay have no seed in common, so what seeds "
+                "share does not cancel and intervals are wider than they need be"
+            )
+
+
+def _best_pairs(records: Sequence[Record]) -> Iterator[tuple[float, float]]:
+    """The best losses with and without replay, wherever a target and budget has both."""
+    best: dict[tuple[str, int], dict[bool, float]] = {}
+    for record in records:
+        there = best.setdefault((record["target"], record["target_tokens"]), {})
+        side = record["replay_fraction"]["requested"] > 0
+        there[side] = min(_target_loss(record), there[side] if side in there else math.inf)
+    return ((both[True], both[False]) for both in best.values() if len(both) == 2)
+
+
+def _by_setting(records: Sequence[Record], own: Sequence[str]) -> dict[Setting, list[Record]]:
+    settings: dict[Setting, list[Record]] = {}
+    for record in records:
+        settings.setdefault(_setting(record, own), []).append(record)
+    return settings
+
+
+def _setting(record: Record, own: Sequence[str]) -> Setting:
+    return (
+        record["target"], record["evaluation"], record["protocol"], record["target_tokens"],
+        record["replay_fraction"]["requested"], record["allocation"]["requested"],
+        record["target_epochs"], *(str(record["overrides"][name]) for name in own),
+    )  # fmt: skip
+
+
+def _target_loss(record: Record) -> float:
+    return float(record["losses"]["target"])
+
+
+def _is_finite(record: Record) -> bool:
+    return all(map(math.isfinite, record["losses"].values()))
+
+
+def _alike(value: Any, wanted: Any) -> bool:
+    if isinstance(value, int | float) and isinstance(wanted, int | float):
+        return math.isclose(value, wanted, rel_tol=1e-9, abs_tol=1e-9)
+    return bool(value == wanted)
