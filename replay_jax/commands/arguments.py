@@ -219,6 +219,8 @@ def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
                         help="of the tensors (default: bfloat16)")  # fmt: skip
     export.add_argument("--target", help="of best, where there are several")
+    export.add_argument("--adapter", action="store_true",
+                        help="a LoRA run's adapter alone, as PEFT loads it")  # fmt: skip
 
 
 def _evaluate_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

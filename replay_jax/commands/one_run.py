@@ -45,6 +45,7 @@ def export(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         arguments.folder,
         dtype=arguments.dtype,
         target=arguments.target,
+        adapter=arguments.adapter,
     )
     print(f"{Path(arguments.folder)}: {', '.join(files)}")
     return 0
