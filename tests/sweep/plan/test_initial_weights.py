@@ -189,6 +189,10 @@ def test_adapters_count_in_the_identity_and_so_does_their_seed(study, base, adap
     assert one.id != other.id and (one.chain[0] != other.chain[0]).any()
     plain = study.plan(sweep[:1], None).runs[0]
     assert plain.id != one.id and (plain.chain[0] != one.chain[0]).any()
+    totals = [study.plan(sweep[:1], None, **given).to_json()["totals"]
+              for given in ({}, {"model__lora": ADAPTERS})]  # fmt: skip
+    measured = [each["evaluation_flops_remaining"] for each in totals]
+    assert measured[0] == measured[1] and totals[0]["flops"] > totals[1]["flops"]
     with pytest.raises(UserError, match="model.lora adapts a model that is there"):
         study.plan([{}], None, model__lora=ADAPTERS)
     with pytest.raises(UserError, match="muon, which is for whole matrices"):
