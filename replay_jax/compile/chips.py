@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from replay_jax.errors import UserError
+from replay_jax.training.mesh.config import GPU_MEMORY_SHARE
 
 _GIB = 1024**3
 
@@ -83,10 +84,12 @@ def chips_of(topology: str) -> tuple[int, float]:
 
 
 def memory_of(topology: str) -> int:
-    """Bytes of memory of each chip of a slice or machine. Raises UserError as `chips_of` does."""
+    """Bytes that a program may take of each chip. Raises UserError as `chips_of` does."""
     chips_of(topology)
     version = topology.partition(":")[0]
-    return CHIPS[version].hbm_bytes if version in CHIPS else GPU_MEMORY_BYTES[version]
+    if version in CHIPS:
+        return CHIPS[version].hbm_bytes
+    return int(GPU_MEMORY_SHARE * GPU_MEMORY_BYTES[version])
 
 
 def unknown_topology(name: str, what: str) -> str:

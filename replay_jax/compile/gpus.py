@@ -21,7 +21,7 @@ from replay_jax.compile.chips import (
 )
 from replay_jax.compile.topology import Target
 from replay_jax.errors import UserError
-from replay_jax.training.mesh.devices import GPU_MEMORY_SHARE
+from replay_jax.training.mesh.config import GPU_MEMORY_SHARE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Rental:
         hours: by the clock, if edges train one after another on all chips.
         price: of a chip for an hour, in any currency; None where none was given.
         chip_bytes: of parameters, gradients and moments, split over all chips; of the largest run.
-        memory_bytes: that each chip has.
+        memory_bytes: that a program may take of each chip.
     """
 
     topology: str
