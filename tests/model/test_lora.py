@@ -53,9 +53,14 @@ def test_a_model_refuses_what_its_matrices_cannot_have(changes, words):
         dataclasses.replace(MODEL, **changes)
 
 
-@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "changes", [{}, {"lora": LORA}, {"frozen": ("embedding",), "tied_embeddings": True}]
+    ("changes", "compute_dtype"),
+    [
+        ({}, "bfloat16"),
+        ({"lora": LORA}, "bfloat16"),
+        ({"frozen": ("embedding",), "tied_embeddings": True}, "bfloat16"),
+        ({"lora": LORA}, "float32"),
+    ],
 )
 def test_numbers_and_bytes_are_those_of_the_state(changes, compute_dtype):
     """Counted from the configuration, without JAX, and from the arrays of a real state."""

@@ -6,8 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
-from tiny_training import MODEL, OPTIMIZER, SHAPE, batch, digest, mesh_of, one_device
+from tiny_training import MODEL, OPTIMIZER, SHAPE, batch, digest, mesh_of
 
 from replay_jax.model.decoder import build_transformer
 from replay_jax.model.lora import MATRICES, LoraConfig
@@ -17,6 +16,7 @@ from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
     abstract_state,
     begin_state,
+    compile_init,
     compile_train_step,
     place_batch,
     place_hyper,
@@ -30,8 +30,7 @@ ADAPTED = dataclasses.replace(MODEL, lora=LORA)
 @functools.cache
 def base():
     """Parameters of the model alone, on this host."""
-    _, init, _ = one_device()
-    return jax.device_get(init(0).params)
+    return jax.device_get(compile_init(MODEL, mesh_of(1, 1, 1))(0).params)
 
 
 @functools.cache
@@ -51,6 +50,12 @@ def gradient(params, model):
 
 
 @functools.cache
+def adapted_gradient():
+    """In the adapters."""
+    return gradient(adapted(), ADAPTED)
+
+
+@functools.cache
 def whole_gradient():
     """Of the merged model in all of its parameters."""
     return gradient(merged(adapted(), ADAPTED), MODEL)
@@ -58,7 +63,7 @@ def whole_gradient():
 
 def test_gradients_of_adapters_follow_from_those_of_their_matrices():
     """d/dA = scale dW B', d/dB = scale A' dW; the loss is that of the merged model."""
-    found, (nats, _) = gradient(adapted(), ADAPTED)
+    found, (nats, _) = adapted_gradient()
     whole, (expected, _) = whole_gradient()
     np.testing.assert_allclose(nats, expected, rtol=1e-5)
     assert set(found) == {"layer_0"} and len(found["layer_0"]) == 2 * len(MATRICES)
@@ -82,13 +87,13 @@ def test_gradients_beside_a_frozen_vocabulary_are_those_of_the_whole():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-def test_a_fresh_adapter_changes_no_bit_however_the_base_is_kept(compute_dtype):
-    plain = dataclasses.replace(MODEL, compute_dtype=compute_dtype)
-    model = dataclasses.replace(ADAPTED, compute_dtype=compute_dtype)
+def test_a_fresh_adapter_changes_no_bit_although_the_base_is_kept_in_bfloat16():
+    """What every product casts to bfloat16 anyway; in float32 a sweep's first losses say so."""
+    plain = dataclasses.replace(MODEL, compute_dtype="bfloat16")
+    model = dataclasses.replace(ADAPTED, compute_dtype="bfloat16")
     given = jax.tree.map(jnp.asarray, as_stored(base(), model))
     params = compile_begin(model, mesh_of(1, 1, 1))(given, 5).params
-    assert params["head"].dtype == compute_dtype
+    assert params["head"].dtype == "bfloat16"
     assert params["final_norm"]["scale"].dtype == "float32"
     assert np.any(params["layer_0"]["up_lora_a"]) and not np.any(params["layer_0"]["up_lora_b"])
 
@@ -98,13 +103,13 @@ def test_a_fresh_adapter_changes_no_bit_however_the_base_is_kept(compute_dtype):
         return jax.jit(lambda p: transformer.apply({"params": p}, tokens))(params)
 
     one, other = hidden(base(), plain), hidden(params, model)
-    assert one.dtype == other.dtype == compute_dtype
+    assert one.dtype == other.dtype == "bfloat16"
     np.testing.assert_array_equal(np.asarray(one, np.float32), np.asarray(other, np.float32))
 
 
 def test_a_step_on_a_split_model_trains_adapters_alone():
     """Over fsdp and tensor: the gradient is the whole one, frozen bits stay, moments are few."""
-    mesh, expected = mesh_of(1, 2, 2), gradient(adapted(), ADAPTED)[0]
+    mesh, (expected, _) = mesh_of(1, 2, 2), adapted_gradient()
     step = compile_train_step(dataclasses.replace(SHAPE, model=ADAPTED), mesh)
     state = jax.tree.map(
         lambda leaf, like: jax.device_put(np.asarray(leaf), like.sharding),
