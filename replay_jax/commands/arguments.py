@@ -217,6 +217,8 @@ def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     export.add_argument("--target", help="of best, where there are several")
     export.add_argument("--push", metavar="ORG/NAME",
                         help="also put it on the Hugging Face hub, private at first")  # fmt: skip
+    export.add_argument("--adapter", action="store_true",
+                        help="a LoRA run's adapter alone, as PEFT loads it")  # fmt: skip
 
 
 def _evaluate_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -48,6 +48,7 @@ def export(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         arguments.folder,
         dtype=arguments.dtype,
         target=arguments.target,
+        adapter=arguments.adapter,
     )
     folder = Path(os.path.expanduser(arguments.folder))
     print(f"{folder}: {', '.join(files)}")

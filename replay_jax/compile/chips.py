@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from replay_jax.errors import UserError
+from replay_jax.training.mesh.config import GPU_MEMORY_SHARE
 
 _GIB = 1024**3
 
@@ -64,6 +65,8 @@ SHAPE_FORMS = {chip: r"\d+" + r"x\d+" * shapes[0].count("x") for chip, shapes in
 _MACHINES = ("1", "2", "4", "8")
 KNOWN_SHAPES = {**_SLICES, "h100": _MACHINES, "h200": _MACHINES}  # GPUs: gpu_machine.py
 GPU_PEAK_FLOPS = {"h100": 989e12, "h200": 989e12}
+# What their drivers report.
+GPU_MEMORY_BYTES = {"h100": 84_942_979_072, "h200": 151_397_597_184}
 
 
 def chips_of(topology: str) -> tuple[int, float]:
@@ -78,6 +81,15 @@ def chips_of(topology: str) -> tuple[int, float]:
     if version not in CHIPS or not re.fullmatch(SHAPE_FORMS[version], shape):
         raise UserError(unknown_topology(topology, "not known"))
     return math.prod(int(length) for length in shape.split("x")), CHIPS[version].peak_flops
+
+
+def memory_of(topology: str) -> int:
+    """Bytes that a program may take of each chip. Raises UserError as `chips_of` does."""
+    chips_of(topology)
+    version = topology.partition(":")[0]
+    if version in CHIPS:
+        return CHIPS[version].hbm_bytes
+    return int(GPU_MEMORY_SHARE * GPU_MEMORY_BYTES[version])
 
 
 def unknown_topology(name: str, what: str) -> str:

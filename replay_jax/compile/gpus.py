@@ -12,10 +12,16 @@ import importlib.util
 
 import jax
 
-from replay_jax.compile.chips import GPU_PEAK_FLOPS, KNOWN_SHAPES, Chip, unknown_topology
+from replay_jax.compile.chips import (
+    GPU_MEMORY_BYTES,
+    GPU_PEAK_FLOPS,
+    KNOWN_SHAPES,
+    Chip,
+    unknown_topology,
+)
 from replay_jax.compile.topology import Target
 from replay_jax.errors import UserError
-from replay_jax.training.mesh.devices import GPU_MEMORY_SHARE
+from replay_jax.training.mesh.config import GPU_MEMORY_SHARE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +64,10 @@ class _Gpu:
 
 
 _GPUS = {
-    "h100": _Gpu("NVIDIA H100 80GB HBM3", 84_942_979_072, 3.352e12, GPU_PEAK_FLOPS["h100"]),
-    "h200": _Gpu("NVIDIA H200", 151_397_597_184, 4.8e12, GPU_PEAK_FLOPS["h200"]),
+    "h100": _Gpu(
+        "NVIDIA H100 80GB HBM3", GPU_MEMORY_BYTES["h100"], 3.352e12, GPU_PEAK_FLOPS["h100"]
+    ),
+    "h200": _Gpu("NVIDIA H200", GPU_MEMORY_BYTES["h200"], 4.8e12, GPU_PEAK_FLOPS["h200"]),
 }
 GPU_CHIPS = {version: gpu.chip() for version, gpu in _GPUS.items()}
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, FieldReference
 
 from replay_jax.hub.folder import pretrained_config
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.lora import MATRICES
 from replay_jax.model.presets import preset, scanned, shape_model
 from replay_jax.strict import to_plain
 
@@ -33,6 +34,11 @@ def pretrained_model(name: str) -> ConfigDict:
     """
     found = pretrained_config(name, download=True)
     return ConfigDict(to_plain(scanned(dataclasses.replace(found, compute_dtype="bfloat16"))))
+
+
+def lora(rank: int = 16, alpha: float = 32.0, matrices: tuple[str, ...] = MATRICES) -> ConfigDict:
+    """Adapters for `config.model.lora`, beside every matrix of a layer unless some are named."""
+    return ConfigDict({"rank": rank, "alpha": alpha, "matrices": matrices})
 
 
 def source(kind: str, path: str = "", **changes: Any) -> ConfigDict:

@@ -32,7 +32,8 @@ class ExperimentConfig:
 
     Attributes:
         name: decoration for people; never identity.
-        seed: model initialisation; only a label where training starts from `initial_weights`.
+        seed: model initialisation; where training starts from `initial_weights` only that of
+            adapters (`model.lora`), and a label without them.
         data_seed: which rows a budget holds and the order of all rows.
         initial_weights: a folder (or Hugging Face id) with the model that training starts from;
             "" for parameters drawn from the seed.
@@ -77,6 +78,8 @@ class ExperimentConfig:
                 f"training.seq_len {self.training.seq_len} is longer than model.max_seq_len "
                 f"{self.model.max_seq_len}: shorten the one or raise the other"
             )
+        if self.model.lora is not None:
+            self._check_adapters()
         sources = dict(self.data.sources)
         for name, _ in self.training.loss_weights:
             if name not in sources:
@@ -89,6 +92,19 @@ class ExperimentConfig:
         names = [name for name, _ in self.tasks]
         if len(set(names)) != len(names):
             raise UserError(f"tasks must have different names, not {', '.join(names)}")
+
+    def _check_adapters(self) -> None:
+        """Refuse adapters beside nothing, and a rule of updates that is for whole matrices."""
+        if not self.initial_weights:
+            raise UserError(
+                "model.lora adapts a model that is there: name one in initial_weights, or set "
+                "model.lora to None"
+            )
+        if self.optimizer.name == "muon":
+            raise UserError(
+                "optimizer.name is muon, which is for whole matrices, and model.lora trains none: "
+                "use adamw or lion"
+            )
 
     def _check_whole_documents(self, name: str, source: SourceConfig) -> None:
         """Refuse rows that cannot hold the documents of a source, or would mix them."""

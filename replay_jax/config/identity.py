@@ -30,6 +30,8 @@ NEUTRAL: Mapping[str, Any] = {
     "model.initialization": "normal",
     "model.matmul_precision": "highest",
     "model.variant": None,
+    "model.lora": None,
+    "model.frozen": [],
     "optimizer.name": "adamw",
     "optimizer.moments_dtype": "float32",
     "training.loss_weights": [],
@@ -63,7 +65,8 @@ def result_identity(
     if tasks:
         facts["tasks"] = dict(tasks)
     if weights is not None:
-        del facts["seed"]
+        if config.model.lora is None:  # adapters are drawn from the seed
+            del facts["seed"]
         facts["weights"] = weights
     facts["roles"] = {"generic": config.data.generic, "target": config.data.target}
     facts["fingerprints"] = dict(fingerprints)

@@ -1,6 +1,6 @@
 """Model folders of the Hugging Face hub, read and written.
 
-Other rooms read `convention` (check_tokenizer, own_tokenizer), `export` (write_model_folder),
-`folder` (Pretrained, check_pretrained, find_pretrained, pretrained_config, pretrained_folder),
-`pushing` (check_push, push), `weights` (load_params).
+Other rooms read `adapter` (write_adapter_folder), `convention` (check_tokenizer, own_tokenizer),
+`export` (write_model_folder), `folder` (Pretrained, check_pretrained, find_pretrained,
+pretrained_config, pretrained_folder), `pushing` (check_push, push), `weights` (load_params).
 """

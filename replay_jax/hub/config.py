@@ -45,9 +45,9 @@ _ELSEWHERE: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
 }
 _MOST_LAYERS = 10_000  # each is described by itself, and a file may say anything
-# How a model is computed, and the longest sequence it takes, are not a checkpoint's to say.
+# How a model is computed and trained, and the longest sequence, are not a checkpoint's to say.
 _OURS = ("max_seq_len", "init_scale", "initialization", "compute_dtype", "matmul_precision",
-         "layer_loop", "remat", "attention", "loss_chunk")  # fmt: skip
+         "layer_loop", "remat", "attention", "loss_chunk", "lora", "frozen")  # fmt: skip
 
 
 def model_of_hub(config: Mapping[str, Any], *, name: str) -> ModelConfig:

@@ -1,7 +1,5 @@
 """Parameters as a model folder of the Hugging Face hub: config.json, safetensors, tokenizer."""
 
-import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from replay_jax.data.tokens.tokenizer import Tokenizer
-from replay_jax.errors import UserError
 from replay_jax.hub.config import (
     check_same_model,
     family_of_hub,
@@ -24,6 +21,7 @@ from replay_jax.hub.config import (
 from replay_jax.hub.convention import TOKENIZER_FILES, is_own
 from replay_jax.hub.folder import folder_config
 from replay_jax.hub.layout import hub_tensors
+from replay_jax.hub.whole import whole_folder, write_json
 from replay_jax.model.architecture import ModelConfig
 
 EXPORT_DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
@@ -63,33 +61,20 @@ def write_model_folder(
         UserError: the folder exists, or cannot be written (permissions, full disk), or the family
             does not compute the model.
     """
-    if folder.exists():
-        raise UserError(f"{folder} exists already: choose another folder, or delete it first")
-    partial = folder.with_name(f".{folder.name}.partial")
     config = _config(model, tokenizer, origin)
     config["torch_dtype"] = dtype
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write_json(partial / "config.json", config)
-        _write_json(partial / "replay_jax.json", facts)
+    with whole_folder(folder) as partial:
+        write_json(partial / "config.json", config)
+        write_json(partial / "replay_jax.json", facts)
         if origin is not None and is_own(tokenizer, origin):
             for name in TOKENIZER_FILES:
                 if (origin / name).is_file():
                     shutil.copyfile(origin / name, partial / name)
         elif tokenizer.model is not None:
             (partial / "tokenizer.json").write_text(tokenizer.model.to_str(), encoding="utf-8")
-            _write_json(partial / "tokenizer_config.json", _tokenizer_config(tokenizer, model))
+            write_json(partial / "tokenizer_config.json", _tokenizer_config(tokenizer, model))
         tensors = _hub_parameters(params, model, EXPORT_DTYPES[dtype])
         _write_tensors(partial, tensors, shard_bytes)
-        for path in partial.iterdir():
-            _sync(path)
-        partial.rename(folder)
-        _sync(folder.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -153,7 +138,7 @@ def _write_tensors(
         final = f"model-{number:05}-of-{len(written):05}.safetensors"
         path.rename(folder / final)
         index |= dict.fromkeys(names, final)
-    _write_json(
+    write_json(
         folder / "model.safetensors.index.json",
         {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))},
     )
@@ -169,15 +154,3 @@ def _tokenizer_config(tokenizer: Tokenizer, model: ModelConfig) -> dict[str, Any
         **marks,
         "model_max_length": model.max_seq_len,
     }
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

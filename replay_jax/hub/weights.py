@@ -1,8 +1,8 @@
 """Parameters from the safetensors of a pre-trained model, straight into their shardings.
 
 Every device's part is read by itself from memory-mapped files, one tensor after another, so no
-host holds more than a tensor beside what its devices keep, and a part is in float32 from the moment
-it is read.
+host holds more than a tensor beside what its devices keep, and a part is in the dtype that it is
+kept in from the moment it is read.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def load_params(pretrained: Pretrained, like: Any, model: ModelConfig) -> Any:
     Args:
         pretrained: the model.
         like: a tree of `jax.ShapeDtypeStruct` with shardings: the `params` of
-            `step.abstract_state`.
+            `step.abstract_state`, without adapters.
         model: what they are the parameters of.
 
     Raises:
@@ -54,7 +54,7 @@ def _load(reader: WeightReader, tensors: HubTensors, leaf: jax.ShapeDtypeStruct)
         def part(index: Index | None) -> np.ndarray:
             assert index is not None
             read = reader.read(name, layout.hub_index(index, shape))
-            return layout.from_hub(read, index, shape)
+            return layout.from_hub(read, index, shape).astype(leaf.dtype, copy=False)
 
         return jax.make_array_from_callback(shape, sharding, part)
 

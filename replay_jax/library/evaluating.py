@@ -25,13 +25,12 @@ from replay_jax.errors import UserError
 from replay_jax.hub.convention import own_tokenizer
 from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_folder
 from replay_jax.hub.weights import load_params
-from replay_jax.library.exporting import kept_end
+from replay_jax.library.exporting import end_params, kept_end
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.sweep.plan.run import Shared
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.training.checkpoint import restore_params
 from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import compile_evaluation, row_losses
 from replay_jax.training.mesh.config import MeshConfig
@@ -76,9 +75,9 @@ def load_run(workdir: epath.PathLike, run: str, *, target: str | None = None) ->
         UserError: no such run, it is not finished, or its end was not kept.
     """
     fact, _, saved = kept_end(WorkStore(existing(workdir)), run, target)
-    config = restore_run(fact, Shared()).config
-    mesh = _first_device()
-    params = restore_params(saved, abstract_state(config.model, mesh).params)
+    trained = restore_run(fact, Shared())
+    config, mesh = trained.config, _first_device()
+    params = end_params(saved, trained, mesh)
     return Loaded(str(fact["name"]), config.model, params, mesh, find_tokenizer(config.data))
 
 

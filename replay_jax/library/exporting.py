@@ -1,5 +1,6 @@
 """The end state of a run, out of its working directory and into a model folder."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,10 @@ from etils import epath
 
 from replay_jax.data.tokens.prepare import find_tokenizer
 from replay_jax.errors import UserError
+from replay_jax.hub.adapter import write_adapter_folder
 from replay_jax.hub.export import write_model_folder
 from replay_jax.hub.folder import find_pretrained
+from replay_jax.hub.weights import load_params
 from replay_jax.library.naming import BEST, best_run, find_run
 from replay_jax.sweep.plan.run import Run, Shared
 from replay_jax.sweep.store.known import params_path
@@ -22,6 +25,7 @@ from replay_jax.training.checkpoint import restore_params
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import abstract_state
+from replay_jax.training.trainable import joined, merged, split
 
 
 def export(
@@ -31,6 +35,7 @@ def export(
     *,
     dtype: str = "bfloat16",
     target: str | None = None,
+    adapter: bool = False,
 ) -> list[str]:
     """Write a finished run's parameters as a model folder of the Hugging Face hub.
 
@@ -48,30 +53,62 @@ def export(
         folder: must not exist yet.
         dtype: "bfloat16" or "float32".
         target: of "best", where there are several.
+        adapter: write the run's adapters (`model.lora`) alone, as PEFT loads them, not merged.
 
     Returns:
         the names of the files written.
 
     Raises:
         UserError: no such run, it is not finished, its state was not kept or is damaged, its
-            tokenizer is not on this machine, or the folder cannot be written.
+            tokenizer is not on this machine, the folder cannot be written, adapters are asked of a
+            run without any, or the model that they are beside is not here any more.
     """
     if ":/" in str(folder):
         raise UserError(f"'{folder}' is not on a disk: export to a folder and copy it")
     store = WorkStore(existing(workdir))
     fact, record, saved = kept_end(store, run, target)
     trained = restore_run(fact, Shared())
-    model = trained.config.model
+    model, place = trained.config.model, Path(os.path.expanduser(folder))
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    about: dict[str, Any] = {"dtype": dtype, "facts": {"run": record}}
+    if adapter:
+        if model.lora is None:
+            raise UserError(
+                f"run '{fact['name']}' ({fact['id']}) was trained whole, without model.lora, so it "
+                "has no adapter: export the model"
+            )
+        like, _ = split(abstract_state(model, mesh).params, model)
+        base = trained.config.initial_weights
+        return write_adapter_folder(place, restore_params(saved, like), model, base=base, **about)
     return write_model_folder(
-        Path(os.path.expanduser(folder)),
-        restore_params(saved, abstract_state(model, mesh).params),
-        model,
+        place,
+        merged(end_params(saved, trained, mesh), model),
+        dataclasses.replace(model, lora=None, frozen=()),
         find_tokenizer(trained.config.data),
-        dtype=dtype,
-        facts={"run": record},
         origin=_origin(trained),
+        **about,
     )
+
+
+def end_params(saved: epath.Path, run: Run, mesh: jax.sharding.Mesh) -> Any:
+    """The parameters at a run's end, adapters with the model that they are beside.
+
+    Raises:
+        UserError: they are damaged, or that model is not here any more, or not as it was.
+    """
+    model = run.config.model
+    like = abstract_state(model, mesh).params
+    if model.lora is None:
+        return restore_params(saved, like)
+    adapters, base = split(like, model)
+    origin = _origin(run)
+    if origin is None or run.pretrained is None:
+        raise UserError(
+            f"run '{run.name}' ({run.id}) has adapters of {run.config.initial_weights}, which is "
+            "not here as it was: put it back, or export with --adapter"
+        )
+    found = dataclasses.replace(run.pretrained, folder=str(origin))
+    return joined(restore_params(saved, adapters), load_params(found, base, model))
 
 
 def kept_end(

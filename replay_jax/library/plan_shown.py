@@ -38,13 +38,22 @@ def summary(plan: Plan) -> list[str]:
 
 
 def rented(found: Rental) -> str:
-    """A rental in one line."""
+    """A rental in one line, and one on whether what is trained fits."""
     money = "" if found.money is None else f", {found.money:,.0f} at {found.price:g} a chip hour"
     return (
         f"on {found.topology}: {found.chip_hours:,.3g} chip hours, "
         f"{duration(3600 * found.hours)} on its {found.chips} chips{money}, "
-        f"at {found.utilisation:.0%} of their dense peak (--mfu)"
+        f"at {found.utilisation:.0%} of their dense peak (--mfu)\n{_fitting(found)}"
     )
+
+
+def _fitting(found: Rental) -> str:
+    """Memory in one line: a floor, as only compiling knows what activations take."""
+    need, have = (f"{size / 2**30:,.1f}" for size in (found.chip_bytes, found.memory_bytes))
+    fact = f"parameters, gradients and moments take {need} GiB of {have} on each chip"
+    if found.holds_state:
+        return f"{fact}; `replay-jax compile` says whether activations fit beside them"
+    return f"DOES NOT FIT: {fact}; take more chips, model.lora or moments_dtype bfloat16"
 
 
 def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental], width: int) -> Table:

@@ -1,8 +1,8 @@
-"""What a sweep takes on rented chips: chip hours, time and money."""
+"""What a sweep takes on rented chips: chip hours, time, money and memory."""
 
 from dataclasses import dataclass
 
-from replay_jax.compile.chips import chips_of
+from replay_jax.compile.chips import chips_of, memory_of
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.plan import Plan
 
@@ -20,6 +20,8 @@ class Rental:
         flops: of training and of held-out losses, what is left to do.
         hours: by the clock, if edges train one after another on all chips.
         price: of a chip for an hour, in any currency; None where none was given.
+        chip_bytes: of parameters, gradients and moments, split over all chips; of the largest run.
+        memory_bytes: that a program may take of each chip.
     """
 
     topology: str
@@ -28,6 +30,13 @@ class Rental:
     flops: float
     hours: float
     price: float | None
+    chip_bytes: int
+    memory_bytes: int
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether what is trained fits, before any activations."""
+        return self.chip_bytes <= self.memory_bytes
 
     @property
     def chip_hours(self) -> float:
@@ -39,7 +48,7 @@ class Rental:
         """What it costs, in the currency of the price."""
         return None if self.price is None else self.price * self.chip_hours
 
-    def to_json(self) -> dict[str, float | int | str | None]:
+    def to_json(self) -> dict[str, float | int | str | bool | None]:
         """JSON object of `plan --topology --json`."""
         return {
             "topology": self.topology,
@@ -48,6 +57,9 @@ class Rental:
             "chip_hours": self.chip_hours,
             "hours": self.hours,
             "money": self.money,
+            "chip_bytes": self.chip_bytes,
+            "memory_bytes": self.memory_bytes,
+            "holds_state": self.holds_state,
         }
 
 
@@ -65,4 +77,6 @@ def rental(plan: Plan, topology: str, *, utilisation: float, price: float | None
     totals = plan.to_json()["totals"]
     flops = float(totals["flops_remaining"]) + float(totals["evaluation_flops_remaining"])
     hours = flops / (chips * peak * utilisation) / 3600
-    return Rental(topology, chips, utilisation, flops, hours, price)
+    each = -(-plan.training_bytes // chips)
+    memory = memory_of(topology)
+    return Rental(topology, chips, utilisation, flops, hours, price, each, memory)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from replay_jax.errors import UserError
+from replay_jax.model.lora import LoraConfig, check_trained
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 LAYER_LOOPS = ("unroll", "scan")
@@ -131,7 +132,7 @@ class LayerKind:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Llama-3-style decoder, or a `variant` of it. Sizes are counts; parameters are float32.
+    """A Llama-3-style decoder, or a `variant` of it. Sizes are counts; what is trained is float32.
 
     Raises UserError for sizes that do not fit together.
 
@@ -160,6 +161,8 @@ class ModelConfig:
         loss_chunk: positions of each sequence whose logits exist at once; 0 chooses it by size
             (`loss.chunk_positions`).
         variant: what a family of open weights does otherwise than Llama; None for nothing.
+        lora: adapters, which alone are trained, beside the frozen rest; None for none.
+        frozen: what is not trained where there are no adapters, of "embedding" and "head".
     """
 
     vocab_size: int
@@ -181,17 +184,14 @@ class ModelConfig:
     attention: str = "auto"
     loss_chunk: int = 0
     variant: Variant | None = None
+    lora: LoraConfig | None = None
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (
-            "vocab_size",
-            "embed_dim",
-            "mlp_dim",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
+            "vocab_size", "embed_dim", "mlp_dim", "num_layers", "num_heads", "num_kv_heads",
             "max_seq_len",
-        ):
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.variant == _LLAMA:
@@ -224,6 +224,7 @@ class ModelConfig:
         _choice("model.layer_loop", self.layer_loop, LAYER_LOOPS)
         _choice("model.remat", self.remat, REMAT_POLICIES)
         _choice("model.attention", self.attention, ATTENTION_KINDS)
+        check_trained(self.lora, self.frozen, self.matrix_sizes, self.tied_embeddings)
 
     @property
     def block(self) -> Variant:
@@ -234,6 +235,16 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.block.head_dim or self.embed_dim // self.num_heads
+
+    @property
+    def matrix_sizes(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of the matrices of a layer."""
+        embed, mlp, query = self.embed_dim, self.mlp_dim, self.num_heads * self.head_dim
+        key = (embed, self.num_kv_heads * self.head_dim)
+        return {
+            "query": (embed, query), "key": key, "value": key, "out": (query, embed),
+            "gate": (embed, mlp), "up": (embed, mlp), "down": (mlp, embed),
+        }  # fmt: skip
 
     @property
     def layer_kinds(self) -> tuple[LayerKind, ...]:
@@ -264,23 +275,22 @@ class ParameterCounts:
 
     @property
     def total(self) -> int:
-        """All parameters that are trained."""
+        """All parameters together."""
         return self.body + self.embedding + self.head
 
 
 def parameter_counts(config: ModelConfig) -> ParameterCounts:
-    """Count the parameters of a model without building it."""
+    """Count the parameters of a model without building it; adapters are not among them."""
     block, width = config.block, config.head_dim
     query, key = config.num_heads * width, config.num_kv_heads * width
-    attention = config.embed_dim * (2 * query + 2 * key)
+    layer = sum(inputs * outputs for inputs, outputs in config.matrix_sizes.values())
     if block.qkv_bias:
-        attention += query + 2 * key
-    attention += {"none": 0, "head": 2 * width, "projection": query + key}[block.qk_norm]
-    mlp = 3 * config.embed_dim * config.mlp_dim
-    norms = (4 if block.norms == "both" else 2) * config.embed_dim
+        layer += query + 2 * key
+    layer += {"none": 0, "head": 2 * width, "projection": query + key}[block.qk_norm]
+    layer += (4 if block.norms == "both" else 2) * config.embed_dim
     vocabulary = config.vocab_size * config.embed_dim
     return ParameterCounts(
-        body=config.num_layers * (attention + mlp + norms) + config.embed_dim,
+        body=config.num_layers * layer + config.embed_dim,
         embedding=vocabulary,
         head=0 if config.tied_embeddings else vocabulary,
     )

@@ -23,8 +23,9 @@ from replay_jax.model.blockwise import ATTENTION_OUTPUT
 from replay_jax.model.layers import (
     Rope,
     geglu,
+    kept_products,
     look_up,
-    project,
+    product,
     rms_norm,
     rope_tables,
     rotate,
@@ -47,7 +48,7 @@ class Transformer(nn.Module):
     """Decoder without its head. Call with token ids, get hidden states of the compute dtype.
 
     `attends` are the attention forms (`attention.make_attention`) of the kinds of layers, in the
-    order in which they first occur. Parameters are float32.
+    order in which they first occur. Parameters are drawn in float32.
     """
 
     config: ModelConfig
@@ -85,7 +86,7 @@ class Transformer(nn.Module):
             for kind in kinds
         ]
         scanned = config.layer_loop == "scan"
-        layer = _with_remat(Layer, config.remat, prevent_cse=not scanned)
+        layer = _with_remat(Layer, config, prevent_cse=not scanned)
         if not scanned:
             for index, kind in enumerate(of_layers):
                 x_BLD, _ = layer(config, (self.attends[kind],), name=f"layer_{index}")(
@@ -173,12 +174,12 @@ class Layer(nn.Module):
             out_BLHK = jax.lax.switch(kind, self.attends, *arrays)
         out_BLHK = jax.ad_checkpoint.checkpoint_name(out_BLHK, ATTENTION_OUTPUT)
         flat_BLX = out_BLHK.reshape(*x_BLD.shape[:2], heads * width)
-        return project(flat_BLX, out_HKD.reshape(-1, embed))
+        return product(self, "out", flat_BLX, out_HKD, ("heads", "head_dim", "embed"), inputs=2)
 
     def _heads(self, name: str, axis: str, x_BLD: jax.Array, kernel_DHK: jax.Array) -> jax.Array:
         """Queries, keys or values [B, L, H, K], with the bias and norm that the variant has."""
         block, shape = self.config.block, kernel_DHK.shape[1:]
-        flat_BLX = project(x_BLD, kernel_DHK.reshape(len(kernel_DHK), -1))
+        flat_BLX = product(self, name, x_BLD, kernel_DHK, ("embed", axis, "head_dim"))
         if block.qkv_bias:
             zeros = nn.initializers.zeros_init()
             bias_HK = _parameter(self, f"{name}_bias", zeros, (axis, "head_dim"), shape)
@@ -197,9 +198,10 @@ class Layer(nn.Module):
         up_DF = self._kernel("up", ("embed", "mlp"), (embed, mlp))
         down_FD = self._kernel("down", ("mlp", "embed"), (mlp, embed))
         glu = {"silu": swiglu, "gelu_tanh": geglu}[self.config.block.activation]
-        hidden_BLF = glu(project(x_BLD, gate_DF), project(x_BLD, up_DF))
+        gate_BLF = product(self, "gate", x_BLD, gate_DF, ("embed", "mlp"))
+        hidden_BLF = glu(gate_BLF, product(self, "up", x_BLD, up_DF, ("embed", "mlp")))
         hidden_BLF = _constrain(hidden_BLF, "batch", "length", "activation_mlp")
-        return project(hidden_BLF, down_FD)
+        return product(self, "down", hidden_BLF, down_FD, ("mlp", "embed"))
 
     def _kernel(
         self, name: str, axes: tuple[str, ...], shape: tuple[int, ...], inputs: int = 0
@@ -261,14 +263,14 @@ def _norm(config: ModelConfig, name: str) -> RMSNorm:
     return RMSNorm(config.norm_epsilon, config.block.centred_norms, name=name)
 
 
-def _with_remat(layer: type[nn.Module], remat: str, *, prevent_cse: bool) -> type[nn.Module]:
-    if remat == "none":
+def _with_remat(layer: type[nn.Module], config: ModelConfig, prevent_cse: bool) -> type[nn.Module]:
+    if config.remat == "none":
         return layer
     policies = jax.checkpoint_policies
     policy = policies.nothing_saveable
-    if remat == "matmuls":
+    if config.remat == "matmuls":
         policy = policies.save_from_both_policies(
-            policies.dots_with_no_batch_dims_saveable,
+            kept_products(config),
             policies.save_from_both_policies(
                 policies.save_only_these_names(ATTENTION_OUTPUT), _is_cudnn_attention
             ),
@@ -289,8 +291,7 @@ def _parameter(
     shape: tuple[int, ...],
 ) -> jax.Array:
     """Declare a float32 parameter with its logical axes."""
-    value = module.param(name, nn.with_logical_partitioning(init, axes), shape)
-    return cast(jax.Array, value)
+    return cast(jax.Array, module.param(name, nn.with_logical_partitioning(init, axes), shape))
 
 
 def _constrain(x: jax.Array, *axes: str | None) -> jax.Array:

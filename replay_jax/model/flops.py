@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.trained import adapter_parameters, head_is_trained
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def flops_per_token(config: ModelConfig, seq_len: int, *, causal_half: bool) -> 
     layer with a window W only a band counts: W keys for each query, or with `causal_half`
     W (1 - W / (2 seq_len)), as the first queries see fewer.
     Embedding look-ups, norms and the optimizer count as nothing; recomputation counts nothing.
+    What is frozen has no gradient of its own, the half of its backward pass; adapters have.
     """
     projections = config.embed_dim * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
     mlp = 3 * config.embed_dim * config.mlp_dim
@@ -35,8 +37,10 @@ def flops_per_token(config: ModelConfig, seq_len: int, *, causal_half: bool) -> 
     window, windowed = min(config.block.window, seq_len), len(config.block.windowed_layers)
     keys = (config.num_layers - windowed) * seq_len * half
     keys += windowed * window * (1.0 - window / seq_len * (1.0 - half))
+    of_matrices = 6.0 if config.lora is None else 4.0
+    of_adapters = 6.0 * adapter_parameters(config)
     return FlopsPerToken(
-        body=6.0 * config.num_layers * (projections + mlp),
+        body=of_matrices * config.num_layers * (projections + mlp) + of_adapters,
         attention=6.0 * 2 * config.num_heads * config.head_dim * keys,
-        head=6.0 * config.embed_dim * config.vocab_size,
+        head=(6.0 if head_is_trained(config) else 4.0) * config.embed_dim * config.vocab_size,
     )

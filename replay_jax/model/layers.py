@@ -3,18 +3,22 @@
 Written out because automatic differentiation keeps every intermediate of these and walks over the
 activations once for each; by hand only the inputs are kept and the walks are fused.
 
-Shape letters: N tokens (batch x length), D embed, F mlp, B batch, L length, H heads, K head width.
+Shape letters: N tokens (batch x length), D embed, F mlp, B batch, L length, H heads, K head width,
+X inputs and Y outputs of a matrix, R rank of its adapter.
 """
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from replay_jax.model.architecture import RopeConfig
+from replay_jax.model.architecture import ModelConfig, RopeConfig
+from replay_jax.model.lora import DOWN, UP
 from replay_jax.model.ordering import after
 
 Rope = tuple[jax.Array, jax.Array]
@@ -29,6 +33,64 @@ def project(x_ND: jax.Array, kernel_DF: jax.Array) -> jax.Array:
     """
     flat_ND = x_ND.reshape(-1, x_ND.shape[-1])
     return (flat_ND @ kernel_DF).reshape(*x_ND.shape[:-1], kernel_DF.shape[-1])
+
+
+def product(
+    module: nn.Module,
+    name: str,
+    x_NX: jax.Array,
+    kernel: jax.Array,
+    axes: tuple[str, ...],
+    *,
+    inputs: int = 1,
+) -> jax.Array:
+    """Multiply the last axis by a matrix, and add what its adapter makes of it.
+
+    Args:
+        module: the layer, in its own call: its `config` says which matrices have adapters, and
+            theirs are its parameters.
+        name: of the matrix.
+        x_NX: what goes in; any leading axes.
+        kernel: the matrix in the dtype of the computation; several axes may be its inputs, and
+            several its outputs.
+        axes: logical names of the kernel's axes.
+        inputs: how many of them, from the first, are inputs.
+
+    Returns:
+        [N, Y], the outputs flat.
+    """
+    width = math.prod(kernel.shape[:inputs])
+    y_NY = project(x_NX, kernel.reshape(width, -1))
+    config: ModelConfig = module.config  # type: ignore[attr-defined]
+    lora = config.lora
+    if lora is None or name not in lora.matrices:
+        return y_NY
+    narrow, wide = kernel.shape[:inputs], kernel.shape[inputs:]
+    near = _uniform(1.0 / math.sqrt(width))
+    down = _parameter(module, name + DOWN, near, (*axes[:inputs], None), (*narrow, lora.rank))
+    zeros = nn.initializers.zeros_init()
+    up = _parameter(module, name + UP, zeros, (None, *axes[inputs:]), (lora.rank, *wide))
+    h_NR = project(x_NX, down.reshape(width, -1).astype(x_NX.dtype))
+    return y_NY + project(lora.scale * h_NR, up.reshape(lora.rank, -1).astype(x_NX.dtype))
+
+
+def kept_products(config: ModelConfig) -> Callable[..., bool]:
+    """Which products rematerialisation keeps: those of matrices, not those that widen a rank.
+
+    What an adapter adds is as large as what it is added to, and formed again for next to nothing.
+    """
+    every = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    if config.lora is None:
+        return every
+    rank = config.lora.rank
+
+    def policy(primitive: Any, *operands: Any, **parameters: Any) -> bool:
+        if not every(primitive, *operands, **parameters):
+            return False
+        (contracted, _), _ = parameters["dimension_numbers"]
+        return bool(operands[0].shape[contracted[0]] != rank)
+
+    return policy
 
 
 @jax.custom_vjp
@@ -194,3 +256,23 @@ def rotate(x_BLHK: jax.Array, rope: Rope | None) -> jax.Array:
 def _rows(scale_D: jax.Array, x_D: jax.Array) -> jax.Array:
     """Give a vector as many leading axes as `x_D` has."""
     return scale_D.reshape((1,) * (x_D.ndim - 1) + scale_D.shape)
+
+
+def _uniform(bound: float) -> nn.initializers.Initializer:
+    """How PEFT draws the first matrix; the second is zero, so training begins from the model."""
+
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return draw
+
+
+def _parameter(
+    module: nn.Module,
+    name: str,
+    init: nn.initializers.Initializer,
+    axes: tuple[str | None, ...],
+    shape: tuple[int, ...],
+) -> Any:
+    """Declare a float32 parameter with its logical axes."""
+    return module.param(name, nn.with_logical_partitioning(init, axes), shape)

@@ -53,15 +53,16 @@ def weighted_loss(
     *,
     chunk: int,
     placement: Placement | None = None,
+    trains_head: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """Return sum(weights * nats) and the nats of every token [B, L].
 
     The sum is float32 and differentiable in `x_BLD` and `head_DV`; the nats carry no gradient.
     Divide the weights beforehand (by the batch's weight sum) so that the gradient arrives
     unscaled and no pass over the head's gradient is spent on it. `chunk` is the number of
-    positions of each sequence taken at once.
+    positions of each sequence taken at once; a head that is not trained gets no gradient.
     """
-    settings = _Settings(chunk, placement)
+    settings = _Settings(chunk, placement, trains_head)
     weights_BL = jax.lax.stop_gradient(weights_BL)
     total, nats_BL = _weighted_loss(settings, x_BLD, head_DV, labels_BL, weights_BL)
     return total, jax.lax.stop_gradient(nats_BL)
@@ -101,6 +102,7 @@ def token_losses(
 class _Settings(NamedTuple):
     chunk: int
     placement: Placement | None
+    trains_head: bool
 
 
 class _Chunk(NamedTuple):
@@ -139,12 +141,12 @@ def _weighted_loss_forward(
 
 def _weighted_loss_backward(
     settings: _Settings,
-    gradients: tuple[jax.Array, jax.Array],
+    gradients: tuple[jax.Array, jax.Array | None],
     cotangents: tuple[jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array, None, None]:
-    dx_BLD, dhead_DV = gradients
-    scale = cotangents[0]
-    return (dx_BLD * scale).astype(dx_BLD.dtype), dhead_DV * scale, None, None
+) -> tuple[jax.Array, jax.Array | None, None, None]:
+    (dx_BLD, dhead_DV), scale = gradients, cotangents[0]
+    dhead_DV = jax.tree.map(lambda whole: whole * scale, dhead_DV)
+    return (dx_BLD * scale).astype(dx_BLD.dtype), dhead_DV, None, None
 
 
 _weighted_loss.defvjp(_weighted_loss_forward, _weighted_loss_backward)
@@ -160,6 +162,7 @@ def _sums(
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
     """Return nats, the weighted sum, and the gradients of that sum (None unless asked for)."""
     placed = Collectives(settings.placement)
+    with_head = with_gradients and settings.trains_head
 
     def local(x_BLD, head_DV, labels_BL, weights_BL):  # type: ignore[no-untyped-def]
         kernel_DV = head_DV.astype(x_BLD.dtype)
@@ -174,14 +177,14 @@ def _sums(
                 return dhead_DV, (nats_BC, total, None)
             dx_ND, new_DV = _gradients(chunk, weights_N, x_BCD, kernel_DV)
             dx_BCD = placed.sum_over_vocab(dx_ND).astype(x_BCD.dtype).reshape(x_BCD.shape)
-            return _add(dhead_DV, new_DV), (nats_BC, total, dx_BCD)
+            return _add(dhead_DV, new_DV) if with_head else None, (nats_BC, total, dx_BCD)
 
         operands = (x_BLD, labels_BL, weights_BL)
         length = labels_BL.shape[1]
         if settings.chunk == length:
             dhead_DV, (nats_BL, total, dx_BLD) = one(None, operands)
         else:
-            start = placed.zeros_like_head(head_DV) if with_gradients else None
+            start = placed.zeros_like_head(head_DV) if with_head else None
             chunks = tuple(_split(operand, settings.chunk) for operand in operands)
             dhead_DV, (nats, totals, dx) = jax.lax.scan(one, start, chunks)
             nats_BL, total = _join(nats, length), jnp.sum(totals)
@@ -193,7 +196,7 @@ def _sums(
         placed.rows,
         PartitionSpec(),
         placed.hidden if with_gradients else None,
-        placed.dhead if with_gradients else None,
+        placed.dhead if with_head else None,
     )
     return placed.run(local, in_specs, out_specs)(x_BLD, head_DV, labels_BL, weights_BL)
 

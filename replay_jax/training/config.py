@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replay_jax.errors import UserError
-from replay_jax.model.architecture import ModelConfig, parameter_counts
+from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.trained import FLOAT32_BYTES, parameter_bytes, trained_counts
 from replay_jax.training.mesh.config import nearest_divisor
 
 OPTIMIZERS = ("adamw", "muon", "lion", "adafactor")
@@ -40,15 +41,20 @@ class OptimizerKind:
         return ":" in self.name
 
     def state_bytes(self, model: ModelConfig) -> int:
-        """Bytes beside the parameters of a model: counters aside exact for AdamW, Muon, Lion.
+        """Bytes kept of a model's trained parameters: counters aside exact for AdamW, Muon, Lion.
 
         Adafactor has at most one number per parameter; one of the user's own counts as AdamW.
         """
-        counts = parameter_counts(model)
+        counts = trained_counts(model)
         norms = model.embed_dim * (2 * model.num_layers + 1)
         one_each, muon = counts.total, 2 * counts.total - (counts.body - norms)
         numbers = {"lion": one_each, "adafactor": one_each, "muon": muon}
         return _MOMENT_BYTES[self.moments_dtype] * numbers.get(self.name, 2 * counts.total)
+
+    def training_bytes(self, model: ModelConfig) -> int:
+        """Bytes of a model's parameters, of the gradients of those trained, and beside them."""
+        gradients = FLOAT32_BYTES * trained_counts(model).total
+        return parameter_bytes(model) + gradients + self.state_bytes(model)
 
 
 ADAMW = OptimizerKind()

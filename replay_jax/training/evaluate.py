@@ -38,6 +38,7 @@ from replay_jax.training.step import (
     place_batch,
     platform_of,
 )
+from replay_jax.training.trainable import split
 
 EvaluationProgram = Callable[[Any, DeviceBatch], tuple[jax.Array, jax.Array]]
 CosineProgram = Callable[[Any, DeviceBatch, DeviceBatch], jax.Array]
@@ -201,7 +202,7 @@ def lower_gradient_cosine(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
         if placed is None:
             return found
         # No moments say here how gradients are split: left to XLA, each would be whole everywhere.
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, split(like, shape.model)[0])
         return jax.lax.with_sharding_constraint(found, shardings)
 
     def cosine(params: Any, a: DeviceBatch, b: DeviceBatch) -> jax.Array:

@@ -17,8 +17,10 @@ from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import Transformer, build_transformer, head_kernel
 from replay_jax.model.loss import chunk_positions, weighted_loss
 from replay_jax.model.placement import Placement
+from replay_jax.model.trained import head_is_trained
 from replay_jax.training.config import StepShape
 from replay_jax.training.mesh.sharding import BATCH_AXES, REPLICA_AXES, RULES_WITHIN_REPLICA
+from replay_jax.training.trainable import joined, split
 
 DeviceBatch = dict[str, jax.Array]
 
@@ -33,15 +35,19 @@ def batch_gradient(
 ) -> tuple[Any, tuple[jax.Array, jax.Array]]:
     """Gradient of a batch's loss, and its nats and weights per source [S] (`StepMetrics`).
 
-    The loss is sum(weight * nats) / sum(weight). Weights are divided by their sum over the whole
-    batch beforehand, so the gradients of the microbatches add up to that of the batch.
+    It is in the trained parameters. The loss is sum(weight * nats) / sum(weight). Weights are
+    divided by their sum over the whole batch beforehand, so the gradients of the microbatches add
+    up to that of the batch.
     """
     total = jnp.sum(batch["loss_weights"])
     batch = {**batch, "scaled_weights": batch["loss_weights"] / total}
 
     def gradient(params: Any, batch: DeviceBatch, *, placement: Placement | None) -> Any:
-        loss = functools.partial(_loss, shape=shape, platform=platform, placement=placement)
-        return _accumulate(loss, params, batch, shape, placement)
+        trained, frozen = split(params, shape.model)
+        loss = functools.partial(
+            _loss, frozen=frozen, shape=shape, platform=platform, placement=placement
+        )
+        return _accumulate(loss, trained, batch, shape, placement)
 
     with jax.default_matmul_precision(shape.model.product_precision):
         if shape.accumulation > 1 and placement is not None and _sums_once(placement):
@@ -83,14 +89,16 @@ def hidden_states(transformer: Transformer, params: Any, batch: DeviceBatch) -> 
 
 
 def _loss(
-    params: Any,
+    trained: Any,
     micro: DeviceBatch,
     *,
+    frozen: Any,
     shape: StepShape,
     platform: str,
     placement: Placement | None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Differentiable loss of one microbatch, and its nats and weights per source."""
+    params = joined(trained, frozen)
     transformer = build_transformer(shape.model, platform=platform, placement=placement)
     x_MLD = hidden_states(transformer, params, micro)
     total, nats_ML = weighted_loss(
@@ -100,6 +108,7 @@ def _loss(
         micro["scaled_weights"],
         chunk=loss_chunk(shape.model, micro["inputs"].shape, placement),
         placement=placement,
+        trains_head=head_is_trained(shape.model),
     )
     weights_ML = micro["loss_weights"]
     nats_M = jnp.sum(jnp.where(weights_ML > 0, nats_ML * weights_ML, 0.0), axis=1)

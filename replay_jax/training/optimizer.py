@@ -11,13 +11,15 @@ import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
 from replay_jax.errors import UserError
+from replay_jax.model.lora import is_adapter
 from replay_jax.training.config import ADAMW, OptimizerConfig, OptimizerKind
 
 Hyper = dict[str, Any]
 HYPER_NAMES = ("learning_rate", "weight_decay", "b1", "b2", "epsilon", "clip_norm")
 
 # Levanter's default mask, by the last name of a parameter's path: norms, biases and embeddings are
-# not decayed; matrices are, the output head among them (a tied one is the embedding, so it is not).
+# not decayed; matrices are, the output head among them (a tied one is the embedding, so it is not),
+# and those of adapters.
 _DECAYED = ("query", "key", "value", "out", "gate", "up", "down", "head")
 _NOT_DECAYED = ("embedding", "scale", "query_bias", "key_bias", "value_bias")
 # Input and output axes, from the last one, of the matrices that Muon makes orthogonal; an axis of
@@ -182,8 +184,8 @@ def _clip_by_global_norm(gradients: Any, clip_norm: jax.Array) -> Any:
 
 def _is_decayed(path: tuple[Any, ...], _: Any) -> bool:
     name = _name(path)
-    if name in _DECAYED or name in _NOT_DECAYED:
-        return name in _DECAYED
+    if name in _DECAYED or name in _NOT_DECAYED or is_adapter(name):
+        return name not in _NOT_DECAYED
     raise ValueError(
         f"Parameter {jax.tree_util.keystr(path)} has no weight-decay rule; the names with one are "
         f"{', '.join(_DECAYED + _NOT_DECAYED)}."

@@ -181,7 +181,7 @@ def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict
 
     def maybe_reset(state: TrainState, wanted: jax.Array) -> TrainState:
         pick = lambda new, old: jnp.where(wanted, new, old)  # noqa: E731
-        return jax.tree.map(pick, reset_optimizer(state, shape.optimizer), state)
+        return jax.tree.map(pick, reset_optimizer(state, shape.model, shape.optimizer), state)
 
     def zeros(shape: Any) -> Any:
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)

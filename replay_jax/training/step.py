@@ -43,6 +43,7 @@ from replay_jax.training.optimizer import (
     init_optimizer,
     state_like_parameters,
 )
+from replay_jax.training.trainable import as_stored, joined, split
 
 _DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
 
@@ -67,7 +68,7 @@ class StepMetrics(flax.struct.PyTreeNode):
 
     `nats` and `weights` are per source: the sum of loss weight times nats, and the sum of loss
     weights (with weights of one, the number of labels). `gradient_norm` is taken before
-    clipping, `parameter_norm` after the update.
+    clipping, `parameter_norm` after the update, both of what is trained.
     """
 
     nats: jax.Array
@@ -86,12 +87,14 @@ def init_state(
 
     The result does not depend on how it is sharded (JAX's random bits are partitionable).
     """
-    return begin_state(nn.meta.unbox(_init_boxed(model, seed)), optimizer)
+    drawn = nn.meta.unbox(_init_boxed(model, seed))
+    return begin_state(as_stored(drawn, model), model, optimizer)
 
 
-def begin_state(params: Any, optimizer: OptimizerKind = ADAMW) -> TrainState:
-    """The state before the first update of given parameters."""
-    return TrainState(jnp.zeros((), jnp.int32), params, init_optimizer(params, optimizer))
+def begin_state(params: Any, model: ModelConfig, optimizer: OptimizerKind = ADAMW) -> TrainState:
+    """The state before the first update of given parameters, adapters among them."""
+    trained, _ = split(params, model)
+    return TrainState(jnp.zeros((), jnp.int32), params, init_optimizer(trained, optimizer))
 
 
 def train_step(
@@ -112,16 +115,19 @@ def train_step(
         state.params, batch, shape=shape, platform=platform, placement=placement
     )
     gradient_norm = optax.tree.norm(gradients)
-    params, opt_state = apply_gradients(
-        state.params, state.opt_state, gradients, hyper=hyper, kind=shape.optimizer
+    trained, frozen = split(state.params, shape.model)
+    trained, opt_state = apply_gradients(
+        trained, state.opt_state, gradients, hyper=hyper, kind=shape.optimizer
     )
-    metrics = StepMetrics(nats, weights, gradient_norm, optax.tree.norm(params))
-    return TrainState(state.step + 1, params, opt_state), metrics
+    metrics = StepMetrics(nats, weights, gradient_norm, optax.tree.norm(trained))
+    return TrainState(state.step + 1, joined(trained, frozen), opt_state), metrics
 
 
-def reset_optimizer(state: TrainState, optimizer: OptimizerKind = ADAMW) -> TrainState:
+def reset_optimizer(
+    state: TrainState, model: ModelConfig, optimizer: OptimizerKind = ADAMW
+) -> TrainState:
     """Forget the moments and the optimizer's own count; keep the parameters and the step."""
-    return state.replace(opt_state=init_optimizer(state.params, optimizer))
+    return state.replace(opt_state=init_optimizer(split(state.params, model)[0], optimizer))
 
 
 def abstract_state(model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = ADAMW) -> TrainState:
@@ -132,8 +138,12 @@ def abstract_state(model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = AD
     """
     boxed = jax.eval_shape(lambda: _init_boxed(model, 0))
     whole, of_params = replicated(mesh), tree_shardings(boxed, mesh)
-    tree = jax.eval_shape(lambda params: begin_state(params, optimizer), nn.meta.unbox(boxed))
-    moments = state_like_parameters(tree.opt_state, tree.params, of_params, whole)
+    tree = jax.eval_shape(
+        lambda params: begin_state(as_stored(params, model), model, optimizer),
+        nn.meta.unbox(boxed),
+    )
+    trained, sharded = (split(each, model)[0] for each in (tree.params, of_params))
+    moments = state_like_parameters(tree.opt_state, trained, sharded, whole)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         tree,
@@ -216,8 +226,6 @@ def compile_init(
     model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = ADAMW
 ) -> Callable[[int], TrainState]:
     """Compile the initialisation straight into its shardings; call it with a seed."""
-    whole = replicated(mesh)
-    seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=whole)
     jitted = jax.jit(
         lambda seed: init_state(model, seed, optimizer),
         out_shardings=_shardings(abstract_state(model, mesh, optimizer)),
@@ -225,25 +233,20 @@ def compile_init(
     with on_mesh(mesh):
         platform = platform_of(mesh)
         options = _INIT_OPTIONS if platform == "cpu" else compiler_options(platform)
-        program = jitted.lower(seed).compile(options)
-
-    def init(seed: int) -> TrainState:
-        if not 0 <= seed < 2**32:
-            raise UserError(f"seed {seed} must be in [0, 2**32).")
-        number = jax.make_array_from_callback((), whole, lambda _: jnp.uint32(seed))
-        return program(number)
-
-    return init
+        program = jitted.lower(abstract_seed(mesh)).compile(options)
+    return lambda seed: program(place_seed(seed, mesh))
 
 
-def compile_begin(
-    model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = ADAMW
-) -> Callable[[Any], TrainState]:
-    """Compile `begin_state`; the given parameters are consumed."""
-    state = abstract_state(model, mesh, optimizer)
-    begin = functools.partial(begin_state, optimizer=optimizer)
-    jitted = jax.jit(begin, donate_argnums=0, out_shardings=_shardings(state))
-    return jitted.lower(state.params).compile()
+def abstract_seed(mesh: Mesh) -> jax.ShapeDtypeStruct:
+    """What a compiled beginning takes."""
+    return jax.ShapeDtypeStruct((), jnp.uint32, sharding=replicated(mesh))
+
+
+def place_seed(seed: int, mesh: Mesh) -> jax.Array:
+    """Put a seed on every device of a mesh. Raises UserError unless 32 bits hold it."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed {seed} must be in [0, 2**32).")
+    return jax.make_array_from_callback((), replicated(mesh), lambda _: jnp.uint32(seed))
 
 
 def compile_reset(
@@ -251,7 +254,7 @@ def compile_reset(
 ) -> Callable[[TrainState], TrainState]:
     """Compile `reset_optimizer`; the given state is consumed."""
     state = abstract_state(model, mesh, optimizer)
-    reset = functools.partial(reset_optimizer, optimizer=optimizer)
+    reset = functools.partial(reset_optimizer, model=model, optimizer=optimizer)
     jitted = jax.jit(reset, donate_argnums=0, out_shardings=_shardings(state))
     return jitted.lower(state).compile()
 

@@ -26,7 +26,8 @@ from replay_jax.hub.folder import (
 )
 from replay_jax.hub.tensors import WeightReader
 from replay_jax.hub.weights import load_params
-from replay_jax.training.step import abstract_state, begin_state, compile_begin, init_state
+from replay_jax.training.begin import compile_begin
+from replay_jax.training.step import abstract_state, begin_state, init_state
 
 DEEP = dataclasses.replace(MODEL, num_layers=2)
 SCANNED = dataclasses.replace(DEEP, layer_loop="scan")
@@ -163,8 +164,8 @@ def test_stacked_layers_are_held_one_at_a_time(tmp_path, monkeypatch):
 
 def test_training_starts_with_empty_moments(folder, params):
     mesh = mesh_of(2, 2, 2)
-    wanted = begin_state(params)
-    state = compile_begin(DEEP, mesh)(load(folder, DEEP, mesh))
+    wanted = begin_state(params, DEEP)
+    state = compile_begin(DEEP, mesh)(load(folder, DEEP, mesh), 0)
     assert equal(state, wanted)
     assert int(state.step) == 0 and not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
 

@@ -1,5 +1,6 @@
 """What `plan` says before anything is trained: cost on chips, folded seeds, missing files."""
 
+import dataclasses
 import io
 import json
 
@@ -19,6 +20,7 @@ from replay_jax.library.plan_shown import (
 )
 from replay_jax.library.planning import plan
 from replay_jax.library.renting import rental
+from replay_jax.model.architecture import parameter_counts
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,20 @@ def test_chip_hours_are_flops_over_the_share_of_the_peak(planned):
     eight = rental(planned, "h100:8", utilisation=0.5, price=None)
     assert eight.chip_hours == pytest.approx(flops / (0.5 * 989e12) / 3600)
     assert eight.money is None and "16 chips" in rented(found) and " 50%" in rented(found)
+
+
+def test_a_plan_says_whether_what_is_trained_fits(planned):
+    """Parameters, gradients and moments in float32: 16 bytes a parameter, over all chips."""
+    model = planned.runs[0].config.model
+    found = rental(planned, "v5e:4x4", utilisation=0.5, price=None)
+    assert found.chip_bytes == parameter_counts(model).total  # 16 bytes on 16 chips
+    assert found.holds_state and "of 15.8 on each chip; `replay-jax compile`" in rented(found)
+    small = dataclasses.replace(found, memory_bytes=10**6)
+    assert not small.holds_state and "DOES NOT FIT: parameters" in rented(small)
+    assert found.to_json()["holds_state"] is True
+    one = rental(planned, "h100:1", utilisation=0.5, price=None)
+    assert one.chip_bytes == 16 * found.chip_bytes
+    assert one.memory_bytes == int(0.92 * 84_942_979_072)
 
 
 @pytest.mark.parametrize(

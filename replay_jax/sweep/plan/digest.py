@@ -155,12 +155,21 @@ def _digest(content: bytes) -> bytes:
 
 
 def describe_start(
-    *, model: Mapping[str, Any], numerics: int, seed: int, weights: str | None
+    *,
+    model: Mapping[str, Any],
+    numerics: int,
+    seed: int,
+    weights: str | None,
+    draws_adapters: bool,
 ) -> bytes:
     """Digest of what determines the initial state: the seed, or the fingerprint of weights.
+
+    Beside weights the seed counts only where adapters are drawn from it.
 
     The whole model configuration counts, also what only changes the rounding (remat, chunks), so
     that shared and solo runs agree to the last bit.
     """
-    start = {"seed": seed} if weights is None else {"weights": weights}
+    start: dict[str, Any] = {} if weights is None else {"weights": weights}
+    if weights is None or draws_adapters:
+        start["seed"] = seed
     return canonical_digest({"model": dict(model), "numerics": numerics, **start})

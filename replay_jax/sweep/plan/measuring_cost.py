@@ -1,12 +1,13 @@
 """What the held-out sets of a plan cost, beside its training."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 from replay_jax.model.flops import flops_per_token
 from replay_jax.sweep.plan.measured import measurements
 from replay_jax.sweep.plan.run import Run
 
-# A forward pass costs a third of training on the same tokens (`model.flops`).
+# A forward pass costs a third of training all parameters on the same tokens (`model.flops`).
 _FORWARD = 1 / 3
 
 # Runs that share a span, its first and last state (numbers of updates).
@@ -16,7 +17,7 @@ Span = tuple[Sequence[Run], int, int]
 def evaluation_flops(spans: Iterable[Span]) -> float:
     """Model FLOPs of every held-out set at every state of the spans, each counted once.
 
-    Multiple-choice tasks and gradient cosines, which are smaller, are not counted.
+    Multiple-choice tasks and gradient cosines, which are smaller, are not counted, nor adapters.
     """
     seen: set[str] = set()
     total = 0.0
@@ -26,6 +27,7 @@ def evaluation_flops(spans: Iterable[Span]) -> float:
                 key = item.key(measured.node.digest)
                 if key not in seen:
                     seen.add(key)
-                    each = flops_per_token(runs[0].config.model, item.seq_len, causal_half=False)
+                    model = dataclasses.replace(runs[0].config.model, lora=None, frozen=())
+                    each = flops_per_token(model, item.seq_len, causal_half=False)
                     total += _FORWARD * each.total * item.sequences * item.seq_len
     return total

@@ -13,15 +13,13 @@ from typing import Any
 
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
-from replay_jax.model.architecture import parameter_counts
+from replay_jax.model.trained import saved_bytes
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.measuring_cost import evaluation_flops
 from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.run import Run, Shared, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
 from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_tasks
-
-_PARAMETER_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,11 +57,19 @@ class Plan:
 
     @property
     def state_bytes(self) -> int:
-        """Size of the largest run's training state: parameters, and what its optimizer keeps."""
+        """Size of the largest run's saved state: parameters, and what its optimizer keeps."""
         configs = {(run.config.model, run.config.optimizer.kind) for run in self.runs}
         return max(
-            _PARAMETER_BYTES * parameter_counts(model).total + optimizer.state_bytes(model)
-            for model, optimizer in configs
+            saved_bytes(model) + optimizer.state_bytes(model) for model, optimizer in configs
+        )
+
+    @property
+    def training_bytes(self) -> int:
+        """The most that a run's parameters, gradients and moments take while it trains."""
+        return max(
+            run.config.execution.population
+            * run.config.optimizer.kind.training_bytes(run.config.model)
+            for run in self.runs
         )
 
     @functools.cached_property
@@ -73,8 +79,7 @@ class Plan:
         if not execution.keep_ends or execution.keep_states:
             return {}
         return {
-            edge.stop.digest: _PARAMETER_BYTES
-            * parameter_counts(self.runs[edge.ending[0]].config.model).total
+            edge.stop.digest: saved_bytes(self.runs[edge.ending[0]].config.model)
             for edge in self.edges
             if edge.ending
         }

@@ -226,6 +226,7 @@ def run_chain(
             numerics=NUMERICS,
             seed=config.seed,
             weights=weights,
+            draws_adapters=config.model.lora is not None,
         ),
         constant=canonical_digest(constant),
         course=shared.courses[known],

@@ -28,7 +28,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "execution": {"keep_ends": False},
     "analysis": NEW_SETTINGS,
     "optimizer": {"name": "adamw", "moments_dtype": "float32"},
-    "model": {"variant": None},
+    "model": {"variant": None, "lora": None, "frozen": []},
     "training": {"objective": "tokens"},
 }
 

@@ -28,6 +28,7 @@ from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import Progress, StepRecord, TimeSplit
 from replay_jax.training.saved import is_complete
 from replay_jax.training.step import TrainState
+from replay_jax.training.trainable import of_training
 
 
 class Course:
@@ -151,7 +152,8 @@ class Course:
             self._settle_save()
             self._drop_checkpoints(keep=self._job.config.checkpoint.keep)
             path = self._store.state_path(node.digest)
-            self._save_at(path, state, {"step": step, "checkpoint": checkpoint})
+            kept = of_training(state, self._job.config.model)
+            self._save_at(path, kept, {"step": step, "checkpoint": checkpoint})
         if checkpoint:
             self._checkpoints.append(node)
 
@@ -174,7 +176,8 @@ class Course:
             path = self._store.end_path(stop.digest)
             with self._clock.measure("save"):
                 self._settle_save()
-                self._save_at(path, params_alone(state), {"step": stop.step})
+                kept = of_training(state, self._job.config.model)
+                self._save_at(path, params_alone(kept), {"step": stop.step})
             self._wait()
 
     def pause(self, step: int, state: TrainState) -> None:

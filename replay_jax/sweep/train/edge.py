@@ -25,6 +25,7 @@ from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shap
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.sweep.train.surroundings import Surroundings
+from replay_jax.training.begin import given_part
 from replay_jax.training.checkpoint import Checkpointer, restore_params, restore_state
 from replay_jax.training.config import Profile
 from replay_jax.training.loop import Hooks, train_span
@@ -32,6 +33,7 @@ from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import Progress, TimeSplit
 from replay_jax.training.saved import DamagedCheckpoint, is_complete
 from replay_jax.training.step import TrainState, check_shape
+from replay_jax.training.trainable import joined, of_training
 
 # One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
 _READ_THREADS = 1
@@ -148,8 +150,8 @@ def first_state(
         begin = programs.begin(model, mesh, optimizer, clock=clock)
         with clock.measure("save"):
             like = programs.abstract_state(model, mesh, optimizer).params
-            params = load_params(job.pretrained, like, model)
-        begun: TrainState = begin(params)
+            params = load_params(job.pretrained, given_part(like, model), model)
+        begun: TrainState = begin(params, job.config.seed)
         return begun
     if job.start.step == 0:
         state: TrainState = programs.init(model, mesh, optimizer, clock=clock)(job.config.seed)
@@ -157,9 +159,11 @@ def first_state(
     with clock.measure("save"):
         like = programs.abstract_state(model, mesh, optimizer)
         try:
-            restored, _ = restore_state(store.state_path(job.start.digest), like)
+            path = store.state_path(job.start.digest)
+            restored, _ = restore_state(path, of_training(like, model))
         except DamagedCheckpoint as error:
             raise DamagedState(job.start.digest, str(error)) from error
+        restored = restored.replace(params=_beside_base(job, restored.params, like.params))
     assert int(restored.step) == job.start.step
     return restored
 
@@ -182,9 +186,19 @@ def kept_end(
         try:
             config = job.config
             wanted = programs.abstract_state(config.model, mesh, config.optimizer.kind)
-            return restore_params(alone, wanted.params)
+            saved = restore_params(alone, of_training(wanted, config.model).params)
         except DamagedCheckpoint as error:
             raise DamagedState(digest, str(error)) from error
+        return _beside_base(job, saved, wanted.params)
+
+
+def _beside_base(job: EdgeJob, saved: Any, like: Any) -> Any:
+    """Saved parameters, adapters with the pre-trained model that they are of read again."""
+    model = job.config.model
+    if model.lora is None:
+        return saved
+    assert job.pretrained is not None
+    return joined(saved, load_params(job.pretrained, given_part(like, model), model))
 
 
 def _check_shapes(job: EdgeJob, mesh: Mesh) -> None:

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.training.begin import compile_begin
 from replay_jax.training.config import OptimizerKind, StepShape
 from replay_jax.training.evaluate import (
     CosineProgram,
@@ -25,7 +26,6 @@ from replay_jax.training.population import Population, compile_population
 from replay_jax.training.step import (
     TrainState,
     abstract_state,
-    compile_begin,
     compile_init,
     compile_reset,
     compile_train_step,
@@ -75,8 +75,8 @@ class ProgramCache:
 
     def begin(
         self, model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind, *, clock: TimeSplit
-    ) -> Callable[[Any], Any]:
-        """The state before the first update, a function of the parameters, which it consumes."""
+    ) -> Callable[[Any, int], Any]:
+        """The state before the first update, of given parameters, which it consumes, and a seed."""
         key = (model, mesh, optimizer)
         return self._timed(("begin", *key), lambda: compile_begin(*key), clock)
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import jax
 
 from replay_jax.errors import UserError
-from replay_jax.model.architecture import ModelConfig, parameter_counts
+from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.trained import FLOAT32_BYTES, parameter_bytes, trained_counts
 from replay_jax.training.mesh.config import MeshConfig, nearest_divisor
 from replay_jax.training.mesh.sharding import keeps_axes_whole, slice_count
 
-# A float32 parameter and its gradient, and two moments where nothing else is said of them.
-_BYTES, _MOMENT_BYTES = 8, 8
+# Two float32 moments where nothing else is said of them.
+_MOMENT_BYTES = 8
 # Above this share of a device's memory the state is split (chosen: it leaves three quarters for
 # activations, logits and temporaries).
 REPLICATED_SHARE = 0.25
@@ -65,9 +66,9 @@ def choose_mesh(
         )
         reason = "as asked for, the other axis filled with the devices left"
     else:
-        parameters = parameter_counts(model).total
-        moments = _MOMENT_BYTES * parameters if optimizer_bytes is None else optimizer_bytes
-        need = (_BYTES * parameters + moments) / config.tensor
+        trained = trained_counts(model).total
+        moments = _MOMENT_BYTES * trained if optimizer_bytes is None else optimizer_bytes
+        need = (parameter_bytes(model) + FLOAT32_BYTES * trained + moments) / config.tensor
         chosen, reason = _replicate_or_split(config, model.embed_dim, devices, device_bytes, need)
     product = chosen.replica * chosen.fsdp * chosen.tensor
     if product != number:

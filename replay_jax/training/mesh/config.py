@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from replay_jax.errors import UserError
 
+# Share of a GPU's memory that JAX may take; by itself it leaves a quarter unused.
+GPU_MEMORY_SHARE = 0.92
+
 
 @dataclass(frozen=True)
 class MeshConfig:

@@ -12,9 +12,8 @@ from pathlib import Path
 import jax
 
 from replay_jax.errors import UserError
+from replay_jax.training.mesh.config import GPU_MEMORY_SHARE
 
-# Share of a GPU's memory that JAX may take; by itself it leaves a quarter unused.
-GPU_MEMORY_SHARE = 0.92
 # Read when JAX starts its first device.
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_MEM_FRACTION": str(GPU_MEMORY_SHARE)}
 

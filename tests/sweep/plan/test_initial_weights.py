@@ -17,6 +17,7 @@ from replay_jax.config.grid import chain, grid, zipped
 from replay_jax.data.judging.tasks import Task
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import find_pretrained
+from replay_jax.library.evaluating import load_folder, load_run, row_nats
 from replay_jax.library.exporting import export as export_run
 from replay_jax.library.preparing import Prepared
 from replay_jax.report.advice import advise
@@ -128,6 +129,117 @@ def test_a_sweep_can_be_planned_where_the_model_is_not(study, base):
     away = plan_sweep([(config, {})], found=Found(study.stores), done=Done())
     assert away.runs[0].steps == here.steps
     assert away.runs[0].id != here.id
+
+
+ADAPTERS = {"rank": 4, "alpha": 8.0, "matrices": ("query", "out", "down")}
+
+
+@pytest.fixture(scope="module")
+def adapted(study, base, tmp_path_factory):
+    """Two runs of adapters beside the exported model, which share a beginning; all states kept."""
+    sweep = grid({START: [str(base[2])]}, {RHO: [0.0, 0.5]})
+    workdir = tmp_path_factory.mktemp("adapted")
+    given = {"model__lora": ADAPTERS, "execution__keep_states": True}
+    outcome = study.train(sweep, workdir, here=True, **given)
+    assert (outcome.failures, outcome.results) == ((), 2)
+    return sweep, workdir
+
+
+def test_adapters_begin_at_the_model_and_their_states_hold_nothing_else(study, base, adapted):
+    """Losses at step 0 to the last bit; a saved state is a fraction of a whole one."""
+    sweep, workdir = adapted
+    _, before, _ = base
+    for record in results_of(workdir).values():
+        first = record["curve"][0]
+        assert {role: first[role] for role in ("target", "generic")} == before["losses"]
+        assert record["losses"] != before["losses"]
+    assert verify(workdir) == ([], 2)
+    plan = study.plan(sweep, None, model__lora=ADAPTERS)
+    numbers = 4 * (16 + 16 + 16 + 16 + 32 + 16)  # rank x (inputs + outputs) of the three
+    assert plan.state_bytes == 3 * 4 * numbers and plan.steps_planned < plan.steps_naive
+    states = list((workdir / "states").iterdir())
+    for state in states:
+        arrays = json.loads((state / "meta" / "metadata").read_text())["checksums"]
+        assert len(arrays) == 3 * 6 + 2  # adapters and their moments, two counters
+        assert all("_lora_" in name for name in arrays if "layer_0" in name)
+    assert states
+
+
+def test_adapters_gone_on_with_from_disk_are_the_same_run(study, adapted, tmp_path):
+    """Shared and alone, and from a saved state beside the model that is read again."""
+    sweep, workdir = adapted
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    known = results_of(copy)
+    (run,) = study.plan(sweep[1:], copy, model__lora=ADAPTERS).runs
+    shutil.rmtree(copy / "results")
+    end = run.node(run.steps).digest
+    for name in ("states", "ends"):
+        shutil.rmtree(copy / name / end, ignore_errors=True)
+    for segment in (copy / "segments").glob(f"*{end}*"):
+        segment.unlink()
+    outcome = study.train(sweep[1:], copy, here=True, model__lora=ADAPTERS)
+    assert (outcome.failures, outcome.results) == ((), 1)
+    (again,) = results_of(copy).values()
+    assert again == known[again["name"]]
+
+
+def test_adapters_count_in_the_identity_and_so_does_their_seed(study, base, adapted):
+    sweep = zipped({"seed": [1, 2], "data_seed": [1, 1], START: [str(base[2])] * 2})
+    one, other = study.plan(sweep, None, model__lora=ADAPTERS).runs
+    assert one.id != other.id and (one.chain[0] != other.chain[0]).any()
+    plain = study.plan(sweep[:1], None).runs[0]
+    assert plain.id != one.id and (plain.chain[0] != one.chain[0]).any()
+    totals = [study.plan(sweep[:1], None, **given).to_json()["totals"]
+              for given in ({}, {"model__lora": ADAPTERS})]  # fmt: skip
+    measured = [each["evaluation_flops_remaining"] for each in totals]
+    assert measured[0] == measured[1] and totals[0]["flops"] > totals[1]["flops"]
+    with pytest.raises(UserError, match="model.lora adapts a model that is there"):
+        study.plan([{}], None, model__lora=ADAPTERS)
+    with pytest.raises(UserError, match="muon, which is for whole matrices"):
+        study.plan(sweep[:1], None, model__lora=ADAPTERS, optimizer__name="muon")
+
+
+def test_an_adapted_run_is_exported_merged_and_as_an_adapter(base, adapted, tmp_path):
+    """Both folders hold what the run ended with."""
+    workdir, folder = adapted[1], base[2]
+    record = next(iter(results_of(workdir).values()))
+    export_run(workdir, record["name"], tmp_path / "merged", dtype="float32")
+    files = export_run(workdir, record["name"], tmp_path / "adapter", dtype="float32", adapter=True)
+    assert files == ["adapter_config.json", "adapter_model.safetensors", "replay_jax.json"]
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["down_proj", "o_proj", "q_proj"]
+    assert (config["r"], config["lora_alpha"]) == (4, 8)
+    assert config["base_model_name_or_path"] == str(folder)
+    old, new, added = (
+        load_file(at)
+        for at in (folder / "model.safetensors", tmp_path / "merged" / "model.safetensors",
+                   tmp_path / "adapter" / "adapter_model.safetensors")
+    )  # fmt: skip
+    assert len(added) == 6 and old.keys() == new.keys()
+    for name, tensor in old.items():
+        inside = f"base_model.model.{name.removesuffix('.weight')}.lora_"
+        wanted = tensor
+        if f"{inside}A.weight" in added:
+            wanted = tensor + 2.0 * added[f"{inside}B.weight"] @ added[f"{inside}A.weight"]
+            assert np.abs(wanted - tensor).max() > 1e-4
+        np.testing.assert_allclose(new[name], wanted, rtol=1e-5, atol=1e-6)
+    tokens = np.random.default_rng(0).integers(0, 257, (8, 17))
+    theirs = row_nats(load_folder(str(tmp_path / "merged")), tokens)
+    np.testing.assert_allclose(row_nats(load_run(workdir, record["id"]), tokens), theirs, rtol=1e-5)
+
+
+def test_what_has_no_adapter_or_lost_its_base_is_one_sentence(base, adapted, tmp_path):
+    with pytest.raises(UserError, match="was trained whole, without model.lora"):
+        export_run(base[0], base[1]["id"], tmp_path / "adapter", adapter=True)
+    record = next(iter(results_of(adapted[1]).values()))
+    away = base[2].rename(base[2].with_name("away"))
+    try:
+        with pytest.raises(UserError, match="has adapters of .* not here as it was: put it back"):
+            export_run(adapted[1], record["id"], tmp_path / "merged")
+        assert export_run(adapted[1], record["id"], tmp_path / "adapter", adapter=True)
+    finally:
+        away.rename(base[2])
+    assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize(

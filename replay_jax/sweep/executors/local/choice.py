@@ -5,7 +5,6 @@ import dataclasses
 from replay_jax.config.execution import ExecutionConfig
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
-from replay_jax.model.architecture import parameter_counts
 from replay_jax.sweep.executors.local.machine import Devices
 
 # Models up to this size are trained by one thread each, several at a time: see docs/sweeps.md for
@@ -127,8 +126,7 @@ def training_bytes(config: ExperimentConfig) -> int | None:
     if max(config.mesh.replica, config.mesh.fsdp, config.mesh.tensor) > 1:
         return None
     model, training, optimizer = config.model, config.training, config.optimizer.kind
-    parameters = 4 * parameter_counts(model).total
-    states = 2 * parameters + optimizer.state_bytes(model)
+    states = optimizer.training_bytes(model)
     width = 4 if model.compute_dtype == "float32" else 2
     features = _BYTES_PER_FEATURE * model.embed_dim
     scores = _BYTES_PER_SCORE * model.num_heads * training.seq_len
