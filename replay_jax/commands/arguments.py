@@ -3,6 +3,8 @@
 import argparse
 import importlib
 
+from replay_jax.commands.one_model.arguments import evaluate_command, generate_command
+
 _RECIPE_HELP = "a config file, or the name of a shipped one (see `replay-jax configs`)"
 _OVERRIDES = (
     "Any value can be changed with --config.key=value, such as --config.model.num_layers=2."
@@ -25,7 +27,8 @@ def parser() -> argparse.ArgumentParser:
     _gc_command(commands)
     _overlap_command(commands)
     _export_command(commands)
-    _evaluate_command(commands)
+    evaluate_command(commands, _add)
+    generate_command(commands, _add)
     _ship_command(commands)
     _analyse_command(commands)
     _other_commands(commands)
@@ -219,22 +222,6 @@ def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     export.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16",
                         help="of the tensors (default: bfloat16)")  # fmt: skip
     export.add_argument("--target", help="of best, where there are several")
-
-
-def _evaluate_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    evaluate = _add(
-        commands, "evaluate", "Score a model folder, or a run of a working directory.",
-        "replay-jax evaluate models/quickstart --tasks=arc=arc.jsonl", json=True,
-    )  # fmt: skip
-    evaluate.add_argument("place", metavar="FOLDER|WORKDIR", help="a model folder or hub id; or a "
-                          "working directory, with RUN")  # fmt: skip
-    evaluate.add_argument("run", metavar="RUN", nargs="?", help="an id, a name, or best")
-    evaluate.add_argument("--tokens", metavar="FILE.npy",
-                          help="integers, rows x length: the summed nats of every row")  # fmt: skip
-    evaluate.add_argument("--tasks", metavar="NAME=FILE", action="append", default=[],
-                          help="a task of docs/tasks.md; may be repeated")  # fmt: skip
-    evaluate.add_argument("--batch", type=int, default=8, help="rows at a time (default: 8)")
-    evaluate.add_argument("--target", help="of best, where there are several")
 
 
 def _ship_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

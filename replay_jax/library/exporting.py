@@ -70,7 +70,7 @@ def export(
         find_tokenizer(trained.config.data),
         dtype=dtype,
         facts={"run": record},
-        origin=_origin(trained),
+        origin=origin(trained),
     )
 
 
@@ -103,7 +103,7 @@ def kept_end(
     return fact, record, saved
 
 
-def _origin(run: Run) -> Path | None:
+def origin(run: Run) -> Path | None:
     """The model folder that a run began from, if that is still here and still the same."""
     if run.pretrained is None:
         return None

@@ -10,5 +10,5 @@ TIME_KINDS, TimeSplit, Work), `numerics` (NUMERICS), `optimizer` (Hyper, hyperpa
 `population` (Population, compile_population, lower_population), `saved` (DamagedCheckpoint,
 delete, is_complete, read_meta, remove_unfinished), `step` (StepMetrics, StepShape, TrainState,
 abstract_state, check_shape, compile_begin, compile_init, compile_reset, compile_train_step,
-lower_train_step, place_batch, place_hyper, platform_of).
+lower_train_step, on_mesh, place_batch, place_hyper, platform_of).
 """
