@@ -59,14 +59,36 @@ def harness_scores(loaded: Loaded, asked: Asked, *, batch_size: int = 8) -> dict
     from replay_jax.library.texts.harness import LoadedLM
 
     model = LoadedLM(loaded, batch_size=batch_size, seed=asked.seed)
-    manager = TaskManager(include_path=list(asked.include) or None)
-    tasks = [task for name in asked.names for task in _load(manager, name)]
+    # The harness's own tasks are thousands of files, read only where one of them is asked for.
+    manager = TaskManager(include_path=list(asked.include), include_defaults=False)
+    if not all(_is_file(name) or name in manager.all_tasks for name in asked.names):
+        manager = TaskManager(include_path=list(asked.include))
+    tasks = [task for name in asked.names for task in load_task(manager, name)]
     with contextlib.redirect_stdout(sys.stderr):  # of which it prints some lines
         found: dict[str, Any] = simple_evaluate(
             model, tasks=tasks, task_manager=manager, num_fewshot=asked.shots, limit=asked.limit,
             apply_chat_template=asked.chat, fewshot_random_seed=asked.seed, bootstrap_iters=1000,
         )  # fmt: skip
     return found
+
+
+def load_task(manager: Any, name: str) -> list[Any]:
+    """A task or group of a manager of lm_eval; of a tag all of its tasks.
+
+    Raises:
+        UserError: there is none of that name, or its data cannot be had.
+    """
+    if not _is_file(name) and name not in manager.all_tasks:
+        near = difflib.get_close_matches(name, manager.all_tasks, n=1, cutoff=0.0)
+        nearest = f"; the nearest is {near[0]!r}" if near else ""
+        raise UserError(f"lm_eval has no task {name!r}{nearest}")
+    try:
+        found = manager.load([name])
+    except Exception as error:  # the harness and its data library raise dozens of unrelated types
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"the task {name!r} cannot be had: {reason}") from error
+    groups = [group for group in found["groups"].values() if group.name == name]
+    return groups or list(found["tasks"].values())
 
 
 def task_numbers(found: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
@@ -79,20 +101,8 @@ def task_numbers(found: Mapping[str, Any]) -> dict[str, dict[str, float | int]]:
     return scores
 
 
-def _load(manager: Any, name: str) -> list[Any]:
-    """A task or group; of a tag all of its tasks."""
-    is_file = name.endswith((".yaml", ".yml"))
-    if not is_file and name not in manager.all_tasks:
-        near = difflib.get_close_matches(name, manager.all_tasks, n=1, cutoff=0.0)
-        nearest = f"; the nearest is {near[0]!r}" if near else ""
-        raise UserError(f"lm_eval has no task {name!r}{nearest}")
-    try:
-        found = manager.load([name])
-    except Exception as error:  # the harness and its data library raise dozens of unrelated types
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"the task {name!r} cannot be had: {reason}") from error
-    groups = [group for group in found["groups"].values() if group.name == name]
-    return groups or list(found["tasks"].values())
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
 
 
 def write_items(found: Mapping[str, Any], path: Path) -> None:

@@ -20,6 +20,7 @@ for name in ("torch", "transformers", "accelerate"):
 from lm_eval.api.instance import Instance  # noqa: E402
 
 from replay_jax.library.texts.harness import LoadedLM  # noqa: E402
+from replay_jax.library.texts.harness_tasks import load_task  # noqa: E402
 
 TEXT = " ".join(WORDS)
 STOPS = {"until": ["e", " to"], "max_gen_toks": 24}
@@ -105,8 +106,9 @@ def test_tasks_score_alike_with_and_without_examples(both, tmp_path, capsys):
     assert main([*given, "--shots=1", f"--items={tmp_path / 'items.jsonl'}", "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     wanted = simple_evaluate(
-        theirs, tasks=names, task_manager=TaskManager(include_path=str(folder)), num_fewshot=1
-    )
+        theirs, tasks=names, num_fewshot=1,
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+    )  # fmt: skip
     items = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
     for name in names:
         scores = {k: v for k, v in wanted["results"][name].items() if isinstance(v, float)}
@@ -129,10 +131,15 @@ def flat(value):
     return [float(value) if isinstance(value, bool | np.bool_) else value]
 
 
-def test_a_task_that_there_is_not_is_refused_by_the_nearest_name(both, tmp_path, capsys):
-    folder = both[1].loaded.name
-    assert main(["evaluate", folder, "--tasks=hellaswagg"]) == 2
-    assert "lm_eval has no task 'hellaswagg'; the nearest is 'hellaswag'" in capsys.readouterr().err
-    (tmp_path / "bad.yaml").write_text("task: bad\ndataset_path: json\ndataset_kwargs: {}\n")
-    assert main(["evaluate", folder, f"--tasks={tmp_path / 'bad.yaml'}"]) == 2
-    assert "cannot be had: " in capsys.readouterr().err
+def test_a_task_that_there_is_not_is_refused_by_the_nearest_name(tmp_path):
+    from lm_eval.tasks import TaskManager
+
+    folder = write_tasks(tmp_path / "tasks")
+    (folder / "bad.yaml").write_text("task: bad\ndataset_path: json\ndataset_kwargs: {}\n")
+    ours = TaskManager(include_path=str(folder), include_defaults=False)
+    with pytest.raises(UserError, match="no task 'tiny_choise'; the nearest is 'tiny_choice'"):
+        load_task(ours, "tiny_choise")
+    with pytest.raises(UserError, match="the task 'bad' cannot be had: "):
+        load_task(ours, "bad")
+    (found,) = load_task(ours, str(folder / "tiny_words.yaml"))
+    assert found.task_name == "tiny_words"
