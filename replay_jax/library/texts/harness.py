@@ -94,18 +94,19 @@ class LoadedLM(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: object
     ) -> list[tuple[float, bool]]:
+        texts = [text for text, _, _ in requests]
         asked = [Request(tuple(context), tuple(said)) for _, context, said in requests]
-        for (texts, *_), request in zip(requests, asked, strict=True):
+        for text, request in zip(texts, asked, strict=True):
             if not request.continuation:
-                raise UserError(f"a continuation adds no token to its context: {texts!r}")
+                raise UserError(f"a continuation adds no token to its context: {text!r}")
         loaded = self.loaded
         nats, greedy = log_likelihoods(
             loaded.model, loaded.params, loaded.mesh, asked, batch_size=self.batch_size
         )
         answers = [(float(n), bool(g)) for n, g in zip(nats, greedy, strict=True)]
-        for (texts, *_), answer in zip(requests, answers, strict=True):
-            if texts is not None:
-                self.cache_hook.add_partial("loglikelihood", texts, answer)
+        for text, answer in zip(texts, answers, strict=True):
+            if text is not None:
+                self.cache_hook.add_partial("loglikelihood", text, answer)
         return answers
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
