@@ -36,16 +36,17 @@ def test_a_drawn_text_depends_on_model_seed_prompt_and_number_alone(params):
 
 def test_a_text_ends_before_an_end_token_and_soon_after_it_is_over(params):
     prompts = [Prompt([5, 6, 7], 0), Prompt([5, 6, 7], 1)]
-    whole = continuations(speaker(params), prompts, new_tokens=2 * LOOK + 3)
+    whole = continuations(speaker(params), prompts, new_tokens=2 * LOOK - 3)
     end = whole[0][LOOK + 1]
-    cut = continuations(speaker(params, ends={end}), prompts, new_tokens=2 * LOOK + 3)
+    cut = continuations(speaker(params, ends={end}), prompts, new_tokens=2 * LOOK - 3)
     for said, text in zip(cut, whole, strict=True):
         assert said == text[: text.index(end) if end in text else None]
     over = continuations(
-        speaker(params), prompts, new_tokens=2 * LOOK + 3, is_over=lambda said: len(said) >= 5
+        speaker(params), prompts, new_tokens=2 * LOOK - 3, is_over=lambda said: len(said) >= 5
     )
     assert over == [text[:LOOK] for text in whole]
-    assert continuations(speaker(params), prompts, new_tokens=1) == [text[:1] for text in whole]
+    few = continuations(speaker(params), prompts, new_tokens=LOOK + 1)
+    assert few == [text[: LOOK + 1] for text in whole]
 
 
 @pytest.mark.parametrize(
