@@ -18,11 +18,12 @@ ROOMS = (
     "analysis/bayes", "analysis/sources",
     "data/conversations", "data/sources", "data/tokens", "data/stores", "data/reading",
     "data/ledger", "data/judging", "data/web",
-    "hub", "training/mesh", "training", "compile/hlo", "compile",
+    "hub", "training/mesh", "training", "generation", "compile/hlo", "compile",
     "report/elements", "report/figures", "report/tables", "report",
     "config", "sweep/plan", "sweep/store", "sweep/results", "sweep/train", "sweep/executors",
     "sweep/executors/local", "sweep/executors/hosts", "sweep/executors/ray", "sweep/drive",
-    "library", "library/starting", "library/analysing", "library/web", "commands/web", "commands",
+    "library", "library/starting", "library/analysing", "library/web", "library/texts",
+    "commands/one_model", "commands/web", "commands",
 )  # fmt: skip
 MODULES_OF_A_ROOM = 15
 # Of the rooms before it, all that a room knows beside errors and strict.
@@ -32,6 +33,7 @@ ONLY = {
     "data": {"schedule"},
     "hub": {"data", "model"},
     "training": {"model"},
+    "generation": {"model", "training"},
     "compile": {"model", "training"},
     "analysis": set(),
     "report": {"analysis"},

@@ -3,6 +3,7 @@
 import argparse
 
 from replay_jax.commands.asked import SHELLS, PrintCompletion, ShowVersion
+from replay_jax.commands.one_model.arguments import evaluate_command, generate_command
 from replay_jax.commands.web.arguments import web_commands
 
 _RECIPE_HELP = "a config file, or the name of a shipped one (see `replay-jax configs`)"
@@ -29,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     _gc_command(commands)
     _overlap_command(commands)
     _export_command(commands)
-    _evaluate_command(commands)
+    evaluate_command(commands, _add)
+    generate_command(commands, _add)
     _ship_command(commands)
     _analyse_command(commands)
     web_commands(commands, _add)
@@ -219,22 +221,6 @@ def _export_command(commands: "argparse._SubParsersAction[argparse.ArgumentParse
                         help="also put it on the Hugging Face hub, private at first")  # fmt: skip
     export.add_argument("--adapter", action="store_true",
                         help="a LoRA run's adapter alone, as PEFT loads it")  # fmt: skip
-
-
-def _evaluate_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    evaluate = _add(
-        commands, "evaluate", "Score a model folder, or a run of a working directory.",
-        "replay-jax evaluate models/quickstart --tasks=arc=arc.jsonl", json=True,
-    )  # fmt: skip
-    evaluate.add_argument("place", metavar="FOLDER|WORKDIR", help="a model folder or hub id; or a "
-                          "working directory, with RUN")  # fmt: skip
-    evaluate.add_argument("run", metavar="RUN", nargs="?", help="an id, a name, or best")
-    evaluate.add_argument("--tokens", metavar="FILE.npy",
-                          help="integers, rows x length: the summed nats of every row")  # fmt: skip
-    evaluate.add_argument("--tasks", metavar="NAME=FILE", action="append", default=[],
-                          help="a task of docs/tasks.md; may be repeated")  # fmt: skip
-    evaluate.add_argument("--batch", type=int, default=8, help="rows at a time (default: 8)")
-    evaluate.add_argument("--target", help="of best, where there are several")
 
 
 def _ship_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

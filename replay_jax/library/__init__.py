@@ -1,7 +1,7 @@
 """What `import replay_jax` gives: plan, run, read, export; the commands call the same.
 
-Other rooms read `dataset` (dataset), `evaluating` (load_folder, load_run, row_nats, score,
-summary), `exporting` (export), `gathering` (Gathered, PRESET_NAMES, gather, gathered),
+Other rooms read `dataset` (dataset), `evaluating` (Loaded, load_folder, load_run, row_nats,
+score, summary), `exporting` (export), `gathering` (Gathered, PRESET_NAMES, gather, gathered),
 `inspecting` (inspect, matmul_rate, tokens_per_second), `naming` (first_run), `piloting` (pilot),
 `plan_shown` (ledger_table, rentals_table, rented, summary, supervised_shown), `planning` (plan),
 `preparing` (Prepared, preparation_shown, prepare_all, print_prepared), `reading` (recommend,

@@ -1,5 +1,6 @@
 """What a model makes of given tokens and of tasks: a model folder, or a run's kept end."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.prepare import find_tokenizer
 from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from replay_jax.errors import UserError
-from replay_jax.hub.convention import own_tokenizer
+from replay_jax.hub.convention import is_own, own_tokenizer
 from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_folder
 from replay_jax.hub.weights import load_params
-from replay_jax.library.exporting import end_params, kept_end
+from replay_jax.library.exporting import end_params, kept_end, origin
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.sweep.plan.run import Shared
 from replay_jax.sweep.store.places import existing
@@ -37,13 +38,17 @@ from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import attached_devices
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import abstract_state, place_batch
+from replay_jax.training.trainable import merged
+
+ONE_DEVICE = MeshConfig(1, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model on this process's first device, and what texts are its tokens.
+    """A model on some of this process's devices, and what texts are its tokens.
 
     `tokenizer` is None for a model folder without one: then only tokens can be evaluated.
+    `folder` is where the tokenizer's files are; None for a run that began from no model folder.
     """
 
     name: str
@@ -51,34 +56,49 @@ class Loaded:
     params: Any
     mesh: jax.sharding.Mesh
     tokenizer: Tokenizer | None
+    folder: Path | None = None
 
 
-def load_folder(name: str) -> Loaded:
-    """A model folder of a known family, or a hub id.
+def load_folder(name: str, *, ways: MeshConfig = ONE_DEVICE) -> Loaded:
+    """A model folder of a known family, or a hub id, split over devices in these `ways`.
 
     Raises:
-        UserError: it cannot be had or read, or it is of no family that can be loaded.
+        UserError: it cannot be had or read, it is of no family that can be loaded, or there are
+            not so many devices.
     """
     folder = pretrained_folder(name, download=True)
     model = pretrained_config(str(folder), download=False)
-    mesh = _first_device()
+    mesh = _mesh(ways)
     # Its fingerprint is for runs that begin from it.
     place = Pretrained(name, str(folder), fingerprint="")
     params = load_params(place, abstract_state(model, mesh).params, model)
-    return Loaded(name, model, params, mesh, _tokenizer_of(folder))
+    return Loaded(name, model, params, mesh, _tokenizer_of(folder), folder)
 
 
-def load_run(workdir: epath.PathLike, run: str, *, target: str | None = None) -> Loaded:
+def load_run(
+    workdir: epath.PathLike,
+    run: str,
+    *,
+    target: str | None = None,
+    ways: MeshConfig = ONE_DEVICE,
+) -> Loaded:
     """The kept end of a run: its id, how an id begins, its name, or "best".
 
     Raises:
-        UserError: no such run, it is not finished, or its end was not kept.
+        UserError: no such run, it is not finished, its end was not kept, or there are not so many
+            devices.
     """
     fact, _, saved = kept_end(WorkStore(existing(workdir)), run, target)
     trained = restore_run(fact, Shared())
-    config, mesh = trained.config, _first_device()
-    params = end_params(saved, trained, mesh)
-    return Loaded(str(fact["name"]), config.model, params, mesh, find_tokenizer(config.data))
+    model, mesh = trained.config.model, _mesh(ways)
+    params = merged(end_params(saved, trained, mesh), model)
+    model = dataclasses.replace(model, lora=None, frozen=())
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, mesh).params)
+    params = jax.device_put(params, places)
+    tokenizer, folder = find_tokenizer(trained.config.data), origin(trained)
+    # The files of another tokenizer than the data's say nothing of it.
+    folder = folder if folder is not None and is_own(tokenizer, folder) else None
+    return Loaded(str(fact["name"]), model, params, mesh, tokenizer, folder)
 
 
 def row_nats(loaded: Loaded, tokens: np.ndarray, *, batch_size: int = 8) -> np.ndarray:
@@ -161,8 +181,8 @@ def _tokenizer_of(folder: Path) -> Tokenizer | None:
     return load_tokenizer(TokenizerConfig(kind="file", path=str(folder), bos_token=begin))
 
 
-def _first_device() -> jax.sharding.Mesh:
-    return make_mesh(MeshConfig(1, 1, 1), attached_devices()[:1])
+def _mesh(ways: MeshConfig) -> jax.sharding.Mesh:
+    return make_mesh(ways, attached_devices()[: ways.replica * ways.fsdp * ways.tensor])
 
 
 def summary(found: TaskScore) -> Mapping[str, float | int]:

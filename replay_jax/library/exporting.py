@@ -85,7 +85,7 @@ def export(
         merged(end_params(saved, trained, mesh), model),
         dataclasses.replace(model, lora=None, frozen=()),
         find_tokenizer(trained.config.data),
-        origin=_origin(trained),
+        origin=origin(trained),
         **about,
     )
 
@@ -101,13 +101,13 @@ def end_params(saved: epath.Path, run: Run, mesh: jax.sharding.Mesh) -> Any:
     if model.lora is None:
         return restore_params(saved, like)
     adapters, base = split(like, model)
-    origin = _origin(run)
-    if origin is None or run.pretrained is None:
+    start = origin(run)
+    if start is None or run.pretrained is None:
         raise UserError(
             f"run '{run.name}' ({run.id}) has adapters of {run.config.initial_weights}, which is "
             "not here as it was: put it back, or export with --adapter"
         )
-    found = dataclasses.replace(run.pretrained, folder=str(origin))
+    found = dataclasses.replace(run.pretrained, folder=str(start))
     return joined(restore_params(saved, adapters), load_params(found, base, model))
 
 
@@ -163,7 +163,7 @@ def _from_home(fact: Mapping[str, Any], root: epath.Path) -> Mapping[str, Any]:
     return {**fact, "config": {**config, "data": data}, "pretrained": start}
 
 
-def _origin(run: Run) -> Path | None:
+def origin(run: Run) -> Path | None:
     """The model folder that a run began from, if that is still here and still the same."""
     if run.pretrained is None:
         return None

@@ -10,6 +10,6 @@ Progress, StepRecord, TIME_KINDS, TimeSplit, Work), `numerics` (NUMERICS), `opti
 hyperparameters), `population` (Population, compile_population, lower_population), `saved`
 (DamagedCheckpoint, delete, is_complete, read_meta, remove_unfinished), `step` (StepMetrics,
 StepShape, TrainState, abstract_state, check_shape, compile_init, compile_reset,
-compile_train_step, lower_train_step, place_batch, place_hyper, platform_of), `trainable` (joined,
-merged, of_training, split).
+compile_train_step, lower_train_step, on_mesh, place_batch, place_hyper, platform_of), `trainable`
+(joined, merged, of_training, split).
 """

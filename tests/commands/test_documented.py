@@ -36,6 +36,7 @@ ELSEWHERE = {
     "export": "tests/commands/test_commands.py",
     "fit": "tests/commands/test_reporting.py",
     "gc": "tests/sweep/store/test_orphans.py",
+    "generate": "tests/library/texts/test_writing.py",
     "init": "tests/library/test_starting.py",
     "overlap": "tests/commands/test_commands.py",
     "pilot": "tests/commands/test_documented.py",
