@@ -1,9 +1,10 @@
 """What `import replay_jax` gives: plan, run, read, export; the commands call the same.
 
 Other rooms read `dataset` (dataset), `evaluating` (load_folder, load_run, row_nats, score,
-summary), `exporting` (export), `gathering` (PRESET_NAMES, gather), `inspecting` (inspect,
+summary), `exporting` (export), `gathering` (BUDGET, PRESET_NAMES, gather), `inspecting` (inspect,
 matmul_rate, tokens_per_second), `piloting` (pilot), `plan_shown` (ledger_table, rentals_table,
 rented, summary, supervised_shown), `planning` (plan), `preparing` (Prepared, preparation_shown,
 prepare_all, print_prepared), `reading` (recommend, results, study), `renting` (Rental,
-USUAL_UTILISATION, rental), `reporting` (report_on), `running` (run), `shipping` (ship).
+USUAL_UTILISATION, rental), `reporting` (remember_session, report_on, workers_of), `running`
+(Clock, about_sweep, default_workdir, plainly, prepared, run), `shipping` (ship).
 """

@@ -1,8 +1,8 @@
 """From result records to comparisons between cells.
 
 Other rooms read `analyse` (analyse_anyway), `comparisons` (difference), `frame` (analyse_frame,
-runs_of_frame), `groups` (CellKey, recipe), `records` (ADDED, AnalysisConfig, MISSING,
-check_record, find, load_records, stored_analysis, text), `selection` (Records, baseline,
+runs_of_frame), `groups` (Cell, CellKey, group_records, recipe), `records` (ADDED, AnalysisConfig,
+MISSING, check_record, find, load_records, stored_analysis, text), `selection` (Records, baseline,
 best_replay, focus_budget, group_words, loss_of, other_settings, recipe_words, records_of, row_of,
 rows_of_replay, schedules, seeds_of, setting_words, short, shown_fits, shown_rows), `study`
 (CellResult, Edge, SettingResult, Study, TargetStudy, replays), `task_scores` (TaskResult,
