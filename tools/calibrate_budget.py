@@ -183,7 +183,7 @@ def _start(r: Record) -> int:
 
 
 STUDIES = (
-    quickstart("quickstart", lambda rho: 1 + 1.0 * rho if rho <= 0.8 else 1.7),
+    quickstart("quickstart as measured", lambda rho: 1 + 1.0 * rho if rho <= 0.8 else 1.7),
     quickstart("quickstart, null", lambda rho: 1.0),
     quickstart("quickstart, worth 1.2", lambda rho: 1 + 0.27 * rho if rho <= 0.8 else 1.19),
     quickstart("quickstart, replay hurts", lambda rho: 1 - 0.5 * rho),
