@@ -108,9 +108,10 @@ def _rounds(
     failed = frozenset[str]()
     while True:
         decision = study.decide(failed)
-        write_fact(store.root / BUDGET, study.fact(decision, asked))
-        if decision.ended is not None and outcome is not None:
-            return outcome
+        if outcome is not None:  # before, the directory may yet be refused
+            write_fact(store.root / BUDGET, study.fact(decision, asked))
+            if decision.ended is not None:
+                return outcome
         say(study.words(decision))
         part = refresh(part_of(study.plan, decision.runs), known.done(store))
         with clock.phase("sweep"):
@@ -165,14 +166,16 @@ class _Study:
 
     def decide(self, failed: frozenset[str]) -> Decision:
         """What the rule says of the runs that are finished."""
-        ids = self.store.finished_runs() & self.grid.paths.keys()
-        results = {id: record for id in ids if (record := self.store.result(id)) is not None}
-        self._known = results
-        return decide(self.grid, results, failed=failed, rules=self._rules)
+        for id in sorted(self.store.finished_runs() & self.grid.paths.keys() - self._known.keys()):
+            record = self.store.result(id)
+            if record is not None:
+                self._known[id] = record
+        return decide(self.grid, self._known, failed=failed, rules=self._rules)
 
-    def fact(self, decision: Decision, **asked: str | None) -> dict[str, Any]:
+    def fact(self, decision: Decision, asked: Mapping[str, str | None]) -> dict[str, Any]:
         """The decision as it is written down."""
-        return fact(decision, self.grid, asked=asked, unit=self._unit, limit=self._amount(decision))
+        amount = self._amount(decision)
+        return fact(decision, self.grid, asked=asked, unit=self._unit, limit=amount)
 
     def words(self, decision: Decision) -> str:
         """The decision in one line."""
