@@ -26,6 +26,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -314,24 +315,22 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--resamples", type=int, default=400)
     parser.add_argument("--share", type=float, default=0.5, help="of the grid's steps")
-    parser.add_argument("--scenario", default="", help="only those whose name has these words")
+    parser.add_argument("--scenario", default="", help="only those whose name has this (a pattern)")
     parser.add_argument("--out", type=Path, help="a JSON lines file to go on with")
     arguments = parser.parse_args()
     code = f"{digest()} {arguments.share:g}"
-    old = list(kept_lines(arguments.out, code, arguments.resamples))
-    for index, study in enumerate(STUDIES):
-        if arguments.scenario not in study.name:
-            continue
-        lines = []
-        for draw in range(APART * index, APART * index + arguments.studies):
-            known = [each for each in old if (each["index"], each["draw"]) == (index, draw)]
-            line = known[0] if known else {
-                **one_study(index, draw, arguments.resamples, arguments.share),
-                "code": code, "resamples": arguments.resamples,
-            }  # fmt: skip
-            if not known:
-                _add(arguments.out, [line])
-            lines.append(line)
+    old = kept_lines(arguments.out, code, arguments.resamples)
+    done = {(line["index"], line["draw"]): line for line in old}
+    wanted = [n for n, study in enumerate(STUDIES) if re.search(arguments.scenario, study.name)]
+    # A study of every scenario before the second of any: what is interrupted is even.
+    places = [(n, APART * n + study) for study in range(arguments.studies) for n in wanted]
+    for place in places:
+        if place not in done:
+            line = one_study(*place, arguments.resamples, arguments.share)
+            done[place] = {**line, "code": code, "resamples": arguments.resamples}
+            _add(arguments.out, [done[place]])
+    for index in wanted:
+        lines = [done[place] for place in places if place[0] == index]
         print(json.dumps(summary(index, lines)), flush=True)
 
 
