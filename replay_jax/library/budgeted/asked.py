@@ -10,7 +10,7 @@ from replay_jax.errors import UserError
 from replay_jax.sweep.drive.live import duration
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_NUMBER = r"(\d+(?:\.\d*)?(?:e\+?\d+)?)"
+_NUMBER = r"(\d*\.?\d+(?:e\+?\d+)?)"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def allowance(text: str | None) -> Allowance:
     if text is None:
         return Allowance(math.inf, "steps")
     match = re.fullmatch(_NUMBER + r"\s*(steps|flops|s|m|min|h|d)", text.strip().lower())
-    if match is None or float(match[1]) == 0:
+    if match is None or not 0 < float(match[1]) < math.inf:
         raise UserError(
             f"--budget={text} is no time (90m, 2h), no FLOPs (3e15flops) and no number of steps "
             "(2000steps)"
@@ -66,7 +66,7 @@ def goal(text: str | None) -> Goal:
     if match is not None:
         kind: Literal["x", "nat"] = "x" if match[2] == "x" else "nat"
         least = 1.0 if kind == "x" else 0.0
-        if float(match[1]) > least:
+        if least < float(match[1]) < math.inf:
             return Goal(kind, float(match[1]))
     raise UserError(
         f"--until='{text}' is not understood: write 'interval < 1.3x' (the upper end of every "

@@ -39,8 +39,8 @@ def ended_words(decision: Decision, grid: Grid, unit: str) -> str:
     left = ""
     if decision.compared and decision.left_out:
         left = (
-            f"; compared are {len(decision.compared)} runs, and {len(decision.left_out)} that only "
-            "chose their settings are left out"
+            f"; tables and notes are of the {len(decision.compared)} runs compared, without the "
+            f"{len(decision.left_out)} that only chose their settings"
         )
     if decision.ended is None:
         return f"Within a budget, at look {looks}: {count}{left}."

@@ -10,8 +10,8 @@ from replay_jax.sweep.plan.tree import Edge
 def part_of(plan: Plan, wanted: Collection[str]) -> Plan:
     """The plan of the runs with these ids; `plan.refresh` says what is left of it.
 
-    Edges end where the runs of the whole plan part, and states there are spared where a run that
-    is not wanted yet goes on from, so that what is trained now is never trained again for it.
+    Edges end where the runs of the whole plan part, and a state there is spared if a run that is
+    not wanted yet goes on from it or ends there, so that nothing is trained again for that one.
     """
     chosen = [n for n, run in enumerate(plan.runs) if run.id in wanted]
     place = {run: position for position, run in enumerate(chosen)}
@@ -27,11 +27,11 @@ def part_of(plan: Plan, wanted: Collection[str]) -> Plan:
             children=tuple(edge_place[child] for child in edge.children if child in edge_place),
         )
 
-    spared = frozenset(
-        plan.edges[n].stop.digest
-        for n in here
-        if any(set(plan.edges[child].runs) - place.keys() for child in plan.edges[n].children)
-    )
+    beyond = [
+        {run for n in edge.children for run in plan.edges[n].runs}.union(edge.ending)
+        for edge in plan.edges
+    ]
+    spared = frozenset(plan.edges[n].stop.digest for n in here if beyond[n] - place.keys())
     return dataclasses.replace(
         plan,
         runs=tuple(plan.runs[n] for n in chosen),
