@@ -64,7 +64,9 @@ def find(
         study = analyse_anyway(records, replace(config, level=level), resamples=resamples)
     except UserError as error:  # of too few runs: some failed
         return Finding(False, {}, str(error))
-    answers, beyond, words = [], {}, []
+    answers: list[Recommendation] = []
+    beyond: dict[str, bool] = {}
+    words: list[str] = []
     for target in study.targets:
         try:
             found = recommend_every_group(study, target.target)
