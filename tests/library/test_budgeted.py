@@ -5,7 +5,6 @@ import math
 from pprint import pformat
 
 import pytest
-from fake_report import without_pictures
 from in_process import in_this_process
 from rich.console import Console
 from tiny_sweep import make_study
@@ -13,6 +12,7 @@ from tiny_sweep import make_study
 import replay_jax
 from replay_jax.analysis.budget.goal import Goal
 from replay_jax.errors import UserError
+from replay_jax.library import reporting, running
 from replay_jax.library.budgeted import run as budgeted
 from replay_jax.library.budgeted.asked import Allowance, allowance, goal
 from replay_jax.library.budgeted.costs import limit
@@ -107,7 +107,7 @@ def interrupted(recipe):
         Console(record=True, width=200, file=open("/dev/null", "w")),
     )
     with pytest.MonkeyPatch.context() as patch, in_this_process():
-        without_pictures(patch)
+        patch.setattr(reporting, "write_report", lambda *_, **__: None)
         patch.setattr(budgeted, "run_sweep", interrupting)
         loaded = replay_jax.load_recipe(recipe)
         with pytest.raises(KeyboardInterrupt):
@@ -147,7 +147,7 @@ def test_the_study_is_of_the_runs_compared_and_says_so(interrupted):
 def test_a_whole_sweep_afterwards_compares_all(interrupted, recipe):
     workdir, *_ = interrupted
     with pytest.MonkeyPatch.context() as patch, in_this_process():
-        without_pictures(patch)
+        patch.setattr(running, "_conclude", lambda *_: None)  # reported above
         replay_jax.run(replay_jax.load_recipe(recipe), workdir)
     assert not (workdir / "budget.json").exists()
     assert len(gather([place(workdir)]).records) == 14

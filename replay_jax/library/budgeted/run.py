@@ -24,6 +24,7 @@ from replay_jax.library.gathering import BUDGET
 from replay_jax.library.reporting import remember_session, report_on, workers_of
 from replay_jax.library.running import Clock, about_sweep, default_workdir, plainly, prepared
 from replay_jax.sweep.drive.coordinator import Outcome
+from replay_jax.sweep.drive.drawing import print_plan
 from replay_jax.sweep.drive.engine import run_sweep
 from replay_jax.sweep.plan.part import part_of
 from replay_jax.sweep.plan.plan import Plan, plan_sweep, refresh
@@ -80,6 +81,7 @@ def run_within(
             found = prepared(experiments, console, None)
         with clock.phase("plan"):
             plan = plan_sweep(experiments, found=found, done=Done())
+            print_plan(plan, console)  # what the whole would be, and its warnings
         study = _Study(plan, WorkStore(where, lock.lease), allowance(budget), goal(until))
         asked = {"budget": budget, "until": until}
 
