@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from replay_jax.analysis.study.study import Study
     from replay_jax.config.recipe import Recipe, load_recipe
     from replay_jax.errors import UserError
+    from replay_jax.library.budgeted.run import run_within
     from replay_jax.library.dataset import dataset
     from replay_jax.library.exporting import export
     from replay_jax.library.piloting import pilot
@@ -51,13 +52,15 @@ _PLACES = {
     "recommend": ("library.reading", "recommend"),
     "results": ("library.reading", "results"),
     "run": ("library.running", "run"),
+    "run_within": ("library.budgeted.run", "run_within"),
     "ship": ("library.shipping", "ship"),
     "study": ("library.reading", "study"),
 }
 __all__ = [
     "FitResult", "Outcome", "Plan", "Recipe", "Recommendation", "Study", "UserError", "analyse",
     "dataset",
-    "export", "fit", "load_recipe", "pilot", "plan", "recommend", "results", "run", "ship",
+    "export", "fit", "load_recipe", "pilot", "plan", "recommend", "results", "run",
+    "run_within", "ship",
     "study",
 ]  # fmt: skip
 

@@ -15,15 +15,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Floor by floor: a room may import itself and the rooms before it in this list.
 ROOMS = (
     "", "schedule", "model", "analysis/statistics", "analysis/study", "analysis/advice",
-    "analysis/bayes", "analysis/sources",
+    "analysis/bayes", "analysis/sources", "analysis/budget",
     "data/conversations", "data/sources", "data/tokens", "data/stores", "data/reading",
     "data/ledger", "data/judging", "data/web",
     "hub", "training/mesh", "training", "generation", "compile/hlo", "compile",
     "report/elements", "report/figures", "report/tables", "report",
     "config", "sweep/plan", "sweep/store", "sweep/results", "sweep/train", "sweep/executors",
     "sweep/executors/local", "sweep/executors/hosts", "sweep/executors/ray", "sweep/drive",
-    "library", "library/starting", "library/analysing", "library/web", "library/texts",
-    "commands/one_model", "commands/web", "commands",
+    "library", "library/starting", "library/budgeted", "library/analysing", "library/web",
+    "library/texts", "commands/one_model", "commands/web", "commands",
 )  # fmt: skip
 MODULES_OF_A_ROOM = 15
 # Of the rooms before it, all that a room knows beside errors and strict.

@@ -76,6 +76,14 @@ def _recipe_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )  # fmt: skip
     run.add_argument("--workdir", help="where results go (default: runs/<config name>)")
     run.add_argument(
+        "--budget", metavar="AMOUNT",
+        help="train only the runs that say most, for at most 2h, 90m, 3e15flops or 2000steps",
+    )  # fmt: skip
+    run.add_argument(
+        "--until", metavar="GOAL",
+        help="the same, until 'interval < 1.3x' or 'interval < 0.08 nat' (default: a verdict)",
+    )  # fmt: skip
+    run.add_argument(
         "--executor", choices=("local", "hosts", "ray"), help="where edges are trained"
     )
     run.add_argument("--ray_address", help="an existing Ray cluster (default: start a local one)")

@@ -30,12 +30,32 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         given["execution.executor"] = arguments.executor
     recipe = load_recipe(arguments.recipe, given)
     _profile_steps(arguments.profile_steps)
-    if experiments_of(recipe)[0][0].execution.executor == "hosts":
+    within = arguments.budget is not None or arguments.until is not None
+    if experiments_of(recipe)[0][0].execution.executor == "hosts" and not within:
         return _on_hosts(arguments, recipe)
     for name in ("coordinator", "num_processes", "process_id"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} is for several hosts: add --executor=hosts")
-    return _run(arguments, recipe, hosts=None)
+    return _within(arguments, recipe) if within else _run(arguments, recipe, hosts=None)
+
+
+def _within(arguments: argparse.Namespace, recipe: Recipe) -> int:
+    """As much of the sweep as a budget allows or a goal takes."""
+    # The rule reads the analysis, which takes seconds to import.
+    from replay_jax.library.budgeted.run import run_within
+
+    outcome = run_within(
+        recipe,
+        arguments.workdir,
+        budget=arguments.budget,
+        until=arguments.until,
+        console=Console(),
+        ray_address=arguments.ray_address,
+        profile_steps=_profile_steps(arguments.profile_steps),
+        accept_environment=arguments.accept_environment,
+        retry_failed=arguments.retry_failed,
+    )
+    return 1 if outcome.failures else 0
 
 
 def _run(arguments: argparse.Namespace, recipe: Recipe, *, hosts: "Hosts | None") -> int:

@@ -1,5 +1,6 @@
 """Working directories add up: all their finished runs, from whichever sweep, as one study."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +21,13 @@ from replay_jax.model.presets import PRESETS
 from replay_jax.report.elements.words import count
 from replay_jax.report.naming import Names, named
 from replay_jax.shape import Each, misshapen
+from replay_jax.sweep.store import shapes
+from replay_jax.sweep.store.facts import read_object
 from replay_jax.sweep.store.workdir import WorkStore
 
 Record = dict[str, Any]
+# Beside the sweep's facts, where it was carried out within a budget (`library/budgeted`).
+BUDGET = "budget.json"
 PRESET_NAMES: Names = {"model": {name: asdict(model) for name, model in PRESETS.items()}}
 # Parts of a configuration that change no result: sweeps may differ in them and still compare.
 _NO_MATTER = (
@@ -40,12 +45,14 @@ class Gathered:
         records: those of the last sweep of the first directory first.
         plain: the same, with swept tables of values as they are and not by name.
         sources: in words, one line for each sweep and what was left out.
+        budgets: in words, how each study within a budget ended.
     """
 
     study: Study
     records: list[Record]
     plain: list[Record]
     sources: tuple[str, ...]
+    budgets: tuple[str, ...]
 
 
 def gather(workdirs: Sequence[epath.Path]) -> Gathered:
@@ -59,13 +66,15 @@ def gather(workdirs: Sequence[epath.Path]) -> Gathered:
         UserError: no finished run, or records that cannot be compared.
     """
     found: dict[str, tuple[str, Record]] = {}
+    budgets = [budget for workdir in workdirs if (budget := _budget(workdir)) is not None]
+    words = tuple(str(budget["words"]) for budget in budgets)
     for workdir in workdirs:
-        for record in _finished(workdir):
+        for record in _compared(workdir):
             found.setdefault(str(record["id"]), (str(workdir), record))
     if not found:
         where = workdirs[0]
         raise UserError(f"no run of {where} has finished: see replay-jax status {where}")
-    return gathered(list(found.values()))
+    return dataclasses.replace(gathered(list(found.values())), budgets=words)
 
 
 def gathered(found: Sequence[tuple[str, Record]]) -> Gathered:
@@ -81,7 +90,24 @@ def gathered(found: Sequence[tuple[str, Record]]) -> Gathered:
         sources.append(f"left out, judged on other held-out text: {left}")
     records = _told_apart([record for _, record in kept])
     by_name = named(records, PRESET_NAMES)
-    return Gathered(analysed(by_name), by_name, records, tuple(sources))
+    return Gathered(analysed(by_name), by_name, records, tuple(sources), budgets=())
+
+
+def _budget(workdir: epath.Path) -> dict[str, Any] | None:
+    """What a study within a budget wrote of itself; None where the last sweep was a whole one."""
+    return read_object(workdir / BUDGET, shapes.BUDGET)
+
+
+def _compared(workdir: epath.Path) -> Iterator[Record]:
+    """Finished runs; within a budget, those of the settings that it compares, once there are any.
+
+    A setting that was tried on one seed, to choose another, could be the best by luck.
+    """
+    budget = _budget(workdir)
+    compared = set() if budget is None else set(budget["compared"])
+    for record in _finished(workdir):
+        if not compared or record["id"] in compared:
+            yield record
 
 
 def _finished(workdir: epath.Path) -> Iterator[Record]:

@@ -35,6 +35,11 @@ def remember_session(workdir: epath.Path, seconds: Mapping[str, float], *, worke
     write_text(workdir / _SESSIONS, "".join(json.dumps(each) + "\n" for each in sessions))
 
 
+def workers_of(workdir: epath.Path) -> int:
+    """The most workers side by side of any `run` in a directory; 1 before the first."""
+    return max((session["workers"] for session in _sessions(workdir)), default=1)
+
+
 def report_on(
     workdirs: Sequence[epath.Path], console: Console, *, second_opinion: bool = False
 ) -> None:
@@ -57,7 +62,7 @@ def report_on(
     alone = len(gathered.sources) == 1
     summary = PlanSummary(
         name=recipe["name"],
-        question=_introduction(recipe, gathered.sources),
+        question=_introduction(recipe, gathered.sources, gathered.budgets),
         planned_runs=len(records) + len(missing),
         missing_runs=missing,
         steps_alone=recipe["steps_alone"] if alone else None,
@@ -86,6 +91,8 @@ def report_on(
             "folder to a place that can be written"
         ) from error
     console.print(terminal_table(study, advice, records))
+    for line in gathered.budgets:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for each in workdirs:
         fault = send_to_wandb_again(WorkStore(each))
         if fault is not None:
@@ -103,7 +110,7 @@ def _say_places(workdir: epath.Path, sources: Sequence[str], console: Console) -
         console.print(f"model:   replay-jax export {workdir} best FOLDER", highlight=False)
 
 
-def _introduction(recipe: Mapping[str, Any], sources: Sequence[str]) -> str:
+def _introduction(recipe: Mapping[str, Any], sources: Sequence[str], budgets: Sequence[str]) -> str:
     """What was asked: the first paragraph of the config's words, and what the command changed.
 
     A config that is changed on the command line is asked something else than its words say.
@@ -112,6 +119,7 @@ def _introduction(recipe: Mapping[str, Any], sources: Sequence[str]) -> str:
     changed = [part for part in shlex.split(recipe["command"]) if part.startswith("--config.")]
     if changed:
         words += f" Asked with {' '.join(changed)}."
+    words += "".join(f" {line}" for line in budgets)
     if len(sources) > 1:
         words += f" Runs: {'; '.join(sources)}."
     return words.strip()

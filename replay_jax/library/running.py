@@ -1,6 +1,7 @@
 """All of a sweep from a recipe: prepare, plan, train what is missing, fit and report."""
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from replay_jax.config.experiments import Experiments, configs_of, experiments_of
 from replay_jax.config.recipe import Recipe, command_line
+from replay_jax.library.gathering import BUDGET
 from replay_jax.library.preparing import Prepared, preparation_shown, prepare_all
 from replay_jax.sweep.drive.coordinator import Outcome
 from replay_jax.sweep.drive.drawing import print_plan
@@ -62,19 +64,18 @@ def run(
     where = place(workdir if workdir is not None else default_workdir(recipe))
     console = console or Console(quiet=True)
     console.print(f"working directory: {where}", highlight=False, markup=False, soft_wrap=True)
-    experiments, clock = experiments_of(recipe), _Clock()
-    with WorkdirLock(where, say=_plainly(console)) as lock:
+    experiments, clock = experiments_of(recipe), Clock()
+    with WorkdirLock(where, say=plainly(console)) as lock:
         with clock.phase("prepare data"):
-            prepared = _prepare(experiments, console, hosts)
+            found = prepared(experiments, console, hosts)
         with clock.phase("plan"):
-            planned = plan_sweep(experiments, found=prepared, done=done(WorkStore(where)))
-            print_plan(planned, console)
+            planned = _planned(experiments, found, where, console)
         with clock.phase("sweep"):
             outcome = run_sweep(
                 planned,
                 lock,
-                stores=prepared.stores,
-                about=_about(recipe, where, planned),
+                stores=found.stores,
+                about=about_sweep(recipe, where, planned),
                 ray_address=ray_address,
                 profile_steps=profile_steps,
                 console=console,
@@ -86,16 +87,28 @@ def run(
     return outcome
 
 
-def _plainly(console: Console) -> Callable[[str], None]:
+def plainly(console: Console) -> Callable[[str], None]:
+    """Lines as they are, onto a console."""
     return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _prepare(experiments: Experiments, console: Console, hosts: "Hosts | None") -> Prepared:
+def prepared(experiments: Experiments, console: Console, hosts: "Hosts | None") -> Prepared:
+    """All that the runs read, made or found, and shown meanwhile."""
     with preparation_shown(console) as progress:
-        prepared = prepare_all(configs_of(experiments), progress)
+        found = prepare_all(configs_of(experiments), progress)
     if hosts is not None:
-        hosts.prepare(prepared.shared_facts())
-    return prepared
+        hosts.prepare(found.shared_facts())
+    return found
+
+
+def _planned(
+    experiments: Experiments, found: Prepared, where: epath.Path, console: Console
+) -> Plan:
+    """The plan of the whole sweep, which is compared as a whole from here on."""
+    planned = plan_sweep(experiments, found=found, done=done(WorkStore(where)))
+    print_plan(planned, console)
+    (where / BUDGET).unlink(missing_ok=True)
+    return planned
 
 
 def _conclude(
@@ -118,18 +131,26 @@ def default_workdir(recipe: Recipe) -> str:
     return f"runs/{recipe.name}"
 
 
-def _about(recipe: Recipe, workdir: epath.Path, plan: Plan) -> dict[str, Any]:
-    """The words and totals that a report needs and results do not hold."""
+def about_sweep(
+    recipe: Recipe, workdir: epath.Path, plan: Plan, **asked: str | None
+) -> dict[str, Any]:
+    """The words and totals that a report needs and results do not hold.
+
+    asked: what the command was given beside the recipe, by flag.
+    """
+    flags = "".join(
+        f" --{flag}={shlex.quote(value)}" for flag, value in asked.items() if value is not None
+    )
     return {
         "name": recipe.name,
         "question": recipe.question,
-        "command": f"{command_line('run', recipe)} --workdir={workdir}",
+        "command": f"{command_line('run', recipe)}{flags} --workdir={workdir}",
         "steps_alone": plan.steps_naive,
         "steps_planned": plan.steps_planned,
     }
 
 
-class _Clock:
+class Clock:
     """Wall seconds of a command by phase."""
 
     def __init__(self) -> None:
@@ -137,6 +158,7 @@ class _Clock:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Count what happens meanwhile for a phase."""
         start = time.perf_counter()
         try:
             yield

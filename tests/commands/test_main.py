@@ -36,6 +36,8 @@ def test_help_gives_an_example_that_parses(command, capsys):
         (["plan", "configs/smoke.py", "--config.data.store_dir=gs:/b"], "nor a place in a bucket"),
         (["run", "configs/smoke.py", "--coordinator=a:1"], "add --executor=hosts"),
         (["run", "configs/smoke.py", "--executor=hosts", "--num_processes=0"], "at least 1"),
+        (["run", "configs/smoke.py", "--budget=2"], "no time (90m, 2h), no FLOPs"),
+        (["run", "configs/smoke.py", "--until=now"], "write 'interval < 1.3x'"),
         (["compile", "configs/smoke.py", "--topology=v9:4x4"], "'v9:4x4' is not known"),
         (["bench", "--model=tiny", "--seq_len=8", "--batch=0"], "at least 1, not 0 x 8"),
         (["status", "gs:/bucket/x"], "write gs://bucket/x"),

@@ -113,7 +113,8 @@ def test_sweeps_that_differ_in_what_neither_swept_are_told_apart(tmp_path):
 
 def test_the_introduction_is_of_this_study():
     recipe = {"question": "How much?\n\nLong story.", "command": "replay-jax run c.py"}
-    assert reporting._introduction(recipe, ["one"]) == "How much?"
+    assert reporting._introduction(recipe, ["one"], []) == "How much?"
     changed = recipe | {"command": "replay-jax run c.py --config.data.target=code"}
-    words = reporting._introduction(changed, ["a", "b"])
-    assert words == "How much? Asked with --config.data.target=code. Runs: a; b."
+    words = reporting._introduction(changed, ["a", "b"], ["Within a budget."])
+    asked = "Asked with --config.data.target=code."
+    assert words == f"How much? {asked} Within a budget. Runs: a; b."

@@ -3,5 +3,5 @@
 Other rooms read `along` (Axis, GainAt, TOKENS, as_number, axes_of), `cautions` (Caution),
 `every_group` (recommend_every_group), `opinion` (Opinion, Sampling), `pilots` (transfer),
 `recommend` (Recommendation), `shipping` (Shipping, ship), `task_worth` (MEASURES, ScoreCurve,
-score_curve), `verdict` (HELPS, HURTS, SAME), `wording` (brief).
+score_curve), `verdict` (HELPS, HURTS, SAME, UNCLEAR), `wording` (brief).
 """

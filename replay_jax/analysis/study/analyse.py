@@ -59,16 +59,21 @@ def analyse(
     )
 
 
-def analyse_anyway(records: Sequence[Mapping[str, Any]], config: AnalysisConfig) -> Study:
+def analyse_anyway(
+    records: Sequence[Mapping[str, Any]],
+    config: AnalysisConfig,
+    *,
+    resamples: int = bootstrap.RESAMPLES,
+) -> Study:
     """As `analyse`; where the reference is ambiguous, without it, and `curve_problem` says why.
 
     Raises:
         UserError: it was not the reference that was wrong.
     """
     try:
-        return analyse(records, config)
+        return analyse(records, config, resamples=resamples)
     except UserError as error:
-        study = analyse(records, replace(config, reference=_NO_REFERENCE))
+        study = analyse(records, replace(config, reference=_NO_REFERENCE), resamples=resamples)
         why = str(error)
     return replace(study, targets=tuple(replace(t, curve_problem=why) for t in study.targets))
 

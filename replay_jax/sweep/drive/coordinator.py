@@ -277,7 +277,7 @@ class Coordinator:
         """
         keep = self._plan.runs[0].config.execution.keep_states
         for digest in self._kept & among:
-            if self._scheduler.needs(digest):
+            if self._scheduler.needs(digest) or digest in self._plan.spared:
                 continue
             if not keep or (digest not in self._ends and self._store.is_checkpoint(digest)):
                 self._store.drop_state(digest)

@@ -23,6 +23,7 @@ def _needed_states(plan: Plan, store: WorkStore, done: Done) -> set[str]:
     ends = {edge.stop.digest for edge in plan.edges}
     hopeless = {d for d, fact in store.failures().items() if fact["kind"] == "deterministic"}
     needed = ends & done.saved.keys() if plan.runs[0].config.execution.keep_states else set[str]()
+    needed |= plan.spared & done.saved.keys()
     left = [
         run.chain
         for number, run in enumerate(plan.runs)

@@ -32,6 +32,7 @@ class Plan:
         tasks: what is left to do, given what the working directory holds.
         finished: positions of the runs that have a result already.
         warnings: what is likely to be a mistake, in sentences.
+        spared: states that are saved and kept for runs that may be added (`part.part_of`).
     """
 
     runs: tuple[Run, ...]
@@ -39,6 +40,7 @@ class Plan:
     tasks: tuple[Task, ...]
     finished: frozenset[int]
     warnings: tuple[str, ...] = ()
+    spared: frozenset[str] = frozenset()
 
     @property
     def steps_naive(self) -> int:
@@ -229,6 +231,7 @@ def refresh(plan: Plan, done: Done) -> Plan:
         saved=done.saved,
         ends=done.ends,
         keep_states=plan.runs[0].config.execution.keep_states,
+        spared=plan.spared,
     )
     return dataclasses.replace(plan, tasks=tasks, finished=finished)
 

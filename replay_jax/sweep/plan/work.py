@@ -64,6 +64,7 @@ def remaining_tasks(
     saved: Mapping[str, int],
     ends: Container[str],
     keep_states: bool,
+    spared: Container[str] = frozenset(),
 ) -> tuple[Task, ...]:
     """Tasks in the order of the edges; a task's parent stands before it.
 
@@ -74,6 +75,7 @@ def remaining_tasks(
         saved: digest and step of every usable saved state.
         ends: digests of states whose parameters are kept: enough to measure, not to go on from.
         keep_states: whether states at the ends of edges are kept after their last use.
+        spared: digests of states that are saved whatever else is.
     """
     steps = sorted(set(saved.values()))
     resume = [_deepest(edge, chains[edge.runs[0]], saved, steps) for edge in edges]
@@ -100,7 +102,8 @@ def remaining_tasks(
                 start=start,
                 stop=edge.stop,
                 parent=edge.parent if from_parent else None,
-                save=start != edge.stop and (needed_below or keep_states),
+                save=start != edge.stop
+                and (needed_below or keep_states or edge.stop.digest in spared),
                 runs=tuple(run for run in edge.runs if run not in done),
                 ending=ending,
             )

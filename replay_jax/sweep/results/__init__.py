@@ -1,5 +1,5 @@
 """From facts about states to the records of runs, and their verification.
 
-Other rooms read `record` (LedgerMismatch, build_result, final_keys, is_ready), `verify`
-(mixed_environments, verify), `verify_data` (verify_data).
+Other rooms read `record` (LedgerMismatch, build_result, description, final_keys, is_ready),
+`verify` (mixed_environments, verify), `verify_data` (verify_data).
 """

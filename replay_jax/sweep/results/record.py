@@ -72,7 +72,7 @@ def build_result(
         "id": run.id,
         "name": run.name,
         "overrides": dict(run.overrides),
-        **_description(run, ledger),
+        **description(run, ledger),
         **final_losses(run, store),
         "tasks": {
             wanted.task.name: _task_scores(run, wanted, store, steps) for wanted in run_tasks(run)
@@ -114,7 +114,8 @@ def _counted_ledger(run: Run, history: Sequence[Segment]) -> Ledger:
     return counted
 
 
-def _description(run: Run, ledger: Ledger) -> Record:
+def description(run: Run, ledger: Ledger) -> Record:
+    """What a run is, with what a ledger counted of it: the part of a record without results."""
     config, schedule = run.config, run.schedule
     requested, realised = schedule.requested, schedule.realised()
     budget = run.views[schedule.target].rows

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from replay_jax.schedule.mixture import StepDraws
 from replay_jax.sweep.plan.digest import course_of, state_chain
-from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.part import part_of
+from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.plan.tree import Node, build_edges
-from replay_jax.sweep.plan.work import peak_saved_states, remaining_tasks
+from replay_jax.sweep.plan.work import Done, peak_saved_states, remaining_tasks
 
 
 def chain_of(letters: str) -> np.ndarray:
@@ -206,3 +207,53 @@ def test_peak_counts_states_that_wait_for_their_last_child() -> None:
 def test_runs_that_share_nothing_are_edges_of_their_own(runs) -> None:
     edges = build_edges([chain_of(run) for run in runs])
     assert [edge.steps for edge in edges] == [1] * len(runs)
+
+
+def plan_of(runs):
+    config = SimpleNamespace(execution=SimpleNamespace(keep_states=False))
+    described = tuple(SimpleNamespace(id=run, chain=chain_of(run), config=config) for run in runs)
+    return Plan(described, build_edges([run.chain for run in described]), (), frozenset())
+
+
+def prefixes(runs):
+    return {run[:end] for run in runs for end in range(2, len(run) + 1)}
+
+
+@settings(deadline=None, max_examples=30)
+@given(RUNS, st.data())
+def test_portions_train_what_the_whole_does_and_nothing_twice(runs, data) -> None:
+    """With states dropped as soon as no run of the portion, or still to be added, needs them."""
+    plan, chosen, steps = plan_of(runs), set(), 0
+    saved: dict[str, int] = {}
+    while len(chosen) < len(runs):
+        left = [run for run in runs if run not in chosen]
+        added = data.draw(st.sets(st.sampled_from(left), min_size=1))
+        portion = part_of(plan, chosen | added)
+        assert portion.steps_planned == len(prefixes(chosen | added))
+        found = refresh(portion, Done(frozenset(chosen), saved))
+        for task in found.tasks:
+            assert task.start.step == 0 or task.start.digest in saved
+            steps += task.steps
+            if task.save:
+                saved[task.stop.digest] = task.stop.step
+        chosen |= added
+        saved = {digest: step for digest, step in saved.items() if digest in portion.spared}
+        assert steps == len(prefixes(chosen))
+    assert not saved
+
+
+@settings(deadline=None, max_examples=30)
+@given(RUNS, st.data())
+def test_a_part_keeps_ids_paths_and_ends(runs, data) -> None:
+    wanted = data.draw(st.sets(st.sampled_from(runs), min_size=1))
+    plan = plan_of(runs)
+    portion = part_of(plan, wanted)
+    assert [run.id for run in portion.runs] == [run for run in runs if run in wanted]
+    for number, run in enumerate(portion.runs):
+        whole = plan.paths[runs.index(run.id)]
+        assert [edge.stop for edge in portion.paths[number]] == [edge.stop for edge in whole]
+        assert number in portion.paths[number][-1].ending
+    for position, edge in enumerate(portion.edges):
+        if edge.parent is not None:
+            assert position in portion.edges[edge.parent].children
+            assert portion.edges[edge.parent].stop == edge.start
