@@ -17,7 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from replay_jax.data.sources.durable import file_sha256, read_only_allowed, write_durably
+from replay_jax.data.sources.durable import (
+    file_sha256,
+    json_sha256,
+    read_only_allowed,
+    write_durably,
+)
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
 from replay_jax.data.sources.files import found_paths
 from replay_jax.data.sources.parts import SPLIT, Part, part_digest, part_source, source_files
@@ -32,7 +37,7 @@ from replay_jax.data.sources.token_files import found_token_files
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
-_FOLDER = "inputs"
+_FOLDER, _CHECKSUM = "inputs", "checksum"
 # Size, modification and change time in ns, inode. The change time is the system's own: no tool
 # that restores dates can restore it.
 Stamp = tuple[int, int, int, int]
@@ -288,12 +293,19 @@ def _absolute(files: Sequence[str], store_dir: Path) -> list[str]:
 def _write(path: Path, answer: dict[str, Any]) -> None:
     with read_only_allowed():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, json.dumps(answer))
+        write_durably(path, json.dumps({**answer, _CHECKSUM: json_sha256(answer)}))
 
 
 def _read(kind: type[_Answer], path: Path) -> _Answer | None:
     """An answer that is remembered; one that is damaged is not."""
     try:
-        return from_plain(kind, json.loads(path.read_text(encoding="utf-8")), path=path.name)
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        # Answers of versions before this one have none.
+        if isinstance(stored, dict) and stored.pop(_CHECKSUM, None) not in (
+            None,
+            json_sha256(stored),
+        ):
+            return None
+        return from_plain(kind, stored, path=path.name)
     except (OSError, ValueError, RecursionError):
         return None

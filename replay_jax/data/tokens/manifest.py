@@ -1,14 +1,12 @@
 """What shards and stores say about themselves: one JSON file each, written last, read first."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from replay_jax.data.sources.durable import file_sha256, write_durably
+from replay_jax.data.sources.durable import file_sha256, json_sha256, write_durably
 from replay_jax.errors import UserError
 from replay_jax.strict import from_plain
 
@@ -173,12 +171,8 @@ def write_manifest(directory: Path, manifest: Manifest | ShardManifest) -> None:
     if isinstance(manifest, Manifest):
         if manifest.supervised is None:
             del said["supervised"]  # as it was written before there was such a field
-        said[_CHECKSUM] = _checksum(said)
+        said[_CHECKSUM] = json_sha256(said)
     write_durably(directory / MANIFEST_NAME, json.dumps(said, indent=1) + "\n")
-
-
-def _checksum(said: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def file_record(path: Path) -> FileRecord:
@@ -217,7 +211,7 @@ def _read(kind: type[T], directory: Path, what: str) -> T:
             manifest = from_plain(kind, {**added, **stored}, path=MANIFEST_NAME)
         except UserError as error:
             raise ValueError(str(error)) from error
-        if checksum not in (None, _checksum(stored)):
+        if checksum not in (None, json_sha256(stored)):
             raise ValueError("it was changed after it was written")
         return manifest
     except FileNotFoundError as error:

@@ -80,3 +80,16 @@ def test_what_was_remembered_and_is_damaged_is_forgotten(tmp_path, content):
         path.write_bytes(content)
     assert known_source(source, stores) is None is recalled_part(source, part, stores)
     assert known_part(source, part, stores) == known
+
+
+def test_a_changed_digit_of_what_was_remembered_is_no_other_input(tmp_path):
+    """It was another digest, so that every preparation took the input for one that changes."""
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    source, stores = SourceConfig("jsonl", str(tmp_path / "a.jsonl")), tmp_path / "stores"
+    (part,) = source_parts(source)
+    known = known_part(source, part, stores)
+    (path,) = (stores / "inputs").glob("*.json")
+    other = ("0" if known.digest[0] != "0" else "1") + known.digest[1:]
+    path.write_text(path.read_text().replace(known.digest, other))
+    assert recalled_part(source, part, stores) is None
+    assert known_part(source, part, stores) == known
