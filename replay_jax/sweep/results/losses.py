@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from replay_jax.errors import UserError
 from replay_jax.sweep.plan.digest import canonical_digest
 from replay_jax.sweep.plan.measured import HeldOutSet, run_sets
 from replay_jax.sweep.plan.run import Run
@@ -101,14 +102,23 @@ def _loss_documents(
 ) -> dict[str, Any]:
     """Losses by held-out document; nothing where an earlier version measured one of the sets.
 
+    Raises UserError where it is gone which documents were measured.
+
     Where there are several generic sources, what is said of each is scaled so that its tokens are
     its share of all: the ratio of the sums is their weighted mean.
     """
     said = []
     for held_out, fact in zip(sets, facts, strict=True):
-        documents = store.evaluation(held_out.documents_key)
-        if documents is None or "nats_by_document" not in fact:
+        if "nats_by_document" not in fact:
             return {}
+        documents = store.evaluation(held_out.documents_key)
+        if documents is None:
+            place, measured = store.root / "evaluations", held_out.key(fact["state"])
+            raise UserError(
+                f"{place / held_out.documents_key}.json is gone, which says what documents of "
+                f"'{held_out.source}' were measured: delete {place / measured}.json, and `run` "
+                "measures them again"
+            )
         said.append({**documents, "nats": fact["nats_by_document"]})
     target, *generic = said
     if len(generic) == 1:

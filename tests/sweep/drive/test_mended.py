@@ -1,5 +1,6 @@
 """Doing what a refusal says mends what was damaged; tools/torture.py tries it on every file."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from replay_jax.errors import UserError
 from replay_jax.sweep.results.verify import verify
 
 
-def test_an_environment_or_a_span_that_is_gone_says_what_to_train_again(study, tmp_path):
+def test_what_is_gone_says_what_brings_it_back(study, tmp_path):
     study.train([{}], tmp_path, here=True)
     before = results_of(tmp_path)
     for folder in ("results", "environments"):
@@ -29,6 +30,17 @@ def test_an_environment_or_a_span_that_is_gone_says_what_to_train_again(study, t
     Path(re.search(r"delete (\S+\.json)", said)[1]).unlink()
     study.train([{}], tmp_path, here=True)
     assert results_of(tmp_path) == before and verify(tmp_path) == ([], 1) and span.exists()
+    # Without the names of the documents a result would lack their losses, and say nothing of it.
+    places = sorted((tmp_path / "evaluations").glob("*.json"))
+    (documents, *_) = (path for path in places if "document" in json.loads(path.read_text()))
+    documents.unlink()
+    for path in (tmp_path / "results").glob("*.json"):
+        path.unlink()
+    with pytest.raises(UserError, match=f"{documents.name} is gone") as refused:
+        study.train([{}], tmp_path, here=True)
+    Path(re.search(r"delete (\S+\.json)", str(refused.value))[1]).unlink()
+    study.train([{}], tmp_path, here=True)
+    assert results_of(tmp_path) == before and verify(tmp_path) == ([], 1) and documents.exists()
 
 
 def test_a_place_that_cannot_be_written_to_is_one_sentence(study, tmp_path):
