@@ -15,7 +15,7 @@ from replay_jax.report.elements.blocks import Column, Line
 from replay_jax.report.elements.blocks import Table as Blocks
 from replay_jax.report.tables.screen import rich_table
 from replay_jax.sweep.drive.drawing import plan_lines
-from replay_jax.sweep.drive.live import duration
+from replay_jax.sweep.drive.durations import duration
 from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run

@@ -28,7 +28,7 @@ from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.convention import check_tokenizer
 from replay_jax.hub.folder import Pretrained, find_pretrained
-from replay_jax.sweep.drive.live import duration
+from replay_jax.sweep.drive.durations import duration
 from replay_jax.sweep.plan.found import Found, Stores
 from replay_jax.sweep.store.environment import software
 

@@ -2,7 +2,7 @@
 
 Other rooms read `buckets` (bring_answers, bring_folder, send_answers, send_folder, send_missing),
 `documents` (Document, document_hash, held_out_below, part_documents, split_documents), `durable`
-(HashingFile, claimed, disk_errors, file_sha256, in_use, read_only_allowed, release,
+(HashingFile, claimed, disk_errors, file_sha256, in_use, json_sha256, read_only_allowed, release,
 remove_abandoned, sync, write_durably), `embedded` (EMBEDDED_KINDS), `files` (expand_paths,
 open_binary), `fingerprints` (KnownPart, file_inputs, known_part, known_source, part_key,
 recalled_part, remember_source, stamps), `in_place` (IN_PLACE_NAME, InPlace, in_place,

@@ -8,21 +8,21 @@ again, and two projects that share stores cannot be taken for each other.
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
-from replay_jax.data.sources.durable import (
-    file_sha256,
-    json_sha256,
-    read_only_allowed,
-    write_durably,
+from replay_jax.data.sources.answers import (
+    absolute,
+    answer_path,
+    read_answer,
+    relative,
+    write_answer,
 )
+from replay_jax.data.sources.durable import file_sha256
 from replay_jax.data.sources.embedded import EMBEDDED_KINDS, EXTRACTION_VERSION
 from replay_jax.data.sources.files import found_paths
 from replay_jax.data.sources.parts import SPLIT, Part, part_digest, part_source, source_files
@@ -35,9 +35,7 @@ from replay_jax.data.sources.source import (
 )
 from replay_jax.data.sources.token_files import found_token_files
 from replay_jax.errors import UserError
-from replay_jax.strict import from_plain
 
-_FOLDER, _CHECKSUM = "inputs", "checksum"
 # Size, modification and change time in ns, inode. The change time is the system's own: no tool
 # that restores dates can restore it.
 Stamp = tuple[int, int, int, int]
@@ -90,9 +88,6 @@ class _Source:
             raise UserError(f"{len(self.stamps)} stamps of the files {self.files}")
 
 
-_Answer = TypeVar("_Answer", _Digest, _Source)
-
-
 def _check_digest(digest: str) -> None:
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise UserError(f"{digest!r} is no SHA-256")
@@ -127,13 +122,13 @@ def recalled_part(config: SourceConfig, part: Part, store_dir: Path) -> KnownPar
 
 
 def _part_path(config: SourceConfig, part: Part, store_dir: Path) -> Path:
-    question = [config.kind, part.first, part.stop, *_relative(part.files, store_dir)]
-    return _answer_path(store_dir, question)
+    question = [config.kind, part.first, part.stop, *relative(part.files, store_dir)]
+    return answer_path(store_dir, question)
 
 
 def _recalled(path: Path, now: tuple[Stamp, ...]) -> str | None:
     """The hash that is remembered with these stamps."""
-    known = _read(_Digest, path)
+    known = read_answer(_Digest, path)
     return known.digest if known is not None and known.stamps == now else None
 
 
@@ -141,7 +136,7 @@ def _remembered(path: Path, now: tuple[Stamp, ...], compute: Callable[[], str]) 
     digest = _recalled(path, now)
     if digest is None:
         digest = compute()
-        _write(path, {"stamps": now, "digest": digest})
+        write_answer(path, {"stamps": now, "digest": digest})
     return digest
 
 
@@ -151,7 +146,7 @@ def file_inputs(paths: Sequence[Path], store_dir: Path) -> Inputs:
     digest = hashlib.sha256()
     for path in paths:
         name = os.path.abspath(path)
-        answer = _answer_path(store_dir, _relative([name], store_dir))
+        answer = answer_path(store_dir, relative([name], store_dir))
         now = stamps([name])
         digest.update(bytes.fromhex(_remembered(answer, now, partial(file_sha256, path))))
     return Inputs(digest.hexdigest())
@@ -164,10 +159,10 @@ def known_source(config: SourceConfig, store_dir: Path) -> list[KnownPart] | Non
     the finished stores needs no copy of the text. None where anything is unknown. Looks at
     sizes and dates only. Raises UserError for a link that leads nowhere.
     """
-    known = _read(_Source, source_answer(config, store_dir))
+    known = read_answer(_Source, source_answer(config, store_dir))
     if known is None:
         return None
-    files = _absolute(known.files, store_dir)
+    files = absolute(known.files, store_dir)
     found = _listed(config, files)
     if found:
         if found != files:
@@ -181,7 +176,7 @@ def known_source(config: SourceConfig, store_dir: Path) -> list[KnownPart] | Non
     stamp_of = dict(zip(files, known.stamps, strict=True))
     parts = []
     for stored, digest in known.parts:
-        part = replace(stored, files=tuple(_absolute(stored.files, store_dir)))
+        part = replace(stored, files=tuple(absolute(stored.files, store_dir)))
         parts.append(KnownPart(part, digest, tuple(stamp_of[name] for name in part.files)))
     return parts
 
@@ -198,14 +193,14 @@ def remember_source(config: SourceConfig, store_dir: Path, parts: Sequence[Known
                 raise UserError(f"{file} changed while it was read; run again")
     stored = []
     for known in parts:
-        files = tuple(_relative(known.part.files, store_dir))
+        files = tuple(relative(known.part.files, store_dir))
         stored.append([asdict(replace(known.part, files=files)), known.digest])
     answer = {
-        "files": _relative(list(stamp_of), store_dir),
+        "files": relative(list(stamp_of), store_dir),
         "stamps": list(stamp_of.values()),
         "parts": stored,
     }
-    _write(source_answer(config, store_dir), answer)
+    write_answer(source_answer(config, store_dir), answer)
 
 
 def part_key(config: SourceConfig, known: KnownPart) -> dict[str, object]:
@@ -251,8 +246,8 @@ def _found(config: SourceConfig) -> list[Path]:
 
 def is_here(config: SourceConfig, store_dir: Path) -> bool:
     """Whether any file of a source is on this machine."""
-    known = _read(_Source, source_answer(config, store_dir))
-    return bool(_listed(config, _absolute(known.files, store_dir) if known else []))
+    known = read_answer(_Source, source_answer(config, store_dir))
+    return bool(_listed(config, absolute(known.files, store_dir) if known else []))
 
 
 def source_answer(config: SourceConfig, store_dir: Path) -> Path:
@@ -264,7 +259,7 @@ def source_answer(config: SourceConfig, store_dir: Path) -> Path:
         question["path"] = _place(config.path, config.kind, store_dir)
         if config.validation_path and config.kind not in DATASET_KINDS:
             question["validation_path"] = _place(config.validation_path, config.kind, store_dir)
-    return _answer_path(store_dir, question)
+    return answer_path(store_dir, question)
 
 
 def _place(path: str, kind: str, store_dir: Path) -> str:
@@ -272,40 +267,4 @@ def _place(path: str, kind: str, store_dir: Path) -> str:
     place = os.path.expanduser(path)
     if kind in DATASET_KINDS and not (os.path.isdir(place) or path.startswith((".", "/", "~"))):
         return path
-    return _relative([os.path.abspath(place)], store_dir)[0]
-
-
-def _answer_path(store_dir: Path, question: Any) -> Path:
-    text = json.dumps(question, sort_keys=True)
-    return store_dir / _FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
-
-
-def _relative(files: Sequence[str], store_dir: Path) -> list[str]:
-    base = os.path.realpath(store_dir)
-    return [os.path.relpath(file, base) for file in files]
-
-
-def _absolute(files: Sequence[str], store_dir: Path) -> list[str]:
-    base = os.path.realpath(store_dir)
-    return [os.path.normpath(os.path.join(base, file)) for file in files]
-
-
-def _write(path: Path, answer: dict[str, Any]) -> None:
-    with read_only_allowed():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, json.dumps({**answer, _CHECKSUM: json_sha256(answer)}))
-
-
-def _read(kind: type[_Answer], path: Path) -> _Answer | None:
-    """An answer that is remembered; one that is damaged is not."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        # Answers of versions before this one have none.
-        if isinstance(stored, dict) and stored.pop(_CHECKSUM, None) not in (
-            None,
-            json_sha256(stored),
-        ):
-            return None
-        return from_plain(kind, stored, path=path.name)
-    except (OSError, ValueError, RecursionError):
-        return None
+    return relative([os.path.abspath(place)], store_dir)[0]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from replay_jax.analysis.budget.goal import Goal
 from replay_jax.errors import UserError
-from replay_jax.sweep.drive.live import duration
+from replay_jax.sweep.drive.durations import duration
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _NUMBER = r"(\d*\.?\d+(?:e\+?\d+)?)"

@@ -7,7 +7,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from replay_jax.sweep.drive.live import duration
+from replay_jax.sweep.drive.durations import duration
 
 T = TypeVar("T")
 # Seconds before the first line, and between lines.

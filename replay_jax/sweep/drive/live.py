@@ -10,6 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from replay_jax.sweep.drive.drawing import plan_tree
+from replay_jax.sweep.drive.durations import duration
 from replay_jax.sweep.drive.progress import ProgressBoard
 from replay_jax.sweep.plan.plan import Plan
 
@@ -112,11 +113,3 @@ def _speed(board: ProgressBoard) -> str:
     if board.tokens_per_second:
         return f"{board.tokens_per_second:,.0f} tokens/s"
     return "compiling" if board.running else "nothing under way"
-
-
-def duration(seconds: float) -> str:
-    """A time in words for people: 45 s, 12 min, 3 h 20 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

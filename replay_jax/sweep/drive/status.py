@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from replay_jax.sweep.drive.live import duration
+from replay_jax.sweep.drive.durations import duration
 from replay_jax.sweep.store.facts import fact_names
 from replay_jax.sweep.store.lock import lock_holder
 from replay_jax.sweep.store.workdir import WorkStore
@@ -35,7 +35,9 @@ def sweep_status(workdir: epath.PathLike) -> dict[str, Any]:
     progress = store.progress() if holder is not None else None
     running = {edge["stop"]: edge for edge in progress["edges"]} if progress else {}
     failures = store.failures()
-    reached = _reached(store)
+    finished = store.finished_runs()
+    # Of a whole sweep every span would be read to say nothing.
+    reached = {} if all(fact["id"] in finished for fact in facts) else _reached(store)
     runs = [_run_status(fact, store, running, failures, reached) for fact in facts]
     states = [run["state"] for run in runs]
     silent = None if progress is None else max(0.0, time.time() - progress["time"])
