@@ -132,11 +132,13 @@ def measurements(runs: Sequence[Run], start: int, stop: int) -> Iterator[Measure
         for step in evaluation_steps(run):
             if start <= step <= stop:
                 wanted.setdefault(step, []).append(run)
+    sets = {run.id: run_sets(run) for run in runs}
+    tasks = {run.id: run_tasks(run) for run in runs}
     for step, here in sorted(wanted.items()):
         yield Measurement(
             node=runs[0].node(step),
-            sets=tuple(dict.fromkeys(item for run in here for item in run_sets(run))),
-            tasks=tuple(dict.fromkeys(item for run in here for item in run_tasks(run))),
+            sets=tuple(dict.fromkeys(item for run in here for item in sets[run.id])),
+            tasks=tuple(dict.fromkeys(item for run in here for item in tasks[run.id])),
             cosines=tuple(
                 dict.fromkeys(
                     pair

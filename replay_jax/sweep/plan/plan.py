@@ -15,7 +15,7 @@ from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.trained import saved_bytes
 from replay_jax.sweep.plan.found import Found
-from replay_jax.sweep.plan.measuring_cost import evaluation_flops
+from replay_jax.sweep.plan.measuring_cost import evaluation_flops, evaluation_flops_alone
 from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.run import Run, Shared, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
@@ -172,7 +172,7 @@ class Plan:
         planned = ((through(e.runs), e.start.step, e.stop.step) for e in self.edges)
         left = ((through(t.runs), t.start.step, t.stop.step) for t in self.tasks if t.runs)
         return {
-            "evaluation_flops": sum(evaluation_flops([([r], 0, r.steps)]) for r in self.runs),
+            "evaluation_flops": sum(map(evaluation_flops_alone, self.runs)),
             "evaluation_flops_planned": evaluation_flops(planned),
             "evaluation_flops_remaining": evaluation_flops(left),
         }
