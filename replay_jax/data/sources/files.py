@@ -1,16 +1,18 @@
-"""Which files a path names, their bytes decompressed, and large ones cut at document borders."""
+"""Which files a path names, their bytes or objects, and large ones cut at document borders."""
 
 import bz2
 import glob
 import gzip
 import hashlib
 import io
+import json
 import lzma
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow
 
@@ -18,6 +20,7 @@ from replay_jax.errors import UserError
 
 BLOCK_BYTES = 1 << 20
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a surrogate pair, perhaps a whole one
 
 
 def expand_paths(pattern: str) -> list[Path]:
@@ -171,6 +174,52 @@ def _escaped(pattern: str) -> str:
             return os.path.join(glob.escape(there), *parts[number:])
         there = os.path.join(there, part)
     return glob.escape(there)
+
+
+def read_objects(path: Path, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON objects of a file, each with where it stands; also .gz and .zst.
+
+    Raises UserError where there is no such file, it cannot be read, or it has no object.
+    """
+    if not path.is_file():
+        raise UserError(f"no file of {what} '{path}'")
+    found = False
+    try:
+        for where, value in _values(path):
+            found = True
+            if not isinstance(value, dict):
+                raise UserError(f"{where}: {type(value).__name__}, not a JSON object")
+            yield where, value
+    except (EOFError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not found:
+        raise UserError(f"{path} has no {what}")
+
+
+def _values(path: Path) -> Iterator[tuple[str, Any]]:
+    with open_binary(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if number == 1 and line.lstrip().startswith(b"["):
+                whole = _json(line + lines.read(), str(path))
+                yield from ((f"{path}, record {n}", each) for n, each in enumerate(whole, start=1))
+                return
+            if line.strip():
+                where = f"{path}, line {number}"
+                yield where, _json(line, where)
+
+
+def _json(data: bytes, where: str) -> Any:
+    try:
+        value = json.loads(data)
+        if _ESCAPED_HALF.search(data):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: half a surrogate pair, which is not text") from error
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:  # no JSON, nested without end
+        raise UserError(f"{where}: not JSON ({error})") from error
 
 
 class _Decompressed(io.RawIOBase):

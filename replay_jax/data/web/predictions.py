@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from replay_jax.data.web.reading import read_objects
+from replay_jax.data.sources.files import read_objects
 from replay_jax.data.web.turn import WebTurn
 from replay_jax.errors import UserError
 from replay_jax.shape import misshapen

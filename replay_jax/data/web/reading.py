@@ -1,19 +1,16 @@
 """Files of web records, as turns: JSON lines or one JSON list, WebLINX's or Mind2Web's."""
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from replay_jax.data.sources.files import open_binary
+from replay_jax.data.sources.files import read_objects
 from replay_jax.data.web.mind2web import mind2web_turns
 from replay_jax.data.web.turn import MIND2WEB, SPLITS, WEBLINX, WebTurn
 from replay_jax.data.web.weblinx import weblinx_turn
 from replay_jax.errors import UserError
 from replay_jax.strict import nearest
-
-_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a surrogate pair, perhaps a whole one
 
 
 def read_turns(paths: Sequence[str | Path]) -> list[WebTurn]:
@@ -42,52 +39,6 @@ def read_turns(paths: Sequence[str | Path]) -> list[WebTurn]:
                     )
                 found[turn.key] = turn
     return list(found.values())
-
-
-def read_objects(path: Path, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON objects of a file, each with where it stands; also .gz and .zst.
-
-    Raises UserError where there is no such file, it cannot be read, or it has no object.
-    """
-    if not path.is_file():
-        raise UserError(f"no file of {what} '{path}'")
-    found = False
-    try:
-        for where, value in _values(path):
-            found = True
-            if not isinstance(value, dict):
-                raise UserError(f"{where}: {type(value).__name__}, not a JSON object")
-            yield where, value
-    except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not found:
-        raise UserError(f"{path} has no {what}")
-
-
-def _values(path: Path) -> Iterator[tuple[str, Any]]:
-    with open_binary(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if number == 1 and line.lstrip().startswith(b"["):
-                whole = _json(line + lines.read(), str(path))
-                yield from ((f"{path}, record {n}", each) for n, each in enumerate(whole, start=1))
-                return
-            if line.strip():
-                where = f"{path}, line {number}"
-                yield where, _json(line, where)
-
-
-def _json(data: bytes, where: str) -> Any:
-    try:
-        value = json.loads(data)
-        if _ESCAPED_HALF.search(data):
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: half a surrogate pair, which is not text") from error
-    except UnicodeDecodeError:
-        raise
-    except (ValueError, RecursionError) as error:  # no JSON, nested without end
-        raise UserError(f"{where}: not JSON ({error})") from error
 
 
 def _turns(record: dict[str, Any], where: str, path: Path) -> list[WebTurn]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from replay_jax.data.sources.files import open_binary
+from replay_jax.data.sources.files import read_objects
 from replay_jax.errors import UserError
 from replay_jax.generation.continuing import Prompt, Speaker, continuations
 from replay_jax.generation.sampling import Sampling
@@ -86,30 +86,11 @@ def read_prompts(path: Path, field: str) -> list[str]:
     Raises:
         UserError: no such file, no record, or one without a text in that field; names the line.
     """
-    if not path.is_file():
-        raise UserError(f"no file of prompts '{path}': give JSON lines with the field {field!r}")
-    try:
-        with open_binary(path) as lines:
-            found = [
-                _prompt(line, field, f"{path}, line {number}")
-                for number, line in enumerate(lines, start=1)
-                if line.strip()
-            ]
-    except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not found:
-        raise UserError(f"{path} has no prompt")
-    return found
+    return [_prompt(record, field, where) for where, record in read_objects(path, "prompts")]
 
 
-def _prompt(line: bytes, field: str, where: str) -> str:
-    try:
-        record = json.loads(line)
-    except UnicodeDecodeError:
-        raise
-    except (ValueError, RecursionError) as error:  # no JSON, nested without end
-        raise UserError(f"{where} is not JSON: {error}") from error
-    if not isinstance(record, Mapping) or field not in record:
+def _prompt(record: Mapping[str, Any], field: str, where: str) -> str:
+    if field not in record:
         raise UserError(f"{where} has no field {field!r}: name the prompts' with --field")
     if not isinstance(record[field], str):
         raise UserError(f"{where}: {field} must be text, not {record[field]!r}")
