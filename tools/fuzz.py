@@ -31,7 +31,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+_SUPPORT = Path(__file__).parents[1] / "tests" / "support"
+sys.path[:0] = [str(_SUPPORT), str(_SUPPORT / "stand_ins")]
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from fuzz_mutations import mutated  # noqa: E402
