@@ -17,17 +17,11 @@ EPOCHS = "schedule.target_epochs"
 
 
 @dataclass(frozen=True)
-class Training:
-    """How much longer the best setting of one cell was trained than any setting of another."""
+class Training(Spent):
+    """How much longer the best setting of one cell was trained than any setting of another.
 
-    unit: str  # "steps" or "FLOPs"
-    own: float
-    other: float
-
-    @property
-    def ratio(self) -> float:
-        """Own training over the longest of the other's."""
-        return self.own / self.other
+    `other` is the longest of those.
+    """
 
     @property
     def longer(self) -> bool:
