@@ -1,13 +1,15 @@
 """`status` on a terminal: in order, and whole at any width; a sweep's state in one line."""
 
 import io
+import shutil
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from replay_jax.sweep.drive.live import summary
-from replay_jax.sweep.drive.status import render_status
+from replay_jax.sweep.drive.status import render_status, sweep_status
+from replay_jax.sweep.store.workdir import WorkStore
 
 NAME = "seed=1 data_seed=1 target_sequences=16384 replay_fraction=0.875 target_epochs=32"
 
@@ -53,3 +55,17 @@ def test_a_line_says_why_no_token_is_trained_on(speed, running, words):
         seconds_left=lambda: 45.0 if speed else None,
     )  # fmt: skip
     assert summary(board, ended=1, runs=4) == f"1 of 4 runs ended, 5 of 20 steps (25%), {words}"
+
+
+def test_steps_of_a_run_that_is_not_done_are_those_of_its_recorded_spans(finished_sweep, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished_sweep, workdir)
+    fact = max(WorkStore(workdir).runs(), key=lambda run: len(run["path"]))
+    end = fact["path"][-1]["digest"]
+    reached = WorkStore(workdir).segment(end).start.step
+    (workdir / "results" / f"{fact['id']}.json").unlink()
+    (workdir / "segments" / f"{end}.json").unlink()
+    runs = {run["id"]: run for run in sweep_status(workdir)["runs"]}
+    lost = runs.pop(fact["id"])
+    assert (lost["state"], lost["steps"]) == ("planned", reached) and reached > 0
+    assert {run["state"] for run in runs.values()} == {"done"}
