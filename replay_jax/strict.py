@@ -23,6 +23,12 @@ _SCALARS = (str, int, float, bool, type(None))
 _hints = functools.cache(typing.get_type_hints)
 
 
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass that its constructor takes."""
+    return tuple(field.name for field in dataclasses.fields(kind) if field.init)
+
+
 def nearest(name: str, valid: typing.Iterable[str]) -> str:
     """Words that point from a misspelt `name` to the closest valid one, or list them all."""
     valid = sorted(valid)
@@ -80,7 +86,8 @@ def to_plain(value: Any) -> Any:
     if type(value) in _SCALARS:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        items = ((name, getattr(value, name)) for name in _names(type(value)))
+        return {name: i if type(i) in _SCALARS else to_plain(i) for name, i in items}
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -110,14 +117,18 @@ def _dataclass(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         raise _wrong(kind, value, path)
     hints = _hints(kind)
-    names = [f.name for f in dataclasses.fields(kind) if f.init]
+    names = _names(kind)
     for key in value:
         if key not in names:
             raise UserError(f"unknown key '{path}.{key}': {nearest(key, names)}")
     missing = [name for name in names if name not in value]
     if missing:
         raise UserError(f"missing key '{path}.{missing[0]}' ({hints[missing[0]]})")
-    fields = {n: from_plain(hints[n], value[n], path=f"{path}.{n}") for n in names}
+    fields = {}
+    for name in names:  # most are scalars of the right type: no call, no path
+        item, hint = value[name], hints[name]
+        right = type(item) is hint
+        fields[name] = item if right else from_plain(hint, item, path=f"{path}.{name}")
     try:
         return kind(**fields)
     except UserError as error:

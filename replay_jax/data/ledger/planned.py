@@ -11,6 +11,7 @@ import numpy as np
 from replay_jax.data.reading.views import SourceView, counted_labels, view_places, view_rows
 from replay_jax.errors import UserError
 from replay_jax.schedule.stages import Realised, Requested, Schedule
+from replay_jax.strict import to_plain
 
 _BLOCK = 1 << 20  # draws looked at together
 RowLabels = Mapping[str, np.ndarray | None]
@@ -75,7 +76,7 @@ class Ledger:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the ledger as plain JSON values."""
-        values = dataclasses.asdict(self)
+        values = to_plain(self)
         spans = [values["totals"], *(stage["entries"] for stage in values["stages"])]
         for entry in itertools.chain.from_iterable(spans):
             if entry["supervised"] is None:  # as ledgers were written before there was the field

@@ -6,37 +6,50 @@ from collections.abc import Iterable, Sequence
 
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
-from replay_jax.sweep.plan.measured import HeldOutSet, evaluation_steps, measurements, run_sets
+from replay_jax.sweep.plan.measured import HeldOutSet, evaluation_steps, run_sets
 from replay_jax.sweep.plan.run import Run
 
 # A forward pass costs a third of training all parameters on the same tokens (`model.flops`).
 _FORWARD = 1 / 3
 
-# Runs that share a span, its first and last state (numbers of updates).
-Span = tuple[Sequence[Run], int, int]
+# Numbers of runs that share a span, its first and last state (numbers of updates).
+Span = tuple[Sequence[int], int, int]
 
 
-def evaluation_flops(spans: Iterable[Span]) -> float:
-    """Model FLOPs of every held-out set at every state of the spans, each counted once.
+class MeasuringCost:
+    """Model FLOPs of the held-out sets of a sweep's runs.
 
     Multiple-choice tasks and gradient cosines, which are smaller, are not counted, nor adapters.
     """
-    seen: set[tuple[str, HeldOutSet]] = set()
-    total = 0.0
-    for runs, start, stop in spans:
-        for measured in measurements(runs, start, stop):
-            for item in measured.sets:
-                key = (measured.node.digest, item)
-                if key not in seen:
-                    seen.add(key)
-                    total += _flops(runs[0].config.model, item)
-    return total
 
+    def __init__(self, runs: Sequence[Run]):
+        self._runs = runs
+        self._sets = [run_sets(run) for run in runs]
+        self._steps = [evaluation_steps(run) for run in runs]
 
-def evaluation_flops_alone(run: Run) -> float:
-    """The same of one run that shares nothing."""
-    each = sum(_flops(run.config.model, item) for item in run_sets(run))
-    return len(evaluation_steps(run)) * each
+    def alone(self) -> float:
+        """Of every run as if it shared nothing."""
+        return sum(
+            len(steps) * sum(_flops(run.config.model, item) for item in sets)
+            for run, sets, steps in zip(self._runs, self._sets, self._steps, strict=True)
+        )
+
+    def once(self, spans: Iterable[Span]) -> float:
+        """Of every held-out set at every state of the spans, each counted once."""
+        seen: set[tuple[str, HeldOutSet]] = set()
+        total = 0.0
+        for numbers, start, stop in spans:
+            owner = self._runs[numbers[0]]
+            steps_of: dict[tuple[HeldOutSet, ...], set[int]] = {}
+            for number in numbers:
+                steps_of.setdefault(self._sets[number], set()).update(self._steps[number])
+            for sets, steps in steps_of.items():
+                states = [owner.node(step).digest for step in steps if start <= step <= stop]
+                for item in sets:
+                    new = {(state, item) for state in states} - seen
+                    seen |= new
+                    total += len(new) * _flops(owner.config.model, item)
+        return total
 
 
 @functools.cache

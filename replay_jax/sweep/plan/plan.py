@@ -15,7 +15,7 @@ from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.trained import saved_bytes
 from replay_jax.sweep.plan.found import Found
-from replay_jax.sweep.plan.measuring_cost import evaluation_flops, evaluation_flops_alone
+from replay_jax.sweep.plan.measuring_cost import MeasuringCost
 from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.run import Run, Shared, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
@@ -166,15 +166,16 @@ class Plan:
         A task that goes on from a saved state may find some of its measurements made already.
         """
 
-        def through(numbers: Sequence[int]) -> list[Run]:
-            return [self.runs[number] for number in numbers]
-
-        planned = ((through(e.runs), e.start.step, e.stop.step) for e in self.edges)
-        left = ((through(t.runs), t.start.step, t.stop.step) for t in self.tasks if t.runs)
+        cost = MeasuringCost(self.runs)
+        tasks = (task for task in self.tasks if task.runs)
         return {
-            "evaluation_flops": sum(map(evaluation_flops_alone, self.runs)),
-            "evaluation_flops_planned": evaluation_flops(planned),
-            "evaluation_flops_remaining": evaluation_flops(left),
+            "evaluation_flops": cost.alone(),
+            "evaluation_flops_planned": cost.once(
+                (edge.runs, edge.start.step, edge.stop.step) for edge in self.edges
+            ),
+            "evaluation_flops_remaining": cost.once(
+                (task.runs, task.start.step, task.stop.step) for task in tasks
+            ),
         }
 
     def _edge_json(self, edge: Edge) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One run of a sweep as the planner sees it: its identity, what it draws, and its digest chain."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,14 @@ from replay_jax.config.identity import result_identity, without_neutral
 from replay_jax.data.judging.tasks import Task
 from replay_jax.data.ledger.planned import Ledger, plan_ledger
 from replay_jax.data.reading.views import SourceView, counted_labels
+from replay_jax.data.sources.source import SourceConfig
+from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, check_pretrained
+from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
+from replay_jax.schedule.config import ScheduleConfig
+from replay_jax.schedule.generic import Weights
 from replay_jax.schedule.mixture import step_draws
 from replay_jax.schedule.protocols import Schedule, build_schedule
 from replay_jax.strict import to_plain
@@ -29,6 +35,7 @@ from replay_jax.sweep.plan.digest import (
 from replay_jax.sweep.plan.found import Found, Stores
 from replay_jax.sweep.plan.objective import labels_of, loss_weights, row_labels
 from replay_jax.sweep.plan.tree import Node
+from replay_jax.training.config import OptimizerConfig
 from replay_jax.training.numerics import NUMERICS
 
 
@@ -89,13 +96,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
-    """What the chains of several runs have in common, filled as runs are described.
+    """What several runs have in common, filled as they are described.
 
     Attributes:
+        schedules: by what `build_schedule` makes them of.
         courses: by schedule and order of its sources' keys.
         states: blocks of `digest.state_chain`.
     """
 
+    schedules: dict[tuple[ScheduleConfig, int, str | Weights, str], Schedule] = dataclasses.field(
+        default_factory=dict
+    )
     courses: dict[tuple[Schedule, tuple[int, ...]], Course] = dataclasses.field(
         default_factory=dict
     )
@@ -118,12 +129,7 @@ def describe_run(
     """
     name = run_name(config, overrides)
     try:
-        schedule = build_schedule(
-            config.schedule,
-            batch_size=config.training.batch_size,
-            generic=config.data.generic,
-            target=config.data.target,
-        )
+        schedule = _schedule(config, shared)
         views = source_views(config, schedule, stores=found.stores)
         ledger = plan_ledger(schedule, views, row_labels(config, schedule, found.stores))
         if found.stores is not None:
@@ -173,7 +179,9 @@ def source_views(
         labels = labels_of(store, config)
         view = SourceView(
             source=name,
-            fingerprint=_declared_fingerprint(config, name) if store is None else store.fingerprint,
+            fingerprint=_declared_fingerprint(declared[name], config.data.tokenizer)
+            if store is None
+            else store.fingerprint,
             seq_len=config.training.seq_len,
             pool_rows=None if store is None else store.row_count("train", config.training.seq_len),
             budget_rows=schedule.requested.target_sequences if is_target else None,
@@ -205,13 +213,6 @@ def run_chain(
         source_key(name=name, view_digest=views[name].digest(), loss_weight=weight)
         for name, weight in loss_weights(config, schedule, views).items()
     ]
-    constant = {
-        "numerics": NUMERICS,
-        "optimizer": without_neutral(to_plain(config.optimizer), "optimizer."),
-        "batch_size": config.training.batch_size,
-        "accumulation": config.training.accumulation,
-        "document_mask": config.training.document_mask,
-    }
     known = (schedule, key_order(keys))
     if known not in shared.courses:
         shared.courses[known] = course_of(
@@ -222,17 +223,58 @@ def run_chain(
         )
     return state_chain(
         initial=describe_start(
-            model=without_neutral(to_plain(config.model), "model."),
+            model=_model_facts(config.model),
             numerics=NUMERICS,
             seed=config.seed,
             weights=weights,
             draws_adapters=config.model.lora is not None,
         ),
-        constant=canonical_digest(constant),
+        constant=_constant_digest(
+            config.optimizer,
+            config.training.batch_size,
+            config.training.accumulation,
+            config.training.document_mask,
+        ),
         course=shared.courses[known],
         keys=keys,
         known=shared.states,
     )
+
+
+# The runs of a sweep differ in few of their parts, so each part is described once.
+
+
+@functools.cache
+def _model_facts(model: ModelConfig) -> Mapping[str, Any]:
+    """What a model's initial state depends on."""
+    return without_neutral(to_plain(model), "model.")
+
+
+@functools.cache
+def _constant_digest(
+    optimizer: OptimizerConfig, batch_size: int, accumulation: int, document_mask: bool
+) -> bytes:
+    """Of what every step of a run sees alike."""
+    return canonical_digest(
+        {
+            "numerics": NUMERICS,
+            "optimizer": without_neutral(to_plain(optimizer), "optimizer."),
+            "batch_size": batch_size,
+            "accumulation": accumulation,
+            "document_mask": document_mask,
+        }
+    )
+
+
+def _schedule(config: ExperimentConfig, shared: Shared) -> Schedule:
+    """The schedule of a run; the seeds of a sweep have the same."""
+    rows, generic, target = config.training.batch_size, config.data.generic, config.data.target
+    known = (config.schedule, rows, generic, target)
+    if known not in shared.schedules:
+        shared.schedules[known] = build_schedule(
+            config.schedule, batch_size=rows, generic=generic, target=target
+        )
+    return shared.schedules[known]
 
 
 def _check_stores(config: ExperimentConfig, schedule: Schedule, stores: Stores) -> None:
@@ -280,13 +322,12 @@ def _task(config: ExperimentConfig, name: str, path: str, tasks: Mapping[str, Ta
     return task
 
 
-def _declared_fingerprint(config: ExperimentConfig, name: str) -> str:
+@functools.cache
+def _declared_fingerprint(source: SourceConfig, tokenizer: TokenizerConfig) -> str:
     """Stands for the tokens of a source that is not prepared."""
-    source = dict(config.data.sources)[name]
-    tokenizer = to_plain(config.data.tokenizer)
-    if not config.data.tokenizer.chat_template:  # is as if there were no such field
-        del tokenizer["chat_template"]
-    facts = {"source": source.declared(), "tokenizer": tokenizer}
+    facts = {"source": source.declared(), "tokenizer": to_plain(tokenizer)}
+    if not tokenizer.chat_template:  # is as if there were no such field
+        del facts["tokenizer"]["chat_template"]
     return f"declared-{canonical_digest(facts).hex()}"
 
 
