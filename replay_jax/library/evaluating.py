@@ -28,7 +28,7 @@ from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_fold
 from replay_jax.hub.weights import load_params
 from replay_jax.library.exporting import end_params, kept_end, origin
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.sweep.plan.run import Shared
+from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore

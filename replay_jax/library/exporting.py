@@ -16,7 +16,8 @@ from replay_jax.hub.export import write_model_folder
 from replay_jax.hub.folder import find_pretrained
 from replay_jax.hub.weights import load_params
 from replay_jax.library.naming import BEST, best_run, find_run
-from replay_jax.sweep.plan.run import Run, Shared
+from replay_jax.sweep.plan.chain import Shared
+from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.store.known import params_path
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run

@@ -126,11 +126,11 @@ def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answ
     return Answer(
         target=study.target,
         basis=basis,
-        sentence=_unbroken(found[0].sentence),
+        sentence=_unbroken(found[0].claim),
         tone=tone_of(study, found[0]),
         tiles=_tiles(found[0], study.bits_per_nat),
         groups=groups_table(study, found) if len(found) > 1 else None,
-        others=_others(study, found[1:]),
+        others=tuple(filter(None, [_unbroken(found[0].cost), *_others(study, found[1:])])),
     )
 
 

@@ -86,7 +86,11 @@ def test_the_answer_comes_first_with_its_interval(written):
     body = html[html.index("<main>") :]
     answer = body.index("90\u00a0% interval")
     assert body.index("<h1") < answer < body.index("<figure") < body.index("<nav")
-    assert advice.sentence.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0") in html
+    claim, cost = (
+        words.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
+        for words in (advice.claim, advice.cost)
+    )
+    assert body.index(claim) < body.index(cost) < body.index("<dl")
     assert advice.verdict == "replay helps" and f"{advice.multiplier.value:.2f}×" in body
 
 
@@ -194,7 +198,7 @@ def test_terminal_shows_every_budget_and_fraction():
     assert text.count("1 table more in the report") == 2
     words = " ".join(text.split())
     for given in advise(study).values():
-        assert given[0].sentence in words
+        assert given[0].claim in words and given[0].cost in words
         # What has no room is said to be there.
         left = sum(reason not in words for reason in given[0].reasons)
         assert left == 0 or f"- {left} more in the report" in words

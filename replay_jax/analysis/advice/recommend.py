@@ -16,7 +16,7 @@ from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
 from replay_jax.analysis.advice.opinion import Opinion
 from replay_jax.analysis.advice.training import Price, price, training
 from replay_jax.analysis.advice.verdict import HURTS, Judgement, judge
-from replay_jax.analysis.advice.wording import Answered, ground_words, sentence
+from replay_jax.analysis.advice.wording import Answered, claim, cost, ground_words, sentence
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.study.selection import group_words
@@ -70,6 +70,16 @@ class Recommendation:
     def sentence(self) -> str:
         """The answer in one sentence."""
         return sentence(self.answered, self.verdict)
+
+    @property
+    def claim(self) -> str:
+        """The same without what it costs in generic loss, which `cost` says."""
+        return f"{claim(self.answered, self.verdict)}."
+
+    @property
+    def cost(self) -> str:
+        """What it costs in generic loss, in a sentence; empty where that is not known."""
+        return cost(self.answered)
 
     @property
     def reasons(self) -> tuple[str, ...]:

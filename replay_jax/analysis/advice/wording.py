@@ -41,7 +41,12 @@ class Answered:
 
 
 def sentence(said: Answered, verdict: str) -> str:
-    """The answer in one sentence with its intervals.
+    """The answer in one sentence with its intervals: the claim and what it costs elsewhere."""
+    return f"{claim(said, verdict)}{_cost(said)}."
+
+
+def claim(said: Answered, verdict: str) -> str:
+    """What replay is worth, without a full stop.
 
     The allocation is named where several were tried. What was not run and so not beaten is said.
     """
@@ -53,7 +58,6 @@ def sentence(said: Answered, verdict: str) -> str:
         worth += f", {_short(said.usual)} {said.usual.words}"
     if said.longer is not None and said.longer.longer:
         worth += f", but trained {said.longer.words}"
-    worth += f"{cost_words(said.rival.generic_cost)}{_at_best(said.rival)}."
     own = f"{said.own.replay_fraction:.4g}"
     if said.several_allocations:
         own += f" at α = {said.own.allocation:g}"
@@ -68,6 +72,16 @@ def sentence(said: Answered, verdict: str) -> str:
             f"replay fraction, {own}, {worth}"
         )
     return f"Cannot tell whether replay helps {where}: the best replay fraction, {own}, {worth}"
+
+
+def cost(said: Answered) -> str:
+    """What it costs in generic loss, as a sentence of its own; empty where nobody knows."""
+    words = _cost(said)
+    if not words:
+        return ""
+    joined = {", and ": "It ", ", at ": "It comes at "}
+    (start,) = (start for start in joined if words.startswith(start))
+    return f"{joined[start]}{words.removeprefix(start)}."
 
 
 def brief(said: Answered, verdict: str, where: str) -> str:
@@ -175,6 +189,10 @@ def _change_ends(gain: Interval) -> str:
     return ends(low, high, "+.3f")
 
 
+def _cost(said: Answered) -> str:
+    return cost_words(said.rival.generic_cost) + _at_best(said.rival)
+
+
 def _at_best(rival: Comparison) -> str:
     """At which epochs a cost was told where the two sides' best differ, and the other cost."""
     cost, best = rival.generic_cost, rival.cost_at_best
@@ -183,8 +201,10 @@ def _at_best(rival: Comparison) -> str:
         return ""
     if best == cost:
         return f" at {own:g} epochs against {other:g}"
+    word = "costs" if best.value > 0 else "saves"
     return (
-        f" at {own:g} epochs each, {best.value:+.3f} nat against the other at its best, {other:g}"
+        f" at {own:g} epochs each; against the other at its best, {other:g} epochs, it {word} "
+        f"{abs(best.value):.3f}"
     )
 
 

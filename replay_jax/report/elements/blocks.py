@@ -128,8 +128,8 @@ class Answer:
     """The answer for one target: what it rests on, one sentence, and its numbers.
 
     `tone` is "good" where replay helps, "plain" where it does not, "doubt" where nobody can tell.
-    Where there are several budgets, protocols or axes, `others` has one sentence for each of the
-    others and `groups` a row for each of all.
+    `others` has what it costs elsewhere and, where there are several budgets, protocols or axes,
+    one sentence for each of the others; `groups` a row for each of all.
     """
 
     target: str | None

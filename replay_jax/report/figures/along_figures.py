@@ -131,7 +131,9 @@ def _word_axis(title: str) -> alt.X:
 def _value_axis(numbers: Sequence[float], title: str) -> alt.X:
     """Numbers with a tick at each, on a log axis where they lie wide apart."""
     wide = min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE
-    scale = alt.Scale(type="log" if wide else "linear", nice=False, zero=False, padding=14)
+    # A log scale has no zero to be kept or dropped, and Vega says so.
+    kind = {"type": "log"} if wide else {"type": "linear", "zero": False}
+    scale = alt.Scale(nice=False, padding=14, **kind)
     form = ".3~s" if max(numbers) >= _THOUSANDS else ".4~g"
     axis = alt.Axis(values=sorted(set(numbers)), format=form, labelOverlap=True, grid=False)
     return alt.X("value", type="quantitative", title=title, scale=scale, axis=axis)

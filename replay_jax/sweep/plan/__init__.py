@@ -1,8 +1,8 @@
 """A sweep before it is trained: runs, digests, the tree of what they share, what is left.
 
-Other rooms read `digest` (DIGEST_BYTES, canonical_digest), `found` (Found, Stores), `measured`
-(BOUNDARY_STEPS, CosinePair, HeldOutSet, Measurement, TaskSet, boundary_step, evaluation_steps,
-measurements, run_cosine, run_sets, run_tasks), `objective` (loss_weights, target_shares), `part`
-(part_of), `plan` (Plan, plan_sweep, refresh), `run` (Run, Shared, run_chain), `scheduler`
-(Scheduler), `tree` (Edge, Node), `work` (Done, Task).
+Other rooms read `chain` (Shared, run_chain, schedule_of), `digest` (DIGEST_BYTES,
+canonical_digest), `found` (Found, Stores), `measured` (BOUNDARY_STEPS, CosinePair, HeldOutSet,
+Measurement, TaskSet, boundary_step, evaluation_steps, measurements, run_cosine, run_sets,
+run_tasks), `objective` (loss_weights, target_shares), `part` (part_of), `plan` (Plan, plan_sweep,
+refresh), `run` (Run), `scheduler` (Scheduler), `tree` (Edge, Node), `work` (Done, Task).
 """

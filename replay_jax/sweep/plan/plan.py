@@ -14,10 +14,11 @@ from typing import Any
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.trained import saved_bytes
+from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.measuring_cost import MeasuringCost
 from replay_jax.sweep.plan.objective import target_shares
-from replay_jax.sweep.plan.run import Run, Shared, describe_run
+from replay_jax.sweep.plan.run import Run, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
 from replay_jax.sweep.plan.work import Done, Task, peak_saved_states, remaining_tasks
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from replay_jax.config.experiment import ExperimentConfig
-from replay_jax.config.identity import result_identity, without_neutral
+from replay_jax.config.identity import result_identity
 from replay_jax.data.judging.tasks import Task
 from replay_jax.data.ledger.planned import Ledger, plan_ledger
 from replay_jax.data.reading.views import SourceView, counted_labels
@@ -16,27 +16,14 @@ from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, check_pretrained
-from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
-from replay_jax.schedule.config import ScheduleConfig
-from replay_jax.schedule.generic import Weights
-from replay_jax.schedule.mixture import step_draws
-from replay_jax.schedule.protocols import Schedule, build_schedule
+from replay_jax.schedule.protocols import Schedule
 from replay_jax.strict import to_plain
-from replay_jax.sweep.plan.digest import (
-    Course,
-    canonical_digest,
-    course_of,
-    describe_start,
-    key_order,
-    source_key,
-    state_chain,
-)
+from replay_jax.sweep.plan.chain import Shared, run_chain, schedule_of
+from replay_jax.sweep.plan.digest import canonical_digest
 from replay_jax.sweep.plan.found import Found, Stores
 from replay_jax.sweep.plan.objective import labels_of, loss_weights, row_labels
 from replay_jax.sweep.plan.tree import Node
-from replay_jax.training.config import OptimizerConfig
-from replay_jax.training.numerics import NUMERICS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,25 +81,6 @@ class Run:
         return each.total * self.tokens
 
 
-@dataclasses.dataclass(frozen=True)
-class Shared:
-    """What several runs have in common, filled as they are described.
-
-    Attributes:
-        schedules: by what `build_schedule` makes them of.
-        courses: by schedule and order of its sources' keys.
-        states: blocks of `digest.state_chain`.
-    """
-
-    schedules: dict[tuple[ScheduleConfig, int, str | Weights, str], Schedule] = dataclasses.field(
-        default_factory=dict
-    )
-    courses: dict[tuple[Schedule, tuple[int, ...]], Course] = dataclasses.field(
-        default_factory=dict
-    )
-    states: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
-
-
 def describe_run(
     config: ExperimentConfig, overrides: Mapping[str, Any], *, found: Found, shared: Shared
 ) -> Run:
@@ -129,7 +97,7 @@ def describe_run(
     """
     name = run_name(config, overrides)
     try:
-        schedule = _schedule(config, shared)
+        schedule = schedule_of(config, shared)
         views = source_views(config, schedule, stores=found.stores)
         ledger = plan_ledger(schedule, views, row_labels(config, schedule, found.stores))
         if found.stores is not None:
@@ -195,86 +163,6 @@ def source_views(
             view = dataclasses.replace(view, budget_labels=counted)
         views[name] = view
     return views
-
-
-def run_chain(
-    config: ExperimentConfig,
-    schedule: Schedule,
-    views: Mapping[str, SourceView],
-    *,
-    weights: str | None,
-    shared: Shared,
-) -> np.ndarray:
-    """The digest chain of a run, uint8 [steps + 1, DIGEST_BYTES].
-
-    `weights` is the fingerprint of the model that it starts from, None for one of the seed.
-    """
-    keys = [
-        source_key(name=name, view_digest=views[name].digest(), loss_weight=weight)
-        for name, weight in loss_weights(config, schedule, views).items()
-    ]
-    known = (schedule, key_order(keys))
-    if known not in shared.courses:
-        shared.courses[known] = course_of(
-            step_draws(schedule),
-            order=known[1],
-            learning_rates=schedule.learning_rates(),
-            resets=schedule.resets(),
-        )
-    return state_chain(
-        initial=describe_start(
-            model=_model_facts(config.model),
-            numerics=NUMERICS,
-            seed=config.seed,
-            weights=weights,
-            draws_adapters=config.model.lora is not None,
-        ),
-        constant=_constant_digest(
-            config.optimizer,
-            config.training.batch_size,
-            config.training.accumulation,
-            config.training.document_mask,
-        ),
-        course=shared.courses[known],
-        keys=keys,
-        known=shared.states,
-    )
-
-
-# The runs of a sweep differ in few of their parts, so each part is described once.
-
-
-@functools.cache
-def _model_facts(model: ModelConfig) -> Mapping[str, Any]:
-    """What a model's initial state depends on."""
-    return without_neutral(to_plain(model), "model.")
-
-
-@functools.cache
-def _constant_digest(
-    optimizer: OptimizerConfig, batch_size: int, accumulation: int, document_mask: bool
-) -> bytes:
-    """Of what every step of a run sees alike."""
-    return canonical_digest(
-        {
-            "numerics": NUMERICS,
-            "optimizer": without_neutral(to_plain(optimizer), "optimizer."),
-            "batch_size": batch_size,
-            "accumulation": accumulation,
-            "document_mask": document_mask,
-        }
-    )
-
-
-def _schedule(config: ExperimentConfig, shared: Shared) -> Schedule:
-    """The schedule of a run; the seeds of a sweep have the same."""
-    rows, generic, target = config.training.batch_size, config.data.generic, config.data.target
-    known = (config.schedule, rows, generic, target)
-    if known not in shared.schedules:
-        shared.schedules[known] = build_schedule(
-            config.schedule, batch_size=rows, generic=generic, target=target
-        )
-    return shared.schedules[known]
 
 
 def _check_stores(config: ExperimentConfig, schedule: Schedule, stores: Stores) -> None:

@@ -10,7 +10,8 @@ from etils import epath
 from replay_jax.data.ledger.compared import check_spans, realised_ledger
 from replay_jax.data.ledger.planned import Ledger, compare
 from replay_jax.errors import UserError
-from replay_jax.sweep.plan.run import Run, Shared
+from replay_jax.sweep.plan.chain import Shared
+from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.results.record import LedgerMismatch, build_result, counted_spans, is_ready
 from replay_jax.sweep.store.environment import environment_digest

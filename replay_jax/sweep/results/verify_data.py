@@ -10,7 +10,8 @@ from replay_jax.data.ledger.tokens import check_tokens
 from replay_jax.data.tokens.manifest import stores_of
 from replay_jax.data.tokens.store import TokenStore, check_store
 from replay_jax.errors import UserError
-from replay_jax.sweep.plan.run import Run, Shared
+from replay_jax.sweep.plan.chain import Shared
+from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.results.record import counted_spans
 from replay_jax.sweep.results.verify import Counted, quietly
 from replay_jax.sweep.store.segment import Segment

@@ -10,7 +10,7 @@ from collections.abc import Set
 
 from etils import epath
 
-from replay_jax.sweep.plan.run import Shared
+from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.store.stored_run import ADDED, restore_run
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.saved import is_complete

@@ -15,10 +15,10 @@ from replay_jax.data.reading.views import SourceView
 from replay_jax.data.sources.source import ADDED as ADDED_TO_SOURCES
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained
-from replay_jax.schedule.protocols import build_schedule
 from replay_jax.strict import to_plain
+from replay_jax.sweep.plan.chain import Shared, run_chain, schedule_of
 from replay_jax.sweep.plan.plan import Plan
-from replay_jax.sweep.plan.run import Run, Shared, run_chain
+from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.store import facts, shapes
 from replay_jax.sweep.store.sealing import checksum, sealed
 from replay_jax.sweep.store.workdir import WorkStore
@@ -98,12 +98,7 @@ def restore_run(fact: Mapping[str, Any], shared: Shared) -> Run:
             f"run '{fact['name']}' was stored by another version or damaged ({error}); the command "
             "that trained it stores it anew, without training"
         ) from error
-    schedule = build_schedule(
-        config.schedule,
-        batch_size=config.training.batch_size,
-        generic=config.data.generic,
-        target=config.data.target,
-    )
+    schedule = schedule_of(config, shared)
     weights = None if pretrained is None else pretrained.fingerprint
     return Run(
         id=fact["id"],

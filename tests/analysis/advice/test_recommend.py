@@ -110,7 +110,10 @@ def test_more_epochs_for_the_baseline_leave_the_cost_where_it_was():
     assert few.rival.cost_at_best.value == pytest.approx(0.08 - 0.32, abs=0.002)
     assert many.rival.cost_at_best.value == pytest.approx(0.08 - 0.96, abs=0.002)
     assert many.rival.epochs == (8.0, 48.0)
-    assert "at 8 epochs each, -0.880 nat against the other at its best, 48." in many.sentence
+    assert many.sentence.endswith(
+        "at 8 epochs each; against the other at its best, 48 epochs, it saves 0.880."
+    )
+    assert many.sentence == many.claim.removesuffix(".") + f", and {many.cost[3:]}"
     assert many.to_json()["usual"]["generic_cost_at_best_nats"]["value"] < -0.8
 
 

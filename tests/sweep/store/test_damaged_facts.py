@@ -11,7 +11,7 @@ import pytest
 from replay_jax.errors import UserError
 from replay_jax.sweep.drive.published import Published
 from replay_jax.sweep.drive.status import sweep_status
-from replay_jax.sweep.plan.run import Shared
+from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.environment import environment_digest
 from replay_jax.sweep.store.facts import changed_facts
