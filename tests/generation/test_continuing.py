@@ -84,6 +84,9 @@ def test_draws_have_the_probabilities_of_the_tempered_and_cut_softmax():
     assert next_tokens(many, None, keys, 0).tolist() == [1] * len(keys)
     again = next_tokens(many[:3], Sampling(), keys[:3], 1)
     assert again.tolist() == next_tokens(many, Sampling(), keys, 1)[:3].tolist()
+    # A text's draws at two places agree as often as two draws of two texts do.
+    first, second = (np.asarray(next_tokens(many, Sampling(), keys, place)) for place in (0, 1))
+    assert np.mean(first == second) == pytest.approx(np.sum(np.exp(2 * logits)), abs=0.032)
 
 
 @pytest.mark.parametrize(
