@@ -36,6 +36,7 @@ NEUTRAL: Mapping[str, Any] = {
     "optimizer.moments_dtype": "float32",
     "training.loss_weights": [],
     "training.objective": "tokens",
+    "training.generic_objective": "next_token",
 }
 
 

@@ -17,7 +17,7 @@ from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, check_pretrained
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.flops import flops_per_token
+from replay_jax.model.flops import flops_per_token, forward_flops_per_token
 from replay_jax.schedule.config import ScheduleConfig
 from replay_jax.schedule.generic import Weights
 from replay_jax.schedule.mixture import step_draws
@@ -33,7 +33,13 @@ from replay_jax.sweep.plan.digest import (
     state_chain,
 )
 from replay_jax.sweep.plan.found import Found, Stores
-from replay_jax.sweep.plan.objective import labels_of, loss_weights, row_labels
+from replay_jax.sweep.plan.objective import (
+    held_sources,
+    held_updates,
+    labels_of,
+    loss_weights,
+    row_labels,
+)
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.training.config import OptimizerConfig
 from replay_jax.training.numerics import NUMERICS
@@ -89,9 +95,11 @@ class Run:
     @property
     def flops(self) -> float:
         """Model FLOPs of training alone, attention counted in full."""
-        training = self.config.training
-        each = flops_per_token(self.config.model, training.seq_len, causal_half=False)
-        return each.total * self.tokens
+        model, training = self.config.model, self.config.training
+        each = flops_per_token(model, training.seq_len, causal_half=False)
+        held = len(held_updates(self.config, self.schedule)) * training.batch_size
+        beside = forward_flops_per_token(model, training.seq_len, causal_half=False)
+        return each.total * self.tokens + beside * held * training.seq_len
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,8 +217,11 @@ def run_chain(
 
     `weights` is the fingerprint of the model that it starts from, None for one of the seed.
     """
+    held = held_sources(config, schedule)
     keys = [
-        source_key(name=name, view_digest=views[name].digest(), loss_weight=weight)
+        source_key(
+            name=name, view_digest=views[name].digest(), loss_weight=weight, held=name in held
+        )
         for name, weight in loss_weights(config, schedule, views).items()
     ]
     known = (schedule, key_order(keys))
