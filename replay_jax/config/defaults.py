@@ -149,6 +149,7 @@ def paper_config() -> ConfigDict:
                 # A name, or weights by name.
                 "generic": FieldReference("c4", field_type=object),
                 "target": "finemath",
+                "held_out_generic": "",
                 "repeat_generic": False,
                 "drop_copies": "none",
             },

@@ -83,6 +83,12 @@ class Run:
         """Of the labels of every source that is drawn."""
         return loss_weights(self.config, self.schedule, self.views)
 
+    @property
+    def judged_generics(self) -> tuple[tuple[str, int], ...]:
+        """Sources whose held-out text the generic loss is of, with their weights."""
+        named = self.config.data.held_out_generic
+        return ((named, 1),) if named else self.schedule.generic_weights
+
     def node(self, step: int) -> Node:
         """The state after `step` updates."""
         return Node(self.chain[step].tobytes().hex(), step)
@@ -175,11 +181,12 @@ def source_views(
 ) -> dict[str, SourceView]:
     """The view of every source of a schedule: target budget and order from the data seed.
 
-    The target repeats, as its epochs ask; any other source only if `data.repeat_generic`.
+    The target repeats, as its epochs ask; any other source only if `data.repeat_generic`. A source
+    that is judged by alone has one too.
     """
     declared = dict(config.data.sources)
     views = {}
-    for name in schedule.source_names:
+    for name in _read_sources(config, schedule):
         if name not in declared:
             raise UserError(f"the schedule draws from '{name}', not among {', '.join(declared)}")
         store = None if stores is None else stores[name]
@@ -203,6 +210,12 @@ def source_views(
             view = dataclasses.replace(view, budget_labels=counted)
         views[name] = view
     return views
+
+
+def _read_sources(config: ExperimentConfig, schedule: Schedule) -> tuple[str, ...]:
+    """Names of the sources that a run draws from or is judged by, each once."""
+    judged = (config.data.held_out_generic,) if config.data.held_out_generic else ()
+    return tuple(dict.fromkeys((*schedule.source_names, *judged)))
 
 
 def run_chain(
@@ -290,7 +303,7 @@ def _schedule(config: ExperimentConfig, shared: Shared) -> Schedule:
 
 def _check_stores(config: ExperimentConfig, schedule: Schedule, stores: Stores) -> None:
     """Raise UserError if a prepared store does not fit the model or the evaluation set."""
-    for name in schedule.source_names:
+    for name in _read_sources(config, schedule):
         store = stores[name]
         if store is None:
             continue

@@ -126,7 +126,7 @@ def with_added(plain: Mapping[str, Any]) -> dict[str, Any]:
     }
     tokenizer = {"chat_template": "", **plain["data"]["tokenizer"]}
     parts = {part: {**ADDED[part], **plain[part]} for part in ADDED}
-    data = {**plain["data"], "sources": sources, "tokenizer": tokenizer}
+    data = {"held_out_generic": "", **plain["data"], "sources": sources, "tokenizer": tokenizer}
     return {"other_tokenizer": "", **plain, **parts, "data": data}
 
 

@@ -82,7 +82,7 @@ def make_job(
     """
     runs = [plan.runs[number] for number in task.runs]
     owner = runs[0]
-    needed = sorted({name for run in runs for name in run.schedule.source_names})
+    needed = sorted({name for run in runs for name in run.views})
     for name in needed:
         if name not in stores:
             raise UserError(f"source '{name}' is not prepared: run `replay-jax prepare` first")

@@ -121,8 +121,10 @@ def losses_after(study, plan, workdir, *, patience):
 
 
 def test_a_run_that_was_interrupted_is_the_same(study, start, tmp_path):
-    """Its first stage is held to the base, and its second knows nothing of one."""
-    plan = study.plan([{START: start, OBJECTIVE: "kl", RHO: 0.0}], None)
+    """Split over devices; its first stage is held to the base, its second knows of none."""
+    plan = study.plan(
+        [{START: start, OBJECTIVE: "kl", RHO: 0.0}], None, mesh__replica=2, mesh__fsdp=4
+    )
     run = plan.runs[0]
     assert 5 < len(held_updates(run.config, run.schedule)) < run.steps
     once = losses_after(study, plan, tmp_path / "once", patience=run.steps + 1)
