@@ -140,12 +140,13 @@ def _group_target(
             (axis, value) for axis in axes if (value := text(find(record, axis))) != usual.get(axis)
         )
         tuned = tuple(text(look_up(record, name)) for name in config.tuned)
-        for named in [((replayed.AXIS, value),) for value in replays] or [()]:
+        choices = [own + ((replayed.AXIS, value),) for value in replays]
+        for named in choices or [own]:
             key = CellKey(
                 target=target,
                 protocol=str(record["protocol"]),
                 target_tokens=int(record["target_tokens"]),
-                axes=own + named,
+                axes=named,
                 allocation=1.0 if constant else allocation(record),
                 replay_fraction=0.0 if constant else replay_fraction(record),
             )

@@ -49,7 +49,8 @@ def layout_of(cells: Sequence[Cell], rows: Sequence[np.ndarray]) -> Layout:
     for cell, own in zip(cells, rows, strict=True):
         kind = f"{cell.key.protocol} {cell.key.replay_fraction > 0}"
         shared |= {place: (cell.key.target_tokens, kind) for place in own.tolist()}
-    budgets, kinds = zip(*(shared[place] for place in sorted(shared)), strict=True)
+    places = sorted(shared)
+    budgets, kinds = ([shared[place][part] for place in places] for part in (0, 1))
     _, budget = np.unique(budgets, return_inverse=True)
     _, kind = np.unique(kinds, return_inverse=True)
     return Layout(

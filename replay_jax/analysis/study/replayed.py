@@ -27,7 +27,8 @@ def compared_replays(records: Sequence[Record]) -> list[tuple[Record, tuple[str,
     values = tuple(sorted({_words(record) for record in drawing}))
     if len(values) < 2:
         return [(record, ()) for record in records]
-    found, ends = [], set()
+    found: list[tuple[Record, tuple[str, ...]]] = []
+    ends: set[str] = set()
     for record in records:
         if not _draws_nothing(record):
             found.append((record, (_words(record),)))
