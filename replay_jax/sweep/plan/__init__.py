@@ -2,7 +2,7 @@
 
 Other rooms read `digest` (DIGEST_BYTES, canonical_digest), `found` (Found, Stores), `measured`
 (BOUNDARY_STEPS, CosinePair, HeldOutSet, Measurement, TaskSet, boundary_step, evaluation_steps,
-measurements, run_cosine, run_sets, run_tasks), `objective` (loss_weights, target_shares), `part`
-(part_of), `plan` (Plan, plan_sweep, refresh), `run` (Run, Shared, run_chain), `scheduler`
-(Scheduler), `tree` (Edge, Node), `work` (Done, Task).
+measurements, run_cosine, run_sets, run_tasks), `objective` (held_sources, held_updates,
+loss_weights, target_shares), `part` (part_of), `plan` (Plan, plan_sweep, refresh), `run` (Run,
+Shared, run_chain), `scheduler` (Scheduler), `tree` (Edge, Node), `work` (Done, Task).
 """
