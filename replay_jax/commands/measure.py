@@ -126,6 +126,7 @@ def _programs(config: "ExperimentConfig") -> "tuple[StepShape, Beside]":
     """The shape of a run's train step, and what is compiled beside it."""
     from replay_jax.compile.fitting import Beside
     from replay_jax.schedule.protocols import build_schedule
+    from replay_jax.sweep.plan.objective import held_sources
     from replay_jax.training.step import StepShape
 
     schedule = build_schedule(
@@ -134,14 +135,16 @@ def _programs(config: "ExperimentConfig") -> "tuple[StepShape, Beside]":
         generic=config.data.generic,
         target=config.data.target,
     )
+    names, held = schedule.source_names, held_sources(config, schedule)
     shape = StepShape(
         model=config.model,
         batch_size=config.training.batch_size,
         seq_len=config.training.seq_len,
-        sources=len(schedule.source_names),
+        sources=len(names),
         accumulation=config.training.accumulation,
         document_mask=config.training.document_mask,
         optimizer=config.optimizer.kind,
+        kl_sources=tuple(names.index(name) for name in held),
     )
     cosine = schedule.stage_starts[-1] >= config.training.batch_size
     evaluated, lanes = config.evaluation.batch_size, config.execution.population

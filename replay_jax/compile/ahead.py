@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from replay_jax.compile.fitting import (
     NOTHING,
     Beside,
+    carried_bytes,
     compiled_or_peak,
     host_bytes,
     other_peaks,
@@ -25,7 +26,7 @@ from replay_jax.compile.hlo.costs import ProgramCost, program_cost
 from replay_jax.compile.hlo.text import parse_module
 from replay_jax.compile.roofline import Speeds, roofline
 from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
-from replay_jax.model.flops import flops_per_token
+from replay_jax.model.flops import flops_per_token, forward_flops_per_token
 from replay_jax.training.mesh.choice import MeshChoice, choose_mesh
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
@@ -59,7 +60,7 @@ class Estimate:
 class CompileReport:
     """What a compiled step needs; bytes and FLOPs are of one device and one step.
 
-    `peak_bytes_per_device` must fit into HBM: state (parameters and moments), batch, and all
+    `peak_bytes_per_device` must fit into HBM: state (parameters, moments, base), batch, and all
     temporaries of the train step; so must the peaks of the held-out loss and of the cosine of two
     gradients, beside the same state, and of a population (None if not asked about). `fits` says
     that all do, and that the host has `host_bytes_per_process` where its memory is known;
@@ -139,7 +140,7 @@ def report_on(
         module = parse_module(compiled.as_text() or "")
         cost = program_cost(module, devices=len(target.devices))
         estimate = _estimate(shape, cost, device_mesh, target)
-    state = state_bytes(shape, device_mesh)
+    state = state_bytes(shape, device_mesh) + carried_bytes(shape, device_mesh)
     config = choice.config
     return CompileReport(
         topology=target.name,
@@ -196,8 +197,11 @@ def _estimate(shape: StepShape, cost: ProgramCost, mesh: Mesh, target: Target) -
 
 
 def _model_flops(shape: StepShape, devices: int, *, causal_half: bool) -> float:
-    per_token = flops_per_token(shape.model, shape.seq_len, causal_half=causal_half)
-    return per_token.total * shape.batch_size * shape.seq_len / devices
+    about: Any = {"seq_len": shape.seq_len, "causal_half": causal_half}
+    per_token = flops_per_token(shape.model, **about).total
+    if shape.kl_sources:
+        per_token += forward_flops_per_token(shape.model, **about)
+    return per_token * shape.batch_size * shape.seq_len / devices
 
 
 def mesh_choice(shape: StepShape, mesh: MeshConfig, target: Target) -> MeshChoice:

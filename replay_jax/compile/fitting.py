@@ -15,6 +15,7 @@ from replay_jax.training.mesh.devices import compiler_options
 from replay_jax.training.mesh.sharding import host_rows, mesh_owners
 from replay_jax.training.population import lower_population
 from replay_jax.training.step import abstract_state, platform_of
+from replay_jax.training.trainable import as_base
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -56,11 +57,12 @@ NOTHING = Beside()
 def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) -> dict[str, int]:
     """Bytes of one device in a run's other programs, by program, with what lies there meanwhile.
 
-    The moments lie beside an evaluation and a gradient cosine; a population is alone. 0 where one
-    does not fit and the compiler does not say what it needs.
+    The moments, and a base that is carried, lie beside an evaluation and a gradient cosine; a
+    population is alone. 0 where one does not fit and the compiler does not say what it needs.
     """
     programs, (evaluation_batch, lanes, cosine) = [], beside
     moments = bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer).opt_state)
+    moments += carried_bytes(shape, mesh)
     if evaluation_batch is not None:
         measured = evaluation_shape(shape, mesh, batch_size=evaluation_batch)
         programs.append(("evaluation", lower_evaluation(measured, mesh), moments))
@@ -105,6 +107,13 @@ def peak_of_failure(message: str) -> int | None:
 def state_bytes(shape: StepShape, mesh: Mesh) -> int:
     """Bytes of parameters and optimizer state that one device holds (unpadded)."""
     return bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer))
+
+
+def carried_bytes(shape: StepShape, mesh: Mesh) -> int:
+    """Bytes that one device holds of the model that rows are held to, 0 where it is the own."""
+    if not shape.carries_base:
+        return 0
+    return bytes_of_one(as_base(abstract_state(shape.model, mesh).params, shape.model))
 
 
 def bytes_of_one(tree: Any) -> int:

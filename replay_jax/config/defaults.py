@@ -149,6 +149,7 @@ def paper_config() -> ConfigDict:
                 # A name, or weights by name.
                 "generic": FieldReference("c4", field_type=object),
                 "target": "finemath",
+                "held_out_generic": "",
                 "repeat_generic": False,
                 "drop_copies": "none",
             },
@@ -163,6 +164,7 @@ def paper_config() -> ConfigDict:
                 "document_mask": True,
                 "loss_weights": {},
                 "objective": "tokens",
+                "generic_objective": "next_token",
                 "log_every": 1,
                 "evaluate_every": 52,
             },

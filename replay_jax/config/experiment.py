@@ -14,6 +14,7 @@ from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.trained import base_bytes
 from replay_jax.schedule.protocols import ScheduleConfig
 from replay_jax.strict import from_plain, nearest
 from replay_jax.training.config import (
@@ -80,6 +81,8 @@ class ExperimentConfig:
             )
         if self.model.lora is not None:
             self._check_adapters()
+        if self.holds_generic_to_base:
+            self._check_base()
         sources = dict(self.data.sources)
         for name, _ in self.training.loss_weights:
             if name not in sources:
@@ -92,6 +95,31 @@ class ExperimentConfig:
         names = [name for name, _ in self.tasks]
         if len(set(names)) != len(names):
             raise UserError(f"tasks must have different names, not {', '.join(names)}")
+
+    @property
+    def holds_generic_to_base(self) -> bool:
+        """Whether a label of a generic row costs its KL to the model that training starts from."""
+        return self.training.generic_objective == "kl"
+
+    @property
+    def beside_bytes(self) -> int:
+        """Bytes of the model that rows are held to, where it is not the frozen part of the own."""
+        carried = self.holds_generic_to_base and self.model.lora is None
+        return base_bytes(self.model) if carried else 0
+
+    def _check_base(self) -> None:
+        """Refuse to hold rows to a model that is not there, or as lanes, which have no room."""
+        if not self.initial_weights:
+            raise UserError(
+                "training.generic_objective 'kl' compares with the model that training starts "
+                "from: name one in initial_weights, or use 'next_token'"
+            )
+        if self.execution.population > 1:
+            raise UserError(
+                f"execution.population {self.execution.population} trains several models as one "
+                "program, which has no place for the one that training.generic_objective 'kl' "
+                "compares with: set it to 1"
+            )
 
     def _check_adapters(self) -> None:
         """Refuse adapters beside nothing, and a rule of updates that is for whole matrices."""

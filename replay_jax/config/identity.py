@@ -36,6 +36,7 @@ NEUTRAL: Mapping[str, Any] = {
     "optimizer.moments_dtype": "float32",
     "training.loss_weights": [],
     "training.objective": "tokens",
+    "training.generic_objective": "next_token",
 }
 
 
@@ -69,6 +70,8 @@ def result_identity(
             del facts["seed"]
         facts["weights"] = weights
     facts["roles"] = {"generic": config.data.generic, "target": config.data.target}
+    if config.data.held_out_generic:
+        facts["roles"]["held_out_generic"] = config.data.held_out_generic
     facts["fingerprints"] = dict(fingerprints)
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """Training FLOPs per token by formula, the numerator of every utilisation that is reported."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.trained import adapter_parameters, head_is_trained
@@ -18,6 +18,15 @@ class FlopsPerToken:
     def total(self) -> float:
         """Body, attention and head together."""
         return self.body + self.attention + self.head
+
+
+def forward_flops_per_token(config: ModelConfig, seq_len: int, *, causal_half: bool) -> float:
+    """Model FLOPs of a forward pass alone on one token, of the model without adapters.
+
+    A third of training all parameters on it.
+    """
+    whole = replace(config, lora=None, frozen=())
+    return flops_per_token(whole, seq_len, causal_half=causal_half).total / 3
 
 
 def flops_per_token(config: ModelConfig, seq_len: int, *, causal_half: bool) -> FlopsPerToken:

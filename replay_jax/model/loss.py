@@ -92,8 +92,8 @@ def token_losses(
 
         if chunk == labels_BL.shape[1]:
             return nats_of(x_BLD, labels_BL)
-        chunks = (_split(x_BLD, chunk), _split(labels_BL, chunk))
-        return _join(jax.lax.map(lambda each: nats_of(*each), chunks), labels_BL.shape[1])
+        chunks = (split_chunks(x_BLD, chunk), split_chunks(labels_BL, chunk))
+        return join_chunks(jax.lax.map(lambda each: nats_of(*each), chunks), labels_BL.shape[1])
 
     specs = (placed.hidden, placed.head, placed.rows)
     return placed.run(local, specs, placed.rows)(x_BLD, head_DV, labels_BL)
@@ -185,10 +185,10 @@ def _sums(
             dhead_DV, (nats_BL, total, dx_BLD) = one(None, operands)
         else:
             start = placed.zeros_like_head(head_DV) if with_head else None
-            chunks = tuple(_split(operand, settings.chunk) for operand in operands)
+            chunks = tuple(split_chunks(operand, settings.chunk) for operand in operands)
             dhead_DV, (nats, totals, dx) = jax.lax.scan(one, start, chunks)
-            nats_BL, total = _join(nats, length), jnp.sum(totals)
-            dx_BLD = _join(dx, length) if with_gradients else None
+            nats_BL, total = join_chunks(nats, length), jnp.sum(totals)
+            dx_BLD = join_chunks(dx, length) if with_gradients else None
         return nats_BL, placed.sum_over_batch(total), dx_BLD, placed.reduce_head(dhead_DV)
 
     in_specs = (placed.hidden, placed.head, placed.rows, placed.rows)
@@ -284,7 +284,7 @@ def _add(carried: jax.Array | None, new: jax.Array) -> jax.Array:
     return new if carried is None else carried + new
 
 
-def _split(x_BL: jax.Array, chunk: int) -> jax.Array:
+def split_chunks(x_BL: jax.Array, chunk: int) -> jax.Array:
     """[B, L, ...] to [ceil(L / chunk), B, chunk, ...], the last one filled up with zeros."""
     batch, length, *rest = x_BL.shape
     missing = -length % chunk
@@ -294,7 +294,7 @@ def _split(x_BL: jax.Array, chunk: int) -> jax.Array:
     return jnp.moveaxis(x_BL.reshape(batch, length // chunk, chunk, *rest), 1, 0)
 
 
-def _join(chunks: jax.Array, length: int) -> jax.Array:
-    """The inverse of `_split` for sequences of a length."""
+def join_chunks(chunks: jax.Array, length: int) -> jax.Array:
+    """The inverse of `split_chunks` for sequences of a length."""
     count, batch, chunk, *rest = chunks.shape
     return jnp.moveaxis(chunks, 0, 1).reshape(batch, count * chunk, *rest)[:, :length]

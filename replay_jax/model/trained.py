@@ -4,6 +4,8 @@ Here alone is said what is frozen: with adapters all else, otherwise what the co
 Parameters are known by the last name of their path. Free of JAX.
 """
 
+from collections.abc import Callable
+
 from replay_jax.model.architecture import ModelConfig, ParameterCounts, parameter_counts
 from replay_jax.model.lora import MATRICES, VOCABULARY, is_adapter
 
@@ -27,8 +29,12 @@ def stored_dtype(name: str, model: ModelConfig) -> str:
     A frozen matrix is kept in that of the computation, to which every product casts it anyway: not
     a bit of any result differs.
     """
-    frozen_matrix = name in (*MATRICES, *VOCABULARY) and not is_trained(name, model)
-    return model.compute_dtype if frozen_matrix else "float32"
+    return "float32" if is_trained(name, model) else base_dtype(name, model)
+
+
+def base_dtype(name: str, model: ModelConfig) -> str:
+    """The dtype in which a parameter of a model that is only compared with is kept."""
+    return model.compute_dtype if name in (*MATRICES, *VOCABULARY) else "float32"
 
 
 def adapter_parameters(model: ModelConfig) -> int:
@@ -50,12 +56,22 @@ def trained_counts(model: ModelConfig) -> ParameterCounts:
 
 def parameter_bytes(model: ModelConfig) -> int:
     """Bytes of all parameters, the frozen ones among them."""
+    kept = _bytes_without_adapters(model, stored_dtype)
+    return kept + FLOAT32_BYTES * adapter_parameters(model)
+
+
+def base_bytes(model: ModelConfig) -> int:
+    """Bytes of the parameters of a model that is only compared with (`base_dtype`)."""
+    return _bytes_without_adapters(model, base_dtype)
+
+
+def _bytes_without_adapters(model: ModelConfig, dtype_of: Callable[[str, ModelConfig], str]) -> int:
     every = parameter_counts(model)
     matrices = model.num_layers * sum(a * b for a, b in model.matrix_sizes.values())
     vectors = every.body - matrices
     sizes = {"query": matrices, "embedding": every.embedding, "head": every.head}
-    kept = sum(_BYTES[stored_dtype(name, model)] * number for name, number in sizes.items())
-    return kept + FLOAT32_BYTES * (vectors + adapter_parameters(model))
+    kept = sum(_BYTES[dtype_of(name, model)] * number for name, number in sizes.items())
+    return kept + FLOAT32_BYTES * vectors
 
 
 def saved_bytes(model: ModelConfig) -> int:

@@ -9,7 +9,7 @@ evaluation_shape, lower_evaluation, lower_gradient_cosine, place_held_out, row_l
 Progress, StepRecord, TIME_KINDS, TimeSplit, Work), `numerics` (NUMERICS), `optimizer` (Hyper,
 hyperparameters), `population` (Population, compile_population, lower_population), `saved`
 (DamagedCheckpoint, delete, is_complete, read_meta, remove_unfinished), `step` (StepMetrics,
-StepShape, TrainState, abstract_state, check_shape, compile_init, compile_reset,
+StepProgram, StepShape, TrainState, abstract_state, check_shape, compile_init, compile_reset,
 compile_train_step, lower_train_step, on_mesh, place_batch, place_hyper, platform_of), `trainable`
-(joined, merged, of_training, split).
+(as_base, joined, merged, of_training, split).
 """

@@ -112,6 +112,7 @@ class OptimizerConfig:
 
 
 OBJECTIVES = ("tokens", "rows")
+GENERIC_OBJECTIVES = ("next_token", "kl")
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,9 @@ class TrainingConfig:
         objective: what a source's share of the loss is where not all labels count: that of its
             labels that do ("tokens": each weighs the same), or that of its rows ("rows": a label
             weighs more the fewer of a row count, by the average row of its source).
+        generic_objective: what a label of a generic row costs: the nats of its next token
+            ("next_token"), or the KL in nats from the model that training starts from to the one
+            that is trained, over all that could come next ("kl"; target rows keep next tokens).
         log_every: steps between two lines of metrics.
         evaluate_every: steps between two held-out evaluations; 0: only where a run ends.
     """
@@ -137,6 +141,7 @@ class TrainingConfig:
     document_mask: bool = False
     loss_weights: tuple[tuple[str, float], ...] = ()
     objective: str = "tokens"
+    generic_objective: str = "next_token"
     log_every: int = 10
     evaluate_every: int = 0
 
@@ -155,6 +160,11 @@ class TrainingConfig:
         if self.objective not in OBJECTIVES:
             raise UserError(
                 f"training.objective is {self.objective!r}; use one of {', '.join(OBJECTIVES)}."
+            )
+        if self.generic_objective not in GENERIC_OBJECTIVES:
+            raise UserError(
+                f"training.generic_objective is {self.generic_objective!r}; use one of "
+                f"{', '.join(GENERIC_OBJECTIVES)}."
             )
         names = [name for name, _ in self.loss_weights]
         if len(set(names)) != len(names):
@@ -219,7 +229,8 @@ class LoggingConfig:
 class StepShape:
     """All that a compiled step depends on besides its mesh; equal shapes share one program.
 
-    `batch_size` counts sequences over all hosts, `sources` is the number of data sources.
+    `batch_size` counts sequences over all hosts, `sources` is the number of data sources;
+    `kl_sources` are the numbers of those whose rows are held to the base model (`model.kl`).
     """
 
     model: ModelConfig
@@ -229,6 +240,12 @@ class StepShape:
     accumulation: int = 1
     document_mask: bool = False
     optimizer: OptimizerKind = OptimizerKind()
+    kl_sources: tuple[int, ...] = ()
+
+    @property
+    def carries_base(self) -> bool:
+        """Whether a base model lies beside the state; with adapters it is the frozen part of it."""
+        return bool(self.kl_sources) and self.model.lora is None
 
 
 @dataclass(frozen=True)

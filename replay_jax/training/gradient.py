@@ -6,6 +6,7 @@ Shape letters: B batch, L length, D embed, A microbatches, M rows of one microba
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import Transformer, build_transformer, head_kernel
+from replay_jax.model.kl import Base, held_loss
 from replay_jax.model.loss import chunk_positions, weighted_loss
 from replay_jax.model.placement import Placement
 from replay_jax.model.trained import head_is_trained
@@ -32,27 +34,29 @@ def batch_gradient(
     shape: StepShape,
     platform: str,
     placement: Placement | None = None,
-) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+    base: Any = None,
+) -> tuple[Any, tuple[jax.Array, ...]]:
     """Gradient of a batch's loss, and its nats and weights per source [S] (`StepMetrics`).
 
     It is in the trained parameters. The loss is sum(weight * nats) / sum(weight). Weights are
     divided by their sum over the whole batch beforehand, so the gradients of the microbatches add
-    up to that of the batch.
+    up to that of the batch. Where the shape has `kl_sources`, a label of theirs costs its KL to the
+    model of the parameters `base` (None: of the frozen ones), and what was minimised is told third.
     """
     total = jnp.sum(batch["loss_weights"])
     batch = {**batch, "scaled_weights": batch["loss_weights"] / total}
 
-    def gradient(params: Any, batch: DeviceBatch, *, placement: Placement | None) -> Any:
+    def gradient(params: Any, batch: DeviceBatch, base: Any, *, placement: Placement | None) -> Any:
         trained, frozen = split(params, shape.model)
         loss = functools.partial(
-            _loss, frozen=frozen, shape=shape, platform=platform, placement=placement
+            _loss, frozen=frozen, base=base, shape=shape, platform=platform, placement=placement
         )
         return _accumulate(loss, trained, batch, shape, placement)
 
     with jax.default_matmul_precision(shape.model.product_precision):
         if shape.accumulation > 1 and placement is not None and _sums_once(placement):
-            return _summed_once(gradient, params, batch, placement)
-        return gradient(params, batch, placement=placement)
+            return _summed_once(gradient, params, batch, base, placement)
+        return gradient(params, batch, base, placement=placement)
 
 
 def loss_chunk(model: ModelConfig, rows: tuple[int, ...], placement: Placement | None) -> int:
@@ -93,29 +97,49 @@ def _loss(
     micro: DeviceBatch,
     *,
     frozen: Any,
+    base: Any,
     shape: StepShape,
     platform: str,
     placement: Placement | None,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Differentiable loss of one microbatch, and its nats and weights per source."""
-    params = joined(trained, frozen)
-    transformer = build_transformer(shape.model, platform=platform, placement=placement)
-    x_MLD = hidden_states(transformer, params, micro)
-    total, nats_ML = weighted_loss(
-        x_MLD,
-        head_kernel(params),
-        micro["labels"],
-        micro["scaled_weights"],
-        chunk=loss_chunk(shape.model, micro["inputs"].shape, placement),
-        placement=placement,
-        trains_head=head_is_trained(shape.model),
-    )
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Differentiable loss of one microbatch, and its sums per source (`batch_gradient`)."""
+    params, model = joined(trained, frozen), shape.model
+    rows, length = micro["inputs"].shape
+
+    def states(params: Any, model: ModelConfig) -> jax.Array:
+        transformer = build_transformer(model, platform=platform, placement=placement)
+        return hidden_states(transformer, params, micro)
+
+    given = (states(params, model), head_kernel(params), micro["labels"], micro["scaled_weights"])
+    settings: Any = {"placement": placement, "trains_head": head_is_trained(model)}
+    if not shape.kl_sources:
+        chunk = loss_chunk(model, (rows, length), placement)
+        total, nats_ML = weighted_loss(*given, chunk=chunk, **settings)
+        return total, (_by_source(nats_ML, micro, shape), _weights_by_source(micro, shape))
+    like = frozen if base is None else base
+    held_M = jnp.isin(micro["source"], jnp.array(shape.kl_sources))
+    beside = Base(states(like, replace(model, lora=None)), head_kernel(like), held_M)
+    chunk = loss_chunk(model, (2 * rows, length), placement)  # logits of two models
+    total, nats_ML, kl_ML = held_loss(*given, beside, chunk=chunk, **settings)
+    costs = (nats_ML, jnp.where(held_M[:, None], kl_ML, nats_ML))
+    nats_S, minimised_S = (_by_source(cost_ML, micro, shape) for cost_ML in costs)
+    return total, (nats_S, _weights_by_source(micro, shape), minimised_S)
+
+
+def _by_source(cost_ML: jax.Array, micro: DeviceBatch, shape: StepShape) -> jax.Array:
+    """Sums of weight times cost of the rows of every source [S]."""
     weights_ML = micro["loss_weights"]
-    nats_M = jnp.sum(jnp.where(weights_ML > 0, nats_ML * weights_ML, 0.0), axis=1)
+    cost_M = jnp.sum(jnp.where(weights_ML > 0, cost_ML * weights_ML, 0.0), axis=1)
+    return _sum_rows(cost_M, micro, shape)
+
+
+def _weights_by_source(micro: DeviceBatch, shape: StepShape) -> jax.Array:
+    return _sum_rows(jnp.sum(micro["loss_weights"], axis=1), micro, shape)
+
+
+def _sum_rows(x_M: jax.Array, micro: DeviceBatch, shape: StepShape) -> jax.Array:
     of_MS = micro["source"][:, None] == jnp.arange(shape.sources)[None]
-    nats_S = jnp.sum(jnp.where(of_MS, nats_M[:, None], 0.0), axis=0)
-    weights_S = jnp.sum(jnp.where(of_MS, jnp.sum(weights_ML, axis=1)[:, None], 0.0), axis=0)
-    return total, (nats_S, weights_S)
+    return jnp.sum(jnp.where(of_MS, x_M[:, None], 0.0), axis=0)
 
 
 def _sums_once(placement: Placement) -> bool:
@@ -127,7 +151,11 @@ def _sums_once(placement: Placement) -> bool:
 
 
 def _summed_once(
-    gradient: Callable[..., Any], params: Any, batch: DeviceBatch, placement: Placement
+    gradient: Callable[..., Any],
+    params: Any,
+    batch: DeviceBatch,
+    base: Any,
+    placement: Placement,
 ) -> Any:
     """`gradient` of each replica's own rows, summed over the replicas after its last microbatch.
 
@@ -138,19 +166,19 @@ def _summed_once(
     whole = placement.embed_axis is None
     axes, rules = (BATCH_AXES, ()) if whole else (REPLICA_AXES, RULES_WITHIN_REPLICA)
 
-    def local(params: Any, batch: DeviceBatch) -> Any:
+    def local(params: Any, batch: DeviceBatch, base: Any) -> Any:
         inner = None if whole else placement.within(axes)
         with nn.logical_axis_rules(rules):
-            return jax.lax.psum(gradient(params, batch, placement=inner), axes)
+            return jax.lax.psum(gradient(params, batch, base, placement=inner), axes)
 
     return jax.shard_map(
         local,
         mesh=placement.mesh,
-        in_specs=(PartitionSpec(), PartitionSpec(axes)),
+        in_specs=(PartitionSpec(), PartitionSpec(axes), PartitionSpec()),
         out_specs=PartitionSpec(),
         axis_names=frozenset(placement.mesh.axis_names if whole else axes),
         check_vma=False,
-    )(params, batch)
+    )(params, batch, base)
 
 
 def _accumulate(

@@ -65,11 +65,23 @@ class Span:
 
 @dataclass(frozen=True)
 class Programs:
-    """The compiled step and optimizer reset on their mesh (`step.compile_train_step`, …)."""
+    """The compiled step and optimizer reset on their mesh (`step.compile_train_step`, …).
+
+    `kl_step` makes the updates of a run whose numbers are in `kl_updates`, where there are any.
+    """
 
     mesh: Mesh
     step: StepProgram
     reset: Callable[[TrainState], TrainState]
+    kl_step: StepProgram | None = None
+    kl_updates: frozenset[int] = frozenset()
+
+    def update(self, index: int) -> StepProgram:
+        """The program of update `index`."""
+        if index not in self.kl_updates:
+            return self.step
+        assert self.kl_step is not None
+        return self.kl_step
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ def train_span(
             hyper = {**hyper, **place_hyper(rate, programs.mesh)}
             # Anything that is still on the host here would be copied again at every step.
             with jax.transfer_guard("disallow"):
-                state, metrics = programs.step(state, batch.placed, hyper)
+                state, metrics = programs.update(step)(state, batch.placed, hyper)
             flight.launch(step, metrics, batch.host)
             step += 1
             batch = _fetch(batches, step, span, programs.mesh, flight, clock)
@@ -193,11 +205,13 @@ def step_record(index: int, metrics: StepMetrics, host: HostBatch, span: Span) -
 
     Raises NonFiniteLoss if the loss or the gradient norm is not a number.
     """
+    nats, minimised = metrics.nats, metrics.minimised
     record = StepRecord(
         index=index,
         learning_rate=float(span.learning_rates[index]),
-        nats=np.asarray(metrics.nats),
+        nats=np.asarray(nats),
         weights=np.asarray(metrics.weights),
+        minimised=np.asarray(nats if minimised is None else minimised),
         gradient_norm=float(metrics.gradient_norm),
         parameter_norm=float(metrics.parameter_norm),
         source=host["source"],
@@ -274,7 +288,7 @@ def _non_finite(record: StepRecord, source_names: tuple[str, ...]) -> str:
             rows.append(f"{name} {', '.join(str(row) for row in mine[:_ROWS_NAMED])}{more}")
     cause = "" if record.weights.sum() > 0 else " (all loss weights of the batch are zero)"
     return (
-        f"Update {record.index} has loss {float(record.nats.sum()):g} nats in "
+        f"Update {record.index} has loss {float(record.minimised.sum()):g} nats in "
         f"{float(record.weights.sum()):g} tokens and gradient norm {record.gradient_norm:g}"
         f"{cause}; the rows of its batch are {'; '.join(rows)}."
     )

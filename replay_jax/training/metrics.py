@@ -57,14 +57,16 @@ class TimeSplit:
 class StepRecord:
     """One update as the host sees it, one step after it was started.
 
-    `index` is the update's 0-based number, so `index + 1` updates are complete. `nats` and
-    `weights` are sums per source, `source` and `row` [B] what this host's share of the batch was.
+    `index` is the update's 0-based number, so `index + 1` updates are complete. `nats`, `weights`
+    and what was `minimised` are sums per source (`step.StepMetrics`), `source` and `row` [B] what
+    this host's share of the batch was.
     """
 
     index: int
     learning_rate: float
     nats: np.ndarray
     weights: np.ndarray
+    minimised: np.ndarray
     gradient_norm: float
     parameter_norm: float
     source: np.ndarray
@@ -72,9 +74,9 @@ class StepRecord:
 
     @property
     def loss(self) -> float:
-        """Loss of the batch in nats per token, weighted as in training."""
+        """Loss of the batch in nats per token, weighted as in training: what was minimised."""
         weight = float(self.weights.sum())
-        return float(self.nats.sum()) / weight if weight else math.nan
+        return float(self.minimised.sum()) / weight if weight else math.nan
 
     def is_finite(self) -> bool:
         """Whether loss and gradient norm are numbers."""
@@ -85,7 +87,8 @@ class StepRecord:
 class Progress:
     """The last few steps in numbers: losses in nats per token, over the steps since the last one.
 
-    `loss_by_source` holds None for a source that was not drawn. `utilisation` counts full and
+    `loss_by_source` holds that of next tokens and `minimised_by_source` what was minimised in its
+    place, None for a source that was not drawn. `utilisation` counts full and
     `utilisation_causal` causally halved attention FLOPs against the peak of all devices; None
     where the peak is unknown. `goodput` is the share of all measured time spent on updates;
     `data_wait_seconds` and `compile_seconds` are the sums of this process's clock so far.
@@ -95,6 +98,7 @@ class Progress:
     stop: int
     loss: float
     loss_by_source: tuple[float | None, ...]
+    minimised_by_source: tuple[float | None, ...]
     learning_rate: float
     gradient_norm: float
     parameter_norm: float
@@ -145,16 +149,17 @@ class Meter:
 
     def _progress(self, step: int, rate: float) -> Progress:
         last = self._records[-1]
-        nats = np.array([record.nats for record in self._records], np.float64).sum(axis=0)
-        weights = np.array([record.weights for record in self._records], np.float64).sum(axis=0)
+        nats, minimised, weights = (
+            np.array([getattr(record, name) for record in self._records], np.float64).sum(axis=0)
+            for name in ("nats", "minimised", "weights")
+        )
         times = self._clock.seconds
         return Progress(
             step=step,
             stop=self._stop,
-            loss=float(nats.sum() / weights.sum()),
-            loss_by_source=tuple(
-                n / w if w else None for n, w in zip(nats.tolist(), weights.tolist(), strict=True)
-            ),
+            loss=float(minimised.sum() / weights.sum()),
+            loss_by_source=_means(nats, weights),
+            minimised_by_source=_means(minimised, weights),
             learning_rate=last.learning_rate,
             gradient_norm=last.gradient_norm,
             parameter_norm=last.parameter_norm,
@@ -174,3 +179,9 @@ class Meter:
     def _training_seconds(self) -> float:
         seconds = self._clock.seconds
         return seconds["train"] + seconds["data_wait"]
+
+
+def _means(sums: np.ndarray, weights: np.ndarray) -> tuple[float | None, ...]:
+    """Of every source, None without weight."""
+    pairs = zip(sums.tolist(), weights.tolist(), strict=True)
+    return tuple(total / weight if weight else None for total, weight in pairs)

@@ -43,7 +43,7 @@ from replay_jax.training.optimizer import (
     init_optimizer,
     state_like_parameters,
 )
-from replay_jax.training.trainable import as_stored, joined, split
+from replay_jax.training.trainable import as_base, as_stored, joined, split
 
 _DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
 
@@ -67,17 +67,19 @@ class StepMetrics(flax.struct.PyTreeNode):
     """Sums of one update, float32: divide once, on the host.
 
     `nats` and `weights` are per source: the sum of loss weight times nats, and the sum of loss
-    weights (with weights of one, the number of labels). `gradient_norm` is taken before
-    clipping, `parameter_norm` after the update, both of what is trained.
+    weights (with weights of one, the number of labels). `minimised` has the KL of `kl_sources` in
+    place of their nats, None where there are none. `gradient_norm` is taken before clipping,
+    `parameter_norm` after the update, both of what is trained.
     """
 
     nats: jax.Array
     weights: jax.Array
     gradient_norm: jax.Array
     parameter_norm: jax.Array
+    minimised: jax.Array | None = None
 
 
-StepProgram = Callable[[TrainState, DeviceBatch, Hyper], tuple[TrainState, StepMetrics]]
+StepProgram = Callable[..., tuple[TrainState, StepMetrics]]
 
 
 def init_state(
@@ -105,21 +107,21 @@ def train_step(
     shape: StepShape,
     platform: str,
     placement: Placement | None = None,
+    base: Any = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """One update on one batch: the loss is sum(weight * nats) / sum(weight) over the batch.
+    """One update on a batch (`batch_gradient`); `platform` (cpu, gpu, tpu) chooses the attention.
 
-    `platform` ("cpu", "gpu", "tpu") chooses the
-    attention. All weights zero gives a loss that is not a number, which the loop reports.
+    All weights zero gives a loss that is not a number, which the loop reports.
     """
-    gradients, (nats, weights) = batch_gradient(
-        state.params, batch, shape=shape, platform=platform, placement=placement
+    gradients, (nats, weights, *minimised) = batch_gradient(
+        state.params, batch, shape=shape, platform=platform, placement=placement, base=base
     )
     gradient_norm = optax.tree.norm(gradients)
     trained, frozen = split(state.params, shape.model)
     trained, opt_state = apply_gradients(
         trained, state.opt_state, gradients, hyper=hyper, kind=shape.optimizer
     )
-    metrics = StepMetrics(nats, weights, gradient_norm, optax.tree.norm(trained))
+    metrics = StepMetrics(nats, weights, gradient_norm, optax.tree.norm(trained), *minimised)
     return TrainState(state.step + 1, joined(trained, frozen), opt_state), metrics
 
 
@@ -170,13 +172,10 @@ def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> DeviceBatch:
     The rows are those of `sharding.mesh_host_rows`, in its order.
     """
     arrays = {name: batch[name] for name in _DEVICE_ARRAYS if name in batch}
-    sharding = batch_sharding(mesh)
+    sharding, place = batch_sharding(mesh), jax.make_array_from_process_local_data
     if jax.process_count() == 1:
         return jax.device_put(arrays, sharding)
-    place, rows = (
-        jax.make_array_from_process_local_data,
-        rows_of_all_hosts(mesh, len(batch["source"])),
-    )
+    rows = rows_of_all_hosts(mesh, len(batch["source"]))
     return {
         name: place(sharding, array, (rows, *array.shape[1:])) for name, array in arrays.items()
     }
@@ -201,23 +200,24 @@ def lower_train_step(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
     state = abstract_state(shape.model, mesh, shape.optimizer)
     batch = abstract_batch(shape, mesh)
     whole = replicated(mesh)
-    scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
+    hyper = dict.fromkeys(HYPER_NAMES, jax.ShapeDtypeStruct((), jnp.float32, sharding=whole))
+    base = [as_base(state.params, shape.model)] if shape.carries_base else []
+    about = {"shape": shape, "platform": platform_of(mesh), "placement": placement(mesh)}
 
-    def step(state: TrainState, batch: DeviceBatch, hyper: Hyper) -> tuple[TrainState, StepMetrics]:
-        return train_step(
-            state, batch, hyper, shape=shape, platform=platform_of(mesh), placement=placement(mesh)
-        )
+    def step(state: TrainState, batch: DeviceBatch, hyper: Hyper, base: Any = None) -> Any:
+        return train_step(state, batch, hyper, base=base, **about)  # type: ignore[arg-type]
 
     # One sharding stands for all the metrics: sums are whole on every host.
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(state), whole))
     with on_mesh(mesh):
-        return jitted.lower(state, batch, {name: scalar for name in HYPER_NAMES})
+        return jitted.lower(state, batch, hyper, *base)
 
 
 def compile_train_step(shape: StepShape, mesh: Mesh) -> StepProgram:
     """Compile the step: (state, batch, hyper) -> (state, metrics); the given state is consumed.
 
-    It cannot be traced again: an argument of another shape or sharding is an error.
+    A shape that `carries_base` has it (`as_base`) for a fourth argument. It cannot be traced again:
+    an argument of another shape or sharding is an error.
     """
     return lower_train_step(shape, mesh).compile(compiler_options(platform_of(mesh)))
 

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.lora import DOWN, UP, is_adapter
-from replay_jax.model.trained import is_trained, stored_dtype
+from replay_jax.model.trained import base_dtype, is_trained, stored_dtype
 
 
 def split(params: Any, model: ModelConfig) -> tuple[Any, Any]:
@@ -35,6 +35,19 @@ def as_stored(params: Any, model: ModelConfig) -> Any:
     """Drawn parameters in the dtypes in which they are kept."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf.astype(stored_dtype(path[-1].key, model)), params
+    )
+
+
+def as_base(like: Any, model: ModelConfig) -> Any:
+    """What is kept of the model that training starts from, to compare with: abstract arrays.
+
+    Placed as the parameters, in `base_dtype`: not a bit of what it computes differs.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.ShapeDtypeStruct(
+            leaf.shape, base_dtype(path[-1].key, model), sharding=leaf.sharding
+        ),
+        like,
     )
 
 

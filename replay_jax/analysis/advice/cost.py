@@ -32,7 +32,7 @@ def generic_cost(found: TargetStudy, best: int, against: int) -> Interval:
     if place is None:
         return cost_at_best(found, best, against)
     of_own, of_other = (found.draws.generic_settings[i] for i in (best, against))
-    first = found.draws.winner[:, best] - found.first_setting(best)
+    first = found.draws.winner[:, best]
     places = np.array([place if p is None else p for p in beside])
     # A resample's winner that the other side did not run at gives way to the one in the data.
     picked = np.where(np.array([p is None for p in beside])[first], own.best, first)

@@ -115,7 +115,7 @@ def _analyse_target(
         draws=Draws(
             target=drawn,
             generic=evidence.generic_drawn,
-            winner=evidence.winner,
+            winner=evidence.winner - np.array([own[0] for own in evidence.rows]),
             generic_settings=tuple(evidence.generic.drawn[:, own] for own in evidence.rows),
             log_equivalent=None if found is None else found.resampled,
         ),

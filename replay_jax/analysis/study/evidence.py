@@ -19,7 +19,12 @@ from replay_jax.analysis.statistics.inference import (
 from replay_jax.analysis.statistics.noise import Noise, estimate_noise, resample_means
 from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup
 from replay_jax.analysis.study.held_out import luck_of
-from replay_jax.analysis.study.layout import layout_of, reference_cells, reference_points
+from replay_jax.analysis.study.layout import (
+    distinct_settings,
+    layout_of,
+    reference_cells,
+    reference_points,
+)
 
 # Standard deviation of the multiple of its resampled excess that a winner owes to luck; chosen so
 # that intervals keep their level in simulated sweeps (see `_without_luck`).
@@ -44,8 +49,9 @@ class Losses:
 class Evidence:
     """What every cell is judged by.
 
-    `rows` are the settings (of K) that each cell owns; `best` [C] and `winner` [R, C] those that
-    are best in the data and in each resample. `target_drawn` and `generic_drawn` [R, C] are the
+    `rows` are the settings (of K) of each cell, in its order; cells may share them
+    (`layout.distinct_settings`). `best` [C] and `winner` [R, C] are those that are best in the data
+    and in each resample. `target_drawn` and `generic_drawn` [R, C] are the
     losses of the winners, the target's freed of the winner's luck (`_without_luck`).
     """
 
@@ -68,13 +74,9 @@ def gather(
 ) -> Evidence:
     """Estimate noise, resample, tune in each resample, and fit the reference law."""
     cells = group.cells
-    settings = [setting for cell in cells for setting in cell.settings]
-    ends = np.cumsum([len(cell.settings) for cell in cells])
-    rows = tuple(
-        np.arange(len(c.settings)) + e - len(c.settings) for c, e in zip(cells, ends, strict=True)
-    )
+    settings, rows = distinct_settings(cells)
     by_seed = np.array([setting.target for setting in settings])
-    layout = layout_of(cells)
+    layout = layout_of(cells, rows)
     seed_noise = estimate_noise(by_seed, layout)
     means = seed_noise.means
     best = np.array([own[means[own].argmin()] for own in rows])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.study import replayed
 from replay_jax.analysis.study.records import (
     AnalysisConfig,
     allocation,
@@ -36,7 +37,7 @@ _KEYED = frozenset(
         "schedule.target_sequences",
         "schedule.aligned_replay_fraction",
         "data.target",
-        "data.generic",
+        *replayed.KEYS,
     }
 )
 
@@ -48,7 +49,7 @@ class CellKey:
     replay_fraction and allocation are the requested values (realised where nothing was requested),
     and 0 and 1 for a constant mixture, whose shares follow from its epochs; target_tokens is the
     unique budget; `axes` are further swept keys with their values as text, where these differ from
-    what all reference runs have.
+    what all reference runs have, and what is replayed where a study compares that (`replayed`).
     """
 
     target: str
@@ -126,29 +127,31 @@ def _group_target(
         ]
         raise UserError(
             f"runs of target {target!r} were evaluated on {len(evaluations)} different sets (e.g. "
-            f"{examples[0]} and {examples[1]}), so their losses do not compare; analyse them apart"
+            f"{examples[0]} and {examples[1]}), so their losses do not compare; analyse them "
+            "apart, or let data.held_out_generic name one source that judges all"
         )
     seeds = tuple(sorted({int(record["seed"]) for record in records}))
     axes = _varying_axes(records, config)
     usual = _usual_values(records, config, axes)
     grouped: dict[tuple[CellKey, bool], dict[tuple[str, ...], list[Mapping[str, Any]]]] = {}
-    for record in records:
+    for record, replays in replayed.compared_replays(records):
         constant = record["protocol"] == "uniform"
-        key = CellKey(
-            target=target,
-            protocol=str(record["protocol"]),
-            target_tokens=int(record["target_tokens"]),
-            axes=tuple(
-                (axis, value)
-                for axis in axes
-                if (value := text(find(record, axis))) != usual.get(axis)
-            ),
-            allocation=1.0 if constant else allocation(record),
-            replay_fraction=0.0 if constant else replay_fraction(record),
+        own = tuple(
+            (axis, value) for axis in axes if (value := text(find(record, axis))) != usual.get(axis)
         )
         tuned = tuple(text(look_up(record, name)) for name in config.tuned)
-        place = (key, matches(record, config.reference))
-        grouped.setdefault(place, {}).setdefault(tuned, []).append(record)
+        choices = [own + ((replayed.AXIS, value),) for value in replays]
+        for named in choices or [own]:
+            key = CellKey(
+                target=target,
+                protocol=str(record["protocol"]),
+                target_tokens=int(record["target_tokens"]),
+                axes=named,
+                allocation=1.0 if constant else allocation(record),
+                replay_fraction=0.0 if constant else replay_fraction(record),
+            )
+            place = (key, matches(record, config.reference))
+            grouped.setdefault(place, {}).setdefault(tuned, []).append(record)
     cells = tuple(
         Cell(
             key=key,

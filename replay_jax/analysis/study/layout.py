@@ -15,19 +15,42 @@ from replay_jax.analysis.statistics.efficiency import (
     require_falling,
 )
 from replay_jax.analysis.statistics.noise import Noise
-from replay_jax.analysis.study.groups import Cell, describe
+from replay_jax.analysis.study.groups import Cell, Setting, describe
 from replay_jax.errors import UserError
 
 
-def layout_of(cells: Sequence[Cell]) -> Layout:
+def distinct_settings(cells: Sequence[Cell]) -> tuple[list[Setting], tuple[np.ndarray, ...]]:
+    """Settings of other runs than any before, and which of them each cell has, in its order.
+
+    Cells have the same runs where these are without replay and the study compares what is replayed.
+    """
+    places: dict[tuple[int, ...], int] = {}
+    settings: list[Setting] = []
+    rows = []
+    for cell in cells:
+        own = []
+        for setting in cell.settings:
+            runs = tuple(id(record) for record in setting.records)
+            if runs not in places:
+                places[runs] = len(settings)
+                settings.append(setting)
+            own.append(places[runs])
+        rows.append(np.array(own))
+    return settings, tuple(rows)
+
+
+def layout_of(cells: Sequence[Cell], rows: Sequence[np.ndarray]) -> Layout:
     """What settings share within a seed: their budget, and whether and how they replay.
 
-    Noise may differ between budgets, and between these kinds of run at one budget.
+    Noise may differ between budgets, and between these kinds of run at one budget. `rows` are the
+    settings of every cell (`distinct_settings`).
     """
-    budgets, kinds = [], []
-    for cell in cells:
-        budgets += [cell.key.target_tokens] * len(cell.settings)
-        kinds += [f"{cell.key.protocol} {cell.key.replay_fraction > 0}"] * len(cell.settings)
+    shared: dict[int, tuple[int, str]] = {}
+    for cell, own in zip(cells, rows, strict=True):
+        kind = f"{cell.key.protocol} {cell.key.replay_fraction > 0}"
+        shared |= {place: (cell.key.target_tokens, kind) for place in own.tolist()}
+    places = sorted(shared)
+    budgets, kinds = ([shared[place][part] for place in places] for part in (0, 1))
     _, budget = np.unique(budgets, return_inverse=True)
     _, kind = np.unique(kinds, return_inverse=True)
     return Layout(
@@ -51,7 +74,7 @@ def reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
             f"{len(by_budget)} ({listed})"
         )
     for budget, found in by_budget.items():
-        if len(found) > 1:
+        if len({_runs(cells[index]) for index in found}) > 1:
             names = "; ".join(describe(cells[index].key) for index in found[:3])
             raise UserError(
                 f"{len(found)} groups of runs claim to be the reference at {budget:,} target "
@@ -59,6 +82,11 @@ def reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
                 "list what differs as tuned"
             )
     return places, ""
+
+
+def _runs(cell: Cell) -> tuple[int, ...]:
+    """Which runs a cell has: those of another are the same objects, not equal ones."""
+    return tuple(id(record) for each in cell.settings for record in each.records)
 
 
 def reference_points(

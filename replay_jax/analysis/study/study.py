@@ -152,10 +152,10 @@ class Control:
 
 @dataclass(frozen=True)
 class Draws:
-    """Resampled tuned losses [R, cells] and the winning setting [R, cells], for further questions.
+    """Resampled tuned losses [R, cells] and the winner of a cell's settings [R, cells].
 
     Target losses are freed of the expected luck of the winner. `generic_settings` are the generic
-    losses [R, k] of all settings of every cell; `winner` counts settings through all cells.
+    losses [R, k] of all settings of every cell.
     `log_equivalent` [R, cells] is None without a reference law. Where nothing is known about noise
     every row equals the observation.
     """
@@ -207,10 +207,6 @@ class TargetStudy:
     def reference_cells(self) -> tuple[CellResult, ...]:
         """Points of the reference curve, by budget."""
         return tuple(cell for cell in self.cells if cell.is_reference)
-
-    def first_setting(self, cell: int) -> int:
-        """How many settings the cells before this one have."""
-        return sum(len(each.settings) for each in self.cells[:cell])
 
     @property
     def budgets(self) -> tuple[int, ...]:

@@ -71,6 +71,8 @@ class DataConfig:
     generic: which of them is the generic data; or a mixture, (name, weight) pairs with weights that
         sum to 1, kept in the order of names (one source of weight 1 is that source).
     target: which of them is the target data.
+    held_out_generic: the source whose held-out text every run's generic loss is of, whatever it
+        replays, so that runs that replay different sources compare; "" for what is replayed.
     repeat_generic: whether sources other than the target may be drawn again, in a new order,
         once all their rows have been seen; otherwise running out of them is an error.
     drop_copies: which exact copies are left out of training text: "none", "of_target" (documents
@@ -85,6 +87,7 @@ class DataConfig:
     target: str
     repeat_generic: bool = False
     drop_copies: str = "none"
+    held_out_generic: str = ""
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.sources]
@@ -126,10 +129,12 @@ class DataConfig:
             ordered = tuple(sorted(self.generic))
             object.__setattr__(self, "generic", ordered[0][0] if len(ordered) == 1 else ordered)
         roles = [*(("generic", name) for name in self.generics), ("target", self.target)]
+        if self.held_out_generic:
+            roles.append(("held_out_generic", self.held_out_generic))
         for role, name in roles:
             if name not in names:
                 raise UserError(f"{role} source {name!r} is not among the sources {names}")
-        if self.target in self.generics:
+        if self.target in (*self.generics, self.held_out_generic):
             raise UserError(f"generic and target are both {self.target!r}; they must differ")
         if len(set(self.generics)) != len(self.generics):
             raise UserError(f"the generic mixture names a source twice: {list(self.generics)}")

@@ -25,7 +25,7 @@ from replay_jax.sweep.plan.digest import (
     source_key,
     state_chain,
 )
-from replay_jax.sweep.plan.objective import loss_weights
+from replay_jax.sweep.plan.objective import held_sources, loss_weights
 from replay_jax.training.config import OptimizerConfig
 from replay_jax.training.numerics import NUMERICS
 
@@ -72,8 +72,11 @@ def run_chain(
 
     `weights` is the fingerprint of the model that it starts from, None for one of the seed.
     """
+    held = held_sources(config, schedule)
     keys = [
-        source_key(name=name, view_digest=views[name].digest(), loss_weight=weight)
+        source_key(
+            name=name, view_digest=views[name].digest(), loss_weight=weight, held=name in held
+        )
         for name, weight in loss_weights(config, schedule, views).items()
     ]
     known = (schedule, key_order(keys))

@@ -42,13 +42,14 @@ def canonical_digest(value: Any) -> bytes:
     return _digest(text.encode())
 
 
-def source_key(*, name: str, view_digest: bytes, loss_weight: float) -> bytes:
-    """Digest of one source as a train step sees it: its rows by draw, and their loss weight.
+def source_key(*, name: str, view_digest: bytes, loss_weight: float, held: bool = False) -> bytes:
+    """Digest of one source as a train step sees it: its rows by draw, and what their labels cost.
 
-    The name counts only because ledgers count by name.
+    The name counts only because ledgers count by name. Rows that are `held` to the model that
+    training starts from cost their KL to it; which model that is, the initial state says.
     """
     weight = np.float32(loss_weight).tobytes()
-    return _digest(view_digest + weight + name.encode())
+    return _digest(view_digest + weight + name.encode() + (b"\0kl" if held else b""))
 
 
 @dataclass(frozen=True, eq=False)

@@ -170,8 +170,8 @@ def boundary_step(run: Run) -> int | None:
 
 
 def run_sets(run: Run) -> tuple[HeldOutSet, ...]:
-    """The held-out sets of a run: target, then each generic source."""
-    names = (run.schedule.target, *run.schedule.generics)
+    """The held-out sets of a run: target, then each generic source that it is judged by."""
+    names = (run.schedule.target, *(name for name, _ in run.judged_generics))
     return tuple(held_out_set(run.config, name, run.views[name].fingerprint) for name in names)
 
 

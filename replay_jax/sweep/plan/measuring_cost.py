@@ -1,16 +1,12 @@
 """What the held-out sets of a plan cost, beside its training."""
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.flops import flops_per_token
+from replay_jax.model.flops import forward_flops_per_token
 from replay_jax.sweep.plan.measured import HeldOutSet, evaluation_steps, run_sets
 from replay_jax.sweep.plan.run import Run
-
-# A forward pass costs a third of training all parameters on the same tokens (`model.flops`).
-_FORWARD = 1 / 3
 
 # Numbers of runs that share a span, its first and last state (numbers of updates).
 Span = tuple[Sequence[int], int, int]
@@ -55,6 +51,5 @@ class MeasuringCost:
 @functools.cache
 def _flops(model: ModelConfig, item: HeldOutSet) -> float:
     """Of measuring a set once."""
-    whole = dataclasses.replace(model, lora=None, frozen=())
-    each = flops_per_token(whole, item.seq_len, causal_half=False)
-    return _FORWARD * each.total * item.sequences * item.seq_len
+    each = forward_flops_per_token(model, item.seq_len, causal_half=False)
+    return each * item.sequences * item.seq_len

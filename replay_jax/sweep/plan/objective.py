@@ -8,6 +8,7 @@ from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.data.ledger.planned import Entry, RowLabels
 from replay_jax.data.reading.views import SourceView
 from replay_jax.data.tokens.store import TokenStore
+from replay_jax.schedule.mixture import step_draws
 from replay_jax.schedule.stages import Schedule
 from replay_jax.sweep.plan.found import Stores
 
@@ -28,6 +29,22 @@ def loss_weights(
         if config.training.objective == "rows" and labels is not None:
             weights[name] *= config.training.seq_len / labels
     return weights
+
+
+def held_sources(config: ExperimentConfig, schedule: Schedule) -> tuple[str, ...]:
+    """Sources that a schedule draws from and whose rows are held to the base (`model.kl`)."""
+    names = schedule.generics if config.holds_generic_to_base else ()
+    return tuple(name for name in names if schedule.sequences(name))
+
+
+def held_updates(config: ExperimentConfig, schedule: Schedule) -> frozenset[int]:
+    """Numbers of the updates that have rows of such sources; all others know nothing of a base."""
+    held = held_sources(config, schedule)
+    if not held:
+        return frozenset()
+    numbers = [schedule.source_names.index(name) for name in held]
+    drawn = step_draws(schedule).count[:, numbers].any(axis=1)
+    return frozenset(np.flatnonzero(drawn).tolist())
 
 
 def labels_of(store: TokenStore | None, config: ExperimentConfig) -> np.ndarray | None:

@@ -68,10 +68,10 @@ class Plan:
 
     @property
     def training_bytes(self) -> int:
-        """The most that a run's parameters, gradients and moments take while it trains."""
+        """The most that a run's parameters, gradients, moments and base take while it trains."""
         return max(
             run.config.execution.population
-            * run.config.optimizer.kind.training_bytes(run.config.model)
+            * (run.config.optimizer.kind.training_bytes(run.config.model) + run.config.beside_bytes)
             for run in self.runs
         )
 

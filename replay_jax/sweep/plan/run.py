@@ -16,13 +16,13 @@ from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, check_pretrained
-from replay_jax.model.flops import flops_per_token
+from replay_jax.model.flops import flops_per_token, forward_flops_per_token
 from replay_jax.schedule.protocols import Schedule
 from replay_jax.strict import to_plain
 from replay_jax.sweep.plan.chain import Shared, run_chain, schedule_of
 from replay_jax.sweep.plan.digest import canonical_digest
 from replay_jax.sweep.plan.found import Found, Stores
-from replay_jax.sweep.plan.objective import labels_of, loss_weights, row_labels
+from replay_jax.sweep.plan.objective import held_updates, labels_of, loss_weights, row_labels
 from replay_jax.sweep.plan.tree import Node
 
 
@@ -64,6 +64,12 @@ class Run:
         """Of the labels of every source that is drawn."""
         return loss_weights(self.config, self.schedule, self.views)
 
+    @property
+    def judged_generics(self) -> tuple[tuple[str, int], ...]:
+        """Sources whose held-out text the generic loss is of, with their weights."""
+        named = self.config.data.held_out_generic
+        return ((named, 1),) if named else self.schedule.generic_weights
+
     def node(self, step: int) -> Node:
         """The state after `step` updates."""
         return Node(self.chain[step].tobytes().hex(), step)
@@ -76,9 +82,11 @@ class Run:
     @property
     def flops(self) -> float:
         """Model FLOPs of training alone, attention counted in full."""
-        training = self.config.training
-        each = flops_per_token(self.config.model, training.seq_len, causal_half=False)
-        return each.total * self.tokens
+        model, training = self.config.model, self.config.training
+        each = flops_per_token(model, training.seq_len, causal_half=False)
+        held = len(held_updates(self.config, self.schedule)) * training.batch_size
+        beside = forward_flops_per_token(model, training.seq_len, causal_half=False)
+        return each.total * self.tokens + beside * held * training.seq_len
 
 
 def describe_run(
@@ -135,11 +143,12 @@ def source_views(
 ) -> dict[str, SourceView]:
     """The view of every source of a schedule: target budget and order from the data seed.
 
-    The target repeats, as its epochs ask; any other source only if `data.repeat_generic`.
+    The target repeats, as its epochs ask; any other source only if `data.repeat_generic`. A source
+    that is judged by alone has one too.
     """
     declared = dict(config.data.sources)
     views = {}
-    for name in schedule.source_names:
+    for name in _read_sources(config, schedule):
         if name not in declared:
             raise UserError(f"the schedule draws from '{name}', not among {', '.join(declared)}")
         store = None if stores is None else stores[name]
@@ -165,9 +174,15 @@ def source_views(
     return views
 
 
+def _read_sources(config: ExperimentConfig, schedule: Schedule) -> tuple[str, ...]:
+    """Names of the sources that a run draws from or is judged by, each once."""
+    judged = (config.data.held_out_generic,) if config.data.held_out_generic else ()
+    return tuple(dict.fromkeys((*schedule.source_names, *judged)))
+
+
 def _check_stores(config: ExperimentConfig, schedule: Schedule, stores: Stores) -> None:
     """Raise UserError if a prepared store does not fit the model or the evaluation set."""
-    for name in schedule.source_names:
+    for name in _read_sources(config, schedule):
         store = stores[name]
         if store is None:
             continue

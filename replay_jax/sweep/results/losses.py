@@ -34,7 +34,7 @@ def final_losses(run: Run, store: WorkStore) -> dict[str, Any]:
         **_counted_labels(run),
         **_generic_sources(run, facts[1:]),
         **_loss_documents(run, sets, facts, store),
-        "evaluation": evaluation_identity(sets[0], sets[1:], run.schedule.generic_weights),
+        "evaluation": evaluation_identity(sets[0], sets[1:], run.judged_generics),
     }
 
 
@@ -67,7 +67,7 @@ def _by_role(run: Run, values: Sequence[float | None]) -> ByRole:
     known = [value for value in generic if value is not None]
     if len(known) < len(generic):
         return {"target": target, "generic": None}
-    weights = [weight for _, weight in run.schedule.generic_weights]
+    weights = [weight for _, weight in run.judged_generics]
     mean = sum(w * value for w, value in zip(weights, known, strict=True)) / sum(weights)
     return {"target": target, "generic": mean}
 
@@ -81,7 +81,7 @@ def _counted_labels(run: Run) -> dict[str, Any]:
 
 def _generic_sources(run: Run, facts: Facts) -> dict[str, Any]:
     """What was measured of every source of a mixture; nothing where there is one source."""
-    weights = run.schedule.generic_weights
+    weights = run.judged_generics
     if len(weights) == 1:
         return {}
     total = sum(weight for _, weight in weights)
@@ -123,8 +123,8 @@ def _loss_documents(
     target, *generic = said
     if len(generic) == 1:
         return {"loss_documents": {"target": target, "generic": generic[0]}}
-    names = [name for name, _ in run.schedule.generic_weights]
-    weights = [weight for _, weight in run.schedule.generic_weights]
+    names = [name for name, _ in run.judged_generics]
+    weights = [weight for _, weight in run.judged_generics]
     every = sum(sum(source["tokens"]) for source in generic)
     mixed: dict[str, list[Any]] = {"document": [], "nats": [], "tokens": []}
     for name, weight, source in zip(names, weights, generic, strict=True):

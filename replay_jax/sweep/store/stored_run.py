@@ -29,7 +29,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "analysis": NEW_SETTINGS,
     "optimizer": {"name": "adamw", "moments_dtype": "float32"},
     "model": {"variant": None, "lora": None, "frozen": []},
-    "training": {"objective": "tokens"},
+    "training": {"objective": "tokens", "generic_objective": "next_token"},
 }
 
 
@@ -121,7 +121,7 @@ def with_added(plain: Mapping[str, Any]) -> dict[str, Any]:
     }
     tokenizer = {"chat_template": "", **plain["data"]["tokenizer"]}
     parts = {part: {**ADDED[part], **plain[part]} for part in ADDED}
-    data = {**plain["data"], "sources": sources, "tokenizer": tokenizer}
+    data = {"held_out_generic": "", **plain["data"], "sources": sources, "tokenizer": tokenizer}
     return {"other_tokenizer": "", **plain, **parts, "data": data}
 
 

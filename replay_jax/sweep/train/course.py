@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from replay_jax.data.ledger.counted import RealisedCounter, batch_checksum, supervised_labels
 from replay_jax.data.reading.pipeline import Batch
 from replay_jax.errors import UserError
+from replay_jax.sweep.plan.objective import held_sources
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.store.lease import Fence
 from replay_jax.sweep.store.segment import Segment
@@ -63,6 +64,7 @@ class Course:
         self._saves = {step for step in inside if every and step % every == 0}
         self._checkpoints: list[Node] = []
         self._names = job.schedule.source_names
+        self._held = held_sources(job.config, job.schedule)
         self._fetched: dict[int, tuple[bytes, np.ndarray | None]] = {}
         self._meter = make_meter(job, clock)
         self._metrics: MetricsWriter | None = None
@@ -121,7 +123,8 @@ class Course:
             progress = by_the_wall(progress, self._sharing())
             self._on_progress(progress)
             if self._metrics is not None:
-                self._metrics.write(progress.step, metric_values(progress, self._names))
+                values = metric_values(progress, self._names, self._held)
+                self._metrics.write(progress.step, values)
 
     def on_point(self, step: int, state: TrainState) -> None:
         """Measure and save where that is due."""

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows
 from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
-from replay_jax.sweep.plan.objective import loss_weights
+from replay_jax.sweep.plan.objective import held_updates, loss_weights
 from replay_jax.sweep.store.kinds import DamagedState
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.course import Course, on_first_host
@@ -28,12 +28,12 @@ from replay_jax.sweep.train.surroundings import Surroundings
 from replay_jax.training.begin import given_part
 from replay_jax.training.checkpoint import Checkpointer, restore_params, restore_state
 from replay_jax.training.config import Profile
-from replay_jax.training.loop import Hooks, train_span
+from replay_jax.training.loop import Hooks, Programs, train_span
 from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import Progress, TimeSplit
 from replay_jax.training.saved import DamagedCheckpoint, is_complete
-from replay_jax.training.step import TrainState, check_shape
-from replay_jax.training.trainable import joined, of_training
+from replay_jax.training.step import StepProgram, TrainState, check_shape
+from replay_jax.training.trainable import as_base, joined, of_training
 
 # One thread reads ahead: a batch is gathered some hundred times faster than it is trained on.
 _READ_THREADS = 1
@@ -59,6 +59,7 @@ class EdgeTrainer:
         self._measuring = Measuring(store, self._programs)
         self._surroundings = Surroundings(store)
         self._last: tuple[str, TrainState] | None = None
+        self._base: tuple[Any, Any] = (None, None)
 
     @property
     def environment(self) -> str:
@@ -104,7 +105,7 @@ class EdgeTrainer:
                 course.keep_end(state)
                 self._last = (job.stop.digest, state)
                 return EdgeEnd(job.stop.step, True)
-            programs = self._programs.train(step_shape(job), mesh, clock=clock)
+            programs = self._updates(job, mesh, clock)
             rows = mesh_host_rows(mesh, job.schedule.batch_size)
             with course:
                 end = train_span(
@@ -128,6 +129,40 @@ class EdgeTrainer:
         # A shared file system may not show all hosts the same: the first one looks.
         step = resume_step(job, self._store) if jax.process_index() == 0 else 0
         return start_at(job, int(multihost_utils.broadcast_one_to_all(np.int64(step))))
+
+    def _updates(self, job: EdgeJob, mesh: Mesh, clock: TimeSplit) -> Programs:
+        """The programs of a job, those of updates with rows that are held to its base among them.
+
+        All others are made by the program that every run has, whatever it holds rows to: so runs
+        share them to the last bit.
+        """
+        shape, span = step_shape(job), range(job.start.step, job.stop.step)
+        held = held_updates(job.config, job.schedule).intersection(span)
+        plain = dataclasses.replace(shape, kl_sources=())
+        if not held:
+            self._base = (None, None)
+            return self._programs.train(plain, mesh, clock=clock)
+        step = self._beside_its_base(job, mesh, clock)
+        if len(held) == len(span):
+            return dataclasses.replace(self._programs.train(shape, mesh, clock=clock), step=step)
+        programs = self._programs.train(plain, mesh, clock=clock)
+        return dataclasses.replace(programs, kl_step=step, kl_updates=held)
+
+    def _beside_its_base(self, job: EdgeJob, mesh: Mesh, clock: TimeSplit) -> StepProgram:
+        """The step that holds rows to the model that a job's run started from, kept for others."""
+        shape = step_shape(job)
+        step, model = self._programs.train(shape, mesh, clock=clock).step, shape.model
+        if not shape.carries_base:
+            return step
+        assert job.pretrained is not None
+        key = (job.pretrained, model, mesh)
+        if self._base[0] != key:
+            self._base = (None, None)
+            with clock.measure("save"):
+                like = self._programs.abstract_state(model, mesh, shape.optimizer).params
+                self._base = (key, load_params(job.pretrained, as_base(like, model), model))
+        base = self._base[1]
+        return lambda state, batch, hyper: step(state, batch, hyper, base)
 
     def _begin(self, job: EdgeJob, mesh: Mesh, clock: TimeSplit) -> TrainState:
         last, self._last = self._last, None

@@ -12,6 +12,7 @@ from replay_jax.hub.folder import Pretrained
 from replay_jax.schedule.protocols import Schedule
 from replay_jax.sweep.plan.digest import DIGEST_BYTES
 from replay_jax.sweep.plan.measured import Measurement, evaluation_steps, measurements
+from replay_jax.sweep.plan.objective import held_sources
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.plan.tree import Node
@@ -81,7 +82,7 @@ def make_job(
     """
     runs = [plan.runs[number] for number in task.runs]
     owner = runs[0]
-    needed = sorted({name for run in runs for name in run.schedule.source_names})
+    needed = sorted({name for run in runs for name in run.views})
     for name in needed:
         if name not in stores:
             raise UserError(f"source '{name}' is not prepared: run `replay-jax prepare` first")
@@ -146,13 +147,15 @@ def start_at(job: EdgeJob, step: int) -> EdgeJob:
 
 def step_shape(job: EdgeJob | Run) -> StepShape:
     """What the train step of a job or run is compiled for."""
-    training = job.config.training
+    training, names = job.config.training, job.schedule.source_names
+    held = held_sources(job.config, job.schedule)
     return StepShape(
         model=job.config.model,
         batch_size=training.batch_size,
         seq_len=training.seq_len,
-        sources=len(job.schedule.source_names),
+        sources=len(names),
         accumulation=training.accumulation,
         document_mask=training.document_mask,
         optimizer=job.config.optimizer.kind,
+        kl_sources=tuple(names.index(name) for name in held),
     )
