@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from tiny_training import LENGTH, MODEL, OPTIMIZER, ROWS, SHAPE, batch, mesh_of
 
+from replay_jax.compile.fitting import carried_bytes
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.lora import LoraConfig
+from replay_jax.model.trained import base_bytes
 from replay_jax.training.gradient import batch_gradient, hidden_states
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
@@ -152,3 +154,7 @@ def test_the_base_is_kept_as_products_read_it():
     assert kept["head"].dtype == kept["layer_0"]["query"].dtype == jnp.bfloat16
     assert kept["final_norm"]["scale"].dtype == like["head"].dtype == jnp.float32
     assert kept["head"].sharding == like["head"].sharding
+    held = dataclasses.replace(HELD, model=half)
+    assert carried_bytes(held, mesh_of(1, 1, 1)) == base_bytes(half)
+    assert carried_bytes(dataclasses.replace(held, kl_sources=()), mesh_of(1, 1, 1)) == 0
+    assert carried_bytes(dataclasses.replace(HELD, model=ADAPTED), mesh_of(1, 1, 1)) == 0
