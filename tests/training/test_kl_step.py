@@ -128,8 +128,8 @@ def test_with_adapters_the_frozen_parameters_are_the_base():
 
 
 def test_a_step_on_eight_devices_is_the_same():
-    """The base is split as the parameters are, and lives on: only the state is consumed."""
-    mesh = mesh_of(2, 2, 2)
+    """Summed over replicas once; the base is split as the parameters are, and not consumed."""
+    mesh = mesh_of(4, 2, 1)
     step, like = compile_train_step(HELD, mesh), abstract_state(MODEL, mesh)
 
     def placed(tree, like):
