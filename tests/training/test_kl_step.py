@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tiny_texts import params_of
 from tiny_training import LENGTH, MODEL, OPTIMIZER, ROWS, SHAPE, batch, mesh_of
 
 from replay_jax.compile.fitting import carried_bytes
@@ -17,7 +18,6 @@ from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
     abstract_state,
     begin_state,
-    compile_init,
     compile_train_step,
     place_batch,
     place_hyper,
@@ -27,12 +27,14 @@ from replay_jax.training.trainable import as_base, joined, merged, split
 HELD = dataclasses.replace(SHAPE, kl_sources=(0,), accumulation=2, document_mask=True)
 LORA = LoraConfig(rank=3, alpha=6.0, matrices=("query", "out", "up"))
 ADAPTED = dataclasses.replace(MODEL, lora=LORA)
+# The same values for less to compile.
+QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 @functools.cache
 def base():
     """Parameters of the model that training starts from, on this host."""
-    return jax.device_get(compile_init(MODEL, mesh_of(1, 1, 1))(0).params)
+    return params_of(MODEL)
 
 
 @functools.cache
@@ -68,7 +70,7 @@ def step_of(shape):
     def step(params, batch, base):
         return batch_gradient(params, batch, shape=shape, platform="cpu", base=base)
 
-    return jax.jit(step)
+    return jax.jit(step, compiler_options=QUICKLY)
 
 
 @functools.cache
@@ -90,7 +92,7 @@ def expected():
         sums = [jnp.stack([jnp.sum(row * held), jnp.sum(row * ~held)]) for row in by_row]
         return jnp.sum(sums[2]) / jnp.sum(sums[1]), sums
 
-    return jax.device_get(jax.jit(jax.grad(loss, has_aux=True))(moved()))
+    return jax.device_get(jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICKLY)(moved()))
 
 
 def assert_close(found, wanted, rtol=2e-4, atol=2e-6):
