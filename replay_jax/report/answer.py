@@ -117,7 +117,8 @@ def tone_of(study: TargetStudy, found: Recommendation) -> str:
 
 
 def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answer:
-    runs = sum(len(setting.run_ids) for cell in study.cells for setting in cell.settings)
+    # Cells may share the runs without replay.
+    runs = len({id for cell in study.cells for each in cell.settings for id in each.run_ids})
     seeds = count(len(study.seeds), "seed")
     basis = f"{study.target}, with {study.generic} replayed · {count(runs, 'run')} · {seeds}"
     if isinstance(found, str):

@@ -6,16 +6,18 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tiny_texts import params_of
 from tiny_training import LENGTH, MODEL, OPTIMIZER, ROWS, SHAPE, batch, mesh_of
 
+from replay_jax.compile.fitting import carried_bytes
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.lora import LoraConfig
+from replay_jax.model.trained import base_bytes
 from replay_jax.training.gradient import batch_gradient, hidden_states
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
     abstract_state,
     begin_state,
-    compile_init,
     compile_train_step,
     place_batch,
     place_hyper,
@@ -25,12 +27,14 @@ from replay_jax.training.trainable import as_base, joined, merged, split
 HELD = dataclasses.replace(SHAPE, kl_sources=(0,), accumulation=2, document_mask=True)
 LORA = LoraConfig(rank=3, alpha=6.0, matrices=("query", "out", "up"))
 ADAPTED = dataclasses.replace(MODEL, lora=LORA)
+# The same values for less to compile.
+QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 @functools.cache
 def base():
     """Parameters of the model that training starts from, on this host."""
-    return jax.device_get(compile_init(MODEL, mesh_of(1, 1, 1))(0).params)
+    return params_of(MODEL)
 
 
 @functools.cache
@@ -66,7 +70,7 @@ def step_of(shape):
     def step(params, batch, base):
         return batch_gradient(params, batch, shape=shape, platform="cpu", base=base)
 
-    return jax.jit(step)
+    return jax.jit(step, compiler_options=QUICKLY)
 
 
 @functools.cache
@@ -88,7 +92,7 @@ def expected():
         sums = [jnp.stack([jnp.sum(row * held), jnp.sum(row * ~held)]) for row in by_row]
         return jnp.sum(sums[2]) / jnp.sum(sums[1]), sums
 
-    return jax.device_get(jax.jit(jax.grad(loss, has_aux=True))(moved()))
+    return jax.device_get(jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICKLY)(moved()))
 
 
 def assert_close(found, wanted, rtol=2e-4, atol=2e-6):
@@ -126,8 +130,8 @@ def test_with_adapters_the_frozen_parameters_are_the_base():
 
 
 def test_a_step_on_eight_devices_is_the_same():
-    """The base is split as the parameters are, and lives on: only the state is consumed."""
-    mesh = mesh_of(2, 2, 2)
+    """Summed over replicas once; the base is split as the parameters are, and not consumed."""
+    mesh = mesh_of(4, 2, 1)
     step, like = compile_train_step(HELD, mesh), abstract_state(MODEL, mesh)
 
     def placed(tree, like):
@@ -152,3 +156,7 @@ def test_the_base_is_kept_as_products_read_it():
     assert kept["head"].dtype == kept["layer_0"]["query"].dtype == jnp.bfloat16
     assert kept["final_norm"]["scale"].dtype == like["head"].dtype == jnp.float32
     assert kept["head"].sharding == like["head"].sharding
+    held = dataclasses.replace(HELD, model=half)
+    assert carried_bytes(held, mesh_of(1, 1, 1)) == base_bytes(half)
+    assert carried_bytes(dataclasses.replace(held, kl_sources=()), mesh_of(1, 1, 1)) == 0
+    assert carried_bytes(dataclasses.replace(HELD, model=ADAPTED), mesh_of(1, 1, 1)) == 0

@@ -47,12 +47,11 @@ def layout_of(cells: Sequence[Cell], rows: Sequence[np.ndarray]) -> Layout:
     """
     shared: dict[int, tuple[int, str]] = {}
     for cell, own in zip(cells, rows, strict=True):
-        kind = f"{cell.key.protocol} {cell.key.replay_fraction > 0}"
-        shared |= {place: (cell.key.target_tokens, kind) for place in own.tolist()}
+        what = f"{cell.key.protocol} {cell.key.replay_fraction > 0}"
+        shared |= {place: (cell.key.target_tokens, what) for place in own.tolist()}
     places = sorted(shared)
-    budgets, kinds = ([shared[place][part] for place in places] for part in (0, 1))
-    _, budget = np.unique(budgets, return_inverse=True)
-    _, kind = np.unique(kinds, return_inverse=True)
+    _, budget = np.unique([shared[place][0] for place in places], return_inverse=True)
+    _, kind = np.unique([shared[place][1] for place in places], return_inverse=True)
     return Layout(
         effects=(("seed x budget", budget), ("seed x protocol", kind)),
         strata=budget * (kind.max() + 1) + kind,

@@ -9,6 +9,8 @@ from replay_jax.analysis.statistics.simulate import record
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.groups import group_records
 from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.report.advice import advise
+from replay_jax.report.answer import answers
 
 CONFIG = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
 # Target loss at a replay fraction of .5, generic source and objective; .4 nat below none at best.
@@ -67,6 +69,8 @@ def test_the_run_without_replay_counts_once_in_the_noise(records, study):
     # Of all runs alike, as where nothing tells kinds of run apart.
     own = np.sqrt((rest**2).sum() / 6)
     assert found.noise == pytest.approx(own, rel=0.5)
+    (answer,) = answers(study, advise(study))
+    assert "· 12 runs · 3 seeds" in answer.basis
     shared = [cell for cell in found.cells if not cell.key.replay_fraction]
     drawn = found.draws.target[:, [found.cells.index(cell) for cell in shared]]
     assert np.ptp(drawn, axis=1).max() == 0
