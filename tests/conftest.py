@@ -1,6 +1,7 @@
 """Eight fake CPU devices, strict numerics and one cache of compiled programs for every test."""
 
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -21,6 +22,12 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is there to stay out of garbage collections: tracing sets off hundreds of them."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

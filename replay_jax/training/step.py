@@ -7,6 +7,7 @@ weight decay and so on) is an argument, so one program serves them all.
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -48,8 +49,10 @@ from replay_jax.training.trainable import as_stored, joined, split
 _DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
 
 # The random bits of a fresh state are run once and compile slowly: on a CPU, level 1 halves the
-# compile time (4.5 to 2.0 s, preset "tiny", measured 2026-11-23) and gives the same bits.
-_INIT_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1}
+# compile time (4.5 to 2.0 s, preset "tiny", measured 2026-11-23) and gives the same bits. A level
+# that the user set in XLA_FLAGS stays.
+_LEVEL = "xla_backend_optimization_level"
+_INIT_OPTIONS: dict[str, Any] = {} if _LEVEL in os.environ.get("XLA_FLAGS", "") else {_LEVEL: 1}
 
 
 class TrainState(flax.struct.PyTreeNode):
