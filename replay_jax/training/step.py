@@ -7,7 +7,6 @@ weight decay and so on) is an argument, so one program serves them all.
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,7 +27,7 @@ from replay_jax.training.config import ADAMW, OptimizerKind, StepShape
 from replay_jax.training.gradient import DeviceBatch, batch_gradient
 from replay_jax.training.mesh.choice import check_division
 from replay_jax.training.mesh.config import MeshConfig
-from replay_jax.training.mesh.devices import check_gpu, compiler_options
+from replay_jax.training.mesh.devices import check_gpu, compiler_options, init_options
 from replay_jax.training.mesh.sharding import (
     LOGICAL_AXIS_RULES,
     batch_sharding,
@@ -47,12 +46,6 @@ from replay_jax.training.optimizer import (
 from replay_jax.training.trainable import as_stored, joined, split
 
 _DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
-
-# The random bits of a fresh state are run once and compile slowly: on a CPU, level 1 halves the
-# compile time (4.5 to 2.0 s, preset "tiny", measured 2026-11-23) and gives the same bits. A level
-# that the user set in XLA_FLAGS stays.
-_LEVEL = "xla_backend_optimization_level"
-_INIT_OPTIONS: dict[str, Any] = {} if _LEVEL in os.environ.get("XLA_FLAGS", "") else {_LEVEL: 1}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -234,9 +227,7 @@ def compile_init(
         out_shardings=_shardings(abstract_state(model, mesh, optimizer)),
     )
     with on_mesh(mesh):
-        platform = platform_of(mesh)
-        options = _INIT_OPTIONS if platform == "cpu" else compiler_options(platform)
-        program = jitted.lower(abstract_seed(mesh)).compile(options)
+        program = jitted.lower(abstract_seed(mesh)).compile(init_options(platform_of(mesh)))
     return lambda seed: program(place_seed(seed, mesh))
 
 
