@@ -8,6 +8,7 @@ kernels chosen by timing differ from run to run unless it is told otherwise.
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -23,8 +24,7 @@ _ACCELERATORS = {
     "/dev/accel0": ("libtpu",),
     "/dev/vfio/0": ("libtpu",),
 }
-Options = dict[str, str | bool | int]
-_COMPILER_OPTIONS: dict[str, Options] = {
+_COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
     "gpu": {
         # Run-to-run the same bits: no operation that has none, no kernel chosen by timing.
         "xla_gpu_deterministic_ops": True,
@@ -81,12 +81,12 @@ def check_gpu(device: jax.Device, compute_dtype: str) -> None:
         )
 
 
-def compiler_options(platform: str) -> Options | None:
+def compiler_options(platform: str) -> dict[str, str | bool] | None:
     """What the compiler is told for a platform ("cpu", "gpu", "cuda", "tpu"); None is nothing."""
     return _COMPILER_OPTIONS["gpu" if platform == "cuda" else platform] or None
 
 
-def init_options(platform: str) -> Options | None:
+def init_options(platform: str) -> dict[str, Any] | None:
     """The same for the program that draws a fresh state.
 
     Its random bits are run once and compile slowly: on a CPU, level 1 halves the compile time (4.5
