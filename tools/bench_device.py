@@ -52,7 +52,7 @@ from replay_jax.training.step import (
 )
 
 ROOT = Path(__file__).parents[1]
-_TINY = "32,64,2,2,1,64"
+_TINY = "32,64,1,2,1,64"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from killing import LONG, coordinate, in_forkserver
+from forked import fork
+from killing import LONG, coordinate
 from tiny_sweep import RHO, TinyStudy, make_study, results_of
 
 from replay_jax.errors import UserError
@@ -100,7 +101,7 @@ def start(arena: Arena, workdir: Path, workers: int = 1, **how: Any) -> BaseProc
     """A coordinator in a process of its own, which tells `told` how it ended."""
     plan = arena.study.plan(SWEEP, workdir, execution__workers=workers, **OFTEN)
     arguments = (plan, arena.study.stores, workdir, arena.folder / "told", how)
-    return in_forkserver(_coordinate_and_tell, arguments)
+    return fork(_coordinate_and_tell, arguments)
 
 
 def _coordinate_and_tell(

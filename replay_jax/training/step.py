@@ -27,7 +27,7 @@ from replay_jax.training.config import ADAMW, OptimizerKind, StepShape
 from replay_jax.training.gradient import DeviceBatch, batch_gradient
 from replay_jax.training.mesh.choice import check_division
 from replay_jax.training.mesh.config import MeshConfig
-from replay_jax.training.mesh.devices import check_gpu, compiler_options
+from replay_jax.training.mesh.devices import check_gpu, compiler_options, init_options
 from replay_jax.training.mesh.sharding import (
     LOGICAL_AXIS_RULES,
     batch_sharding,
@@ -46,10 +46,6 @@ from replay_jax.training.optimizer import (
 from replay_jax.training.trainable import as_base, as_stored, joined, split
 
 _DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
-
-# The random bits of a fresh state are run once and compile slowly: on a CPU, level 1 halves the
-# compile time (4.5 to 2.0 s, preset "tiny", measured 2026-11-23) and gives the same bits.
-_INIT_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -231,9 +227,7 @@ def compile_init(
         out_shardings=_shardings(abstract_state(model, mesh, optimizer)),
     )
     with on_mesh(mesh):
-        platform = platform_of(mesh)
-        options = _INIT_OPTIONS if platform == "cpu" else compiler_options(platform)
-        program = jitted.lower(abstract_seed(mesh)).compile(options)
+        program = jitted.lower(abstract_seed(mesh)).compile(init_options(platform_of(mesh)))
     return lambda seed: program(place_seed(seed, mesh))
 
 

@@ -8,6 +8,8 @@ import re
 import jax
 import pytest
 from chats import CHATML, chat, chat_folder, write_records
+from fake_report import without_pictures
+from in_process import in_this_process
 from places import ROOT
 
 import replay_jax
@@ -71,7 +73,9 @@ def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home, m
         item for item in recipe.sweep
         if item["seed"] == 1 and item["schedule.target_epochs"] == 1.0
     ]  # fmt: skip
-    outcome = replay_jax.run(dataclasses.replace(recipe, sweep=tuple(wanted[:2])), "runs/study")
+    without_pictures(monkeypatch)
+    with in_this_process():
+        outcome = replay_jax.run(dataclasses.replace(recipe, sweep=tuple(wanted[:2])), "runs/study")
     assert outcome.failures == () and outcome.results == 2
     first = replay_jax.results("runs/study")
     assert len(first["id"]) == 2

@@ -6,6 +6,7 @@ workers must give what `finished_sweep` holds, and that was trained here.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from unittest import mock
 
@@ -18,10 +19,16 @@ from replay_jax.sweep.train import edge, programs, surroundings
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.messages import Message, Started
 from replay_jax.sweep.train.outcome import work
+from replay_jax.sweep.train.population import PopulationTrainer
 from replay_jax.sweep.train.programs import ProgramCache
+from replay_jax.training import population
 from replay_jax.training.config import Profile
 
-_PROGRAMS = ProgramCache()
+
+@functools.cache
+def _programs(devices: int) -> ProgramCache:
+    """What was compiled for so many devices."""
+    return ProgramCache()
 
 
 class InProcess(contextlib.nullcontext["InProcess"]):
@@ -62,19 +69,60 @@ class InProcess(contextlib.nullcontext["InProcess"]):
         """Nothing runs between two calls."""
 
 
+class LanesInProcess(contextlib.nullcontext["LanesInProcess"]):
+    """An executor whose jobs are lanes of one population, trained while it is polled."""
+
+    workers = 1
+
+    def __init__(self, root: epath.PathLike, lanes: int) -> None:
+        super().__init__(self)
+        self.slots = self.lanes = lanes
+        self._news: list[Message] = []
+        self._trainer = PopulationTrainer(
+            WorkStore(root),
+            _programs(1),
+            lanes,
+            tell=lambda said: self._news.append(said),
+            should_stop=lambda: False,
+        )
+
+    def submit(
+        self, edge: int, job: EdgeJob, *, after: int | None, profile: Profile | None
+    ) -> None:
+        """Let a job in, to begin when a lane is free."""
+        self._trainer.admit(edge, job, profile)
+        self._news.append(Started(edge, "this process"))
+
+    def poll(self, seconds: float) -> list[Message]:
+        """One update of every lane, and what came of it."""
+        self._trainer.advance()
+        news, self._news = self._news, []
+        return news
+
+    def stop(self) -> None:
+        """Nothing runs between two calls."""
+
+
 @contextlib.contextmanager
-def in_this_process() -> Iterator[None]:
+def in_this_process(devices: int = 1) -> Iterator[None]:
     """Local workers are this process, on one of its devices, as a worker of the suite has one."""
+
+    def executor(root, choice, lanes, lock_fd):
+        return LanesInProcess(root, lanes) if lanes > 1 else InProcess(root)
 
     def environment(mesh):
         found = surroundings_here(mesh)
-        return {**found, "machine": {**found["machine"], "devices": "1", "threads": "1"}}
+        return {**found, "machine": {**found["machine"], "devices": str(devices), "threads": "1"}}
+
+    def attached():
+        return jax.devices()[:devices]
 
     surroundings_here = surroundings.environment_here
     with (
-        mock.patch.object(engine, "LocalWorkers", lambda root, choice, **_: InProcess(root)),
-        mock.patch.object(edge, "ProgramCache", lambda: _PROGRAMS),
-        mock.patch.object(programs, "attached_devices", lambda: jax.devices()[:1]),
+        mock.patch.object(engine, "LocalWorkers", executor),
+        mock.patch.object(edge, "ProgramCache", lambda: _programs(devices)),
+        mock.patch.object(programs, "attached_devices", attached),
+        mock.patch.object(population, "attached_devices", attached),
         mock.patch.object(surroundings, "environment_here", environment),
     ):
         yield

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -10,6 +9,7 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from forked import fork
 from rich.console import Console
 from tiny_sweep import TinyStudy, results_of
 
@@ -45,16 +45,7 @@ def coordinate(plan, stores, workdir):
 
 def start(plan, stores, workdir) -> BaseProcess:
     """Start a coordinator, without the time that its imports take."""
-    return in_forkserver(coordinate, (plan, stores, workdir))
-
-
-def in_forkserver(target, arguments) -> BaseProcess:
-    """Start a function in a process that has imported the engine already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["replay_jax.sweep.drive.engine"])
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
+    return fork(coordinate, (plan, stores, workdir))
 
 
 def killed_and_whole_agree(
@@ -64,7 +55,8 @@ def killed_and_whole_agree(
     whole, broken = folder / "whole", folder / "broken"
     lanes = {**LONG, "execution__population": population}
     often = {**lanes, "checkpoint__every": 2}
-    study.train(SWEEP, whole, here=population == 1, **lanes)
+    here = population == 1
+    study.train(SWEEP, whole, here=here, **lanes)
     chance = random.Random(seed)
     (broken / "segments").mkdir(parents=True)
     for kill in range(kills):
@@ -76,7 +68,7 @@ def killed_and_whole_agree(
         # What is there can be read at any time.
         saved_states(WorkStore(broken))
         assert _spans(broken) >= before
-    study.train(SWEEP, broken, **often)
+    study.train(SWEEP, broken, here=here, **often)
     assert results_of(broken) == results_of(whole)
     assert verify(broken) == ([], len(SWEEP))
     # States are dropped when nothing goes on from them, and are not missed afterwards.

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 from interleaved import interleaved, train_and_measure
 from jax.sharding import Mesh
-from tiny_training import MODEL, OPTIMIZER
+from tiny_training import MODEL, OPTIMIZER, begun
 
 from replay_jax.data.reading.pipeline import read_ahead, run_dataset
 from replay_jax.data.reading.views import SourceView
@@ -30,7 +30,6 @@ from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.saved import is_complete
 from replay_jax.training.step import (
     abstract_state,
-    compile_init,
     compile_reset,
     compile_train_step,
 )
@@ -79,7 +78,7 @@ def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
     if begin:
         state, _ = restore_state(checkpoints / str(begin), abstract_state(MODEL, mesh))
     else:
-        state = compile_init(MODEL, mesh)(7)
+        state = begun(mesh, 7)
     batches = run_dataset(
         stores=stores,
         views=views,
@@ -127,7 +126,8 @@ def main(root: str, coordinator: str, processes: str, number: str) -> None:
     initialize(coordinator, int(processes), int(number), timeout=120.0)
     mesh = make_mesh(MeshConfig(1, jax.device_count(), 1), jax.devices())
     train(Path(root), mesh, stop=STEPS, record=Path(root, f"{STEPS}.{number}.jsonl"))
-    Path(root, f"{number}.json").write_text(json.dumps(train_and_measure(interleaved())))
+    found = train_and_measure(interleaved(), Path(root, "checkpoints", str(SAVE_EVERY)))
+    Path(root, f"{number}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -90,19 +90,22 @@ class TinyStudy:
         sweep,
         workdir,
         *,
-        here=False,
+        here=0,
         accept_environment=False,
         retry_failed=False,
         **changes,
     ):
-        """Plan and carry out a sweep in worker processes, or in this one; returns its outcome."""
+        """Plan and carry out a sweep in worker processes; returns its outcome.
+
+        With `here`, that is in this process, on so many of its devices (True is one).
+        """
         plan = self.plan(sweep, workdir, **changes)
         where = contextlib.nullcontext()
         if here:
             # JAX and all that trains: a coordinator must not need it.
             from in_process import in_this_process
 
-            where = in_this_process()
+            where = in_this_process(int(here))
         with where, WorkdirLock(workdir) as lock:
             return run_sweep(
                 plan,

@@ -12,6 +12,7 @@ from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
+    abstract_state,
     compile_init,
     compile_train_step,
     place_batch,
@@ -42,7 +43,33 @@ def mesh_of(replica, fsdp, tensor):
 def one_device():
     """Mesh, initialisation and step on one device, compiled once for all tests of a process."""
     mesh = mesh_of(1, 1, 1)
-    return mesh, compile_init(MODEL, mesh), compile_train_step(SHAPE, mesh)
+    return mesh, _init_on_one(), compile_train_step(SHAPE, mesh)
+
+
+@functools.cache
+def _init_on_one():
+    return compile_init(MODEL, mesh_of(1, 1, 1))
+
+
+def begun(mesh, seed=0):
+    """The state before the first update on any mesh, for which no program is compiled."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(MODEL, mesh))
+    return jax.device_put(_init_on_one()(seed), shardings)
+
+
+def drawn_parameters(model, mesh, seed=0):
+    """Random parameters of any model on any mesh, without the program that draws the model's own.
+
+    That one takes as long to compile as a train step. Norms begin with ones.
+    """
+    random = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        is_norm = "norm" in jax.tree_util.keystr(path)
+        values = np.ones(leaf.shape) if is_norm else random.normal(0, 0.1, leaf.shape)
+        return jax.device_put(values.astype(leaf.dtype), leaf.sharding)
+
+    return jax.tree_util.tree_map_with_path(draw, abstract_state(model, mesh).params)
 
 
 def batch(seed, *, rows=ROWS, length=LENGTH):

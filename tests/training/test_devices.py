@@ -13,7 +13,12 @@ from replay_jax.model.attention import make_attention
 from replay_jax.training.mesh import devices
 from replay_jax.training.mesh.choice import choose_mesh
 from replay_jax.training.mesh.config import MeshConfig
-from replay_jax.training.mesh.devices import attached_devices, check_gpu, compiler_options
+from replay_jax.training.mesh.devices import (
+    attached_devices,
+    check_gpu,
+    compiler_options,
+    init_options,
+)
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import check_shape
 
@@ -93,3 +98,11 @@ def test_an_odd_number_of_devices_is_told_the_batch_that_divides():
     assert chosen == MeshConfig(7, 1, 1)
     with pytest.raises(UserError, match="16 .* over 7 devices .* training.batch_size .* is 14"):
         check_shape(SHAPE, make_mesh(chosen, devices))
+
+
+def test_a_fresh_state_is_compiled_lightly_on_a_cpu_unless_the_user_says_how(monkeypatch):
+    assert init_options("cuda") == compiler_options("cuda") and init_options("tpu") is None
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    assert init_options("cpu") == {"xla_backend_optimization_level": 1}
+    monkeypatch.setenv("XLA_FLAGS", "--a=1 --xla_backend_optimization_level=0")
+    assert init_options("cpu") is None

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_training import LENGTH, MODEL, SHAPE, batch, mesh_of
+from tiny_training import LENGTH, MODEL, SHAPE, batch, begun, mesh_of
 
 from replay_jax.errors import UserError
 from replay_jax.model.decoder import build_transformer, head_kernel
@@ -20,7 +20,7 @@ from replay_jax.training.evaluate import (
     evaluation_shape,
     place_held_out,
 )
-from replay_jax.training.step import compile_init, place_batch
+from replay_jax.training.step import place_batch
 
 EIGHT_ROWS = dataclasses.replace(SHAPE, batch_size=8, sources=1)
 
@@ -29,7 +29,7 @@ EIGHT_ROWS = dataclasses.replace(SHAPE, batch_size=8, sources=1)
 def trained():
     """Mesh, parameters and evaluation of eight rows at a time, on two devices."""
     mesh = mesh_of(2, 1, 1)
-    return mesh, compile_init(MODEL, mesh)(0).params, compile_evaluation(EIGHT_ROWS, mesh)
+    return mesh, begun(mesh).params, compile_evaluation(EIGHT_ROWS, mesh)
 
 
 def held_out_batches(rows, of=8):

@@ -13,7 +13,7 @@ import pytest
 from fake_devices import with_devices
 from interleaved import BYTES_OF_A_ROW, interleaved, train_and_measure
 from places import SUPPORT
-from process_of_a_run import STEPS, saved_steps, train
+from process_of_a_run import SAVE_EVERY, STEPS, saved_steps, train
 from tiny_store import make_store
 from tiny_training import LENGTH, MODEL, ROWS, mesh_of
 
@@ -95,7 +95,7 @@ def test_what_one_process_began_two_end_like_one(trained):
 
 
 def test_two_processes_whose_rows_are_strided_train_and_measure_like_one(trained):
-    alone = train_and_measure(interleaved())
+    alone = train_and_measure(interleaved(), trained[0] / "checkpoints" / str(SAVE_EVERY))
     found = [json.loads((trained[1] / f"{n}.json").read_text()) for n in range(2)]
     assert [each["rows"] for each in found] == [
         [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from saving import save_state
-from tiny_training import MODEL, SHAPE, digest, mesh_of, run
+from tiny_training import MODEL, SHAPE, digest, drawn_parameters, mesh_of, run
 
 from replay_jax.compile.fitting import bytes_of_one
 from replay_jax.errors import UserError
@@ -25,7 +25,7 @@ from replay_jax.training.optimizer import (
 )
 from replay_jax.training.step import (
     abstract_state,
-    compile_init,
+    begin_state,
     compile_reset,
     compile_train_step,
     init_state,
@@ -306,12 +306,17 @@ def test_a_scanned_model_on_eight_devices_trains_with_muon_is_saved_and_reset(tm
     """The state that no other optimizer resembles: masked trees, a constant, two dtypes."""
     shape = dataclasses.replace(SHAPE, model=SCANNED, optimizer=HALVED)
     mesh = mesh_of(1, 4, 2)
-    init, step = compile_init(SCANNED, mesh, HALVED), compile_train_step(shape, mesh)
-    fresh = digest(init(0).opt_state)
-    state, seen = run(step, init(0), mesh, [0] * 4)
+    step, like = compile_train_step(shape, mesh), abstract_state(SCANNED, mesh, HALVED)
+    begin = jax.jit(
+        lambda params: begin_state(params, SCANNED, HALVED),
+        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like),
+    )
+    state = begin(drawn_parameters(SCANNED, mesh))
+    fresh = digest(state.opt_state)
+    state, seen = run(step, state, mesh, [0] * 4)
     assert seen[-1][0] < seen[0][0] - 0.5
     save_state(tmp_path / "state", state, {})
-    restored, _ = restore_state(tmp_path / "state", abstract_state(SCANNED, mesh, HALVED))
+    restored, _ = restore_state(tmp_path / "state", like)
     (on, said), (again, there) = (run(step, s, mesh, [1, 2]) for s in (state, restored))
     assert (digest(on), said) == (digest(again), there)
     reset = compile_reset(SCANNED, mesh, HALVED)(on)

@@ -20,6 +20,7 @@ from tiny_training import (
     ROWS,
     SHAPE,
     batch,
+    begun,
     digest,
     mesh_of,
     one_device,
@@ -35,8 +36,6 @@ from replay_jax.model.loss import token_losses
 from replay_jax.training.config import OptimizerConfig
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
-    abstract_state,
-    compile_init,
     compile_reset,
     compile_train_step,
     place_batch,
@@ -137,8 +136,7 @@ def test_eight_devices_train_like_one(single):
     one_mesh, init, step = single
     state, seen = run(step, init(0), one_mesh, range(5))
     mesh = mesh_of(2, 2, 2)
-    start = jax.device_put(init(0), abstract_shardings(mesh))
-    other, seen_there = run(compile_train_step(SHAPE, mesh), start, mesh, range(5))
+    other, seen_there = run(compile_train_step(SHAPE, mesh), begun(mesh), mesh, range(5))
     np.testing.assert_allclose(seen_there, seen, rtol=1e-5)
     gate = other.params["layer_0"]["gate"]
     assert len(gate.sharding.device_set) == 8
@@ -148,7 +146,7 @@ def test_eight_devices_train_like_one(single):
 def test_gradients_are_summed_over_devices_once_an_update():
     """Counted in the compiled program, loops taken as often as they run: at any accumulation."""
     mesh = mesh_of(8, 1, 1)
-    init, sent, states = compile_init(MODEL, mesh), {}, {}
+    sent, states = {}, {}
     gradient = 4 * parameter_counts(MODEL).total
     for accumulation in (1, 4):
         shape = dataclasses.replace(SHAPE, batch_size=32, accumulation=accumulation)
@@ -158,7 +156,7 @@ def test_gradients_are_summed_over_devices_once_an_update():
         host = batch(0, rows=32)
         host["loss_weights"][3] = 0.0
         hyper = place_hyper(hyperparameters(OPTIMIZER, 1e-2), mesh)
-        state, _ = program(init(0), place_batch(host, mesh), hyper)
+        state, _ = program(begun(mesh), place_batch(host, mesh), hyper)
         states[accumulation] = state.opt_state.mu
     # A ring sends each byte to 7 of 8 devices twice.
     assert 2 * 7 / 8 * gradient <= sent[4] < 1.05 * 2 * 7 / 8 * gradient
@@ -181,15 +179,10 @@ def test_gradients_of_a_split_model_go_between_replicas_once_an_update(single):
     host = batch(4)
     host["loss_weights"][0::4] = 3.0
     whole, metrics = one_update(single, host)
-    start = jax.device_put(single[1](0), abstract_shardings(mesh))
     hyper = place_hyper(hyperparameters(OPTIMIZER, 1e-2), mesh)
-    state, metrics_there = program(start, place_batch(host, mesh), hyper)
+    state, metrics_there = program(begun(mesh), place_batch(host, mesh), hyper)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
     jax.tree.map(close, (metrics, whole.opt_state.mu), (metrics_there, state.opt_state.mu))
-
-
-def abstract_shardings(mesh):
-    return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(MODEL, mesh))
 
 
 def test_accumulation_equals_the_full_batch(single):

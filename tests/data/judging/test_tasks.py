@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from places import ROOT
 from tiny_sweep import RHO, SEQ_LEN, results_of
-from tiny_training import MODEL, mesh_of
+from tiny_training import MODEL, drawn_parameters, mesh_of
 
 from replay_jax.config.grid import grid
 from replay_jax.data.judging.tasks import (
@@ -33,7 +33,7 @@ from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import compile_evaluation, row_losses
-from replay_jax.training.step import compile_init, place_batch
+from replay_jax.training.step import place_batch
 
 TOOLS = ROOT / "tools"
 BYTES = byte_tokenizer()
@@ -129,7 +129,7 @@ def test_row_losses_are_the_choices_log_likelihoods(sizes):
     model = MODEL.__class__(**{**MODEL.__dict__, "vocab_size": 264})
     mesh = mesh_of(*sizes)
     shape = StepShape(model, batch_size=8, seq_len=rows.counted.shape[1], sources=1)
-    params = compile_init(model, mesh)(3).params
+    params = drawn_parameters(model, mesh)
     batches = [place_batch(batch, mesh) for batch in task_batches(rows, batch_size=8)]
     nats = row_losses(compile_evaluation(shape, mesh), params, batches, rows=len(rows.tokens))
     whole = jax.device_get(params)

@@ -3,6 +3,7 @@
 import vl_convert
 
 from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.report import html
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 
 CONFIG = AnalysisConfig(
@@ -23,7 +24,8 @@ COMMAND = "replay-jax run configs/quickstart.py --workdir=runs/quickstart"
 
 
 def without_pictures(patch):
-    """Files of figures are empty drawings: for tests of what stands around them."""
+    """Figures are empty drawings without a script: for tests of what stands around them."""
+    patch.setattr(html, "_bundle", str)
     patch.setattr(vl_convert, "vegalite_to_svg", lambda *_, **__: "<svg/>")
     without_pixels(patch)
 

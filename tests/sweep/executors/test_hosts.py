@@ -1,5 +1,6 @@
 """`replay-jax run` on several hosts without Ray: real processes, one interrupted, one killed."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import pytest
 from fake_devices import with_devices
+from fake_report import without_pictures
+from forked import Command
+from in_process import in_this_process
 from tiny_sweep import BATCH, results_of, write_recipe
 
+import replay_jax
 from replay_jax.errors import UserError
 from replay_jax.sweep.executors.hosts import edges as host_edges
 from replay_jax.sweep.executors.hosts.edges import HostEdges
@@ -25,25 +30,31 @@ from replay_jax.sweep.train.messages import Ended, Failed, Interrupted, Started
 from replay_jax.training.mesh.hosts import Cluster, Roll
 from replay_jax.training.mesh.link import Link
 
-# A run on one host, which needs no address.
-ONE = ("--executor=hosts", "--num_processes=1")
+
+def train_here(folder: Path, workdir: Path) -> None:
+    """Train the same runs on two devices of this process, which no host is."""
+    with pytest.MonkeyPatch.context() as patch, in_this_process(devices=2):
+        without_pictures(patch)
+        outcome = replay_jax.run(replay_jax.load_recipe(str(folder / "study.py")), workdir)
+    assert (outcome.failures, outcome.results) == ((), 2)
 
 
-def start(folder: Path, workdir: str, *options: str, devices: int = 1) -> subprocess.Popen[str]:
-    """Start `replay-jax run` with so many CPU devices."""
+def start_alone(folder: Path, workdir: str) -> subprocess.Popen[str]:
+    """Start `replay-jax run` as a user does, on one host of two devices."""
+    command = [sys.executable, "-m", "replay_jax", "run", "study.py", f"--workdir={workdir}"]
     return subprocess.Popen(
-        [sys.executable, "-m", "replay_jax", "run", "study.py", f"--workdir={workdir}", *options],
-        cwd=folder, env=with_devices(devices), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*command, "--executor=hosts", "--num_processes=1"],
+        cwd=folder, env=with_devices(2), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
-def start_hosts(folder: Path, workdir: str, *options: str) -> list[subprocess.Popen[str]]:
-    """Start the two hosts of a run."""
+def start_hosts(folder: Path, workdir: str, *options: str) -> list[Command]:
+    """Start the two hosts of a run, with one device each."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     cluster = ("--executor=hosts", f"--coordinator=127.0.0.1:{port}", "--num_processes=2")
-    return [start(folder, workdir, *cluster, f"--process_id={n}", *options) for n in range(2)]
+    command = ("run", "study.py", f"--workdir={workdir}", *cluster, *options)
+    return [Command(folder, (*command, f"--process_id={n}")) for n in range(2)]
 
 
 def parts_read(workdir: Path) -> list[list[list[list[int]]]]:
@@ -54,7 +65,7 @@ def parts_read(workdir: Path) -> list[list[list[list[int]]]]:
     return [[span["batch_rows"] for span in fact.realised] for fact in facts]
 
 
-def wait_for_span(workdir: Path, running: list[subprocess.Popen[str]]) -> None:
+def wait_for_span(workdir: Path, running: list[Command]) -> None:
     """Until one more span of training is recorded than there was."""
 
     def spans() -> int:
@@ -63,7 +74,7 @@ def wait_for_span(workdir: Path, running: list[subprocess.Popen[str]]) -> None:
     before = spans()
     while spans() <= before:
         ended = [process for process in running if process.poll() is not None]
-        assert not ended, [process.communicate() for process in ended]
+        assert not ended, [process.end() for process in ended]
         time.sleep(0.02)
 
 
@@ -79,32 +90,31 @@ def end_with_results(workdir: Path, running: subprocess.Popen[str]) -> None:
 
 def test_hosts_are_interrupted_killed_and_fewer_and_change_nothing(tmp_path):
     write_recipe(tmp_path)
-    end_with_results(tmp_path / "alone", start(tmp_path, "alone", *ONE, devices=2))
+    train_here(tmp_path, tmp_path / "here")
     out = tmp_path / "out"
     # SIGTERM to a host that does not decide: all save, and end with one code.
     hosts = start_hosts(tmp_path, "out")
     wait_for_span(out, hosts)
-    hosts[1].send_signal(signal.SIGTERM)
-    said = [process.communicate(timeout=300) for process in hosts]
-    assert [process.returncode for process in hosts] == [130, 130], said
-    assert "saving the states" in said[0][0] and said[1][1] == ""
+    os.kill(hosts[1].pid, signal.SIGTERM)
+    said = [process.end() for process in hosts]
+    assert [code for code, _, _ in said] == [130, 130], said
+    assert "saving the states" in said[0][1] and said[1][2] == ""
     (step,) = saved_states(WorkStore(out)).values()
     assert 0 < step < 24
     # kill -9: the other names it, at once, and ends.
     hosts = start_hosts(tmp_path, "out")
     wait_for_span(out, hosts)
-    hosts[1].kill()
-    assert hosts[0].wait(timeout=30) == 1
-    assert f"process 1 ({socket.gethostname()}) is gone" in hosts[0].communicate()[1]
+    os.kill(hosts[1].pid, signal.SIGKILL)
+    code, _, complaint = hosts[0].end(timeout=30)
+    assert code == 1 and f"process 1 ({socket.gethostname()}) is gone" in complaint
     assert not list((out / "failures").iterdir())
     # The same sweep on one host with as many devices: the same bits as if nothing had happened.
-    end_with_results(out, start(tmp_path, "out", *ONE, devices=2))
-    assert results_of(out) == results_of(tmp_path / "alone")
+    end_with_results(out, start_alone(tmp_path, "out"))
+    assert results_of(out) == results_of(tmp_path / "here")
     assert verify(out) == ([], 2)
     # Rows were read in halves by two hosts, and all by one.
     read = parts_read(out)
     assert [[[0, BATCH // 2]], [[BATCH // 2, BATCH]]] in read and [[[0, BATCH]]] in read
-    hosts[1].communicate()
 
 
 def test_hosts_that_share_heads_and_vocabulary_read_the_same_rows(tmp_path):
@@ -112,8 +122,8 @@ def test_hosts_that_share_heads_and_vocabulary_read_the_same_rows(tmp_path):
     options = ["--config.mesh.tensor=2", "--config.schedule.total_steps=8"]
     options += ["--config.schedule.target_epochs=2.0", "--config.checkpoint.every=0"]
     hosts = start_hosts(tmp_path, "out", *options)
-    said = [process.communicate(timeout=300) for process in hosts]
-    assert [process.returncode for process in hosts] == [0, 0], said
+    said = [process.end() for process in hosts]
+    assert [code for code, _, _ in said] == [0, 0], said
     assert all(parts == [[[0, BATCH]]] for parts in parts_read(tmp_path / "out"))
     assert verify(tmp_path / "out") == ([], 2)
 

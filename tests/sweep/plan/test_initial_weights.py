@@ -270,7 +270,7 @@ def test_a_run_is_exported_from_the_parameters_that_it_ended_with_or_not_at_all(
 
 def test_lanes_of_a_population_start_from_it_too(study, tuned, tmp_path):
     sweep, workdir = tuned
-    outcome = study.train(sweep, tmp_path, execution__population=3, execution__workers=1)
+    outcome = study.train(sweep, tmp_path, here=True, execution__population=3)
     assert (outcome.failures, outcome.results) == ((), 3)
     alone = results_of(workdir)
     for name, record in results_of(tmp_path).items():

@@ -1,7 +1,6 @@
 """Results of another environment are refused in one sentence, or accepted and named for good."""
 
 import pytest
-from fake_devices import flags
 from tiny_sweep import results_of
 
 from replay_jax.errors import UserError
@@ -70,15 +69,14 @@ def test_another_version_is_refused_before_anything_is_trained(study, begun, mon
     assert study.train([{RHO: 0.5}], begun, **KEPT).results == 1
 
 
-def test_another_machine_is_refused_by_the_worker_or_accepted_and_named(study, begun, monkeypatch):
+def test_another_machine_is_refused_by_what_trains_or_accepted_and_named(study, begun):
     (alone,) = WorkStore(begun).environments()
-    monkeypatch.setenv("XLA_FLAGS", flags(2))
     sweep = [{RHO: 0.5}, {RHO: 0.25}]
     with pytest.raises(UserError, match=r"devices 1 there and 2 here"):
-        study.train(sweep, begun, **KEPT)
+        study.train(sweep, begun, here=2, **KEPT)
     assert set(WorkStore(begun).environments()) == {alone}
     assert list((begun / "failures").iterdir()) == []
-    study.train(sweep, begun, accept_environment=True, **KEPT)
+    study.train(sweep, begun, here=2, accept_environment=True, **KEPT)
     store = WorkStore(begun)
     records = {run["name"]: store.result(run["id"]) for run in store.runs()}
     old, new = (records[f"replay_fraction={rho}"] for rho in (0.5, 0.25))
