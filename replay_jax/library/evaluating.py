@@ -28,6 +28,7 @@ from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_fold
 from replay_jax.hub.weights import load_params
 from replay_jax.library.exporting import end_params, kept_end, origin
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.progress import stage, step_by_step
 from replay_jax.sweep.plan.run import Shared
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
@@ -143,10 +144,15 @@ def _row_losses(
     loaded: Loaded, batches: Any, shape: tuple[int, ...], batch_size: int
 ) -> np.ndarray:
     rows, length = shape
-    program = compile_evaluation(StepShape(loaded.model, batch_size, length, 1), loaded.mesh)
+    with stage("compiling"):
+        program = compile_evaluation(StepShape(loaded.model, batch_size, length, 1), loaded.mesh)
     placed = [place_batch(batch, loaded.mesh) for batch in batches]
     try:
-        return row_losses(program, loaded.params, placed, rows=rows)
+        nats = [
+            row_losses(program, loaded.params, [batch], rows=batch_size)
+            for batch in step_by_step(placed, "evaluating rows")
+        ]
+        return np.concatenate(nats)[:rows]
     except FloatingPointError as error:
         raise UserError(f"{loaded.name}: {error}") from error
 

@@ -15,6 +15,7 @@ from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
 from replay_jax.data.tokens.tokenizer import Tokenizer, token_ids
 from replay_jax.errors import UserError
+from replay_jax.progress import stage
 from replay_jax.strict import from_plain
 
 # Bytes of text that are read of each side, that a tokenizer is trained on, documents encoded.
@@ -83,17 +84,20 @@ def _read(path: str, source: SourceConfig) -> Seen:
     hashes: set[int] = set()
     texts: list[str] = []
     whole = True
-    for document in split_documents(source):
-        bad += bool(document.bad)
-        if not document.bytes:
-            continue
-        if size > _READ:
-            whole = False
-            break
-        documents, size = documents + 1, size + document.bytes
-        hashes.add(document.hashed)
-        if size < _SAMPLE or len(texts) < _ENCODED:
-            texts.append(document.text)
+    there = min(_READ, sum(file.stat().st_size for file in expand_paths(path)))
+    with stage(f"reading {path}", there) as advance:
+        for document in split_documents(source):
+            bad += bool(document.bad)
+            if not document.bytes:
+                continue
+            if size > _READ:
+                whole = False
+                break
+            documents, size = documents + 1, size + document.bytes
+            advance(document.bytes)
+            hashes.add(document.hashed)
+            if size < _SAMPLE or len(texts) < _ENCODED:
+                texts.append(document.text)
     if not documents:
         raise UserError(f"{path} holds no document with text")
     return Seen(path, source, documents, size, bad, whole, frozenset(hashes), tuple(texts))

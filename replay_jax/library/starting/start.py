@@ -10,6 +10,7 @@ from replay_jax.library.planning import plan
 from replay_jax.library.starting.looking import Seen, look
 from replay_jax.library.starting.sizes import SIZES, Start, study_of_size
 from replay_jax.library.starting.written import config_text
+from replay_jax.progress import step_by_step
 
 
 def start(
@@ -36,7 +37,7 @@ def start(
 def _chosen(generic: Seen, target: Seen, minutes: float, flops_per_second: float) -> Start:
     """The largest study that the text gives and the time allows; the smallest whatever the time."""
     chosen: Start | None = None
-    for size in SIZES:
+    for size in step_by_step(SIZES, "trying sizes of the study"):
         try:
             found = study_of_size(size, generic, target)
         except UserError as error:
