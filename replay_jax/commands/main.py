@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from replay_jax.commands.arguments import parser
 from replay_jax.errors import UserError
-from replay_jax.progress import until_another
+from replay_jax.progress import stage, until_another
 from replay_jax.sweep.drive.patience import patience
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
               file=sys.stderr)  # fmt: skip
         return mistake
     try:
-        with told, until_another(known.command):
+        with told, (until_another if known.command in _SHOWN else stage)(known.command):
             return _command(known.command)(known, rest)
     except UserError as error:
         print(f"replay-jax: {error}", file=sys.stderr)
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+# Commands that show by themselves how far they are, once they have begun.
+_SHOWN = ("run", "pilot", "prepare", "overlap")
 # Commands of which 2 is an answer, and what a mistake is there (EX_USAGE of sysexits.h).
 _MISTAKES = {"ship": 64}
 
