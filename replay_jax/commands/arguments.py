@@ -157,7 +157,10 @@ def _planning_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     )  # fmt: skip
     init.add_argument("name", metavar="NAME", help="of the file to write, NAME.py")
     init.add_argument("--generic", required=True, metavar="PATH", help="a file, folder or glob")
-    init.add_argument("--target", required=True, metavar="PATH", help="the scarce text")
+    init.add_argument("--target", required=True, metavar="PATH",
+                      help="the scarce text, or conversations for --model")  # fmt: skip
+    init.add_argument("--model", metavar="FOLDER",
+                      help="fine-tune this Hugging Face folder or hub id on it")  # fmt: skip
     init.add_argument("--minutes", type=float, default=20.0,
                       help="what the study may take here (default: 20)")  # fmt: skip
     init.add_argument("--explain", action="store_true", help="say why each value is chosen")

@@ -1,13 +1,14 @@
 """The command `init`: from two sides of text to a config that runs."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from replay_jax.errors import UserError
-from replay_jax.library.inspecting import matmul_rate
-from replay_jax.library.starting.start import start
+from replay_jax.library.inspecting import device_memory, matmul_rate
+from replay_jax.library.starting.sizes import Start
+from replay_jax.library.starting.start import start, start_tuning
+from replay_jax.library.starting.tuning import Tuning
 
 # Of NumPy's matrix rate, as a whole sweep of a small model may reach it (docs/performance.md).
 _SHARE_OF_PEAK = 0.4
@@ -17,15 +18,20 @@ def init(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Say what was seen, write the config, and name the next command."""
     if arguments.minutes <= 0:
         raise UserError(f"--minutes is {arguments.minutes:g}: give what the study may take")
-    print("reading both sides and training tokenizers: a minute or so", file=sys.stderr)
     path = Path(f"{arguments.name.removesuffix('.py')}.py")
-    found = start(
-        path,
-        arguments.generic,
-        arguments.target,
-        minutes=arguments.minutes,
-        flops_per_second=_SHARE_OF_PEAK * matmul_rate(),
-    )
+    sides, speed = (arguments.generic, arguments.target), _SHARE_OF_PEAK * matmul_rate()
+    found: Start | Tuning
+    if arguments.model is None:
+        found = start(path, *sides, minutes=arguments.minutes, flops_per_second=speed)
+    else:
+        found = start_tuning(
+            path,
+            *sides,
+            model=arguments.model,
+            minutes=arguments.minutes,
+            flops_per_second=speed,
+            memory_bytes=device_memory(),
+        )
     for line in found.facts:
         print(line)
     if arguments.explain:

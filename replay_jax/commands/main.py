@@ -1,6 +1,7 @@
 """The command line: parse, dispatch, and turn mistakes into one sentence and exit code 2."""
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -10,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 from replay_jax.commands.arguments import parser
 from replay_jax.errors import UserError
+from replay_jax.progress import stage, until_another
+from replay_jax.sweep.drive.patience import patience
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,11 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A mistake has another code (`_MISTAKES`) where 2 is an answer.
     """
-    if arguments is None:
+    alone = arguments is None
+    if alone:
         _keep_docstrings()
     _open_what_is_closed()
     _never_fail_at_a_letter()
     arguments = sys.argv[1:] if arguments is None else arguments
+    told = patience() if alone else contextlib.nullcontext()
     mistake = _MISTAKES[arguments[0]] if arguments and arguments[0] in _MISTAKES else 2
     try:
         known, rest = parser().parse_known_args(arguments)
@@ -33,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
               file=sys.stderr)  # fmt: skip
         return mistake
     try:
-        return _command(known.command)(known, rest)
+        with told, (until_another if known.command in _SHOWN else stage)(known.command):
+            return _command(known.command)(known, rest)
     except UserError as error:
         print(f"replay-jax: {error}", file=sys.stderr)
         return mistake
@@ -46,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+# Commands that show by themselves how far they are, once they have begun.
+_SHOWN = ("run", "pilot", "prepare", "overlap")
 # Commands of which 2 is an answer, and what a mistake is there (EX_USAGE of sysexits.h).
 _MISTAKES = {"ship": 64}
 

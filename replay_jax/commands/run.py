@@ -15,6 +15,7 @@ from replay_jax.config.recipe import Recipe, load_recipe, parse_overrides
 from replay_jax.errors import UserError
 from replay_jax.library.preparing import prepare_all
 from replay_jax.library.running import run as run_recipe
+from replay_jax.progress import stage
 
 if TYPE_CHECKING:
     from replay_jax.sweep.executors.hosts.others import Hosts
@@ -83,12 +84,13 @@ def _on_hosts(arguments: argparse.Namespace, recipe: Recipe) -> int:
     from replay_jax.sweep.executors.hosts.others import Hosts
     from replay_jax.training.mesh.hosts import join
 
-    roll = join(
-        arguments.coordinator,
-        arguments.num_processes,
-        arguments.process_id,
-        timeout=_ROLL_SECONDS,
-    )
+    with stage("waiting for all hosts"):
+        roll = join(
+            arguments.coordinator,
+            arguments.num_processes,
+            arguments.process_id,
+            timeout=_ROLL_SECONDS,
+        )
     if roll.cluster.process_id == 0:
         return _lead(Hosts(roll), arguments, recipe)
 

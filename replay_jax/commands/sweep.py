@@ -51,7 +51,7 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if arguments.json:
         found = by_target(
             advice,
-            value_of=lambda said: unnamed(said, gathered.plain, PRESET_NAMES),
+            value_of=lambda said: unnamed(said, [*gathered.plain, *gathered.tried], PRESET_NAMES),
             beside=beside_loss(gathered.study, gathered.records),
         )
         print(json.dumps(found))
@@ -69,12 +69,11 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 def verify(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Recompute ledgers and records from what is stored and compare; with --data the text too."""
-    from replay_jax.sweep.drive.counted import counted
     from replay_jax.sweep.results.verify import mixed_environments
     from replay_jax.sweep.results.verify import verify as verify_workdir
 
     workdir = existing(arguments.workdir)
-    differences, checked = verify_workdir(workdir, counted)
+    differences, checked = verify_workdir(workdir)
     for line in (*mixed_environments(workdir), *differences):
         print(line)
     print(f"{checked} runs checked, {len(differences)} differences")
@@ -85,10 +84,9 @@ def _verify_data(arguments: argparse.Namespace) -> int:
     """Compare the text of all runs, where that is asked for; returns the number of differences."""
     if not arguments.data:
         return 0
-    from replay_jax.sweep.drive.counted import counted
     from replay_jax.sweep.results.verify_data import verify_data
 
-    found = verify_data(existing(arguments.workdir), counted)
+    found = verify_data(existing(arguments.workdir))
     for line in found.differences:
         print(line)
     left = f" ({found.uncounted} trained without checksums of tokens)" if found.uncounted else ""

@@ -27,6 +27,7 @@ from replay_jax.compile.hlo.text import parse_module
 from replay_jax.compile.roofline import Speeds, roofline
 from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
 from replay_jax.model.flops import flops_per_token, forward_flops_per_token
+from replay_jax.progress import stage
 from replay_jax.training.mesh.choice import MeshChoice, choose_mesh
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
@@ -130,9 +131,10 @@ def report_on(
     choice = mesh_choice(shape, mesh, target)
     device_mesh = make_mesh(choice.config, target.devices)
     start = time.perf_counter()
-    compiled, peak = compiled_or_peak(lower_train_step(shape, device_mesh), target)
-    seconds = time.perf_counter() - start
-    others = other_peaks(shape, device_mesh, target, beside)
+    with stage(f"compiling for {target.name}"):
+        compiled, peak = compiled_or_peak(lower_train_step(shape, device_mesh), target)
+        seconds = time.perf_counter() - start
+        others = other_peaks(shape, device_mesh, target, beside)
     peaks = (peak, *others.values())
     host, memory = host_bytes(shape, device_mesh, max(peaks))
     estimate = None

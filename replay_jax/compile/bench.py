@@ -13,6 +13,7 @@ from replay_jax.compile.peak import matmul_peak
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
+from replay_jax.progress import stage, step_by_step
 from replay_jax.training.config import OptimizerConfig, StepShape
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import attached_devices
@@ -83,10 +84,11 @@ def bench(model: ModelConfig, *, seq_len: int, batch_size: int, rounds: int = 5)
         )
     if rounds < 1:
         raise UserError(f"bench needs at least 1 round, got {rounds}.")
-    step = prepare_step(StepShape(model, batch_size, seq_len, sources=2))
-    step.seconds(1)
+    with stage("compiling the train step"):
+        step = prepare_step(StepShape(model, batch_size, seq_len, sources=2))
+        step.seconds(1)
     peaks, times = [], []
-    for _ in range(rounds):
+    for _ in step_by_step(range(rounds), "timing the train step"):
         peaks.append(matmul_peak(model.compute_dtype, repeats=3))
         times.append(step.seconds(1))
     seconds, peak = statistics.median(times), statistics.median(peaks)

@@ -22,6 +22,7 @@ from replay_jax.generation.decoder import computed
 from replay_jax.generation.lengths import compiled_length
 from replay_jax.generation.sampling import Sampling, next_tokens, text_keys
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.progress import step_by_step
 from replay_jax.training.config import StepShape
 from replay_jax.training.mesh.devices import compiler_options
 from replay_jax.training.mesh.sharding import batch_sharding, placement, replicated
@@ -92,7 +93,7 @@ def continuations(
     found: list[list[int]] = [[] for _ in prompts]
     precision = jax.default_matmul_precision(speaker.model.product_precision)
     with on_mesh(speaker.mesh), precision:
-        for start in range(0, len(order), speaker.batch_size):
+        for start in step_by_step(range(0, len(order), speaker.batch_size), "writing"):
             chosen = order[start : start + speaker.batch_size]
             said = _batch(speaker, [prompts[index] for index in chosen], new_tokens, is_over)
             for index, tokens in zip(chosen, said, strict=True):

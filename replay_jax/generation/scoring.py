@@ -28,6 +28,7 @@ from replay_jax.generation.decoder import (
 from replay_jax.model.architecture import LayerKind, ModelConfig
 from replay_jax.model.decoder import head_kernel
 from replay_jax.model.loss import chunk_positions
+from replay_jax.progress import step_by_step
 from replay_jax.training.config import StepShape
 from replay_jax.training.mesh.devices import compiler_options
 from replay_jax.training.mesh.sharding import batch_sharding, placement, replicated
@@ -69,7 +70,7 @@ def log_likelihoods(
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     with on_mesh(mesh), jax.default_matmul_precision(model.product_precision):
         found = []
-        for batch in batches:
+        for batch in step_by_step(batches, "scoring texts"):
             arrays = dataclasses.asdict(row_batch(batch, batch_size=batch_size))
             found.append(program(params, jax.device_put(arrays, split)))
     for batch, (scores_BR, hits_BR) in zip(batches, jax.device_get(found), strict=True):

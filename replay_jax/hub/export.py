@@ -23,6 +23,7 @@ from replay_jax.hub.folder import folder_config
 from replay_jax.hub.layout import hub_tensors
 from replay_jax.hub.whole import whole_folder, write_json
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.progress import step_by_step
 
 EXPORT_DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
 # As transformers cuts large models by default.
@@ -100,7 +101,9 @@ def _hub_parameters(
     params: Any, model: ModelConfig, dtype: np.dtype
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor of the hub by name, one after another."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    for path, leaf in step_by_step(
+        jax.tree_util.tree_flatten_with_path(params)[0], "writing weights"
+    ):
         tensors = hub_tensors(tuple(key.key for key in path), model)
         whole = np.asarray(leaf)
         for number, name in enumerate(tensors.names):

@@ -18,6 +18,7 @@ from replay_jax.hub.folder import Pretrained
 from replay_jax.hub.layout import EMBEDDING, TIED_HEAD, HubTensors, Index, hub_tensors
 from replay_jax.hub.tensors import WeightReader, open_weights
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.progress import stage
 
 
 def load_params(pretrained: Pretrained, like: Any, model: ModelConfig) -> Any:
@@ -33,15 +34,19 @@ def load_params(pretrained: Pretrained, like: Any, model: ModelConfig) -> Any:
         UserError: a tensor is missing, or of another shape or kind of number; or a file is damaged.
     """
     reader = open_weights(pretrained.name, Path(pretrained.folder))
+    sizes = [leaf.size for leaf in jax.tree.leaves(like)]
 
     def load(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
         keys = tuple(key.key for key in path)
         tensors = hub_tensors(keys, model)
         if keys == EMBEDDING and model.tied_embeddings and tensors.names[0] not in reader:
             tensors = TIED_HEAD  # some keep the one matrix under the head's name
-        return _load(reader, tensors, leaf)
+        loaded = _load(reader, tensors, leaf)
+        advance(leaf.size)
+        return loaded
 
-    return jax.tree_util.tree_map_with_path(load, like)
+    with stage("loading weights", sum(sizes)) as advance:
+        return jax.tree_util.tree_map_with_path(load, like)
 
 
 def _load(reader: WeightReader, tensors: HubTensors, leaf: jax.ShapeDtypeStruct) -> jax.Array:

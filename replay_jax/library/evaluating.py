@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from replay_jax.data.judging.few_shot import few_shot
 from replay_jax.data.judging.tasks import (
     TaskScore,
     read_items,
@@ -28,6 +29,7 @@ from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_fold
 from replay_jax.hub.weights import load_params
 from replay_jax.library.exporting import end_params, kept_end, origin
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.progress import stage, step_by_step
 from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
@@ -121,19 +123,28 @@ def row_nats(loaded: Loaded, tokens: np.ndarray, *, batch_size: int = 8) -> np.n
     return _row_losses(loaded, batches, counted.shape, batch_size)
 
 
-def score(loaded: Loaded, path: str | Path, *, batch_size: int = 8) -> TaskScore:
+def score(
+    loaded: Loaded, path: str | Path, *, batch_size: int = 8, shots: int = 0, seed: int = 0
+) -> TaskScore:
     """What the model makes of a multiple-choice task (docs/tasks.md has its form).
 
+    Args:
+        loaded: the model.
+        path: of the task.
+        batch_size: rows at a time.
+        shots: of the task's own other items, with their right choices, before each item.
+        seed: of their draw.
+
     Raises:
-        UserError: no such file, an item that is none, or a model folder without a tokenizer.
+        UserError: no such file, an item that is none, too few for so many examples, or a model
+            folder without a tokenizer.
     """
     if loaded.tokenizer is None:
         raise UserError(
             f"{loaded.name} has no tokenizer.json, so texts are no tokens to it: evaluate --tokens"
         )
-    rows = task_rows(
-        read_items(Path(os.path.expanduser(path))), loaded.tokenizer, document_mask=False
-    )
+    items = few_shot(read_items(Path(os.path.expanduser(path))), shots, seed=seed)
+    rows = task_rows(items, loaded.tokenizer, document_mask=False)
     _check(loaded, rows.tokens)
     batches = task_batches(rows, batch_size=batch_size)
     return score_rows(rows, _row_losses(loaded, batches, rows.counted.shape, batch_size))
@@ -143,10 +154,15 @@ def _row_losses(
     loaded: Loaded, batches: Any, shape: tuple[int, ...], batch_size: int
 ) -> np.ndarray:
     rows, length = shape
-    program = compile_evaluation(StepShape(loaded.model, batch_size, length, 1), loaded.mesh)
+    with stage("compiling"):
+        program = compile_evaluation(StepShape(loaded.model, batch_size, length, 1), loaded.mesh)
     placed = [place_batch(batch, loaded.mesh) for batch in batches]
     try:
-        return row_losses(program, loaded.params, placed, rows=rows)
+        nats = [
+            row_losses(program, loaded.params, [batch], rows=batch_size)
+            for batch in step_by_step(placed, "evaluating rows")
+        ]
+        return np.concatenate(nats)[:rows]
     except FloatingPointError as error:
         raise UserError(f"{loaded.name}: {error}") from error
 

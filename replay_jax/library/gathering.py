@@ -18,6 +18,7 @@ from replay_jax.analysis.study.records import (
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
 from replay_jax.model.presets import PRESETS
+from replay_jax.progress import step_by_step
 from replay_jax.report.elements.words import count
 from replay_jax.report.naming import Names, named
 from replay_jax.shape import Each, misshapen
@@ -41,9 +42,10 @@ class Gathered:
     """Finished runs of one or several working directories.
 
     Attributes:
-        study: their analysis.
+        study: their analysis, in which runs that a budget left out count as tried.
         records: those of the last sweep of the first directory first.
         plain: the same, with swept tables of values as they are and not by name.
+        tried: runs that only chose settings, plain.
         sources: in words, one line for each sweep and what was left out.
         budgets: in words, how each study within a budget ended.
     """
@@ -51,6 +53,7 @@ class Gathered:
     study: Study
     records: list[Record]
     plain: list[Record]
+    tried: list[Record]
     sources: tuple[str, ...]
     budgets: tuple[str, ...]
 
@@ -68,29 +71,40 @@ def gather(workdirs: Sequence[epath.Path]) -> Gathered:
     found: dict[str, tuple[str, Record]] = {}
     budgets = [budget for workdir in workdirs if (budget := _budget(workdir)) is not None]
     words = tuple(str(budget["words"]) for budget in budgets)
+    left_out: dict[str, Record] = {}
     for workdir in workdirs:
-        for record in _compared(workdir):
-            found.setdefault(str(record["id"]), (str(workdir), record))
+        budget = _budget(workdir)
+        for record in _finished(workdir):
+            if _is_compared(record, budget):
+                found.setdefault(str(record["id"]), (str(workdir), record))
+            elif budget is not None and record["id"] in budget["left_out"]:
+                left_out[str(record["id"])] = record
     if not found:
         where = workdirs[0]
         raise UserError(f"no run of {where} has finished: see replay-jax status {where}")
-    return dataclasses.replace(gathered(list(found.values())), budgets=words)
+    tried = [record for name, record in left_out.items() if name not in found]
+    return dataclasses.replace(gathered(list(found.values()), tried), budgets=words)
 
 
-def gathered(found: Sequence[tuple[str, Record]]) -> Gathered:
-    """Analyse finished runs, each with the place that it is from; raises as `gather`."""
+def gathered(found: Sequence[tuple[str, Record]], tried: Sequence[Record] = ()) -> Gathered:
+    """Analyse finished runs, each with the place that it is from; raises as `gather`.
+
+    `tried` are runs that only chose settings, and are not compared.
+    """
     judged: dict[str, str] = {}
     for _, record in found:
         judged.setdefault(str(record["target"]), str(record["evaluation"]))
     kept = [each for each in found if judged[each[1]["target"]] == each[1]["evaluation"]]
+    beside = [r for r in tried if judged.get(str(r["target"])) == r["evaluation"]]
     sweeps = Counter((str(r["config"]["name"]), place) for place, r in kept)
     sources = [f"{count(n, 'run')} of {name} in {where}" for (name, where), n in sweeps.items()]
     if len(kept) < len(found):
         left = count(len(found) - len(kept), "run")
         sources.append(f"left out, judged on other held-out text: {left}")
-    records = _told_apart([record for _, record in kept])
-    by_name = named(records, PRESET_NAMES)
-    return Gathered(analysed(by_name), by_name, records, tuple(sources), budgets=())
+    plain = _told_apart([*(record for _, record in kept), *beside])
+    by_name, n = named(plain, PRESET_NAMES), len(kept)
+    study = analysed(by_name[:n], by_name[n:])
+    return Gathered(study, by_name[:n], plain[:n], plain[n:], tuple(sources), budgets=())
 
 
 def _budget(workdir: epath.Path) -> dict[str, Any] | None:
@@ -98,16 +112,12 @@ def _budget(workdir: epath.Path) -> dict[str, Any] | None:
     return read_object(workdir / BUDGET, shapes.BUDGET)
 
 
-def _compared(workdir: epath.Path) -> Iterator[Record]:
-    """Finished runs; within a budget, those of the settings that it compares, once there are any.
+def _is_compared(record: Record, budget: Mapping[str, Any] | None) -> bool:
+    """All runs are; within a budget, those of the settings that it compares, once there are any.
 
     A setting that was tried on one seed, to choose another, could be the best by luck.
     """
-    budget = _budget(workdir)
-    compared = set() if budget is None else set(budget["compared"])
-    for record in _finished(workdir):
-        if not compared or record["id"] in compared:
-            yield record
+    return budget is None or not budget["compared"] or record["id"] in budget["compared"]
 
 
 def _finished(workdir: epath.Path) -> Iterator[Record]:
@@ -118,21 +128,24 @@ def _finished(workdir: epath.Path) -> Iterator[Record]:
         for record in load_records(last):
             listed.add(str(record["id"]))
             yield record
-    for name in sorted(store.finished_runs() - listed):
+    for name in step_by_step(sorted(store.finished_runs() - listed), "reading results"):
         earlier = store.result(name)
         if earlier is not None:
             check_record(earlier, str(store.result_path(name)))
             yield earlier
 
 
-def analysed(records: Sequence[Record]) -> Study:
-    """The study of records, by the analysis settings of the first whose reference has a law."""
+def analysed(records: Sequence[Record], tried: Sequence[Record] = ()) -> Study:
+    """The study of records by the analysis settings of the first whose reference has a law.
+
+    `tried` are runs that are not compared.
+    """
     configs: list[AnalysisConfig] = []
     for record in records:
         config = stored_analysis(_analysis_of(record))
         if config not in configs:
             configs.append(config)
-    studies = [analyse_anyway(records, config) for config in configs]
+    studies = [analyse_anyway(records, config, tried=tried) for config in configs]
     return max(studies, key=lambda study: sum(t.curve is not None for t in study.targets))
 
 

@@ -63,6 +63,20 @@ def inspect() -> Machine:
     )
 
 
+def device_memory() -> int | None:
+    """Bytes of the first device that JAX would train on: an accelerator's own, or the machine's."""
+    import jax
+
+    try:
+        device = jax.devices()[0]
+    except RuntimeError:
+        return None
+    if device.platform == "cpu":
+        return _memory(Path("/proc/meminfo"))
+    said = device.memory_stats() or {}
+    return int(said["bytes_limit"]) if "bytes_limit" in said else None
+
+
 def lacking(requirements: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """For every extra named in a package's requirements, those that are not met here."""
     asked = [Requirement(line) for line in requirements]

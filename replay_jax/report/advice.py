@@ -12,6 +12,7 @@ from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.analysis.study.task_scores import task_names
 from replay_jax.errors import UserError
+from replay_jax.progress import step_by_step
 
 # Target to its recommendations, the one to act on first, or in words why there is none.
 Advice = Mapping[str, tuple[Recommendation, ...] | str]
@@ -35,7 +36,7 @@ def advise(
             "pip install 'replay-jax[bayes]'"
         )
     advice: dict[str, tuple[Recommendation, ...] | str] = {}
-    for target in study.targets:
+    for target in step_by_step(study.targets, "weighing the answers"):
         try:
             found = recommend_every_group(study, target.target)
         except UserError as error:

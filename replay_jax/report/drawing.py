@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import altair as alt
 import vl_convert
 
+from replay_jax.progress import step_by_step
 from replay_jax.report.elements.blocks import Figure
 from replay_jax.report.elements.theme import LIGHT, vega_config
 
@@ -30,7 +31,7 @@ Drawings = dict[str, Drawing]
 
 def draw_figures(figures: Iterable[Figure]) -> Drawings:
     """Draw every figure, by its name; one that cannot be drawn costs only itself."""
-    return {figure.name: _draw(figure) for figure in figures}
+    return {figure.name: _draw(figure) for figure in step_by_step(list(figures), "drawing figures")}
 
 
 def _draw(figure: Figure) -> Drawing:

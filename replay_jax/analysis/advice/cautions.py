@@ -6,9 +6,10 @@ from typing import Literal
 
 from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.study.study import TargetStudy
+from replay_jax.analysis.study.tried import beside, dropped_words
 
 Kind = Literal[
-    "edge", "untuned", "multiplier", "mixture", "placement", "largest", "incomplete",
+    "edge", "untuned", "multiplier", "mixture", "placement", "largest", "dropped", "incomplete",
     "second opinion",
 ]  # fmt: skip
 
@@ -19,8 +20,9 @@ class Caution:
 
     `kind`: "edge" (a best value is the last one tried), "untuned", "multiplier" (there is none),
     "mixture" (how a constant mixture does), "placement" (how the place of the target data does
-    alone), "largest" (replay fraction tried), "incomplete" (groups lack runs that others have),
-    "second opinion" (another fit of the same runs contradicts the answer).
+    alone), "largest" (replay fraction tried), "dropped" (larger ones were tried, and not compared),
+    "incomplete" (groups lack runs that others have), "second opinion" (another fit of the same
+    runs contradicts the answer).
     """
 
     kind: Kind
@@ -42,15 +44,25 @@ def cautions(
         lines.append(Caution("multiplier", f"no multiplier: {rival.multiplier.note}"))
     lines += _controls(found, best)
     lines += _without_replay(found, members, usual.against)
-    tops = [found.cells[i].key.replay_fraction for i in members]
-    if found.cells[best].key.replay_fraction == max(tops):
-        words = f"the best replay fraction is the largest sampled ({max(tops):.4g})"
-        lines.append(Caution("largest", words))
+    lines += _largest(found, members, best)
     if found.missing:
         some = len(found.missing) > 1
         groups = f"{len(found.missing)} groups of runs are" if some else "a group of runs is"
         lines.append(Caution("incomplete", f"{groups} incomplete"))
     return tuple(lines)
+
+
+def _largest(found: TargetStudy, members: Sequence[int], best: int) -> list[Caution]:
+    """Where no larger replay fraction is compared with the best: whether one was tried."""
+    own = found.cells[best].key
+    if own.replay_fraction < max(found.cells[i].key.replay_fraction for i in members):
+        return []
+    beyond = [d for d in beside(found, own) if d.key.replay_fraction > own.replay_fraction]
+    if beyond:
+        named = "; ".join(dropped_words(each, found.cells) for each in beyond)
+        return [Caution("dropped", f"no larger replay fraction is compared, but tried: {named}")]
+    words = f"the best replay fraction is the largest sampled ({own.replay_fraction:.4g})"
+    return [Caution("largest", words)]
 
 
 def _grids(found: TargetStudy, best: int, rival: Comparison, usual: Comparison) -> list[Caution]:
@@ -62,7 +74,7 @@ def _grids(found: TargetStudy, best: int, rival: Comparison, usual: Comparison) 
             Caution("edge", f"{role} lies at the edge of its grid: {edge.words}")
             for edge in found.cells[index].at_edge
         ]
-        if index != best and len(found.cells[index].settings) == 1:
+        if index != best and len(found.cells[index].ever) == 1:
             words = f"{role} was not tuned in this sweep; at fixed epochs the sign can flip"
             lines.append(Caution("untuned", words))
     return lines
@@ -80,7 +92,7 @@ def _controls(found: TargetStudy, best: int) -> list[Caution]:
                 told = "is beaten by"
             else:
                 told = "is not told from"
-            tuned = " tuned by itself" if len(found.cells[control.constant].settings) > 1 else ""
+            tuned = " tuned by itself" if len(found.cells[control.constant].ever) > 1 else ""
             words = (
                 f"it {told} a constant mixture{tuned} ({control.target_epochs:g} epochs; "
                 f"{ends.value:+.3f} nat of target loss)"

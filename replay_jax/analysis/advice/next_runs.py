@@ -14,6 +14,7 @@ from replay_jax.analysis.advice.training import as_long, training
 from replay_jax.analysis.statistics.bootstrap import interval
 from replay_jax.analysis.statistics.efficiency import fit_reference
 from replay_jax.analysis.study.study import CellResult, TargetStudy
+from replay_jax.analysis.study.tried import beside
 
 # An option that narrows the interval by less than 3 % is not worth its runs.
 _WORTHWHILE = 0.97
@@ -198,10 +199,13 @@ def _finer_replay(found: TargetStudy, members: Sequence[int], best: int) -> list
     own = found.cells[best].key
     if found.cells[best].chosen.overrides.get("schedule.stage2_steps") is not None:
         return []  # the sweep sets the stage's length; rho follows and cannot be set beside it
+    dropped = [one.key for one in beside(found, own)]
     row = sorted(
-        found.cells[i].key.replay_fraction
-        for i in members
-        if found.cells[i].key.allocation == own.allocation
+        {
+            key.replay_fraction
+            for key in (*(found.cells[i].key for i in members), *dropped)
+            if key.allocation == own.allocation
+        }
     )
     place = row.index(own.replay_fraction)
     t = -np.log1p(-np.array(row))

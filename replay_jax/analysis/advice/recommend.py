@@ -25,6 +25,7 @@ from replay_jax.analysis.study.study import (
     TargetStudy,
     replays,
 )
+from replay_jax.analysis.study.tried import beside
 from replay_jax.errors import UserError
 
 
@@ -257,7 +258,9 @@ def _fraction_range(found: TargetStudy, members: list[int], shown: int) -> Inter
         top: float | None = _between(high, float(above[0]))
     else:
         top = None
-        notes.append(f"no replay fraction above {high:g} was sampled")
+        dropped = (one.key for one in beside(found, found.cells[shown].key))
+        word = "compared" if any(key.replay_fraction > high for key in dropped) else "sampled"
+        notes.append(f"no replay fraction above {high:g} was {word}")
     bottom = _between(float(below[-1]), low) if len(below) else low
     return Interval(value, bottom, top, note="; ".join(notes))
 

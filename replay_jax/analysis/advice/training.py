@@ -46,7 +46,7 @@ class Training(Spent):
 def training(own: CellResult, other: CellResult) -> Training | None:
     """Compare the best setting of `own` with all settings of `other`; None: not recorded."""
     for unit, of in (("FLOPs", _flops), ("steps", _steps)):
-        mine, theirs = of(own.chosen), [of(setting) for setting in other.settings]
+        mine, theirs = of(own.chosen), [of(setting) for setting in other.ever]
         known = [length for length in theirs if length is not None]
         if mine is not None and len(known) == len(theirs):
             return Training(unit, mine, max(known))
@@ -131,7 +131,7 @@ def as_long(cell: CellResult, ratio: float) -> Mapping[str, Any] | None:
     None where its epochs are not what decides its length.
     """
     overrides, chosen = cell.chosen.overrides, cell.chosen
-    lengths = {s.target_epochs: s.steps for s in cell.settings}
+    lengths = {s.target_epochs: s.steps for s in cell.ever}
     if EPOCHS not in overrides or (len(lengths) > 1 and len(set(lengths.values())) == 1):
         return None
     longest = max(lengths)

@@ -17,6 +17,7 @@ from replay_jax.analysis.bayes.worth import log_worth
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.selection import row_of
 from replay_jax.analysis.study.study import TargetStudy
+from replay_jax.progress import stage
 
 SAMPLES, WARMUP = 400, 300  # of each chain
 
@@ -37,7 +38,8 @@ def with_opinions(
     if not study.seed_noise_known:
         return tuple(found)
     design = design_of(study)
-    posterior = sample_posterior(design, samples=samples, warmup=warmup, seed=seed)
+    with stage(f"sampling a second opinion on {study.target}"):
+        posterior = sample_posterior(design, samples=samples, warmup=warmup, seed=seed)
     return tuple(_with(each, _opinion(study, design, posterior, each)) for each in found)
 
 

@@ -17,6 +17,7 @@ from replay_jax.analysis.statistics.authors import fit_authors_recipe
 from replay_jax.analysis.statistics.interpolation import InterpolatedCurves, fit_interpolation
 from replay_jax.analysis.statistics.laws import Curves, PowerCurves
 from replay_jax.errors import UserError
+from replay_jax.progress import step_by_step
 
 MIN_POINTS = 3
 MIN_BOUNDED_POINTS = 6  # leaving one out must leave more points than its four parameters
@@ -98,7 +99,7 @@ def leave_one_out(name: str, points: ReferencePoints, losses: np.ndarray) -> np.
     if len(points.x) - 1 < max(parameters, MIN_POINTS):
         return None
     total = np.zeros(len(losses))
-    for left_out in range(len(points.x)):
+    for left_out in step_by_step(range(len(points.x)), f"trying the law {name}"):
         rest = np.arange(len(points.x)) != left_out
         log_x, kept = points.log_x[rest], losses[:, rest]
         curves = _FITS[name](log_x, kept, points.weights[rest])

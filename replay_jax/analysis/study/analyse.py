@@ -25,11 +25,28 @@ from replay_jax.analysis.study.comparisons import (
     pareto_fronts,
 )
 from replay_jax.analysis.study.evidence import Evidence, gather
-from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, describe, group_records
+from replay_jax.analysis.study.groups import Setting, TargetGroup, group_records
 from replay_jax.analysis.study.minimum import fit_replay
 from replay_jax.analysis.study.records import AnalysisConfig
-from replay_jax.analysis.study.study import CellResult, Draws, SettingResult, Study, TargetStudy
+from replay_jax.analysis.study.study import (
+    CellResult,
+    Draws,
+    Dropped,
+    SettingResult,
+    Study,
+    TargetStudy,
+)
+from replay_jax.analysis.study.tried import (
+    Tried,
+    dropped_notes,
+    mean_of,
+    overrides_of,
+    result_of,
+    tried_beside,
+    tuning_notes,
+)
 from replay_jax.errors import UserError
+from replay_jax.progress import stage
 
 _NO_REFERENCE = {"protocol": "none of them"}
 ONE_SEED = (
@@ -42,27 +59,32 @@ def analyse(
     records: Sequence[Mapping[str, Any]],
     config: AnalysisConfig,
     *,
+    tried: Sequence[Mapping[str, Any]] = (),
     resamples: int = bootstrap.RESAMPLES,
     seed: int = 0,
 ) -> Study:
     """Analyse the finished runs of a sweep; the same records and seed give the same study.
+
+    `tried` are runs that are not compared, and count as what was tried (`study/tried.py`).
 
     Raises:
       UserError: as `group_records`; or several reference cells at one budget. Too few reference
         points and a reference that does not fall are no error: the study says so in words.
     """
     rng = np.random.default_rng(seed)
-    groups = group_records(records, config)
-    return Study(
-        targets=tuple(_analyse_target(g, config, rng=rng, resamples=resamples) for g in groups),
-        level=config.level,
-    )
+    targets = []
+    for group in group_records(records, config):
+        beside = tried_beside(group.cells, group.target, records, tried, config)
+        with stage(f"analysing the runs of {group.target}"):
+            targets.append(_analyse_target(group, beside, config, rng=rng, resamples=resamples))
+    return Study(targets=tuple(targets), level=config.level)
 
 
 def analyse_anyway(
     records: Sequence[Mapping[str, Any]],
     config: AnalysisConfig,
     *,
+    tried: Sequence[Mapping[str, Any]] = (),
     resamples: int = bootstrap.RESAMPLES,
 ) -> Study:
     """As `analyse`; where the reference is ambiguous, without it, and `curve_problem` says why.
@@ -71,20 +93,36 @@ def analyse_anyway(
         UserError: it was not the reference that was wrong.
     """
     try:
-        return analyse(records, config, resamples=resamples)
+        return analyse(records, config, tried=tried, resamples=resamples)
     except UserError as error:
-        study = analyse(records, replace(config, reference=_NO_REFERENCE), resamples=resamples)
+        alone = replace(config, reference=_NO_REFERENCE)
+        study = analyse(records, alone, tried=tried, resamples=resamples)
         why = str(error)
     return replace(study, targets=tuple(replace(t, curve_problem=why) for t in study.targets))
 
 
 def _analyse_target(
-    group: TargetGroup, config: AnalysisConfig, *, rng: np.random.Generator, resamples: int
+    group: TargetGroup,
+    tried: Tried,
+    config: AnalysisConfig,
+    *,
+    rng: np.random.Generator,
+    resamples: int,
 ) -> TargetStudy:
     evidence = gather(group, level=config.level, rng=rng, resamples=resamples)
     runs = [r for cell in group.cells for setting in cell.settings for r in setting.records]
     window = shared_window(runs)
-    cells = tuple(_judge(evidence, index, window) for index in range(len(group.cells)))
+    cells = tuple(
+        replace(
+            _judge(evidence, index, window, others),
+            tried=tuple(result_of(setting, group.seeds) for setting in others),
+        )
+        for index, others in enumerate(tried.beside)
+    )
+    dropped = tuple(
+        Dropped(cell.key, tuple(result_of(setting, group.seeds) for setting in cell.settings))
+        for cell in tried.dropped
+    )
     known = evidence.target.noise is not None and evidence.target.noise.known
     drawn = evidence.target_drawn
     curve, found = evidence.curve, evidence.found
@@ -108,7 +146,8 @@ def _analyse_target(
         missing=group.missing,
         notes=(() if known else (ONE_SEED,))
         + (() if curve is None else curve.notes)
-        + _tuning_notes(group.cells, config),
+        + tuning_notes(group.cells, tried, config)
+        + dropped_notes(dropped, cells),
         documents=evidence.target.documents,
         components=_components(evidence.target.noise),
         generic_components=_components(evidence.generic.noise),
@@ -119,10 +158,11 @@ def _analyse_target(
             generic_settings=tuple(evidence.generic.drawn[:, own] for own in evidence.rows),
             log_equivalent=None if found is None else found.resampled,
         ),
+        dropped=dropped,
     )
 
 
-def _judge(evidence: Evidence, index: int, window: int) -> CellResult:
+def _judge(evidence: Evidence, index: int, window: int, tried: Sequence[Setting]) -> CellResult:
     """One cell against its baseline, with intervals; `window`: of training losses, in steps."""
     cell, level = evidence.cells[index], evidence.level
     baseline, note = baseline_of(evidence.cells, index)
@@ -169,7 +209,7 @@ def _judge(evidence: Evidence, index: int, window: int) -> CellResult:
             spread=generic.noise is not None,
             level=level,
         ),
-        at_edge=edges_of(cell, chosen),
+        at_edge=edges_of((*cell.settings, *tried), chosen),
         is_reference=cell.is_reference,
         is_baseline=baseline == index,
         baseline=None if baseline == index else baseline,
@@ -198,41 +238,11 @@ def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingRe
         generic_by_seed=own.generic,
         target_loss=float(target_loss),
         generic_loss=float(generic_loss),
-        steps=_mean_of(own, "total_steps"),
-        flops=_mean_of(own, "flops"),
+        steps=mean_of(own, "total_steps"),
+        flops=mean_of(own, "flops"),
         run_ids=tuple(str(record["id"]) for record in own.records),
-        overrides={
-            key: value
-            for key, value in own.records[0]["overrides"].items()
-            if key not in ("seed", "name")
-        },
+        overrides=overrides_of(own),
     )
-
-
-def _mean_of(own: Setting, field: str) -> float | None:
-    """Mean of an optional field of the setting's records; None where one has none."""
-    if not all(field in record for record in own.records):
-        return None
-    return float(np.mean([record[field] for record in own.records]))
-
-
-def _tuning_notes(cells: Sequence[Cell], config: AnalysisConfig) -> tuple[str, ...]:
-    """Say which tuned keys were not tuned after all."""
-    notes = []
-    for position, name in enumerate(config.tuned):
-        single = [
-            cell for cell in cells if len({str(s.tuned[position][1]) for s in cell.settings}) == 1
-        ]
-        if len(single) == len(cells):
-            notes.append(f"{name} was not tuned: every group of runs has one value of it")
-        elif single:
-            notes.append(
-                f"{name} was not tuned in {len(single)} of {len(cells)} groups of runs, e.g. "
-                f"{describe(single[0].key)}"
-            )
-    if not config.tuned:
-        notes.append("nothing was tuned: comparisons hold at the swept settings only")
-    return tuple(notes)
 
 
 def _bits_per_nat(record: Mapping[str, Any]) -> float | None:

@@ -1,11 +1,26 @@
 """What happened inside runs: at the stage boundary, and between training and held-out losses."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from replay_jax.analysis.study.study import BoundaryResult
-
 Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BoundaryResult:
+    """The stage boundary, mean over the seeds of the best setting; None = not measured.
+
+    `target_spike` and `generic_spike` are the loss a few updates after the boundary minus that at
+    it; `gradient_cosine` is between the generic and the target gradient there. `gap` is the final
+    held-out minus training loss on target rows (over-fitting), over as many last steps in all runs.
+    """
+
+    step: float | None
+    target_spike: float | None
+    generic_spike: float | None
+    gradient_cosine: float | None
+    gap: float | None
 
 
 def boundary_of(records: Sequence[Record], window: int) -> BoundaryResult:

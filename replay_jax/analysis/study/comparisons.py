@@ -52,11 +52,11 @@ def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -
     return Interval(float(value), min(low, float(value)), max(high, float(value)))
 
 
-def edges_of(cell: Cell, chosen: Setting) -> tuple[Edge, ...]:
+def edges_of(settings: Sequence[Setting], chosen: Setting) -> tuple[Edge, ...]:
     """Tuned numbers whose best value is the first or last one tried."""
     edges = []
     for position, (name, value) in enumerate(chosen.tuned):
-        tried = sorted({_number(setting.tuned[position][1]) for setting in cell.settings})
+        tried = sorted({_number(setting.tuned[position][1]) for setting in settings})
         if len(tried) < 2 or np.isnan(tried).any():
             continue
         if _number(value) == tried[-1]:

@@ -12,6 +12,7 @@ import numpy as np
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.inference import CurveFit
+from replay_jax.analysis.study.boundary import BoundaryResult
 from replay_jax.analysis.study.frames import cell_columns, draw_columns, html_table
 from replay_jax.analysis.study.groups import CellKey, describe
 from replay_jax.errors import UserError
@@ -41,22 +42,6 @@ class SettingResult:
 
 
 @dataclass(frozen=True)
-class BoundaryResult:
-    """The stage boundary, mean over the seeds of the best setting; None = not measured.
-
-    `target_spike` and `generic_spike` are the loss a few updates after the boundary minus that at
-    it; `gradient_cosine` is between the generic and the target gradient there. `gap` is the final
-    held-out minus training loss on target rows (over-fitting), over as many last steps in all runs.
-    """
-
-    step: float | None
-    target_spike: float | None
-    generic_spike: float | None
-    gradient_cosine: float | None
-    gap: float | None
-
-
-@dataclass(frozen=True)
 class Edge:
     """A tuned number whose best value is the largest tried, or the smallest.
 
@@ -80,12 +65,13 @@ class Edge:
 class CellResult:
     """One (protocol, budget, alpha, rho), represented by its best tuned setting.
 
-    `best` indexes `settings`; `best_share` is the share of resamples in which it stays best.
-    `at_edge`: the tuned values that lie at an end of their grid. `gain` is baseline minus
-    own target loss, `generic_cost` own minus baseline generic loss (negative: replay saved generic
-    loss); `multiplier` is x(own) / x(baseline) through the reference law. They are None where there
-    is no baseline, or no law (then `note` says why). `better` is the share of resamples with a
-    lower target loss than the baseline.
+    `best` indexes `settings` (`tried` only chose these, and are not compared); `best_share` is the
+    share of resamples in which it stays best.
+    `at_edge`: the tuned values that lie at an end of their grid. `gain` is baseline minus own
+    target loss, `generic_cost` own minus baseline generic loss (negative: replay saved some);
+    `multiplier` is x(own) / x(baseline) through the reference law. They are None where there is no
+    baseline, or no law (then `note` says why). `better` is the share of resamples with a lower
+    target loss than the baseline.
     """
 
     key: CellKey
@@ -105,6 +91,12 @@ class CellResult:
     better: float | None
     boundary: BoundaryResult
     note: str
+    tried: tuple[SettingResult, ...] = ()
+
+    @property
+    def ever(self) -> tuple[SettingResult, ...]:
+        """All settings that were run, compared or not."""
+        return (*self.settings, *self.tried)
 
     @property
     def chosen(self) -> SettingResult:
@@ -118,12 +110,20 @@ class CellResult:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """A schedule of which no run is compared, and its settings: they were tried on few seeds."""
+
+    key: CellKey
+    settings: tuple[SettingResult, ...]
+
+
+@dataclass(frozen=True)
 class ReplayFit:
     """Quadratic in t = -ln(1 - rho) through the tuned target losses of one row of rho.
 
-    (Figure convention of the authors' plots.) `minimum` is the predicted best rho, None unless the
-    curve is convex, its minimum lies within 20 % beyond the sampled range of t, and the losses are
-    a parabola within their noise; an end beyond that range is None: it is no bound.
+    (As the authors plot.) `minimum` is the predicted best rho, None unless the curve is convex, its
+    minimum lies within 20 % beyond the sampled range of t, and the losses are a parabola within
+    their noise; an end beyond that range is None: it is no bound.
     """
 
     cells: tuple[int, ...]  # indices into TargetStudy.cells, rho increasing
@@ -140,8 +140,7 @@ class ReplayFit:
 class Control:
     """A cell against the constant mixture of its budget, each at its own best setting.
 
-    `target_epochs` are the constant mixture's. `difference` is the cell's target loss minus the
-    constant mixture's: negative means that two stages helped.
+    `target_epochs`: of the constant mixture. `difference`: the cell's target loss less its.
     """
 
     cell: int
@@ -154,10 +153,10 @@ class Control:
 class Draws:
     """Resampled tuned losses [R, cells] and the winner of a cell's settings [R, cells].
 
-    Target losses are freed of the expected luck of the winner. `generic_settings` are the generic
-    losses [R, k] of all settings of every cell.
-    `log_equivalent` [R, cells] is None without a reference law. Where nothing is known about noise
-    every row equals the observation.
+    Target losses are freed of the expected luck of the winner. `generic_settings`: generic losses
+    [R, k] of all settings of every cell; `winner` counts settings through all cells.
+    `log_equivalent` [R, cells]: None without a reference law. Without known noise every row equals
+    the observation.
     """
 
     target: np.ndarray
@@ -176,9 +175,9 @@ class TargetStudy:
     budget to the cells that no other cell beats on both target and generic loss. `documents`: how
     many held-out target documents have their luck in the intervals, None where records do not say.
     `margin`: changes of target loss below it are none, nats per token.
-    `bits_per_nat`: bits per byte that a nat per token of the held-out target text is, None where
-    records do not say.
+    `bits_per_nat`: bits per byte of a nat per token of held-out target text, None where unknown.
     `components` and `generic_components` say what that noise is made of; empty when unknown.
+    `dropped`: schedules that were tried and are not compared (`study/tried.py`).
     """
 
     target: str
@@ -202,6 +201,7 @@ class TargetStudy:
     components: tuple[Component, ...]
     generic_components: tuple[Component, ...]
     draws: Draws
+    dropped: tuple[Dropped, ...] = ()
 
     @property
     def reference_cells(self) -> tuple[CellResult, ...]:

@@ -16,15 +16,18 @@ def evaluate(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if bool(arguments.tokens) == bool(arguments.tasks):
         raise UserError("give --tokens=FILE.npy or --tasks=NAME=FILE, one of both")
     files, names = _tasks(arguments.tasks)
-    if arguments.items and not names:
-        raise UserError("--items is of tasks of lm_eval, and none is asked for")
+    for option in ("items", "limit", "chat"):
+        if getattr(arguments, option) and not names:
+            raise UserError(f"--{option} is of tasks of lm_eval, and none is asked for")
+    if arguments.tokens and arguments.shots:
+        raise UserError("--shots is of tasks, and rows of tokens are asked for")
     if arguments.items and Path(arguments.items).exists():
         raise UserError(f"{arguments.items} exists already: choose another file, or delete it")
     loaded = load(arguments)
     if arguments.tokens:
         _print_nats(loaded, arguments)
         return 0
-    found = {name: _own(loaded, path, arguments.batch) for name, path in files.items()}
+    found = {name: _own(loaded, path, arguments) for name, path in files.items()}
     if names:
         found |= _of_harness(loaded, names, arguments)
     print(json.dumps(found) if arguments.json else "\n".join(_lines(found)))
@@ -58,10 +61,11 @@ def _print_nats(loaded: Any, arguments: argparse.Namespace) -> None:
     print(json.dumps({"nats": nats}) if arguments.json else "\n".join(f"{n:.6f}" for n in nats))
 
 
-def _own(loaded: Any, path: str, batch_size: int) -> Mapping[str, Any]:
+def _own(loaded: Any, path: str, arguments: argparse.Namespace) -> Mapping[str, Any]:
     from replay_jax.library.evaluating import score, summary
 
-    return summary(score(loaded, path, batch_size=batch_size))
+    shots, seed = arguments.shots or 0, arguments.seed
+    return summary(score(loaded, path, batch_size=arguments.batch, shots=shots, seed=seed))
 
 
 def _of_harness(

@@ -6,7 +6,6 @@ licences, templates, near copies. Here every window of some tokens of a judged r
 all training rows that are drawn, and in no others.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from replay_jax.data.judging.tasks import TaskRows
 from replay_jax.data.reading.pipeline import evaluation_rows
 from replay_jax.data.tokens.store import TokenRows, TokenStore
 from replay_jax.errors import UserError
+from replay_jax.progress import step_by_step
 
 # Tokens of training rows at a time: some dozen megabytes of hashes.
 _BLOCK = 1 << 22
@@ -168,17 +168,14 @@ def _occurring(wanted: np.ndarray, rows: TokenRows, drawn: np.ndarray, window: i
     maybe = np.zeros(1 << _FIRST_LOOK, bool)
     maybe[wanted & mask] = True
     hit = np.zeros(len(wanted), bool)
-    for hashes in _blocks(rows, drawn, window):
+    many = max(1, _BLOCK // (rows.seq_len + 1))
+    blocks = [drawn[start : start + many] for start in range(0, len(drawn), many)]
+    for block in step_by_step(blocks, f"comparing with the rows of {rows.store.manifest.source}"):
+        hashes = window_hashes(rows.gather(block), window).ravel()
         few = hashes[maybe[hashes & mask]]
         place = np.minimum(np.searchsorted(wanted, few), len(wanted) - 1)
         hit[place[wanted[place] == few]] = True
     return wanted[hit]
-
-
-def _blocks(rows: TokenRows, drawn: np.ndarray, window: int) -> Iterator[np.ndarray]:
-    many = max(1, _BLOCK // (rows.seq_len + 1))
-    for start in range(0, len(drawn), many):
-        yield window_hashes(rows.gather(drawn[start : start + many]), window).ravel()
 
 
 def _covered(found: np.ndarray, window: int) -> np.ndarray:

@@ -92,15 +92,15 @@ def part_documents(
         yield Document("", 0, 0, False, str(bad))
 
 
-def split_documents(config: SourceConfig) -> Iterator[Document]:
-    """Every document of a source, those of its validation_path first.
+def split_documents(config: SourceConfig, chat: Chat | None = None) -> Iterator[Document]:
+    """Every document of a source, those of its validation_path first; `chat` as above.
 
     Copies of documents that are held out separately are dropped from the training documents
     (they come as empty ones).
     """
     held_out = set()
     for part in source_parts(config):
-        for document in part_documents(config, part, Read()):
+        for document in part_documents(config, part, Read(), chat):
             if part.role == VALIDATION:
                 held_out.add(document.hashed)
             copied = part.role != VALIDATION and document.bytes and document.hashed in held_out

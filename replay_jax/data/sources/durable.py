@@ -15,16 +15,22 @@ from typing import Any
 import numpy as np
 
 from replay_jax.errors import UserError
+from replay_jax.progress import stage
 
 _LOCK_NAME = "lock"
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_BLOCK = 1 << 20  # bytes
 _UNFIT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTEMPTY, errno.ESTALE)
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
+    with path.open("rb") as file, stage(f"reading {path.name}", path.stat().st_size) as advance:
+        while size := file.readinto(block):
+            found.update(block[:size])
+            advance(size)
+    return found.hexdigest()
 
 
 def json_sha256(said: Mapping[str, Any]) -> str:

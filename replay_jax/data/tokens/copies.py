@@ -27,6 +27,7 @@ from replay_jax.data.tokens.store import TokenStore
 from replay_jax.data.tokens.tokenizer import Tokenizer
 from replay_jax.data.tokens.writer import ShardWriter, into_place
 from replay_jax.errors import UserError
+from replay_jax.progress import step_by_step
 from replay_jax.strict import from_plain
 
 # Documents looked at together: 8 bytes each, sorted copies included some hundred megabytes.
@@ -64,7 +65,7 @@ def count_copies(hashes: Mapping[Group, Sequence[np.ndarray]]) -> list[Copies]:
     """
     total = {group: sum(map(len, arrays)) for group, arrays in hashes.items()}
     found: dict[tuple[Group, Group], int] = {}
-    for low, high in _ranges(sum(total.values())):
+    for low, high in step_by_step(list(_ranges(sum(total.values()))), "counting copies"):
         own = {g: np.unique(_within(a, low, high), return_counts=True) for g, a in hashes.items()}
         for group, (values, counts) in own.items():
             for other, (others, _) in own.items():

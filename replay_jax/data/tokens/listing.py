@@ -9,6 +9,7 @@ from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.sources.workers import Progress, ProgressCallback, processes_for, run_jobs
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.shards import PartJob, identify_part
+from replay_jax.progress import stage
 
 _NOT_SEEN = Part(SPLIT, (), 0, None, False, 0)
 # Of each source, its parts: with their content where that is known.
@@ -53,9 +54,11 @@ def identify(
         return
     progress = Progress("looking at the input", jobs, callback)
     count = processes or processes_for([job.part.bytes for job in jobs])
-    for job, known in run_jobs(identify_part, jobs, processes=count, report=progress):
-        listed[job.source][places[job.source, job.part]] = known
-        progress.ended(job)
+    with stage("looking at the input", sum(job.part.bytes for job in jobs)) as advance:
+        for job, known in run_jobs(identify_part, jobs, processes=count, report=progress):
+            listed[job.source][places[job.source, job.part]] = known
+            progress.ended(job)
+            advance(job.part.bytes)
 
 
 def places_of(listed: Listed) -> dict[tuple[str, Part], int]:

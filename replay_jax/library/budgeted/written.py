@@ -39,8 +39,8 @@ def ended_words(decision: Decision, grid: Grid, unit: str) -> str:
     left = ""
     if decision.compared and decision.left_out:
         left = (
-            f"; tables and notes are of the {len(decision.compared)} runs compared, without the "
-            f"{len(decision.left_out)} that only chose their settings"
+            f"; tables and intervals are of the {len(decision.compared)} runs compared, and the "
+            f"{len(decision.left_out)} that only chose their settings count as tried"
         )
     if decision.ended is None:
         return f"Within a budget, at look {looks}: {count}{left}."

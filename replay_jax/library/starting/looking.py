@@ -7,6 +7,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from replay_jax.config.paper import own_source
 from replay_jax.data.sources.documents import split_documents
@@ -15,10 +16,13 @@ from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.bpe_training import sample_texts, train_bpe
 from replay_jax.data.tokens.tokenizer import Tokenizer, token_ids
 from replay_jax.errors import UserError
+from replay_jax.progress import stage
 from replay_jax.strict import from_plain
 
 # Bytes of text that are read of each side, that a tokenizer is trained on, documents encoded.
 _READ, _SAMPLE, _ENCODED = 256 * 2**20, 4 * 2**20, 500
+# Fields that hold the turns of a conversation.
+_TURNS = ("messages", "conversations")
 # Where a file has no documents of its own: tried in turn until there are so many.
 _SEPARATORS, _LEAST_DOCUMENTS = ("\n\n", "\n"), 40
 
@@ -69,7 +73,12 @@ def look(path: str) -> Seen:
     Raises:
         UserError: no such file, no field with text, or no text at all.
     """
-    source = _source(path)
+    source = source_of(path)
+    if source.kind == "conversations":
+        raise UserError(
+            f"{path} holds conversations, which are rendered by the template of the model that "
+            "they fine-tune: name its folder or hub id with --model"
+        )
     seen = _read(path, source)
     for separator in _SEPARATORS if source.kind == "text" else ():
         if seen.documents >= _LEAST_DOCUMENTS:
@@ -83,17 +92,20 @@ def _read(path: str, source: SourceConfig) -> Seen:
     hashes: set[int] = set()
     texts: list[str] = []
     whole = True
-    for document in split_documents(source):
-        bad += bool(document.bad)
-        if not document.bytes:
-            continue
-        if size > _READ:
-            whole = False
-            break
-        documents, size = documents + 1, size + document.bytes
-        hashes.add(document.hashed)
-        if size < _SAMPLE or len(texts) < _ENCODED:
-            texts.append(document.text)
+    there = min(_READ, sum(file.stat().st_size for file in expand_paths(path)))
+    with stage(f"reading {path}", there) as advance:
+        for document in split_documents(source):
+            bad += bool(document.bad)
+            if not document.bytes:
+                continue
+            if size > _READ:
+                whole = False
+                break
+            documents, size = documents + 1, size + document.bytes
+            advance(document.bytes)
+            hashes.add(document.hashed)
+            if size < _SAMPLE or len(texts) < _ENCODED:
+                texts.append(document.text)
     if not documents:
         raise UserError(f"{path} holds no document with text")
     return Seen(path, source, documents, size, bad, whole, frozenset(hashes), tuple(texts))
@@ -122,26 +134,47 @@ def shared_documents(one: Seen, other: Seen) -> int:
     return len(one.hashes & other.hashes)
 
 
-def _source(path: str) -> SourceConfig:
+def source_of(path: str) -> SourceConfig:
+    """How a file, folder or glob is read; conversations by their first record.
+
+    Raises:
+        UserError: no such file, or no field with text.
+    """
     plain = own_source(path).to_dict()
     if plain["kind"] == "jsonl":
-        plain["text_field"] = _text_field(path)
+        record = _first_record(path)
+        if _is_conversation(record):
+            plain |= {"kind": "conversations", "max_tokens": 2}  # a study sets the bound
+        else:
+            plain["text_field"] = _text_field(record, path)
     return from_plain(SourceConfig, {**plain, "bad_documents": "pass_over"}, path="source")
 
 
-def _text_field(path: str) -> str:
-    """The field "text", or else the longest string of the first record."""
+def _first_record(path: str) -> Any:
     with open_binary(expand_paths(path)[0]) as file:
         line = file.readline()
     try:
-        record = json.loads(line)
+        return json.loads(line)
     except ValueError:
-        record = {}
-    strings = {k: v for k, v in record.items() if isinstance(v, str)} if record else {}
+        return {}
+
+
+def _is_conversation(record: Any) -> bool:
+    """Whether a record has the fields of one, in any of their forms (`messages.messages_of`)."""
+    if not isinstance(record, dict) or "text" in record:
+        return False
+    listed = (isinstance(record[name], list) for name in _TURNS if name in record)
+    return any(listed) or {"prompt", "completion"} <= record.keys()
+
+
+def _text_field(record: Any, path: str) -> str:
+    """The field "text", or else the longest string of the first record."""
+    fields = record if isinstance(record, dict) else {}
+    strings = {k: v for k, v in fields.items() if isinstance(v, str)}
     if "text" in strings:
         return "text"
     if not strings:
-        found = ", ".join(record) if isinstance(record, dict) and record else "no JSON object"
+        found = ", ".join(fields) or "no JSON object"
         raise UserError(f"the first record of {path} has no field with text: {found}")
     return _longest(strings)
 

@@ -17,6 +17,7 @@ from replay_jax.generation.continuing import Prompt, Speaker, continuations
 from replay_jax.generation.sampling import Sampling
 from replay_jax.library.evaluating import Loaded
 from replay_jax.library.texts.encoding import Encoding, encoding_of
+from replay_jax.progress import step_by_step
 
 _BATCHES = 16  # written at once; prompts of alike length are found among so many
 
@@ -66,7 +67,7 @@ def write_texts(loaded: Loaded, wanted: Wanted, out: Path, *, batch_size: int) -
     partial, tokens = out.with_name(f".{out.name}.partial"), 0
     try:
         with open(partial, "w", encoding="utf-8") as file:
-            for start in range(0, count, _BATCHES * batch_size):
+            for start in step_by_step(range(0, count, _BATCHES * batch_size), "writing texts"):
                 numbers = range(start, min(count, start + _BATCHES * batch_size))
                 begun = [(number, prompts[number % len(prompts)]) for number in numbers]
                 tokens += _write(file, _texts(speaker, encoding, wanted, begun))

@@ -14,6 +14,7 @@ from typing import Any
 from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.errors import UserError
 from replay_jax.model.trained import saved_bytes
+from replay_jax.progress import step_by_step
 from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.measuring_cost import MeasuringCost
@@ -214,7 +215,7 @@ def plan_sweep(
     shared = Shared()
     runs = tuple(
         describe_run(config, overrides, found=found, shared=shared)
-        for config, overrides in experiments
+        for config, overrides in step_by_step(experiments, "planning runs")
     )
     _refuse_mixed_execution(runs)
     _refuse_duplicates(runs)

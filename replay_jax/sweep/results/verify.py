@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -10,6 +10,7 @@ from etils import epath
 from replay_jax.data.ledger.compared import check_spans, realised_ledger
 from replay_jax.data.ledger.planned import Ledger, compare
 from replay_jax.errors import UserError
+from replay_jax.progress import step_by_step
 from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.plan.tree import Node
@@ -27,16 +28,7 @@ _ADDED = ("flops",)
 _OF_SPANS = ("seconds", "time", "history", "environments", "versions", "machine", "curve")
 
 
-# The same things one by one, perhaps counted aloud in these words.
-Counted = Callable[[Sequence[Any], str], Iterable[Any]]
-
-
-def quietly(items: Sequence[Any], what: str) -> Iterable[Any]:
-    """The things, and no word."""
-    return items
-
-
-def verify(workdir: epath.PathLike, counted: Counted = quietly) -> tuple[list[str], int]:
+def verify(workdir: epath.PathLike) -> tuple[list[str], int]:
     """Check every finished run of a working directory's last sweep.
 
     From the stored configuration alone, the schedule, the ledger, the run's identity and every
@@ -46,7 +38,6 @@ def verify(workdir: epath.PathLike, counted: Counted = quietly) -> tuple[list[st
 
     Args:
         workdir: of the sweep.
-        counted: says how far it is.
 
     Returns:
         all differences in words, and the number of runs checked.
@@ -62,7 +53,7 @@ def verify(workdir: epath.PathLike, counted: Counted = quietly) -> tuple[list[st
             found.append(f"environments/{digest}.json was changed after it was written")
     records: dict[str, Mapping[str, Any]] = {}
     shared = Shared()
-    for fact in counted(store.runs(), "runs checked"):
+    for fact in step_by_step(store.runs(), "checking runs"):
         record = store.result(fact["id"])
         if record is not None:
             records[fact["id"]] = record

@@ -10,10 +10,10 @@ from replay_jax.data.ledger.tokens import check_tokens
 from replay_jax.data.tokens.manifest import stores_of
 from replay_jax.data.tokens.store import TokenStore, check_store
 from replay_jax.errors import UserError
+from replay_jax.progress import step_by_step
 from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.results.record import counted_spans
-from replay_jax.sweep.results.verify import Counted, quietly
 from replay_jax.sweep.store.segment import Segment
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
@@ -36,12 +36,11 @@ class DataCheck:
     uncounted: int
 
 
-def verify_data(workdir: epath.PathLike, counted: Counted = quietly) -> DataCheck:
+def verify_data(workdir: epath.PathLike) -> DataCheck:
     """Check the text of every finished run of a working directory's last sweep.
 
     Every file of every store that a run read is compared with its checksum, and the tokens of
     every batch of every trained span are read again and compared with what training was given.
-    `counted` says how far it is.
 
     Raises:
         UserError: another version wrote the directory.
@@ -52,11 +51,11 @@ def verify_data(workdir: epath.PathLike, counted: Counted = quietly) -> DataChec
     ]
     places, differences = _places(runs)
     paths = list(dict.fromkeys(path for found in places.values() for path in found))
-    for path in counted(paths, "stores checked"):
+    for path in step_by_step(paths, "checking stores"):
         differences += [f"store {path}: {line}" for line in check_store(path)]
     spans = _different_spans(runs, store)
     compared = 0
-    for run, segment in counted(spans, "spans checked"):
+    for run, segment in step_by_step(spans, "checking spans"):
         opened = _opened(run, places)
         if opened is not None:
             compared += 1

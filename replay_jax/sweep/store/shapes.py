@@ -30,7 +30,7 @@ SEGMENT: dict[str, Any] = {
 EVALUATION = Each(object)
 FAILURE = {"reason": str, "kind": str}
 ABOUT = Each(object)
-BUDGET: dict[str, Any] = {"compared": [str], "words": str}
+BUDGET: dict[str, Any] = {"compared": [str], "left_out": [str], "words": str}
 PROGRESS: dict[str, Any] = {
     "time": NUMBER,
     "steps_done": int,
