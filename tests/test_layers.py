@@ -19,7 +19,7 @@ ROOMS = (
     "data/conversations", "data/sources", "data/tokens", "data/stores", "data/reading",
     "data/ledger", "data/judging", "data/web",
     "hub", "training/mesh", "training", "generation", "compile/hlo", "compile",
-    "report/elements", "report/figures", "report/tables", "report",
+    "report/elements", "report/figures", "report/tables", "report/published", "report",
     "config", "sweep/plan", "sweep/store", "sweep/results", "sweep/train", "sweep/executors",
     "sweep/executors/local", "sweep/executors/hosts", "sweep/executors/ray", "sweep/drive",
     "library", "library/starting", "library/budgeted", "library/analysing", "library/web",

@@ -2,8 +2,9 @@
 
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 
-from replay_jax.analysis.advice.along import ALLOCATION, TOKENS, axes_of
+from replay_jax.analysis.advice.along import axes_of
 from replay_jax.analysis.study.analyse import analyse_anyway
+from replay_jax.analysis.study.axes import ALLOCATION, TOKENS
 from replay_jax.analysis.study.records import AnalysisConfig
 
 CONFIG = AnalysisConfig(
