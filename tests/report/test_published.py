@@ -146,6 +146,16 @@ def test_what_was_chosen_stands_beside_the_best_of_ours_without_replay(study):
     assert row.cells[3] == "32" and row.cells[5] == f"16 (loss {loss:.3f})"
 
 
+def test_several_studies_in_one_directory_show_the_values_of_all(study):
+    both = [*asking("weight_decay")[:2], *asking("mid_training")[2:]]
+    shown = len(published()["weight_decay"]) + len(published()["mid_training"])
+    assert len(published_table(study.targets[0], both).rows) == shown
+    own = [record | {"target": "flan"} for record in both]
+    flan = [row for row in published()["mid_training"] if row.target == "flan"]
+    rows = published_table(called(study, "flan").targets[0], own).rows
+    assert len(rows) == len(published()["weight_decay"]) + len(flan)
+
+
 def test_the_cells_of_the_paper_are_named_in_a_grid():
     assert best_cells(asking("mid_training", "flan"), "flan") == {(0.5, 0.25): ("flan",)}
     every = best_cells(asking("mid_training"), "gsm8k")

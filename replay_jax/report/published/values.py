@@ -52,8 +52,10 @@ def asked(records: Iterable[Mapping[str, Any]]) -> tuple[Published, ...]:
 
 
 def of_target(rows: Sequence[Published], target: str) -> tuple[Published, ...]:
-    """Those of a target; all of them where it is none of the paper's."""
-    return tuple(row for row in rows if row.target in ("", target)) or tuple(rows)
+    """Those of a target and of none in particular; all where it is none of the paper's."""
+    if all(row.target != target for row in rows):
+        return tuple(rows)
+    return tuple(row for row in rows if row.target in ("", target))
 
 
 def best_cells(
