@@ -10,8 +10,9 @@ from fake_report import CONFIG
 from places import ROOT
 
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import PUBLISHED
+from replay_jax.analysis.study.records import PUBLISHED, AnalysisConfig, load_records
 from replay_jax.analysis.study.study import replays
+from replay_jax.analysis.study.task_scores import task_results
 from replay_jax.report.elements.words import between, times
 from replay_jax.report.published.figure import BEYOND, OURS, published_figures
 from replay_jax.report.published.figure import PUBLISHED as PUBLISHED_ONE
@@ -144,6 +145,37 @@ def test_what_was_chosen_stands_beside_the_best_of_ours_without_replay(study):
     loss = min(c.chosen.target_loss for c in cells if not replays(c))
     (row,) = table_of(study, "repetitions").rows
     assert row.cells[3] == "32" and row.cells[5] == f"16 (loss {loss:.3f})"
+
+
+def test_accuracies_stand_beside_those_of_the_same_replay_fraction_and_budget():
+    """On records of the 8B case in small: continual training, two tasks, four budgets."""
+    records = load_records(ROOT / "experiments/basque_small/results.jsonl")
+    asking = {"analysis": {"published": "basque_8b"}}
+    records = [record | {"config": record["config"] | asking} for record in records]
+    analysis = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
+    found = analyse_anyway(records, analysis, resamples=20)
+    (study,) = found.targets
+    by_id = {record["id"]: record for record in records}
+    replayed = {c.key.target_tokens for c in study.cells if c.key.replay_fraction > 0}
+    results = {
+        (c.key.target_tokens == max(replayed), c.key.replay_fraction): r
+        for c in study.cells
+        if c.key.target_tokens in (min(replayed), max(replayed))
+        for r in task_results(study, [c], by_id, "basque")
+    }
+    rows = {tuple(row.cells[2].split(", ")): row.cells[5] for row in
+            published_table(study, records).rows}  # fmt: skip
+    gains = drawn(published_figures(found, records))
+    for words, large in (("200M tokens", True), ("40M tokens", False)):
+        for rho in (0.0, 0.5, 0.75):
+            result = results[large, rho]
+            assert rows["accuracy", words, f"ρ {rho:g}"] == between(result.accuracy, ".3f")
+            if rho:
+                own = f"basque, {'largest' if large else 'smallest'} budget, ρ {rho:g}"
+                assert gains[own, False]["value"] == result.change.value
+                assert gains[f"latxa, {words}, ρ {rho:g}", True]["low"] is None
+        assert rows["accuracy", words, "ρ 0.9"] == "–"
+    assert gains["latxa, 200M tokens, ρ 0.75", True]["value"] == pytest.approx(0.02)
 
 
 def test_several_studies_in_one_directory_show_the_values_of_all(study):

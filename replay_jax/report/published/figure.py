@@ -13,7 +13,7 @@ from replay_jax.report.elements.blocks import Figure
 from replay_jax.report.elements.theme import REFERENCE_COLOUR
 from replay_jax.report.elements.words import level_words
 from replay_jax.report.figures.encodings import Chart, Row, data, tip
-from replay_jax.report.published.ours import WORTH, Gained, gained
+from replay_jax.report.published.ours import ACCURACY, NATS, WORTH, Gained, gained
 from replay_jax.report.published.values import Published, asked, of_target
 
 PUBLISHED, OURS = "published, one run each, no uncertainty known", "ours"
@@ -21,6 +21,11 @@ BEYOND = "ours, beyond the law"
 # Colours and shapes of the three, in this order.
 _COLOURS = {PUBLISHED: REFERENCE_COLOUR, OURS: "#0072B2", BEYOND: "#D55E00"}
 _SHAPES = {PUBLISHED: "diamond", OURS: "circle", BEYOND: "triangle-up"}
+_TITLES = {
+    WORTH: "worth, times the target data",
+    NATS: "gain (nats per token)",
+    ACCURACY: "gain in accuracy (share of the items)",
+}
 _ROW = 24
 
 
@@ -31,7 +36,7 @@ def published_figures(study: Study, records: Sequence[Mapping[str, Any]]) -> tup
         rows.setdefault(unit, []).append(row)
     return tuple(
         Figure(
-            name=f"published_{place}",
+            name=f"published_{unit}",
             title="Published beside ours",
             caption=(
                 "Grey diamonds: arXiv 2603.04964, single runs with one seed, whose uncertainty is "
@@ -40,7 +45,7 @@ def published_figures(study: Study, records: Sequence[Mapping[str, Any]]) -> tup
             ),
             chart=published_chart(found, unit=unit),
         )
-        for place, (unit, found) in enumerate(rows.items())
+        for unit, found in rows.items()
         if any(row["series"] != PUBLISHED for row in found)
     )
 
@@ -52,12 +57,14 @@ def published_chart(rows: Sequence[Row], *, unit: str) -> Chart:
     """
     worth = unit == WORTH
     scale = alt.Scale(type="log" if worth else "linear", zero=False, nice=False, padding=16)
-    x = alt.X("value", type="quantitative", title=unit, scale=scale, axis=alt.Axis(tickCount=8))
+    x = alt.X(
+        "value", type="quantitative", title=_TITLES[unit], scale=scale, axis=alt.Axis(tickCount=8)
+    )
     labels = list(dict.fromkeys(str(row["label"]) for row in rows))
     y = alt.Y(
         "label", type="nominal", title=None, sort=labels, axis=alt.Axis(labelLimit=360, grid=True)
     )
-    tips = [tip("series", "of"), tip("value", unit, ".3f"), tip("low", "from", ".3f"),
+    tips = [tip("series", "of"), tip("value", _TITLES[unit], ".3f"), tip("low", "from", ".3f"),
             tip("high", "to", ".3f")]  # fmt: skip
     drawn = [name for name in _COLOURS if any(row["series"] == name for row in rows)]
     colour = alt.Color("series:N", **_looks(drawn, _COLOURS))
@@ -67,7 +74,9 @@ def published_chart(rows: Sequence[Row], *, unit: str) -> Chart:
     # A layer without a row has no extent.
     if known := [row for row in rows if row["low"] is not None and row["high"] is not None]:
         bars = alt.Chart(data(known)).mark_rule(strokeWidth=4, opacity=0.4)
-        layers.append(bars.encode(x=alt.X("low:Q", title=unit), x2="high:Q", y=y, color=colour))
+        layers.append(
+            bars.encode(x=alt.X("low:Q", title=_TITLES[unit]), x2="high:Q", y=y, color=colour)
+        )
     dots = alt.Chart(data(rows)).mark_point(size=80, filled=True, opacity=1)
     layers.append(dots.encode(x=x, y=y, color=colour, shape=shape, tooltip=tips))
     return alt.layer(*layers).properties(height=_ROW * len(labels) + 20)
@@ -89,7 +98,7 @@ def _rows(study: Study, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     for target in study.targets:
         for name, part in _by_target(of_target(rows, target.target)).items():
             for each in gained(target, part, records):
-                row = _row(each, PUBLISHED, name, each.published)
+                row = _row(f"{name}, {each.label}", PUBLISHED, each.published)
                 if row is not None and (each.unit, row) not in theirs:
                     theirs.append((each.unit, row))
                 found = _own_row(each, target.target)
@@ -109,12 +118,11 @@ def _own_row(each: Gained, target: str) -> Row | None:
     if each.ours is None or each.ours.value is None:
         return None
     series = BEYOND if each.ours.extrapolated else OURS
-    row = _row(each, series, target, each.ours.value)
+    row = _row(f"{target}, {each.own}", series, each.ours.value)
     return None if row is None else {**row, "low": each.ours.low, "high": each.ours.high}
 
 
-def _row(each: Gained, series: str, target: str, value: float | None) -> Row | None:
+def _row(label: str, series: str, value: float | None) -> Row | None:
     if value is None:
         return None
-    label = f"{target}, {each.label}"
     return {"series": series, "label": label, "value": value, "low": None, "high": None}

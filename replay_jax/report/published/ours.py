@@ -28,18 +28,17 @@ class Ours:
 class Gained:
     """What a value is beside its own point of comparison; ours is None where we have none.
 
-    `unit` says what the numbers are; `label` which comparison it is.
+    `unit` is WORTH, NATS or ACCURACY; `label` says which comparison is published, `own` which ours.
     """
 
     label: str
+    own: str
     unit: str
     published: float | None
     ours: Interval | None
 
 
-WORTH = "worth, times the target data"
-NATS = "gain (nats per token)"
-ACCURACY = "gain in accuracy"
+WORTH, NATS, ACCURACY = "worth", "nats", "accuracy"
 
 
 def ours(study: TargetStudy, row: Published, records: Sequence[Mapping[str, Any]]) -> Ours:
@@ -65,12 +64,13 @@ def gained(
         base = next((each for each in rows if _is_base(each, row)), None)
         if row.what == "worth":
             own = ours(study, row, records).value
-            found.append(Gained(label_of(row), WORTH, row.value, own))
+            found.append(Gained(label_of(row), label_of(row), WORTH, row.value, own))
         elif base is not None and base is not row and None not in (row.value, base.value):
             assert row.value is not None and base.value is not None
             more = row.value - base.value
             change, unit = (more, ACCURACY) if row.what == "accuracy" else (-more, NATS)
-            found.append(Gained(label_of(row), unit, change, _change(study, row, base, records)))
+            value = _change(study, row, base, records)
+            found.append(Gained(label_of(row), _own_label(row), unit, change, value))
     return tuple(found)
 
 
@@ -82,6 +82,13 @@ def label_of(row: Published) -> str:
     if row.what in ("accuracy", "score"):
         return f"{row.of}, ρ {row.at:g}"
     return f"{title}, {row.what}" if row.what != "worth" else title
+
+
+def _own_label(row: Published) -> str:
+    """Our comparison: at a budget of our own where the published one names theirs."""
+    if row.what == "accuracy":
+        return f"{'largest' if row.largest else 'smallest'} budget, ρ {row.at:g}"
+    return label_of(row)
 
 
 def _is_base(base: Published, row: Published) -> bool:

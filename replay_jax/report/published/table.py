@@ -40,7 +40,7 @@ def published_table(study: TargetStudy, records: Sequence[Mapping[str, Any]]) ->
         rows=tuple(Line(_cells(study, row, records)) for row in rows),
         words=(
             "arXiv 2603.04964: single runs with one seed, no uncertainty published. Ours: losses "
-            "in nats per token at the smallest budget with replay."
+            "in nats per token at the smallest budget with replay, unless a line names another."
             + " Theirs are of other text, so compare signs and orders, not values."
             * other
         ),
