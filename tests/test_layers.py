@@ -14,12 +14,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Floor by floor: a room may import itself and the rooms before it in this list.
 ROOMS = (
-    "", "schedule", "model", "analysis/statistics", "analysis/study", "analysis/advice",
-    "analysis/bayes", "analysis/sources", "analysis/budget",
+    "", "schedule", "model", "analysis/statistics", "analysis/runs", "analysis/study",
+    "analysis/advice", "analysis/bayes", "analysis/sources", "analysis/budget",
     "data/conversations", "data/sources", "data/tokens", "data/stores", "data/reading",
     "data/ledger", "data/judging", "data/web",
     "hub", "training/mesh", "training", "generation", "compile/hlo", "compile",
-    "report/elements", "report/figures", "report/tables", "report",
+    "report/elements", "report/figures", "report/tables", "report/published", "report",
     "config", "sweep/plan", "sweep/store", "sweep/results", "sweep/train", "sweep/executors",
     "sweep/executors/local", "sweep/executors/hosts", "sweep/executors/ray", "sweep/drive",
     "library", "library/starting", "library/budgeted", "library/analysing", "library/web",

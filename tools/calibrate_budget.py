@@ -46,10 +46,10 @@ from replay_jax.analysis.budget.goal import Goal, find
 from replay_jax.analysis.budget.planned import Path as Spans
 from replay_jax.analysis.budget.planned import grid_of
 from replay_jax.analysis.budget.rule import Decision, Rules, decide
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.statistics.simulate import record
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 
 Record = dict[str, Any]

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import Luck, law, sweep
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import CellResult
 
 TUNED = ("schedule.target_epochs",)

@@ -23,12 +23,12 @@ from etils import epath
 from fake_records import fake_records
 from token_files import write_megatron, write_npy
 
+from replay_jax.analysis.runs.records import AnalysisConfig, load_records
 from replay_jax.analysis.sources.files import read_table
 from replay_jax.analysis.sources.frame import runs_of_frame
 from replay_jax.analysis.sources.tensorboard import read_tensorboard
 from replay_jax.analysis.statistics.points_input import parse_points
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import AnalysisConfig, load_records
 from replay_jax.commands.measure import read_points
 from replay_jax.config.defaults import paper_config
 from replay_jax.config.experiment import resolve

@@ -56,6 +56,7 @@ def get_config(
     config.schedule.target_epochs = 1.0
     config.execution.keep_states = scale == "full"
     config.analysis = analysis({"schedule.replay_fraction": 0.0})
+    config.analysis.published = "basque_8b"
     return config
 
 

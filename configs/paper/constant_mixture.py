@@ -19,6 +19,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     config.schedule.protocol = "uniform"
     config.schedule.replay_fraction = None
     config.schedule.stage2_allocation = None
+    config.analysis.published = "constant_mixture"
     return config
 
 

@@ -18,6 +18,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     """The mid-training baseline."""
     config = study_config(scale, data_generic, data_target, TARGETS)
     config.analysis = analysis({"schedule.replay_fraction": 0.0})
+    config.analysis.published = "cooldown"
     return config
 
 

@@ -29,6 +29,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
         "schedule.total_steps",
         "schedule.stage2_learning_rate.peak",
     )
+    config.analysis.published = "fine_tuning_epochs"
     return config
 
 

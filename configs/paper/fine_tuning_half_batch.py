@@ -22,6 +22,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     (config.schedule.target_sequences,) = batches(scale, [0.5])
     config.schedule.stage2_learning_rate = cosine(1e-4)
     config.analysis = analysis({"schedule.replay_fraction": 0.0})
+    config.analysis.published = "fine_tuning_target_scaling"
     return config
 
 

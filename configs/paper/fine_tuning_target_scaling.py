@@ -24,6 +24,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     config = FINE_TUNING.get_config(scale, data_generic, data_target)
     config.analysis = analysis({"schedule.replay_fraction": 0.0})
     config.analysis.tuned = (PEAK, "schedule.total_steps")
+    config.analysis.published = "fine_tuning_target_scaling"
     return config
 
 

@@ -19,6 +19,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     config.schedule.target_epochs = 64.0
     config.schedule.learning_rate = warmup_stable_decay(1e-3)
     config.analysis = analysis({"schedule.replay_fraction": 0.0})
+    config.analysis.published = "longer_run"
     return config
 
 

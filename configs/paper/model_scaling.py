@@ -16,7 +16,9 @@ PEAK = 3e-3  # of the smallest
 
 def get_config(scale: str = "full", data_generic: str = "", data_target: str = "") -> ConfigDict:
     """The paper's mid-training settings."""
-    return study_config(scale, data_generic, data_target, TARGETS)
+    config = study_config(scale, data_generic, data_target, TARGETS)
+    config.analysis.published = "model_scaling"
+    return config
 
 
 def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[dict]:

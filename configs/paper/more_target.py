@@ -16,6 +16,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     config = study_config(scale, data_generic, data_target, TARGETS)
     (config.schedule.target_sequences,) = batches(scale, [16])
     config.schedule.target_epochs = 16.0
+    config.analysis.published = "more_target"
     return config
 
 

@@ -21,6 +21,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     config.schedule.replay_fraction = None
     config.schedule.stage2_allocation = None
     config.schedule.learning_rate = cosine(3e-3)
+    config.analysis.published = "reference_law"
     return config
 
 

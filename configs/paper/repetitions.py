@@ -21,6 +21,7 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     config = study_config(scale, data_generic, data_target, TARGETS)
     config.schedule.learning_rate = warmup_stable_decay(3e-3, 0.0)
     config.analysis = analysis({"schedule.replay_fraction": 0.0})
+    config.analysis.published = "repetitions"
     return config
 
 

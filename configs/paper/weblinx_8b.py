@@ -67,6 +67,7 @@ def get_config(
     config.optimizer.weight_decay = 0.0
     config.execution.keep_states = scale == "full"
     config.analysis = analysis({"schedule.replay_fraction": 0.0})
+    config.analysis.published = "weblinx_8b"
     return config
 
 

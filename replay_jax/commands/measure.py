@@ -16,9 +16,8 @@ from replay_jax.analysis.statistics.points import FitResult, fit_points
 from replay_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from replay_jax.compile.fitting import Beside
-    from replay_jax.config.experiment import ExperimentConfig
-    from replay_jax.training.step import StepShape
+    from replay_jax.compile.ahead import CompileReport
+    from replay_jax.sweep.plan.programs import StepProgram
 
 _MANY_POINTS = 30
 
@@ -82,73 +81,62 @@ def bench(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Compile the real train step of a config for TPUs, GPUs or this machine.
+    """Compile the real train steps of a config's runs for TPUs, GPUs or this machine.
 
+    Runs share a program unless they differ in model, batch or mesh; every one is compiled once.
     What does not fit is a mistake, whose sentence names the nearest batch that does: it is found by
     compiling, which takes as long again for every batch that is tried.
     """
-    from replay_jax.commands.compiled import report_lines
-    from replay_jax.compile import ahead as aot
     from replay_jax.compile import search as aot_search
-    from replay_jax.config.experiment import resolve
-    from replay_jax.config.recipe import load_recipe, override, parse_overrides
+    from replay_jax.compile.fitting import Beside
+    from replay_jax.config.experiments import configs_of, experiments_of
+    from replay_jax.config.recipe import load_recipe, parse_overrides
+    from replay_jax.sweep.plan.programs import programs_of
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
-    plain = recipe.base
-    for key, value in recipe.sweep[0].items():
-        plain = override(plain, key, value)
-    config = resolve(plain)
-    shape, beside = _programs(config)
-    asked = {"topology": arguments.topology, "beside": beside}
-    if arguments.search:
-        reports = aot_search.search(shape, config.mesh, **asked)
-    else:
-        reports = [aot.compile_report(shape, config.mesh, **asked)]
+    programs = programs_of(configs_of(experiments_of(recipe)))
+    found: list[list[dict[str, Any]]] = []
+    problem = None
+    for program in programs:
+        beside = Beside(program.evaluation_batch, program.lanes, cosine=program.cosine)
+        asked = {"topology": arguments.topology, "beside": beside}
+        reports = _reports(program, asked, search=arguments.search)
+        found.append([report.to_json() for report in reports])
+        if not arguments.json:
+            several = f", {program.runs} of {len(recipe.sweep)} runs ({program.words})"
+            _print_reports(recipe.name + several * (len(programs) > 1), reports)
+        if not reports[0].fits and problem is None:
+            print("it does not fit; trying fewer rows at once", file=sys.stderr)
+            fitting = aot_search.nearest_fit(program.shape, program.mesh, **asked)
+            problem = aot_search.misfit(reports[0], fitting)
     if arguments.json:
-        print(
-            json.dumps([r.to_json() for r in reports] if arguments.search else reports[0].to_json())
-        )
-    else:
-        print(
-            "\n\n".join(f"{recipe.name} on {report_lines(report)}" for report in reports),
-            flush=True,
-        )
-        if len(reports) > 1:
-            print(f"\n{aot_search.fastest(reports)}")
-    if not reports[0].fits:
-        print("it does not fit; trying fewer rows at once", file=sys.stderr)
-        fitting = aot_search.nearest_fit(shape, config.mesh, **asked)
-        raise UserError(aot_search.misfit(reports[0], fitting))
+        shown = found if arguments.search else [reports[0] for reports in found]
+        print(json.dumps(shown if len(programs) > 1 else shown[0]))
+    if problem is not None:
+        raise UserError(problem)
     return 0
 
 
-def _programs(config: "ExperimentConfig") -> "tuple[StepShape, Beside]":
-    """The shape of a run's train step, and what is compiled beside it."""
-    from replay_jax.compile.fitting import Beside
-    from replay_jax.schedule.protocols import build_schedule
-    from replay_jax.sweep.plan.objective import held_sources
-    from replay_jax.training.step import StepShape
+def _reports(
+    program: "StepProgram", asked: dict[str, Any], *, search: bool
+) -> "list[CompileReport]":
+    from replay_jax.compile import ahead as aot
+    from replay_jax.compile import search as aot_search
 
-    schedule = build_schedule(
-        config.schedule,
-        batch_size=config.training.batch_size,
-        generic=config.data.generic,
-        target=config.data.target,
-    )
-    names, held = schedule.source_names, held_sources(config, schedule)
-    shape = StepShape(
-        model=config.model,
-        batch_size=config.training.batch_size,
-        seq_len=config.training.seq_len,
-        sources=len(names),
-        accumulation=config.training.accumulation,
-        document_mask=config.training.document_mask,
-        optimizer=config.optimizer.kind,
-        kl_sources=tuple(names.index(name) for name in held),
-    )
-    cosine = schedule.stage_starts[-1] >= config.training.batch_size
-    evaluated, lanes = config.evaluation.batch_size, config.execution.population
-    return shape, Beside(evaluated, lanes, cosine=cosine)
+    if search:
+        return aot_search.search(program.shape, program.mesh, **asked)
+    return [aot.compile_report(program.shape, program.mesh, **asked)]
+
+
+def _print_reports(title: str, reports: "list[CompileReport]") -> None:
+    from replay_jax.commands.compiled import report_lines
+    from replay_jax.compile import search as aot_search
+
+    lines = "\n\n".join(f"{title} on {report_lines(report)}" for report in reports)
+    print(lines, flush=True)
+    if len(reports) > 1:
+        print(f"\n{aot_search.fastest(reports)}")
+    print(flush=True)
 
 
 def _print_fit(result: FitResult) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.config.execution import ExecutionConfig
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.tokens.config import DataConfig

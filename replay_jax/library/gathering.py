@@ -8,13 +8,13 @@ from typing import Any
 
 from etils import epath
 
-from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import (
+from replay_jax.analysis.runs.records import (
     AnalysisConfig,
     check_record,
     load_records,
     stored_analysis,
 )
+from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
 from replay_jax.model.presets import PRESETS

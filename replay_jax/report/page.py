@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from replay_jax.analysis.advice.along import axes_of
 from replay_jax.analysis.study.selection import Records
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.report.advice import Advice
@@ -11,6 +12,7 @@ from replay_jax.report.elements.blocks import Block, Bullets, Code, Figure, Note
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 from replay_jax.report.elements.words import count
 from replay_jax.report.figures.along_figures import along_figures
+from replay_jax.report.figures.loss_figures import loss_figures
 from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
 from replay_jax.report.figures.study_figures import (
@@ -18,8 +20,10 @@ from replay_jax.report.figures.study_figures import (
     heatmap_figures,
     quadratic_figure,
 )
+from replay_jax.report.published.figure import published_figures
+from replay_jax.report.published.table import published_table
+from replay_jax.report.published.values import best_cells, choices
 from replay_jax.report.tables.along_tables import along_tables
-from replay_jax.report.tables.published_table import published_table
 from replay_jax.report.tables.run_tables import (
     configuration,
     generic_sources_table,
@@ -61,11 +65,10 @@ def build_page(
         section("next", "What to run next", next_runs(study, advice)),
         section("doubts", "What to doubt", doubts(study, plan_summary)),
         each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
-        each_target(
-            study, "published", "Beside the paper", lambda s: [published_table(s, records)]
-        ),
-        each_target(study, "replay", "How much replay", replay_blocks),
+        section("published", "Beside the paper", _published(study, records)),
+        each_target(study, "replay", "How much replay", lambda s: replay_blocks(s, records)),
         section("along", "What the gain depends on", [*along_figures(study), *along_tables(study)]),
+        section("alone", "What tuning without replay gives", _alone(study, records)),
         each_target(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
         each_target(study, "cost", "What it costs elsewhere", cost_blocks),
         each_target(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),
@@ -87,6 +90,18 @@ def build_page(
             "figures are also in the folder figures beside this file, as PNG and SVG."
         ),
     )
+
+
+def _published(study: Study, records: Sequence[Mapping[str, Any]]) -> Blocks:
+    tables = (published_table(target, records) for target in study.targets)
+    return [*published_figures(study, records), *tables]
+
+
+def _alone(study: Study, records: Sequence[Mapping[str, Any]]) -> Blocks:
+    """Axes along which nothing shows a gain, because nothing there replays."""
+    gains = {axis.key for axis in axes_of(study)}
+    chosen = choices(records)
+    return [each for target in study.targets for each in loss_figures(target, gains, chosen)]
 
 
 def section(anchor: str, title: str, blocks: Blocks) -> Section:
@@ -151,11 +166,11 @@ def efficiency_blocks(study: TargetStudy) -> Blocks:
     yield laws_table(study)
 
 
-def replay_blocks(study: TargetStudy) -> Blocks:
+def replay_blocks(study: TargetStudy, records: Sequence[Mapping[str, Any]]) -> Blocks:
     """How losses lie over replay fractions and allocations."""
     if study.curve is not None:
         yield from replay_figures(study)[:1]
-    yield from heatmap_figures(study)
+    yield from heatmap_figures(study, best_cells(records, study.target))
     yield quadratic_figure(study)
     yield minima_table(study)
     yield controls_table(study)

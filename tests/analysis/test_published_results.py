@@ -9,9 +9,9 @@ from replay_jax.analysis.advice.compare import compare
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.advice.wording import brief
+from replay_jax.analysis.runs.records import load_records, stored_analysis
 from replay_jax.analysis.statistics.bootstrap import interval
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import load_records, stored_analysis
 from replay_jax.config.experiments import experiments_of
 from replay_jax.config.recipe import load_recipe
 from replay_jax.report.advice import advise

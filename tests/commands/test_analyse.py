@@ -109,7 +109,7 @@ def test_json_is_that_of_recommend_whatever_the_file(tmp_path, capsys, monkeypat
 
 
 def test_the_records_of_a_sweep_are_analysed_as_their_directory(tmp_path, capsys, monkeypatch):
-    from replay_jax.analysis.study.records import load_records
+    from replay_jax.analysis.runs.records import load_records
     from replay_jax.commands import analyse
     from replay_jax.library.gathering import gathered
     from replay_jax.report.advice import advise

@@ -11,6 +11,7 @@ import pytest
 from tiny_training import MODEL
 
 from replay_jax.commands.compiled import report_lines
+from replay_jax.commands.main import main
 from replay_jax.compile import ahead as aot
 from replay_jax.compile import fitting
 from replay_jax.compile.ahead import compile_report
@@ -301,3 +302,39 @@ def test_the_step_compiles_for_gpus_without_a_gpu(topology, mesh):
     needed = flops_per_token(DEEP, 64, causal_half=True).total * 8 * 64 / devices
     assert 0.9 < plain["flops_per_device"] / needed < 1.2
     assert plain["loops_of_unknown_length"] == []
+
+
+TWO_MODELS = """
+from replay_jax.config.defaults import model_sizes, paper_config
+
+def get_config():
+    return paper_config()
+
+def sweep():
+    sizes = [model_sizes(words).to_dict() for words in ("8,16,1,1,1,64", "16,16,1,1,1,64")]
+    return [{"model": size, "seed": seed} for size in sizes for seed in (0, 1)]
+"""
+
+
+def test_every_different_program_of_a_config_is_compiled_once(
+    on_fake_devices, report, tmp_path, monkeypatch, capsys
+):
+    """It was only that of the first run: a larger model later in the sweep went unseen."""
+    asked = []
+
+    def compiled(shape, mesh, *, topology, beside):
+        asked.append((shape.model.embed_dim, beside.cosine))
+        fits = shape.model.embed_dim < 16
+        return dataclasses.replace(report, fits=fits)
+
+    monkeypatch.setattr(aot, "compile_report", compiled)
+    monkeypatch.setattr("replay_jax.compile.search.nearest_fit", lambda *_, **__: None)
+    path = tmp_path / "two.py"
+    path.write_text(TWO_MODELS)
+    assert main(["compile", str(path), "--json"]) == 2  # the second does not fit
+    first, second = json.loads(capsys.readouterr().out)
+    assert [width for width, _ in asked] == [8, 16]
+    assert (first["fits"], second["fits"]) == (True, False)
+    assert main(["compile", str(path)]) == 2
+    printed = capsys.readouterr().out
+    assert "two, 2 of 4 runs (" in printed and printed.count(" on ") >= 2

@@ -1,6 +1,7 @@
 """The paper's studies: their grids at full size, and what a scale and seeds do to them."""
 
 import collections
+import dataclasses
 
 import pytest
 
@@ -9,8 +10,12 @@ from replay_jax.config.paper import FIRST_DATA_SEED, repeated, sized
 from replay_jax.config.recipe import command_line, load_recipe
 from replay_jax.config.shipped import shipped_configs
 from replay_jax.errors import UserError
+from replay_jax.library.preparing import find_all
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.schedule.protocols import build_schedule
+from replay_jax.sweep.plan.plan import plan_sweep
+from replay_jax.sweep.plan.programs import programs_of
+from replay_jax.sweep.plan.work import Done
 
 # Runs of one seed, and the sum of their steps.
 STUDIES = {
@@ -55,14 +60,33 @@ def test_every_study_is_listed_by_name():
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_has_the_paper_s_grid(name):
-    configs = study(name)
-    steps = sum(schedule(config).total_steps for config in configs)
-    assert (len(configs), steps) == STUDIES[name]
+def test_a_study_has_the_paper_s_grid_and_plans_at_full_size(name):
+    """Without its data: every run has a schedule and a ledger that add up, sharing included."""
+    experiments = experiments_of(load_recipe(f"paper/{name}"))
+    configs = configs_of(experiments)
+    planned = plan_sweep(experiments, found=find_all(configs), done=Done())
+    assert (len(planned.runs), planned.steps_naive) == STUDIES[name]
+    assert 0 < planned.steps_planned <= planned.steps_naive
     assert {(config.seed, config.data_seed) for config in configs} == {(0, 42)}
     for config in configs:
         marks = config.data.tokenizer
         assert (marks.bos_token, marks.eos_token) == ("<|begin_of_text|>", "<|end_of_text|>")
+
+
+def test_runs_share_a_program_unless_they_differ_in_model_batch_or_mesh():
+    sizes = programs_of(study("model_scaling"))
+    assert [program.runs for program in sizes] == [5, 5, 5, 5]
+    assert [parameter_counts(program.shape.model).total for program in sizes] == [
+        154_147_328, 299_649_792, 602_457_088, 1_884_391_424,
+    ]  # fmt: skip
+    assert sizes[0].words == "154,147,328 parameters, 1024 x 4096"
+    uniform, *_ = headline = study("headline")
+    (every,) = programs_of(headline)
+    assert every.runs == 51 and every.cosine  # of those that have a boundary
+    (alone,) = programs_of([uniform])
+    assert uniform.schedule.protocol == "uniform" and not alone.cosine
+    one_mesh = dataclasses.replace(uniform, mesh=dataclasses.replace(uniform.mesh, fsdp=2))
+    assert len(programs_of([uniform, one_mesh, uniform])) == 2
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name not in OF_A_MODEL])

@@ -9,8 +9,8 @@ import pytest
 
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.training import training
+from replay_jax.analysis.runs.records import load_records
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import load_records
 from replay_jax.library import gathering
 from replay_jax.library.gathering import gathered
 

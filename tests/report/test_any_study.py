@@ -10,8 +10,8 @@ from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 from fake_report import COMMAND, CONFIG, PLAN, TIME, without_pixels
 from rich.console import Console
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.errors import UserError
 from replay_jax.report.advice import advise
 from replay_jax.report.drawing import draw_figures

@@ -1,5 +1,6 @@
 """Charts show what the study says: right rows, units on every axis, pictures without a browser."""
 
+import dataclasses
 import json
 import struct
 
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 
-from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.runs.records import AnalysisConfig
+from replay_jax.analysis.study.analyse import analyse, analyse_anyway
 from replay_jax.analysis.study.selection import baseline, best_replay, focus_budget
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.theme import DARK, LIGHT, vega_config
 from replay_jax.report.elements.words import times
 from replay_jax.report.figures.along_figures import along_figures
+from replay_jax.report.figures.loss_figures import loss_figures
 from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
 from replay_jax.report.figures.study_figures import (
@@ -47,7 +49,7 @@ def figures(study, records):
     return (
         efficiency_figure(study),
         *replay_figures(study),
-        *heatmap_figures(study),
+        *heatmap_figures(study, {}),
         quadratic,
         *pareto_figures(study),
         *training_figures(study, by_id),
@@ -154,7 +156,7 @@ def test_a_line_has_one_allocation_and_every_baseline_is_on_the_chart(study):
 
 
 def test_the_lowest_cell_of_the_heatmap_is_boxed(study):
-    figures = heatmap_figures(study)
+    figures = heatmap_figures(study, {})
     assert len(figures) == len(study.budgets) == 2
     for figure in figures:
         cells = table(figure, "best")
@@ -164,10 +166,46 @@ def test_the_lowest_cell_of_the_heatmap_is_boxed(study):
         assert boxed[0]["dark"] and not max(cells, key=lambda c: c["loss"])["dark"]
 
 
+def test_the_paper_s_best_cells_are_named_in_the_heatmap(study):
+    figure = heatmap_figures(study, {(0.5, 0.25): ("flan", "finemath"), (0.875, 1.0): ("x",)})[0]
+    named = {(c["rho"], c["alpha"]): c["published"] for c in table(figure, "best")}
+    assert {cell: names for cell, names in named.items() if names} == {
+        (0.5, 0.25): "flan, finemath"
+    }
+    assert "one run each" in figure.caption
+    assert "one run each" not in heatmap_figures(study, {})[0].caption
+
+
+def test_a_baseline_is_drawn_along_its_axis_with_what_replay_reaches(records, study):
+    decay = "optimizer.weight_decay"
+    alone = [r for r in records if r["replay_fraction"]["requested"] == 0]
+    alone = [r for r in alone if r["target_tokens"] == 4096 and r["allocation"]["requested"] == 1]
+    others = [r for r in records if r["replay_fraction"]["requested"]]
+    others = [r for r in others if r["target_tokens"] == 4096]
+    swept = [
+        r | {"id": f"{r['id']}-{value}", "overrides": r["overrides"] | {decay: value}}
+        for r in alone
+        for value in (0.0, 0.1, 1.6)
+    ]
+    config = dataclasses.replace(CONFIG, reference={"replay_fraction": 0.0})
+    found = analyse_anyway([*swept, *others], config, resamples=20).targets[0]
+    (figure,) = loss_figures(found, ("schedule.target_epochs",), {decay: 0.1})
+    rows = [row for rows in figure.spec["datasets"].values() for row in rows]
+    means = [row for row in rows if "series" in row]
+    assert {row["series"] for row in means} == {"target epochs 8", "target epochs 16"}
+    assert {row["value"] for row in means} == {0.0, 0.1, 1.6}
+    chosen, best = (row for row in rows if "label" in row)
+    assert chosen == {"value": 0.1, "label": "chosen in the paper"}
+    replayed = [cell for cell in found.cells if cell.key.replay_fraction > 0]
+    assert best["loss"] == min(cell.chosen.target_loss for cell in replayed)
+    scale = figure.spec["layer"][0]["encoding"]["x"]["scale"]
+    assert (scale["type"], scale["constant"]) == ("symlog", 0.1)  # zero has no logarithm
+
+
 def test_no_heatmap_without_a_swept_allocation():
     one = FakeStudy(allocations=(1.0,), seeds=(0, 1), candidate_budgets=(4096,))
     study = analyse(fake_records(one), CONFIG, resamples=50).targets[0]
-    assert heatmap_figures(study) == ()
+    assert heatmap_figures(study, {}) == ()
 
 
 def test_the_quadratic_minimum_is_near_the_truth(study):

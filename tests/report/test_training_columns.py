@@ -2,8 +2,8 @@
 
 from fake_records import FakeStudy, fake_records
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.report.tables.study_tables import losses_tables
 
 SMALL = FakeStudy(

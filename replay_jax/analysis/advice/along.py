@@ -1,17 +1,14 @@
-"""How the gain of replay changes along every axis that a study sweeps, nothing else changing.
-
-An axis is a budget, an allocation, a target, a protocol, or any swept or tuned key; keys that
-change together (a model and its learning rate) are one axis.
-"""
+"""How the gain of replay changes along every axis that a study sweeps, nothing else changing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replay_jax.analysis.runs.records import text
 from replay_jax.analysis.statistics.bootstrap import Interval
-from replay_jax.analysis.study.records import text
-from replay_jax.analysis.study.selection import loss_of, row_of, short
+from replay_jax.analysis.study.axes import ALLOCATION, axes, lines, place_of
+from replay_jax.analysis.study.selection import loss_of, row_of
 from replay_jax.analysis.study.study import (
     CellResult,
     SettingResult,
@@ -19,14 +16,6 @@ from replay_jax.analysis.study.study import (
     TargetStudy,
     replays,
 )
-
-TOKENS, ALLOCATION = "target tokens", "allocation"
-# What a group is called where runs of others name a value and it does not.
-_USUAL = "as usual"
-# First of the keys that change together, by which the axis is named.
-_LEADING = ("target", "protocol", TOKENS, ALLOCATION, "model")
-# Not an axis of its own: it follows from the budget in tokens.
-_SAME = frozenset({"schedule.target_sequences", "schedule.stage2_allocation"})
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,9 @@ def axes_of(study: Study) -> tuple[Axis, ...]:
     """
     groups = [found for target in study.targets for found in _groups(target)]
     found = [
-        axis for key, together in _axes(groups).items() if (axis := _axis(key, together, groups))
+        axis
+        for key, together in axes([each.place for each in groups]).items()
+        if (axis := _axis(key, together, groups))
     ]
     allocations = [found for target in study.targets for found in _allocations(target)]
     if axis := _axis(ALLOCATION, frozenset({ALLOCATION}), allocations):
@@ -101,7 +92,7 @@ def _groups(study: TargetStudy) -> Iterator[_Compared]:
         if cell.gain is not None and (row not in best or loss_of(cell) < loss_of(best[row])):
             best[row] = cell
     for cell in best.values():
-        yield _Compared(_place(study, cell), _of_cell(study, cell))
+        yield _Compared(place_of(study, cell), _of_cell(study, cell))
 
 
 def _allocations(study: TargetStudy) -> Iterator[_Compared]:
@@ -112,7 +103,7 @@ def _allocations(study: TargetStudy) -> Iterator[_Compared]:
         if cell.gain is not None and (row not in best or loss_of(cell) < loss_of(best[row])):
             best[row] = cell
     for cell in best.values():
-        place = _place(study, cell) | {ALLOCATION: f"{cell.key.allocation:g}"}
+        place = place_of(study, cell) | {ALLOCATION: f"{cell.key.allocation:g}"}
         yield _Compared(place, _of_cell(study, cell))
 
 
@@ -139,7 +130,7 @@ def _tuned(study: TargetStudy, key: str) -> Iterator[_Compared]:
             gain_by_seed=_paired(without, setting),
             multiplier=None,
         )
-        yield _Compared(_place(study, cell) | {key: value}, found)
+        yield _Compared(place_of(study, cell) | {key: value}, found)
 
 
 def _by_value(cell: CellResult, key: str) -> dict[str, SettingResult]:
@@ -172,77 +163,10 @@ def _paired(without: SettingResult, replay: SettingResult) -> tuple[float, ...]:
     return tuple(float(gain) for gain in gains if np.isfinite(gain))
 
 
-def _place(study: TargetStudy, cell: CellResult) -> dict[str, str]:
-    """Where a cell stands; of the axes that go without saying, what its runs were told."""
-    key = cell.key
-    protocol = key.protocol.replace("_", "-")
-    place = {"target": study.target, "protocol": protocol, TOKENS: str(key.target_tokens)}
-    axes = {name for other in study.cells for name, _ in other.key.axes} - _SAME
-    told = {name: text(value) for name, value in cell.chosen.overrides.items() if name in axes}
-    return place | told | {name: value for name, value in key.axes if name in axes}
-
-
-def _axes(groups: Sequence[_Compared]) -> dict[str, frozenset[str]]:
-    """Every axis with more than one value, by its leading key, with the keys that go with it."""
-    keys = sorted({key for each in groups for key in each.place}, key=_leading)
-    found: dict[tuple[int, ...], list[str]] = {}
-    for key in keys:
-        values = [_value(each, key) for each in groups]
-        different = list(dict.fromkeys(values))
-        if len(different) > 1:
-            pattern = tuple(different.index(value) for value in values)
-            found.setdefault(pattern, []).append(key)
-    return {together[0]: frozenset(together) for together in found.values()}
-
-
-def _leading(key: str) -> tuple[int, str]:
-    return (_LEADING.index(key) if key in _LEADING else len(_LEADING), key)
-
-
-def _value(each: _Compared, key: str) -> str:
-    return each.place[key] if key in each.place else _USUAL
-
-
 def _axis(key: str, together: frozenset[str], groups: Sequence[_Compared]) -> Axis | None:
     """The lines along an axis that have two values or more; None if there is none."""
-    further = [name for name, same in _axes(groups).items() if not same & together]
-    lines: dict[tuple[tuple[str, str], ...], dict[str, GainAt]] = {}
-    for each in groups:
-        others = tuple((name, _value(each, name)) for name in further)
-        value = _value(each, key)
-        lines.setdefault(others, {})[value] = replace(each.gain, value=value)
     shown = tuple(
-        Line(", ".join(_said(name, value) for name, value in others), _in_order(gains))
-        for others, gains in sorted(lines.items(), key=lambda line: _order(line[0]))
-        if len(gains) > 1
+        Line(label, tuple(replace(groups[i].gain, value=value) for value, i in values))
+        for label, values in lines(key, together, [each.place for each in groups])
     )
     return Axis(key, shown) if shown else None
-
-
-def _in_order(gains: Mapping[str, GainAt]) -> tuple[GainAt, ...]:
-    numbers = [as_number(value) for value in gains]
-    if all(number is not None for number in numbers):
-        return tuple(gains[value] for value in sorted(gains, key=float))
-    return tuple(gains.values())
-
-
-def _order(others: Sequence[tuple[str, str]]) -> list[tuple[float, str]]:
-    numbers = [(as_number(value), value) for _, value in others]
-    return [(number, "") if number is not None else (0.0, value) for number, value in numbers]
-
-
-def as_number(value: str) -> float | None:
-    """The number that a value of an axis is, None for words."""
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
-
-
-def _said(key: str, value: str) -> str:
-    """A value with what it is of, where it does not say that itself."""
-    if key == TOKENS:
-        return f"{int(value):,} tokens"
-    number = as_number(value)
-    return value if number is None else f"{short(key)} {value}"

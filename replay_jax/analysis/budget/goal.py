@@ -7,9 +7,9 @@ from typing import Any, Literal
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.advice.verdict import UNCLEAR
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.bootstrap import RESAMPLES
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import TargetStudy
 from replay_jax.errors import UserError
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.groups import Cell, CellKey, group_records
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.errors import UserError
 
 # Of the spans of training that a run needs, each with its cost; spans are shared between runs.

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from replay_jax.analysis.runs.records import find
 from replay_jax.analysis.sources.columns import column_called
-from replay_jax.analysis.study.records import find
 from replay_jax.errors import UserError
 
 Record = Mapping[str, Any]

@@ -10,6 +10,7 @@ from typing import Any
 
 import narwhals as nw
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.sources.checks import (
     CONSTANT,
     checked_reference,
@@ -20,7 +21,6 @@ from replay_jax.analysis.sources.checks import (
 )
 from replay_jax.analysis.sources.columns import columns_of
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
 

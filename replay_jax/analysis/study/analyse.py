@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.runs.boundary import boundary_of, shared_window
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics import bootstrap
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.equivalents import amount, ratio
 from replay_jax.analysis.statistics.noise import Noise
-from replay_jax.analysis.study.boundary import boundary_of, shared_window
 from replay_jax.analysis.study.comparisons import (
     baseline_of,
     difference,
@@ -27,7 +28,6 @@ from replay_jax.analysis.study.comparisons import (
 from replay_jax.analysis.study.evidence import Evidence, gather
 from replay_jax.analysis.study.groups import Setting, TargetGroup, group_records
 from replay_jax.analysis.study.minimum import fit_replay
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import (
     CellResult,
     Draws,

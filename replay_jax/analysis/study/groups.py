@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.analysis.study import replayed
-from replay_jax.analysis.study.records import (
+from replay_jax.analysis.runs import replayed
+from replay_jax.analysis.runs.records import (
     AnalysisConfig,
     allocation,
     check_losses,

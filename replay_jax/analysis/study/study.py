@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.runs.boundary import BoundaryResult
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.inference import CurveFit
-from replay_jax.analysis.study.boundary import BoundaryResult
 from replay_jax.analysis.study.frames import cell_columns, draw_columns, html_table
 from replay_jax.analysis.study.groups import CellKey, describe
 from replay_jax.errors import UserError

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.groups import Cell, CellKey, Setting, describe, group_records
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import (
     CellResult,
     Dropped,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from replay_jax.analysis.runs.records import RECORD, check_record, load_records
 from replay_jax.analysis.sources.logged import Logged
-from replay_jax.analysis.study.records import RECORD, check_record, load_records
 from replay_jax.library.gathering import Gathered, gathered
 
 

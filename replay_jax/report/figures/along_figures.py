@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from replay_jax.analysis.advice.along import TOKENS, Axis, as_number, axes_of
+from replay_jax.analysis.advice.along import Axis, axes_of
+from replay_jax.analysis.study.axes import TOKENS, as_number
 from replay_jax.analysis.study.selection import short
 from replay_jax.analysis.study.study import Study
 from replay_jax.report.elements.blocks import Figure
@@ -87,7 +88,7 @@ def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Cha
     """
     values = [row["value"] for row in rows]
     measured = all(isinstance(value, float) for value in values)
-    x = _value_axis(values, title) if measured else _word_axis(title)
+    x = value_axis(values, title) if measured else word_axis(title)
     colour, shape = colours_of(series_names(rows), title=None)
     if len(series_names(rows)) == 1:
         colour, shape = colour.legend(None), shape.legend(None)
@@ -124,16 +125,28 @@ def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Cha
     ).properties(height=HEIGHT)  # fmt: skip
 
 
-def _word_axis(title: str) -> alt.X:
+def word_axis(title: str) -> alt.X:
+    """An axis of words, in the order of the rows."""
     return alt.X("value", type="nominal", title=title, sort=None, axis=alt.Axis(labelAngle=0))
 
 
-def _value_axis(numbers: Sequence[float], title: str) -> alt.X:
+def value_axis(numbers: Sequence[float], title: str) -> alt.X:
     """Numbers with a tick at each, on a log axis where they lie wide apart."""
-    wide = min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE
-    # A log scale has no zero to be kept or dropped, and Vega says so.
-    kind = {"type": "log"} if wide else {"type": "linear", "zero": False}
-    scale = alt.Scale(nice=False, padding=14, **kind)
-    form = ".3~s" if max(numbers) >= _THOUSANDS else ".4~g"
-    axis = alt.Axis(values=sorted(set(numbers)), format=form, labelOverlap=True, grid=False)
-    return alt.X("value", type="quantitative", title=title, scale=scale, axis=axis)
+    axis = alt.Axis(
+        values=sorted(set(numbers)),
+        format=".3~s" if max(numbers) >= _THOUSANDS else ".4~g",
+        labelOverlap=True,
+        grid=False,
+    )
+    return alt.X("value", type="quantitative", title=title, scale=_value_scale(numbers), axis=axis)
+
+
+def _value_scale(numbers: Sequence[float]) -> alt.Scale:
+    """Logarithmic where values lie wide apart, and about zero where zero is one of them."""
+    least = min((number for number in numbers if number > 0), default=0.0)
+    wide = least > 0 and max(numbers) / least >= _WIDE
+    if wide and min(numbers) == 0:
+        return alt.Scale(type="symlog", constant=least, nice=False, padding=14)
+    if wide:  # has no zero to be kept or dropped, and Vega says so
+        return alt.Scale(type="log", nice=False, padding=14)
+    return alt.Scale(type="linear", nice=False, zero=False, padding=14)

@@ -155,7 +155,8 @@ def replay_chart(
 def heatmap_chart(cells: Sequence[Row]) -> Chart:
     """Return rho (rows) against alpha (columns), the best cell boxed, as in the paper's figure 7.
 
-    Rows: {rho, alpha, loss, low, high, best, dark, setting, seeds}; `dark` cells get white text.
+    Rows: {rho, alpha, loss, low, high, best, dark, setting, seeds, published}; `dark` cells get
+    white text; `published` names the paper's targets whose best cell it is.
     """
     alpha = alt.X(
         "alpha:O", title="allocation α (target share kept for stage 2)",
@@ -189,8 +190,13 @@ def heatmap_chart(cells: Sequence[Row]) -> Chart:
         tooltip=tips,
     )
     box = base.transform_filter("datum.best").mark_rect(style="box", cornerRadius=3)
+    names = base.mark_text(fontSize=11, dy=17).encode(
+        text="published:N",
+        color=alt.condition("datum.dark", alt.value("#ffffff"), alt.value("#14171c")),
+    )
+    marks = [names] if any(row["published"] for row in cells) else []
     height = 56 * len({row["rho"] for row in cells}) + 40
-    return alt.layer(squares, text, box).properties(height=height)
+    return alt.layer(squares, text, *marks, box).properties(height=height)
 
 
 def quadratic_chart(points: Sequence[Row], curve: Sequence[Row], minima: Sequence[Row]) -> Chart:

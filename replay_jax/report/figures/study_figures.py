@@ -1,7 +1,7 @@
 """Figures that compare finished runs: from one target's study to charts with captions."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -171,8 +171,13 @@ def _within(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-def heatmap_figures(study: TargetStudy) -> tuple[Figure, ...]:
-    """ρ × α, one figure per budget, where both were swept; further axes as in the best cell."""
+def heatmap_figures(
+    study: TargetStudy, published: Mapping[tuple[float, float], Sequence[str]]
+) -> tuple[Figure, ...]:
+    """ρ × α, one figure per budget, where both were swept; further axes as in the best cell.
+
+    `published`: whose lowest loss is published at which ρ and α; empty for none.
+    """
     figures = []
     for tokens in study.budgets:
         best = best_replay(study, tokens)
@@ -189,22 +194,30 @@ def heatmap_figures(study: TargetStudy) -> tuple[Figure, ...]:
                 caption=(
                     "Held-out target loss (nats per token, mean over seeds) of the best setting "
                     "in every cell; darker is lower, the lowest is boxed."
+                    + " Names: where the paper has the lowest loss of its own targets, one run "
+                    "each." * bool(published)
                 ),
-                chart=charts.heatmap_chart(_heatmap_rows(study, cells)),
+                chart=charts.heatmap_chart(_heatmap_rows(study, cells, published)),
                 target=study.target,
             )
         )
     return tuple(figures)
 
 
-def _heatmap_rows(study: TargetStudy, cells: Sequence[CellResult]) -> list[Row]:
+def _heatmap_rows(
+    study: TargetStudy,
+    cells: Sequence[CellResult],
+    published: Mapping[tuple[float, float], Sequence[str]],
+) -> list[Row]:
     losses = [loss_of(cell) for cell in cells]
     least, most = min(losses), max(losses)
     rows: list[Row] = []
     for cell, loss in zip(cells, losses, strict=True):
         runs = [value for _, value in seeds_of(study, cell.chosen.target_by_seed)]
+        place = (cell.key.replay_fraction, cell.key.allocation)
         rows.append(
             {
+                "published": ", ".join(published[place]) if place in published else "",
                 "rho": cell.key.replay_fraction,
                 "alpha": cell.key.allocation,
                 "loss": loss,

@@ -1,6 +1,7 @@
 """The gain of replay along every axis of the study, as tables."""
 
-from replay_jax.analysis.advice.along import TOKENS, Axis, GainAt, axes_of
+from replay_jax.analysis.advice.along import Axis, GainAt, axes_of
+from replay_jax.analysis.study.axes import TOKENS
 from replay_jax.analysis.study.selection import short
 from replay_jax.analysis.study.study import Study
 from replay_jax.report.elements.blocks import Column, Line, Table

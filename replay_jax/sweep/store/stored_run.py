@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from replay_jax.analysis.study.records import ADDED as NEW_SETTINGS
+from replay_jax.analysis.runs.records import ADDED as NEW_SETTINGS
 from replay_jax.config.experiment import resolve
 from replay_jax.config.identity import result_identity
 from replay_jax.data.judging.tasks import Task

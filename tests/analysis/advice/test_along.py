@@ -2,9 +2,10 @@
 
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 
-from replay_jax.analysis.advice.along import ALLOCATION, TOKENS, axes_of
+from replay_jax.analysis.advice.along import axes_of
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.study.axes import ALLOCATION, TOKENS
 
 CONFIG = AnalysisConfig(
     reference={"protocol": "uniform"}, tuned=("schedule.target_epochs",), level=0.9

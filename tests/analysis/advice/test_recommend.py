@@ -12,10 +12,10 @@ import pytest
 
 from replay_jax.analysis.advice.pilots import transfer
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import record, sweep
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.comparisons import one_further
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.errors import UserError
 
 CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)

@@ -6,9 +6,9 @@ import pytest
 
 from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.advice.shipping import ship
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.errors import UserError
 
 CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)

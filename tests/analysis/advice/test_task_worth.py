@@ -7,9 +7,9 @@ import pytest
 
 from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.advice.task_worth import score_curve
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import record
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.report.advice import advise, beside_loss, by_target
 from replay_jax.report.tables.task_tables import task_tables
 

@@ -7,10 +7,10 @@ import pytest
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
 from replay_jax.analysis.advice.verdict import HURTS
 from replay_jax.analysis.advice.wording import brief, ends
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.report.foreign import foreign_advice
 
 CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)

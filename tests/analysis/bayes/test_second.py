@@ -18,10 +18,10 @@ from replay_jax.analysis.bayes.design import Design  # noqa: E402
 from replay_jax.analysis.bayes.model import Posterior  # noqa: E402
 from replay_jax.analysis.bayes.second import with_opinions  # noqa: E402
 from replay_jax.analysis.bayes.worth import log_worth  # noqa: E402
+from replay_jax.analysis.runs.records import AnalysisConfig  # noqa: E402
 from replay_jax.analysis.statistics.bootstrap import Interval  # noqa: E402
 from replay_jax.analysis.statistics.simulate import Luck, sweep  # noqa: E402
 from replay_jax.analysis.study.analyse import analyse  # noqa: E402
-from replay_jax.analysis.study.records import AnalysisConfig  # noqa: E402
 
 CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)
 TRUSTED = Sampling(draws=400, divergences=0, r_hat=1.01)

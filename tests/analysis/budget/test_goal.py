@@ -6,9 +6,9 @@ import pytest
 
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.budget.goal import Goal, find
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 
 CONFIG = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
 

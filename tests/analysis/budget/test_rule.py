@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from replay_jax.analysis.budget.goal import Finding
 from replay_jax.analysis.budget.planned import grid_of, middle, neighbours
 from replay_jax.analysis.budget.rule import ALL_DONE, SPENT, Rules, decide, least
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import record, sweep
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.errors import UserError
 
 CONFIG = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from replay_jax.analysis.runs.records import AnalysisConfig, load_records
 from replay_jax.analysis.statistics.components import Layout, build, components, likelihood, reml
 from replay_jax.analysis.statistics.noise import (
     Noise,
@@ -12,7 +13,6 @@ from replay_jax.analysis.statistics.noise import (
     resample_means,
 )
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig, load_records
 from replay_jax.errors import UserError
 
 BUDGET = np.repeat([0, 1, 2, 3], 8)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 
 
 @pytest.fixture(scope="module")

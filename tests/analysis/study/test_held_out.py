@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.documents import document_luck
 from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.task_scores import by_group, two_way_interval
 from replay_jax.errors import UserError
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from fake_records import GSM8K, FakeStudy, fake_records
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import BEST_EPOCHS, law, record, sweep
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.errors import UserError
 

@@ -8,8 +8,8 @@ import pytest
 from fake_records import GSM8K, FakeStudy, fake_records
 from scipy.stats import binomtest, t
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.analysis.study.study import replays
 from replay_jax.analysis.study.task_scores import (
     accuracy_before,

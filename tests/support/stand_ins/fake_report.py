@@ -2,7 +2,7 @@
 
 import vl_convert
 
-from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.report import html
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
 

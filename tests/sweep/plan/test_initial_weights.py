@@ -11,8 +11,8 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 from tiny_sweep import BATCH, RHO, results_of
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.config.grid import chain, grid, zipped
 from replay_jax.data.judging.tasks import Task
 from replay_jax.errors import UserError

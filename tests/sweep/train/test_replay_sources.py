@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny_sweep import RHO, TinyStudy
 
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.records import AnalysisConfig
 from replay_jax.config.experiment import resolve
 from replay_jax.config.grid import chain, grid
 from replay_jax.data.tokens.prepare import prepare

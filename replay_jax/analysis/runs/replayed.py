@@ -7,7 +7,7 @@ training starts from. A run that draws no generic row is the run without replay 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from replay_jax.analysis.study.records import MISSING, find, replay_fraction
+from replay_jax.analysis.runs.records import MISSING, find, replay_fraction
 
 Record = Mapping[str, Any]
 AXIS = "replay"

@@ -16,8 +16,12 @@ from replay_jax.shape import NUMBER, Each, misshapen
 from replay_jax.strict import from_plain
 
 MISSING = object()
-# Experiments of the paper with values in report/tables/published.json; "" is none.
-PUBLISHED = ("", "fine_tuning", "headline", "mid_training")
+# Experiments of the paper with values in report/published/values.json; "" is none.
+PUBLISHED = (
+    "", "basque_8b", "constant_mixture", "cooldown", "fine_tuning", "fine_tuning_epochs",
+    "fine_tuning_target_scaling", "headline", "longer_run", "mid_training", "model_scaling",
+    "more_target", "reference_law", "repetitions", "weblinx_8b", "weight_decay",
+)  # fmt: skip
 _MAYBE = (*NUMBER, type(None))
 _ROLES = {"target": _MAYBE, "generic": _MAYBE}
 _FRACTION = {"requested": _MAYBE, "realised": NUMBER}

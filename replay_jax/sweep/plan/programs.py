@@ -1,0 +1,80 @@
+"""The different programs that the runs of a sweep need: what `compile` is asked about."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from replay_jax.config.experiment import ExperimentConfig
+from replay_jax.model.architecture import parameter_counts
+from replay_jax.schedule.protocols import build_schedule
+from replay_jax.sweep.plan.objective import held_sources
+from replay_jax.training.config import StepShape
+from replay_jax.training.mesh.config import MeshConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProgram:
+    """A compiled train step with what is compiled beside it.
+
+    Attributes:
+        shape: of the step.
+        mesh: it is split over.
+        evaluation_batch: sequences of a batch of held-out text.
+        lanes: runs that are trained at once (`execution.population`).
+        cosine: whether gradients are compared at a stage boundary of any of the runs.
+        runs: how many runs need it.
+    """
+
+    shape: StepShape
+    mesh: MeshConfig
+    evaluation_batch: int
+    lanes: int
+    cosine: bool
+    runs: int
+
+    @property
+    def words(self) -> str:
+        """What tells it from the other programs of a sweep."""
+        shape, parameters = self.shape, parameter_counts(self.shape.model).total
+        return f"{parameters:,} parameters, {shape.batch_size} x {shape.seq_len}"
+
+
+def programs_of(configs: Sequence[ExperimentConfig]) -> tuple[StepProgram, ...]:
+    """Every program once, in the order of the first run that needs it."""
+    found: dict[tuple[object, ...], StepProgram] = {}
+    for config in configs:
+        program = _program(config)
+        key = (program.shape, program.mesh, program.evaluation_batch, program.lanes)
+        if key in found:
+            earlier = found[key]
+            cosine = earlier.cosine or program.cosine
+            program = dataclasses.replace(earlier, cosine=cosine, runs=earlier.runs + 1)
+        found[key] = program
+    return tuple(found.values())
+
+
+def _program(config: ExperimentConfig) -> StepProgram:
+    schedule = build_schedule(
+        config.schedule,
+        batch_size=config.training.batch_size,
+        generic=config.data.generic,
+        target=config.data.target,
+    )
+    names = schedule.source_names
+    shape = StepShape(
+        model=config.model,
+        batch_size=config.training.batch_size,
+        seq_len=config.training.seq_len,
+        sources=len(names),
+        accumulation=config.training.accumulation,
+        document_mask=config.training.document_mask,
+        optimizer=config.optimizer.kind,
+        kl_sources=tuple(names.index(name) for name in held_sources(config, schedule)),
+    )
+    return StepProgram(
+        shape=shape,
+        mesh=config.mesh,
+        evaluation_batch=config.evaluation.batch_size,
+        lanes=config.execution.population,
+        cosine=schedule.stage_starts[-1] >= config.training.batch_size,
+        runs=1,
+    )
