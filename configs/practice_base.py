@@ -42,7 +42,7 @@ def conversations(path: str, **changes: object) -> ConfigDict:
 
 def get_config(
     data_generic: str = "data/generic.jsonl.gz",
-    data_target: str = "runs/practice_instructions/chats.jsonl",
+    data_target: str = "runs/practice/chats.jsonl",
     steps: int = 700,
 ) -> ConfigDict:
     """Generic text alone, in one stage."""

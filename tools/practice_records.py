@@ -6,16 +6,16 @@
 `chats`: an instruction with its input asks, its output answers. `web`: WebShop's shopping
 instructions with the first query that a person typed for each, as turns of WebLINX: people's are
 the two texts, the page around the search box is made here. A fifth of the instructions, by a hash,
-is valid.json; train.json has the others, less what is nearly one of these.
+is valid.json; train.json has the others, shop.jsonl the text of instructions without a query, both
+less what is nearly one of valid.json.
 """
 
 import argparse
 import hashlib
 import json
-import random
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,67 +23,57 @@ from replay_jax.data.sources.files import read_objects
 from replay_jax.data.web.actions import Action
 from replay_jax.errors import UserError
 
+Record = Mapping[str, Any]
 HELD_OUT = 0.2
 NEARLY = 0.6  # of the words of either: the share that both have
-SHOWN = 3
-SEARCH = ("input", "placeholder='Search'")
-# What stands beside the search box: tag, text.
-OTHERS = (
-    ("button", "Search"), ("a", "Cart"), ("a", "Sign in"), ("a", "Home"), ("button", "Help"),
-    ("a", "Orders"),
-)  # fmt: skip
-WIDTH, HEIGHT = 1280, 40
+# The page, the same for all: uid, left edge and width in pixels, and what is said of an element.
+SEARCH_BOX = "3f6"
+PAGE = (
+    ("0c1", 20, 80, "[[tag]] a [[text]] Home"),
+    (SEARCH_BOX, 120, 700, "[[tag]] input [[attributes]] placeholder='Search'"),
+    ("a27", 840, 100, "[[tag]] button [[text]] Search"),
+)
 
 
-def chats(path: Path) -> Iterator[Mapping[str, str]]:
+def chats(path: Path) -> Iterator[Record]:
     """Prompt and completion of every instruction."""
     for _, record in read_objects(path, "instructions"):
         asked = f"{record['instruction']}\n{record['input']}".strip()
         yield {"prompt": asked, "completion": record["output"], "source": record["source"]}
 
 
-def split_turns(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Turns to learn and turns to be judged by."""
-    records = [each for _, each in read_objects(path, "records") if each.get("queries")]
-    valid = [each for each in records if _hashed(each["instruction"]) < HELD_OUT]
-    words = [_words(each["instruction"]) for each in valid]
-    train = [
-        each
-        for each in records
-        if _hashed(each["instruction"]) >= HELD_OUT
-        and not any(_alike(_words(each["instruction"]), other) >= NEARLY for other in words)
-    ]
-    return [_turn(each) for each in train], [_turn(each) for each in valid]
+def shopping(path: Path) -> tuple[list[Record], list[Record], list[Record]]:
+    """Turns to learn, turns to be judged by, and the instructions that nobody typed a query for."""
+    records = [each for _, each in read_objects(path, "records") if "instruction" in each]
+    typed = [each for each in records if each["queries"]]
+    valid = [each for each in typed if _hashed(each["instruction"]) < HELD_OUT]
+    judged = [_words(each["instruction"]) for each in valid]
+
+    def is_far(record: Record) -> bool:
+        words = _words(record["instruction"])
+        return not any(_alike(words, other) >= NEARLY for other in judged)
+
+    train = [e for e in typed if _hashed(e["instruction"]) >= HELD_OUT and is_far(e)]
+    plain = [{"text": e["instruction"]} for e in records if not e["queries"] and is_far(e)]
+    return [_turn(each) for each in train], [_turn(each) for each in valid], plain
 
 
-def _turn(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A page with a search box among other elements, in an order and with uids of its own."""
+def _turn(record: Record) -> Record:
     name = hashlib.sha256(record["instruction"].encode()).hexdigest()[:12]
-    drawn = random.Random(name)
-    shown = [SEARCH, *drawn.sample(OTHERS, SHOWN - 1)]
-    drawn.shuffle(shown)
-    uids = [f"{number:03x}" for number in drawn.sample(range(16**3), SHOWN)]
-    boxes = {
-        uid: {"x": WIDTH // SHOWN * place, "y": 20, "width": WIDTH // SHOWN - 20, "height": HEIGHT}
-        for place, uid in enumerate(uids)
-    }
-    elements = [{"uid": uid, "doc": _doc(*each)} for uid, each in zip(uids, shown, strict=True)]
-    box = uids[shown.index(SEARCH)]
+    typed = {"text": record["queries"][0], "uid": SEARCH_BOX}
     return {
         "demo": f"webshop-{name}",
         "turn": 1,
-        "action": Action("text_input", {"text": record["queries"][0], "uid": box}).text(),
+        "action": Action("text_input", typed).text(),
         "utterances": f"[00:05] {record['instruction']}",
         "action_history": "",
-        "candidates": elements,
+        "candidates": [{"uid": uid, "doc": doc} for uid, _, _, doc in PAGE],
         "clean_html": "",
         "viewport": "",
-        "bboxes": boxes,
+        "bboxes": {
+            uid: {"x": left, "y": 20, "width": width, "height": 40} for uid, left, width, _ in PAGE
+        },
     }
-
-
-def _doc(tag: str, text: str) -> str:
-    return f"[[tag]] {tag} " + (f"[[attributes]] {text}" if tag == "input" else f"[[text]] {text}")
 
 
 def _hashed(text: str) -> float:
@@ -98,7 +88,7 @@ def _alike(one: frozenset[str], other: frozenset[str]) -> float:
     return len(one & other) / len(one | other)
 
 
-def _write(path: Path, records: Iterator[Mapping[str, Any]] | list[dict[str, Any]]) -> None:
+def _write(path: Path, records: Iterable[Record]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     path.write_text("".join(lines), encoding="utf-8")
@@ -118,9 +108,9 @@ def main() -> int:
         if asked.kind == "chats":
             _write(asked.out, chats(asked.path))
         else:
-            train, valid = split_turns(asked.path)
-            _write(asked.out / "train.json", train)
-            _write(asked.out / "valid.json", valid)
+            names = ("train.json", "valid.json", "shop.jsonl")
+            for name, records in zip(names, shopping(asked.path), strict=True):
+                _write(asked.out / name, records)
     except (UserError, KeyError) as error:
         print(f"practice_records: {error}", file=sys.stderr)
         return 2
