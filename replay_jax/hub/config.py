@@ -191,6 +191,12 @@ def _differences(one: ModelConfig, other: ModelConfig) -> list[tuple[str, Any, A
             getattr(one.block, field.name),
             getattr(other.block, field.name),
         )
+    # A zero stands for what follows from the sizes, which may be said as well.
+    pairs["variant.head_dim"] = (one.head_dim, other.head_dim)
+    pairs["variant.query_scalar"] = (
+        one.block.query_scalar or one.head_dim,
+        other.block.query_scalar or other.head_dim,
+    )
     return [(key, want, have) for key, (want, have) in pairs.items() if want != have]
 
 

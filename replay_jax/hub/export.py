@@ -10,7 +10,9 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from replay_jax.data.conversations.chat_files import read_chat
 from replay_jax.data.tokens.tokenizer import Tokenizer
+from replay_jax.errors import UserError
 from replay_jax.hub.config import (
     check_same_model,
     family_of_hub,
@@ -52,7 +54,8 @@ def write_model_folder(
         facts: where they come from, kept as replay_jax.json.
         origin: the model folder that training began from, whose family it is written as; where
             its tokenizer is `tokenizer`, the files of that, chat template and settings of
-            generation among them, are copied from it. None for the first family that computes it.
+            generation among them, are copied from it, but for a template that training was given
+            in place of its own. None for the first family that computes it.
         shard_bytes: a file holds no more than this, one tensor at least.
 
     Returns:
@@ -74,6 +77,8 @@ def write_model_folder(
         elif tokenizer.model is not None:
             (partial / "tokenizer.json").write_text(tokenizer.model.to_str(), encoding="utf-8")
             write_json(partial / "tokenizer_config.json", _tokenizer_config(tokenizer, model))
+        if tokenizer.chat is not None and _template_of(partial) != tokenizer.chat.template:
+            (partial / "chat_template.jinja").write_text(tokenizer.chat.template, encoding="utf-8")
         tensors = _hub_parameters(params, model, EXPORT_DTYPES[dtype])
         _write_tensors(partial, tensors, shard_bytes)
     return sorted(path.name for path in folder.iterdir())
@@ -145,6 +150,14 @@ def _write_tensors(
         folder / "model.safetensors.index.json",
         {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))},
     )
+
+
+def _template_of(folder: Path) -> str | None:
+    """The chat template that lies in a folder."""
+    try:
+        return read_chat(str(folder), given="", special=(), download=False).template
+    except UserError:
+        return None
 
 
 def _tokenizer_config(tokenizer: Tokenizer, model: ModelConfig) -> dict[str, Any]:

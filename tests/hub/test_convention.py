@@ -1,5 +1,6 @@
 """Tokens that a model goes on from: its own or by name, and how its documents begin and end."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,6 +12,8 @@ from tiny_training import MODEL
 
 from replay_jax.config.defaults import paper_config, tokenizer
 from replay_jax.config.experiment import resolve
+from replay_jax.data.conversations.chat import Chat
+from replay_jax.data.conversations.chat_files import read_chat
 from replay_jax.data.tokens.bpe_training import train_bpe
 from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.tokenizer import byte_tokenizer, load_tokenizer
@@ -152,3 +155,25 @@ def test_an_export_has_what_its_origin_says_of_tokens(folder, words, tmp_path):
     assert "chat_template.jinja" not in other and "tokenizer.json" not in other
     written = json.loads((tmp_path / "other" / "config.json").read_text())
     assert (written["bos_token_id"], written["eos_token_id"]) == (None, 256)
+
+
+def test_an_export_has_the_chat_template_that_training_was_given(folder, words, tmp_path):
+    """Also where no folder was gone on from; a folder's own is not written twice."""
+    params = jax.eval_shape(lambda: init_state(MODEL, 0)).params
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), params)
+    given = Chat("given {{ messages }}", ())
+    own = load_tokenizer(TokenizerConfig("file", path=str(folder)))
+    chatting = dataclasses.replace(own, chat=given)
+    more = {"dtype": "bfloat16", "facts": {}}
+    write_model_folder(tmp_path / "first", params, MODEL, chatting, **more)
+    assert (tmp_path / "first" / "chat_template.jinja").read_text() == given.template
+    write_model_folder(tmp_path / "origin", params, MODEL, own, **more)
+    say(tmp_path / "origin", "tokenizer_config.json", chat_template="own {{ messages }}")
+    more["origin"] = tmp_path / "origin"
+    write_model_folder(tmp_path / "after", params, MODEL, chatting, **more)
+    found = read_chat(str(tmp_path / "after"), given="", special=(), download=False)
+    assert found.template == given.template
+    same = dataclasses.replace(own, chat=Chat("own {{ messages }}", ()))
+    assert "chat_template.jinja" not in write_model_folder(
+        tmp_path / "same", params, MODEL, same, **more
+    )

@@ -19,6 +19,7 @@ from replay_jax.hub.families import FAMILIES
 from replay_jax.hub.folder import find_pretrained, pretrained_config
 from replay_jax.hub.weights import load_params
 from replay_jax.model.architecture import ModelConfig, RopeConfig, Variant
+from replay_jax.model.presets import preset
 from replay_jax.training.step import abstract_state
 
 # Settings as published (config.json on the hub), in the spelling of their time, less what says
@@ -144,6 +145,16 @@ def test_a_family_is_written_down_as_it_was_read(name):
     written = hub_of_model(model, FAMILIES[kind])
     assert model_of_hub(json.loads(json.dumps(written)), name="again") == model
     assert family_of_model(model) is FAMILIES[kind]
+
+
+def test_a_width_that_follows_from_the_sizes_may_be_said():
+    said = preset("tiny")
+    variant = Variant(qk_norm="head", head_dim=said.head_dim, query_scalar=float(said.head_dim))
+    said = dataclasses.replace(said, variant=variant)
+    assert family_of_model(said) is FAMILIES["qwen3"]
+    wider = dataclasses.replace(said, variant=dataclasses.replace(variant, head_dim=32))
+    with pytest.raises(UserError, match="model.variant.head_dim is 16 and it has 32"):
+        check_same_model(said, wider, name="it")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def generate_command(
 ) -> None:
     """Of `replay-jax generate`."""
     generate = add(
-        commands, "generate", "Write texts that a model generates itself, for replay.",
+        commands, "generate", "Write texts that a model generates itself, or its answers.",
         "replay-jax generate models/base --out=own.jsonl --count=1000 --seed=0", json=True,
     )  # fmt: skip
     _model(generate)
@@ -49,7 +49,11 @@ def generate_command(
                           help="texts (default: one of each prompt)")  # fmt: skip
     generate.add_argument("--prompts", metavar="FILE.jsonl",
                           help="what texts begin with (default: nothing)")  # fmt: skip
-    generate.add_argument("--field", default="text", help="of the prompts (default: text)")
+    begins = generate.add_mutually_exclusive_group()
+    begins.add_argument("--field", default="text", help="of the prompts (default: text)")
+    begins.add_argument("--chat", action="store_true", help="prompts are conversations (docs/"
+                        "data.md): write the assistant's next turn as prediction, beside their "
+                        "own fields")  # fmt: skip
     generate.add_argument("--new_tokens", type=int, default=256, metavar="N",
                           help="at most, beyond the prompt (default: 256)")  # fmt: skip
     generate.add_argument("--greedy", action="store_true", help="the likeliest token, no draws")
@@ -58,7 +62,8 @@ def generate_command(
                           help="draw from so many only (default: all)")  # fmt: skip
     generate.add_argument("--top_p", type=float, default=1.0, metavar="P",
                           help="draw from this share of probability only (default: 1)")  # fmt: skip
-    generate.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    generate.add_argument("--seed", type=int, default=0, help="of all draws, and on every line "
+                          "(default: 0)")  # fmt: skip
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,11 @@
-"""`generate`: texts that a model writes itself."""
+"""`generate`: texts that a model writes itself, and its answers."""
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from replay_jax.errors import UserError
 
 
 def generate(arguments: argparse.Namespace, _: Sequence[str]) -> int:
@@ -12,13 +14,15 @@ def generate(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     from replay_jax.generation.sampling import Sampling
     from replay_jax.library.texts.writing import Wanted, write_texts
 
+    if arguments.chat and arguments.prompts is None:
+        raise UserError("--chat asks for answers: give --prompts=FILE.jsonl of conversations")
     sampling = None
     if not arguments.greedy:
         sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     wanted = Wanted(
         arguments.count,
         None if arguments.prompts is None else Path(arguments.prompts).expanduser(),
-        arguments.field,
+        None if arguments.chat else arguments.field,
         arguments.new_tokens,
         sampling,
         arguments.seed,

@@ -71,9 +71,30 @@ class Chat:
             raise UserError(f"the chat template refuses it ({error})") from error
         return "".join(blocks), marks
 
+    def turn_end(self) -> str:
+        """What the template puts behind what an assistant says."""
+        said = "An answer."
+        turns: list[Message] = [
+            {"role": "user", "content": "A question?"}, {"role": "assistant", "content": said}
+        ]  # fmt: skip
+        text = self.render(turns)[0]
+        return text[text.rindex(said) + len(said) :]
+
     def check(self) -> None:
         """Raise UnfitTemplate if it is no template."""
         _ = self._compiled
+
+    def check_messages(self, messages: list[Message]) -> None:
+        """Raise UserError where a message spells a special token."""
+        if self.spelt is None:
+            return
+        for number, message in enumerate(messages):
+            for text in _strings(message):
+                if found := self.spelt.search(text):
+                    raise UserError(
+                        f"message {number} ({message['role']}) spells the special token "
+                        f"{found[0]!r}"
+                    )
 
     @cached_property
     def marks_generation(self) -> bool:
@@ -129,7 +150,7 @@ class ConversationTaker:
         where the template cannot say what counts.
         """
         messages = messages_of(record)
-        self._check_special(messages)
+        self.chat.check_messages(messages)
         more = {"tools": record["tools"]} if "tools" in record else {}
         text, marks = self.chat.render(messages, **more)
         if self.loss_on == "all":
@@ -163,18 +184,6 @@ class ConversationTaker:
                     )
                 yield len(before), len(after)
             number += 1
-
-    def _check_special(self, messages: list[Message]) -> None:
-        spelt = self.chat.spelt
-        if spelt is None:
-            return
-        for number, message in enumerate(messages):
-            for text in _strings(message):
-                if found := spelt.search(text):
-                    raise UserError(
-                        f"message {number} ({message['role']}) spells the special token "
-                        f"{found[0]!r}"
-                    )
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -23,25 +23,43 @@ def messages_of(record: Mapping[str, Any]) -> list[Message]:
 
     Raises UserError, naming message and field, for anything else and where no assistant speaks.
     """
-    if "messages" in record:
-        found = _listed(record["messages"], "messages")
-    elif "conversations" in record:
-        found = [
-            _from_sharegpt(message, number)
-            for number, message in enumerate(_items(record["conversations"], "conversations"))
-        ]
-    elif "prompt" in record and "completion" in record:
-        found = _turns(record["prompt"], "prompt", "user")
-        found += _turns(record["completion"], "completion", "assistant")
-    else:
-        raise UserError(
-            "no field 'messages', 'conversations', or 'prompt' and 'completion'; the fields are "
-            f"{sorted(record)}"
-        )
+    found = _said(record)
     if not any(message["role"] == "assistant" for message in found):
         roles = [message["role"] for message in found]
         raise UserError(f"a conversation without an assistant turn (roles {roles})")
     return found
+
+
+def asked_of(record: Mapping[str, Any]) -> list[Message]:
+    """The messages of a record before its last answer, which may also not be there.
+
+    The forms are those of `messages_of`, and a `prompt` alone.
+
+    Raises UserError, naming message and field, for anything else and where nothing is asked.
+    """
+    found = _said({"completion": [], **record} if "prompt" in record else record)
+    while found and found[-1]["role"] == "assistant":
+        found.pop()
+    if not found:
+        raise UserError("a conversation in which nothing is said before the assistant speaks")
+    return found
+
+
+def _said(record: Mapping[str, Any]) -> list[Message]:
+    if "messages" in record:
+        return _listed(record["messages"], "messages")
+    if "conversations" in record:
+        return [
+            _from_sharegpt(message, number)
+            for number, message in enumerate(_items(record["conversations"], "conversations"))
+        ]
+    if "prompt" in record and "completion" in record:
+        found = _turns(record["prompt"], "prompt", "user")
+        return found + _turns(record["completion"], "completion", "assistant")
+    raise UserError(
+        "no field 'messages', 'conversations', or 'prompt' and 'completion'; the fields are "
+        f"{sorted(record)}"
+    )
 
 
 def _turns(value: object, field: str, role: str) -> list[Message]:

@@ -33,6 +33,8 @@ class Encoding:
         bos_id, eos_id: the tokens that begin and end a text; bos_id is None where none does.
         ends: tokens after which a model has nothing to say.
         folder: where its files are; None for a run that began from no model folder.
+        trained_chat: the chat template that a run was trained with; None for a folder, and where no
+            source of it had conversations.
     """
 
     name: str
@@ -41,6 +43,13 @@ class Encoding:
     eos_id: int
     ends: frozenset[int]
     folder: Path | None
+    trained_chat: Chat | None
+
+    @property
+    def special(self) -> frozenset[int]:
+        """Special tokens."""
+        added = {} if self.model is None else self.model.get_added_tokens_decoder()
+        return frozenset(token for token, about in added.items() if about.special)
 
     @property
     def prefix_id(self) -> int:
@@ -61,6 +70,8 @@ class Encoding:
 
     def chat(self) -> Chat:
         """The chat template; raises UserError where there is none."""
+        if self.trained_chat is not None:
+            return self.trained_chat
         if self.folder is None:
             raise UserError(f"{self.name} has no chat template: it began from no model folder")
         special = special_texts(self.model)
@@ -83,7 +94,7 @@ def _of_run(name: str, tokenizer: Tokenizer) -> Encoding:
     """As the folder that `export` writes for it."""
     model = None if tokenizer.model is None else _plain(tokenizer.model.to_str())
     ends = frozenset({tokenizer.eos_id})
-    return Encoding(name, model, tokenizer.bos_id, tokenizer.eos_id, ends, None)
+    return Encoding(name, model, tokenizer.bos_id, tokenizer.eos_id, ends, None, tokenizer.chat)
 
 
 def _of_folder(name: str, folder: Path, tokenizer: Tokenizer) -> Encoding:
@@ -100,7 +111,8 @@ def _of_folder(name: str, folder: Path, tokenizer: Tokenizer) -> Encoding:
     own = own_tokenizer(folder)
     assert own is not None
     ends = own.eos or frozenset({eos_id})
-    return Encoding(name, model, None if bos is None else bos[1], eos_id, ends, folder)
+    begin = None if bos is None else bos[1]
+    return Encoding(name, model, begin, eos_id, ends, folder, tokenizer.chat)
 
 
 def _plain(text: str) -> tokenizers.Tokenizer:

@@ -1,22 +1,30 @@
-"""Texts that a model writes itself, as JSON lines that a source of kind "jsonl" reads.
+"""Texts that a model writes itself, and its answers, as JSON lines.
 
-For replay where the data that a model was trained on cannot be had. Each text depends on the model,
-its prompt, the seed and its own number alone, whatever else is written beside it.
+Texts are for replay where the data that a model was trained on cannot be had: a source of kind
+"jsonl" reads them. Answers are what `score` takes. Each depends on the model, its prompt, the seed
+and its own number alone, whatever else is written beside it.
 """
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from replay_jax.data.sources.files import read_objects
 from replay_jax.errors import UserError
 from replay_jax.generation.continuing import Prompt, Speaker, continuations
 from replay_jax.generation.sampling import Sampling
 from replay_jax.library.evaluating import Loaded
 from replay_jax.library.texts.encoding import Encoding, encoding_of
+from replay_jax.library.texts.prompts import (
+    Begun,
+    chat_prompts,
+    check_lengths,
+    nothing_begun,
+    text_prompts,
+    turn_ends,
+)
 from replay_jax.progress import step_by_step
 
 _BATCHES = 16  # written at once; prompts of alike length are found among so many
@@ -30,15 +38,16 @@ class Wanted:
         count: of texts; None for one of each prompt.
         prompts: JSON lines with what each text begins with, again from the first where there are
             fewer than texts; None for texts that begin with nothing.
-        field: of the prompts' records.
+        field: of the prompts' records; None for conversations, which the chat template renders up
+            to where the assistant speaks last.
         new_tokens: at most so many beyond the prompt.
         sampling: how tokens are drawn; None for the likeliest, of which there is one text only.
-        seed: of all draws, uint32.
+        seed: of all draws, uint32; every line has it.
     """
 
     count: int | None
     prompts: Path | None
-    field: str
+    field: str | None
     new_tokens: int
     sampling: Sampling | None
     seed: int
@@ -47,23 +56,30 @@ class Wanted:
 def write_texts(loaded: Loaded, wanted: Wanted, out: Path, *, batch_size: int) -> tuple[int, int]:
     """Write them; returns how many texts, and how many tokens beyond their prompts.
 
-    A line has `text`, `prompt`, `number` (from 0), `seed`, `new_tokens` and `ended`, whether the
-    model ended the text itself. The file is there when it is whole.
+    A line has `number` (from 0), `seed`, `new_tokens` and `ended`, whether the model ended the text
+    itself; before these `text`, with its prompt, and `prompt`; of a conversation all fields of its
+    record, and `prediction`. The file is there when it is whole.
 
     Raises:
         UserError: the file exists or cannot be written, a prompt is none or too long, or the model
-            has no tokenizer.
+            has no tokenizer or, for conversations, no chat template.
     """
     if out.exists():
         raise UserError(f"{out} exists already: choose another file, or delete it first")
     encoding = encoding_of(loaded)
-    prompts = [""] if wanted.prompts is None else read_prompts(wanted.prompts, wanted.field)
+    prompts = _prompts(encoding, wanted)
     count = len(prompts) if wanted.count is None else wanted.count
     _check(wanted, count)
+    check_lengths(
+        prompts[:count],
+        new_tokens=wanted.new_tokens,
+        positions=loaded.model.max_seq_len,
+        name=loaded.name,
+    )
+    ends = encoding.ends | (turn_ends(encoding) if wanted.field is None else frozenset())
     speaker = Speaker(
-        loaded.model, loaded.params, loaded.mesh, batch_size, encoding.ends, wanted.sampling,
-        wanted.seed,
-    )  # fmt: skip
+        loaded.model, loaded.params, loaded.mesh, batch_size, ends, wanted.sampling, wanted.seed
+    )
     partial, tokens = out.with_name(f".{out.name}.partial"), 0
     try:
         with open(partial, "w", encoding="utf-8") as file:
@@ -81,21 +97,12 @@ def write_texts(loaded: Loaded, wanted: Wanted, out: Path, *, batch_size: int) -
     return count, tokens
 
 
-def read_prompts(path: Path, field: str) -> list[str]:
-    """A field of every record of a file of JSON lines (also .gz, .zst).
-
-    Raises:
-        UserError: no such file, no record, or one without a text in that field; names the line.
-    """
-    return [_prompt(record, field, where) for where, record in read_objects(path, "prompts")]
-
-
-def _prompt(record: Mapping[str, Any], field: str, where: str) -> str:
-    if field not in record:
-        raise UserError(f"{where} has no field {field!r}: name the prompts' with --field")
-    if not isinstance(record[field], str):
-        raise UserError(f"{where}: {field} must be text, not {record[field]!r}")
-    return str(record[field])
+def _prompts(encoding: Encoding, wanted: Wanted) -> list[Begun]:
+    if wanted.prompts is None:
+        return nothing_begun(encoding)
+    if wanted.field is None:
+        return chat_prompts(encoding, wanted.prompts)
+    return text_prompts(encoding, wanted.prompts, wanted.field)
 
 
 def _check(wanted: Wanted, count: int) -> None:
@@ -111,16 +118,18 @@ def _check(wanted: Wanted, count: int) -> None:
 
 
 def _texts(
-    speaker: Speaker, encoding: Encoding, wanted: Wanted, begun: Sequence[tuple[int, str]]
+    speaker: Speaker, encoding: Encoding, wanted: Wanted, begun: Sequence[tuple[int, Begun]]
 ) -> Iterator[dict[str, Any]]:
     """Records of some texts, in their order."""
-    tokens = [encoding.encode(text) or [encoding.prefix_id] for _, text in begun]
-    prompts = [Prompt(own, number) for own, (number, _) in zip(tokens, begun, strict=True)]
+    prompts = [Prompt(each.tokens, number) for number, each in begun]
     said = continuations(speaker, prompts, new_tokens=wanted.new_tokens)
-    for (number, prompt), own, new in zip(begun, tokens, said, strict=True):
+    for (number, each), new in zip(begun, said, strict=True):
+        if wanted.field is None:
+            written = {**each.about, "prediction": encoding.decode(new)}
+        else:
+            written = {"text": encoding.decode([*each.tokens, *new]), **each.about}
         yield {
-            "text": encoding.decode([*own, *new]),
-            "prompt": prompt,
+            **written,
             "number": number,
             "seed": wanted.seed,
             "new_tokens": len(new),

@@ -5,7 +5,7 @@ from chats import CHATML, FORGETFUL, MARKED, SPECIAL, chat
 
 from replay_jax.data.conversations.chat import Chat, ConversationTaker
 from replay_jax.data.conversations.marked import Marked, UnfitTemplate
-from replay_jax.data.conversations.messages import messages_of
+from replay_jax.data.conversations.messages import asked_of, messages_of
 from replay_jax.data.conversations.templates import RecordTemplate
 from replay_jax.errors import UserError
 
@@ -36,6 +36,31 @@ def test_three_forms_of_one_conversation():
         assert messages_of(record) == expected
     nothing = {"role": "user", "content": "hello", "name": None}
     assert messages_of({"messages": [nothing, expected[1]]}) == expected
+
+
+def test_what_is_asked_ends_before_the_last_answer():
+    asked = TWO_TURNS["messages"][:-1]
+    said = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "yes"}]
+    hello = chat(("user", "hello"))["messages"]
+    for record, expected in (
+        (TWO_TURNS, asked),
+        ({"messages": asked}, asked),
+        ({"conversations": said}, hello),
+        ({"prompt": "hello", "completion": "yes"}, hello),
+        ({"prompt": "hello"}, hello),
+    ):
+        assert asked_of(record) == expected
+    for record, words in (
+        ({"messages": TWO_TURNS["messages"][2:3]}, "nothing is said before the assistant speaks"),
+        ({"completion": "yes"}, "no field 'messages', 'conversations', or 'prompt'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            asked_of(record)
+
+
+def test_what_ends_a_turn_stands_behind_its_words():
+    assert taker(CHATML).chat.turn_end() == taker(FORGETFUL).chat.turn_end() == "<|im_end|>\n"
+    assert taker("{% for m in messages %}{{ m['content'] }}{% endfor %}").chat.turn_end() == ""
 
 
 def test_marks_of_a_template_and_differences_say_the_same_turns():

@@ -48,8 +48,8 @@ def test_what_cannot_be_written_is_refused(folder, tmp_path, capsys):
     (tmp_path / "taken.jsonl").touch()
     cases = {
         "--temperature=0": "a temperature of 0 draws nothing: give one above 0, or decode greedily",
-        "--new_tokens=64": "prompt 1 of 1 tokens and 64 new ones are more than the 64 positions",
-        f"--prompts={tmp_path / 'long.jsonl'}": "are more than the 64 positions of the model",
+        "--new_tokens=64": "an empty prompt: 1 tokens and 64 new ones are more than the 64",
+        f"--prompts={tmp_path / 'long.jsonl'}": "new ones are more than the 64 positions of",
         f"--prompts={tmp_path / 'other.jsonl'}": "line 1: text must be text, not 3",
         "--prompts=nowhere.jsonl": "no file of prompts 'nowhere.jsonl'",
         "--seed=-1": "seed -1 must be in",

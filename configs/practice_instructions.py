@@ -1,0 +1,58 @@
+"""Does replay help a small model to learn to answer from few conversations, and keep its English?
+
+The small base (configs/practice_base.py) is fine-tuned on instruction conversations, loss on the
+answers, with and without generic text: a fresh optimizer, a cosine to zero, and replay lengthens
+the run. The replay fraction is also the share of the loss (training.objective). Rate and epochs are
+tuned at every replay fraction, without replay up to as many steps as replay takes. Judged by
+held-out losses of answers and of English, and by an English task (experiments/practice_instructions
+has the commands that make the files).
+
+    replay-jax run configs/practice_instructions.py --budget=3.6e13flops
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from replay_jax.config.defaults import analysis, continual_schedule, cosine
+from replay_jax.config.grid import chain, grid, zipped
+from replay_jax.config.recipe import config_module
+
+BASE = config_module(Path(__file__).with_name("practice_base.py"))
+RHO, EPOCHS = "schedule.replay_fraction", "schedule.target_epochs"
+PEAK = "schedule.learning_rate.peak"
+SEEDS = zipped({"seed": [1, 2, 3], "data_seed": [1, 2, 3]})
+BUDGET, PEAKS = 64, [1e-3, 2e-3, 4e-3]
+FEW, MANY = [2.0, 4.0, 8.0], 16.0
+
+
+def get_config(
+    data_generic: str = "data/generic.jsonl.gz",
+    data_target: str = "runs/practice/chats.jsonl",
+    initial_weights: str = "runs/practice_base/model",
+) -> ConfigDict:
+    """Conversations alone."""
+    config = BASE.get_config(data_generic, data_target)
+    config.name = "practice_instructions"
+    go_on(config, initial_weights, BUDGET)
+    return config
+
+
+def go_on(config: ConfigDict, model: str, budget: int) -> None:
+    """From a finished model, target and replay mixed from the first step to the last."""
+    config.initial_weights = config.data.tokenizer.path = model
+    config.tasks = {"english": "runs/practice/english.jsonl"}
+    config.schedule = continual_schedule(cosine(PEAKS[0]))
+    config.schedule.target_sequences = budget
+    config.training.update({"batch_size": 8, "objective": "rows"})
+    config.training.log_every, config.training.evaluate_every = 16, 0
+    config.checkpoint.every = 0
+    config.execution.keep_states = False
+    config.analysis = analysis({"replay_fraction": 0.0})
+    config.analysis.tuned = (EPOCHS, PEAK)
+
+
+def sweep() -> list[dict]:
+    """117 runs, of which a budget chooses."""
+    replayed = grid({RHO: [0.0, 0.25, 0.5, 0.75], EPOCHS: FEW, PEAK: PEAKS})
+    return grid(SEEDS, chain(replayed, grid({RHO: [0.0], EPOCHS: [MANY], PEAK: PEAKS})))

@@ -1,0 +1,47 @@
+"""Does replay help a small model to become a web agent that has seen few turns?
+
+The small base (configs/practice_base.py) learns to answer a shopper's words with the action that
+types a query into the page's search box: turns of WebLINX's form, loss on the action alone, made of
+WebShop's instructions and the queries that people typed. Replayed is generic text, or what is named
+in its place. All else is as in configs/practice_instructions.py. Judged by held-out losses, by an
+English task, and by turn scores of what the models write (experiments/practice_web).
+
+    replay-jax run configs/practice_web.py --budget=3.6e13flops
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from replay_jax.config.grid import chain, grid
+from replay_jax.config.recipe import config_module
+
+STUDY = config_module(Path(__file__).with_name("practice_instructions.py"))
+BASE, RHO, EPOCHS, PEAK = STUDY.BASE, STUDY.RHO, STUDY.EPOCHS, STUDY.PEAK
+BUDGET, PEAKS = 128, [5e-4, 1e-3, 2e-3]
+FEW, MANY = [1.0, 2.0, 4.0], 8.0
+
+
+def get_config(
+    data_generic: str = "data/generic.jsonl.gz",
+    data_target: str = "runs/practice/turns-train.jsonl",
+    data_validation: str = "runs/practice/turns-valid.jsonl",
+    initial_weights: str = "runs/practice_base/model",
+) -> ConfigDict:
+    """Turns alone."""
+    config = BASE.get_config(data_generic)
+    config.name = "practice_web"
+    held_out = {"validation_path": data_validation, "validation_fraction": 0.0}
+    config.data.sources = {
+        "english": BASE.generic(data_generic),
+        "turns": BASE.conversations(data_target, **held_out),
+    }
+    config.data.target = "turns"
+    STUDY.go_on(config, initial_weights, BUDGET)
+    return config
+
+
+def sweep() -> list[dict]:
+    """117 runs, of which a budget chooses."""
+    replayed = grid({RHO: [0.0, 0.25, 0.5, 0.75], EPOCHS: FEW, PEAK: PEAKS})
+    return grid(STUDY.SEEDS, chain(replayed, grid({RHO: [0.0], EPOCHS: [MANY], PEAK: PEAKS})))
