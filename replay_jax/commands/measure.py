@@ -145,7 +145,8 @@ def _programs(config: "ExperimentConfig") -> "tuple[StepShape, Beside]":
     )
     cosine = schedule.stage_starts[-1] >= config.training.batch_size
     evaluated, lanes = config.evaluation.batch_size, config.execution.population
-    return shape, Beside(evaluated, lanes, cosine=cosine)
+    average = config.training.average_last > 0
+    return shape, Beside(evaluated, lanes, cosine=cosine, average=average)
 
 
 def _print_fit(result: FitResult) -> None:

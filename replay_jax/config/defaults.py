@@ -163,6 +163,7 @@ def paper_config() -> ConfigDict:
                 "document_mask": True,
                 "loss_weights": {},
                 "objective": "tokens",
+                "average_last": 0.0,
                 "log_every": 1,
                 "evaluate_every": 52,
             },

@@ -36,6 +36,7 @@ NEUTRAL: Mapping[str, Any] = {
     "optimizer.moments_dtype": "float32",
     "training.loss_weights": [],
     "training.objective": "tokens",
+    "training.average_last": 0.0,
 }
 
 

@@ -127,6 +127,8 @@ class TrainingConfig:
         objective: what a source's share of the loss is where not all labels count: that of its
             labels that do ("tokens": each weighs the same), or that of its rows ("rows": a label
             weighs more the fewer of a row count, by the average row of its source).
+        average_last: share of a run's updates, at its end, over whose parameters it is averaged: it
+            is measured and kept as their mean (`averaging`); 0: as its last.
         log_every: steps between two lines of metrics.
         evaluate_every: steps between two held-out evaluations; 0: only where a run ends.
     """
@@ -137,6 +139,7 @@ class TrainingConfig:
     document_mask: bool = False
     loss_weights: tuple[tuple[str, float], ...] = ()
     objective: str = "tokens"
+    average_last: float = 0.0
     log_every: int = 10
     evaluate_every: int = 0
 
@@ -146,6 +149,11 @@ class TrainingConfig:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.evaluate_every < 0:
             raise UserError(f"training.evaluate_every is {self.evaluate_every}; use 0 or more.")
+        if not 0.0 <= self.average_last <= 1.0:
+            raise UserError(
+                f"training.average_last is {self.average_last}; it is a share of the updates, from "
+                "0 (no average) to 1."
+            )
         if self.batch_size % self.accumulation:
             near = nearest_divisor(self.batch_size, self.accumulation)
             raise UserError(
@@ -162,6 +170,18 @@ class TrainingConfig:
         for name, weight in self.loss_weights:
             if not (weight >= 0.0 and math.isfinite(weight)):
                 raise UserError(f"training.loss_weights gives {name} {weight}; use 0 or more.")
+
+    def average_start(self, steps: int) -> int:
+        """Updates before the first whose parameters are averaged, of a run of `steps`.
+
+        `steps` itself where nothing is; a share that is not 0 averages one update at least.
+        """
+        averaged = max(1, round(self.average_last * steps)) if self.average_last else 0
+        return steps - averaged
+
+    def average_bytes(self, model: ModelConfig) -> int:
+        """Bytes of the average of a model's trained parameters; 0 where there is none."""
+        return FLOAT32_BYTES * trained_counts(model).total if self.average_last else 0
 
 
 @dataclass(frozen=True)

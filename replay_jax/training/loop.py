@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from replay_jax.training.averaging import Averager, apart, with_average
 from replay_jax.training.config import OptimizerConfig, Profile
 from replay_jax.training.gradient import DeviceBatch
 from replay_jax.training.metrics import StepRecord, TimeSplit
@@ -44,7 +45,8 @@ class Span:
 
     `learning_rates` and `resets` are indexed by the update's number in the run; a reset happens
     before its update. `points` are the numbers of completed updates at which the caller wants
-    the state (evaluations, checkpoints).
+    the state (evaluations, checkpoints). Updates from number `average_start` on are averaged;
+    None: none is.
     """
 
     start: int
@@ -54,6 +56,7 @@ class Span:
     optimizer: OptimizerConfig
     source_names: tuple[str, ...]
     points: frozenset[int] = frozenset()
+    average_start: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.stop <= min(len(self.learning_rates), len(self.resets)):
@@ -65,11 +68,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Programs:
-    """The compiled step and optimizer reset on their mesh (`step.compile_train_step`, …)."""
+    """The compiled step and optimizer reset on their mesh (`step.compile_train_step`, …).
+
+    `average` is `averaging.compile_average`, None where no span averages.
+    """
 
     mesh: Mesh
     step: StepProgram
     reset: Callable[[TrainState], TrainState]
+    average: Averager | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def train_span(
     clock: TimeSplit,
     profile: Profile | None = None,
 ) -> SpanEnd:
-    """Train from `span.start` to `span.stop`; the given state is consumed.
+    """Train from `span.start` to `span.stop`; the given state, with its average, is consumed.
 
     `batches` yields this host's part of the batches of the span, in order, and is not asked for
     more. Raises NonFiniteLoss as soon as the loss or gradient norm of an update is seen not to be
@@ -116,6 +123,8 @@ def train_span(
     tracer = Tracer(profile)
     # All but the learning rate stays the same, so it is placed once.
     hyper = place_hyper(hyperparameters(span.optimizer, 0.0), programs.mesh)
+    averaging = span.stop if span.average_start is None else span.average_start
+    state, average = apart(state)
     stopped, step = False, span.start
     with clock.measure("train"), tracer:
         batch = _fetch(batches, step, span, programs.mesh, flight, clock)
@@ -134,14 +143,17 @@ def train_span(
                 state, metrics = programs.step(state, batch.placed, hyper)
             flight.launch(step, metrics, batch.host)
             step += 1
+            if step > averaging:
+                assert programs.average is not None
+                average = programs.average(average, state.params, step - averaging)
             batch = _fetch(batches, step, span, programs.mesh, flight, clock)
             flight.land_all_but_last()
             if step in span.points:
                 flight.land_all()
-                hooks.on_point(step, state)
+                hooks.on_point(step, with_average(state, average))
         flight.land_all()
         tracer.before(step, state)
-    return SpanEnd(state, step, stopped)
+    return SpanEnd(with_average(state, average), step, stopped)
 
 
 @dataclass(frozen=True)

@@ -100,14 +100,14 @@ class Shared:
 
     Attributes:
         schedules: by what `build_schedule` makes them of.
-        courses: by schedule and order of its sources' keys.
+        courses: by schedule, order of its sources' keys and where averages begin.
         states: blocks of `digest.state_chain`.
     """
 
     schedules: dict[tuple[ScheduleConfig, int, str | Weights, str], Schedule] = dataclasses.field(
         default_factory=dict
     )
-    courses: dict[tuple[Schedule, tuple[int, ...]], Course] = dataclasses.field(
+    courses: dict[tuple[Schedule, tuple[int, ...], int], Course] = dataclasses.field(
         default_factory=dict
     )
     states: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
@@ -213,13 +213,14 @@ def run_chain(
         source_key(name=name, view_digest=views[name].digest(), loss_weight=weight)
         for name, weight in loss_weights(config, schedule, views).items()
     ]
-    known = (schedule, key_order(keys))
+    known = (schedule, key_order(keys), config.training.average_start(schedule.total_steps))
     if known not in shared.courses:
         shared.courses[known] = course_of(
             step_draws(schedule),
             order=known[1],
             learning_rates=schedule.learning_rates(),
             resets=schedule.resets(),
+            average_start=known[2],
         )
     return state_chain(
         initial=describe_start(

@@ -25,6 +25,7 @@ from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shap
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.sweep.train.surroundings import Surroundings
+from replay_jax.training.averaging import abstract_averaged, judged_params
 from replay_jax.training.begin import given_part
 from replay_jax.training.checkpoint import Checkpointer, restore_params, restore_state
 from replay_jax.training.config import Profile
@@ -89,7 +90,7 @@ class EdgeTrainer:
         environment = self._surroundings.enter(job)
         job = self._resumed(job)
         clock = TimeSplit()
-        mesh = self._programs.mesh(job.config.mesh, job.config.model, job.config.optimizer.kind)
+        mesh = self._programs.mesh(job.config.mesh, job.config.model, kept_bytes(job))
         _check_shapes(job, mesh)
         kept = kept_end(job, self._store, self._programs, mesh, clock)
         with Checkpointer() as saves:
@@ -99,7 +100,7 @@ class EdgeTrainer:
                 course.measure(job.stop.step, kept)
                 return EdgeEnd(job.stop.step, True)
             state = self._begin(job, mesh, clock)
-            course.measure(job.start.step, state.params)
+            course.measure(job.start.step, judged_params(state, job.config.model))
             if job.start == job.stop:
                 course.keep_end(state)
                 self._last = (job.stop.digest, state)
@@ -158,6 +159,8 @@ def first_state(
         return state
     with clock.measure("save"):
         like = programs.abstract_state(model, mesh, optimizer)
+        if job.start.step > job.average_start:
+            like = abstract_averaged(like, model)
         try:
             path = store.state_path(job.start.digest)
             restored, _ = restore_state(path, of_training(like, model))
@@ -190,6 +193,13 @@ def kept_end(
         except DamagedCheckpoint as error:
             raise DamagedState(digest, str(error)) from error
         return _beside_base(job, saved, wanted.params)
+
+
+def kept_bytes(job: EdgeJob) -> int:
+    """Bytes that are kept beside a whole model: of its optimizer, and of an average."""
+    config = job.config
+    optimizer, average = config.optimizer.kind.state_bytes, config.training.average_bytes
+    return optimizer(config.model) + average(config.model)
 
 
 def _beside_base(job: EdgeJob, saved: Any, like: Any) -> Any:

@@ -96,6 +96,12 @@ class Lane:
         """Learning rate of the next update."""
         return float(self.span.learning_rates[self.step])
 
+    @property
+    def average_weight(self) -> float:
+        """What the last update's parameters weigh in their average; 0 where there is none."""
+        averaged = self.step - self.job.average_start
+        return 1 / averaged if averaged > 0 else 0.0
+
     def hyper(self) -> Hyper:
         """Hyperparameters; the learning rate is that of the next update."""
         return hyperparameters(self.job.config.optimizer, self.rate)

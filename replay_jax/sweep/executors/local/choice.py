@@ -126,7 +126,7 @@ def training_bytes(config: ExperimentConfig) -> int | None:
     if max(config.mesh.replica, config.mesh.fsdp, config.mesh.tensor) > 1:
         return None
     model, training, optimizer = config.model, config.training, config.optimizer.kind
-    states = optimizer.training_bytes(model)
+    states = optimizer.training_bytes(model) + training.average_bytes(model)
     width = 4 if model.compute_dtype == "float32" else 2
     features = _BYTES_PER_FEATURE * model.embed_dim
     scores = _BYTES_PER_SCORE * model.num_heads * training.seq_len
