@@ -230,6 +230,7 @@ def analysis(reference: dict[str, Any]) -> ConfigDict:
             "level": 0.9,
             "margin": 0.0,
             "published": "",
+            "early_stopping": False,
         },
         allow_dotted_keys=True,
     )

@@ -55,8 +55,10 @@ class Gathered:
     budgets: tuple[str, ...]
 
 
-def gather(workdirs: Sequence[epath.Path]) -> Gathered:
+def gather(workdirs: Sequence[epath.Path], *, early_stopping: bool = False) -> Gathered:
     """Read and analyse all finished runs of the directories.
+
+    `early_stopping`: as if the sweeps had set `analysis.early_stopping`.
 
     Of the sweeps' analysis settings the first is taken, the last sweep's before others, whose
     reference curve has a law. Runs of a target that were judged on other held-out text than the
@@ -74,10 +76,11 @@ def gather(workdirs: Sequence[epath.Path]) -> Gathered:
     if not found:
         where = workdirs[0]
         raise UserError(f"no run of {where} has finished: see replay-jax status {where}")
-    return dataclasses.replace(gathered(list(found.values())), budgets=words)
+    whole = gathered(list(found.values()), early_stopping=early_stopping)
+    return dataclasses.replace(whole, budgets=words)
 
 
-def gathered(found: Sequence[tuple[str, Record]]) -> Gathered:
+def gathered(found: Sequence[tuple[str, Record]], *, early_stopping: bool = False) -> Gathered:
     """Analyse finished runs, each with the place that it is from; raises as `gather`."""
     judged: dict[str, str] = {}
     for _, record in found:
@@ -90,7 +93,8 @@ def gathered(found: Sequence[tuple[str, Record]]) -> Gathered:
         sources.append(f"left out, judged on other held-out text: {left}")
     records = _told_apart([record for _, record in kept])
     by_name = named(records, PRESET_NAMES)
-    return Gathered(analysed(by_name), by_name, records, tuple(sources), budgets=())
+    study = analysed(by_name, early_stopping=early_stopping)
+    return Gathered(study, by_name, records, tuple(sources), budgets=())
 
 
 def _budget(workdir: epath.Path) -> dict[str, Any] | None:
@@ -125,11 +129,13 @@ def _finished(workdir: epath.Path) -> Iterator[Record]:
             yield earlier
 
 
-def analysed(records: Sequence[Record]) -> Study:
+def analysed(records: Sequence[Record], *, early_stopping: bool = False) -> Study:
     """The study of records, by the analysis settings of the first whose reference has a law."""
     configs: list[AnalysisConfig] = []
     for record in records:
         config = stored_analysis(_analysis_of(record))
+        if early_stopping:
+            config = dataclasses.replace(config, early_stopping=True)
         if config not in configs:
             configs.append(config)
     studies = [analyse_anyway(records, config) for config in configs]

@@ -28,6 +28,7 @@ from replay_jax.analysis.study.evidence import Evidence, gather
 from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, describe, group_records
 from replay_jax.analysis.study.minimum import fit_replay
 from replay_jax.analysis.study.records import AnalysisConfig
+from replay_jax.analysis.study.stopping import NOTE, stopped_early
 from replay_jax.analysis.study.study import CellResult, Draws, SettingResult, Study, TargetStudy
 from replay_jax.errors import UserError
 
@@ -48,11 +49,13 @@ def analyse(
     """Analyse the finished runs of a sweep; the same records and seed give the same study.
 
     Raises:
-      UserError: as `group_records`; or several reference cells at one budget. Too few reference
-        points and a reference that does not fall are no error: the study says so in words.
+      UserError: as `group_records` and `stopped_early`; or several reference cells at one budget.
+        Too few reference points and a reference that does not fall are no error: the study says so
+        in words.
     """
     rng = np.random.default_rng(seed)
-    groups = group_records(records, config)
+    judged = stopped_early(records) if config.early_stopping else records
+    groups = group_records(judged, config)
     return Study(
         targets=tuple(_analyse_target(g, config, rng=rng, resamples=resamples) for g in groups),
         level=config.level,
@@ -107,6 +110,7 @@ def _analyse_target(
         controls=find_controls(cells, drawn, spread=spread, level=config.level),
         missing=group.missing,
         notes=(() if known else (ONE_SEED,))
+        + ((NOTE,) if config.early_stopping else ())
         + (() if curve is None else curve.notes)
         + _tuning_notes(group.cells, config),
         documents=evidence.target.documents,
