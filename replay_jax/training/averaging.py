@@ -62,9 +62,13 @@ def abstract_averaged(like: TrainState, model: ModelConfig) -> TrainState:
 def averaged(average: Any, trained: Any, weight: jax.Array) -> Any:
     """The average once `trained` is part of it, with its weight in [0, 1] (float32 scalar).
 
-    At 1 it is `trained` and at 0 it stays what it was, to the bit, if both are finite.
+    At 1 it is `trained`, whatever was before, and at 0 it stays what it was, to the bit.
     """
-    return jax.tree.map(lambda old, new: (1 - weight) * old + weight * new, average, trained)
+
+    def one(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.where(weight < 1, (1 - weight) * old + weight * new, new)
+
+    return jax.tree.map(one, average, trained)
 
 
 def compile_average(model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = ADAMW) -> Averager:
@@ -74,11 +78,13 @@ def compile_average(model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = A
     places = jax.tree.map(lambda leaf: leaf.sharding, like)
     program = jax.jit(averaged, donate_argnums=0, out_shardings=places)
     compiled = program.lower(like, like, weight).compile()
+    # Compiled, as the arrays may lie on several hosts.
+    copied = jax.jit(lambda trained: jax.tree.map(jnp.copy, trained), out_shardings=places)
 
     def average(before: Any, params: Any, count: int) -> Any:
         trained, _ = split(params, model)
         if before is None:  # a copy, as the next update consumes the parameters
-            return jax.tree.map(jnp.copy, trained)
+            return copied(trained)
         share = place_hyper({"weight": np.float32(1 / count)}, mesh)["weight"]
         return compiled(before, trained, share)
 

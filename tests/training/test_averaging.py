@@ -82,6 +82,8 @@ def test_weights_of_one_and_nought_are_exact():
     old, new = np.float32([1 / 3, 1e-30, 3e7]), np.float32([1e9, -1 / 7, 2e-9])
     assert digest(averaged(old, new, jnp.float32(1))) == digest(new)
     assert digest(averaged(old, new, jnp.float32(0))) == digest(old)
+    # A lane may have been left by one that diverged.
+    assert digest(averaged(old * np.float32("nan"), new, jnp.float32(1))) == digest(new)
 
 
 @pytest.mark.parametrize(("share", "start"), [(0.0, 12), (0.25, 9), (0.01, 11), (1.0, 0)])
