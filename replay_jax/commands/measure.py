@@ -142,6 +142,7 @@ def _programs(config: "ExperimentConfig") -> "tuple[StepShape, Beside]":
         accumulation=config.training.accumulation,
         document_mask=config.training.document_mask,
         optimizer=config.optimizer.kind,
+        dropout=config.training.dropout,
     )
     cosine = schedule.stage_starts[-1] >= config.training.batch_size
     evaluated, lanes = config.evaluation.batch_size, config.execution.population

@@ -164,6 +164,7 @@ def paper_config() -> ConfigDict:
                 "loss_weights": {},
                 "objective": "tokens",
                 "average_last": 0.0,
+                "dropout": 0.0,
                 "log_every": 1,
                 "evaluate_every": 52,
             },

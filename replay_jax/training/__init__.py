@@ -6,7 +6,7 @@ restore_params, restore_state), `config` (CheckpointConfig, EvaluationConfig, Lo
 OptimizerConfig, OptimizerKind, Profile, StepShape, TrainingConfig), `evaluate` (CosineProgram,
 EvaluationProgram, HeldOut, compile_evaluation, compile_gradient_cosine, evaluate,
 evaluation_shape, lower_evaluation, lower_gradient_cosine, place_held_out, row_losses), `gradient`
-(DeviceBatch), `loop` (Hooks, Programs, Span, Tracer, step_record,
+(DROPOUT_KEYS, DeviceBatch, dropout_keys), `loop` (Hooks, Programs, Span, Tracer, step_record,
 train_span), `metrics` (Meter, Progress, StepRecord, TIME_KINDS, TimeSplit, Work), `numerics`
 (NUMERICS), `optimizer` (Hyper, hyperparameters), `population` (Population, compile_population,
 lower_population), `saved` (DamagedCheckpoint, delete, is_complete, read_meta, remove_unfinished),

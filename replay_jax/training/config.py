@@ -129,6 +129,8 @@ class TrainingConfig:
             weighs more the fewer of a row count, by the average row of its source).
         average_last: share of a run's updates, at its end, over whose parameters it is averaged: it
             is measured and kept as their mean (`averaging`); 0: as its last.
+        dropout: rate at which numbers of embeddings, and of what attention and MLP add, are zeroed
+            in training (`layers.dropped`); 0: none.
         log_every: steps between two lines of metrics.
         evaluate_every: steps between two held-out evaluations; 0: only where a run ends.
     """
@@ -140,6 +142,7 @@ class TrainingConfig:
     loss_weights: tuple[tuple[str, float], ...] = ()
     objective: str = "tokens"
     average_last: float = 0.0
+    dropout: float = 0.0
     log_every: int = 10
     evaluate_every: int = 0
 
@@ -149,11 +152,7 @@ class TrainingConfig:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.evaluate_every < 0:
             raise UserError(f"training.evaluate_every is {self.evaluate_every}; use 0 or more.")
-        if not 0.0 <= self.average_last <= 1.0:
-            raise UserError(
-                f"training.average_last is {self.average_last}; it is a share of the updates, from "
-                "0 (no average) to 1."
-            )
+        self._check_shares()
         if self.batch_size % self.accumulation:
             near = nearest_divisor(self.batch_size, self.accumulation)
             raise UserError(
@@ -170,6 +169,18 @@ class TrainingConfig:
         for name, weight in self.loss_weights:
             if not (weight >= 0.0 and math.isfinite(weight)):
                 raise UserError(f"training.loss_weights gives {name} {weight}; use 0 or more.")
+
+    def _check_shares(self) -> None:
+        """Refuse shares of updates and of numbers that are none."""
+        if not 0.0 <= self.average_last <= 1.0:
+            raise UserError(
+                f"training.average_last is {self.average_last}; it is a share of the updates, from "
+                "0 (no average) to 1."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise UserError(
+                f"training.dropout is {self.dropout}; it must be in [0, 1), such as 0.1."
+            )
 
     def average_start(self, steps: int) -> int:
         """Updates before the first whose parameters are averaged, of a run of `steps`.
@@ -249,6 +260,7 @@ class StepShape:
     accumulation: int = 1
     document_mask: bool = False
     optimizer: OptimizerKind = OptimizerKind()
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)

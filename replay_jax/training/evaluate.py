@@ -151,7 +151,9 @@ def evaluation_shape(shape: StepShape, mesh: Mesh, *, batch_size: int) -> StepSh
     counts = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
     fair = [n for n in counts if batch_size // n % ways == 0]
     count = next((n for n in fair if batch_size // n <= most), fair[-1] if fair else 1)
-    return dataclasses.replace(shape, batch_size=batch_size, sources=1, accumulation=count)
+    return dataclasses.replace(
+        shape, batch_size=batch_size, sources=1, accumulation=count, dropout=0.0
+    )
 
 
 def lower_evaluation(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:

@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from replay_jax.model.architecture import ModelConfig
@@ -23,6 +24,9 @@ from replay_jax.training.mesh.sharding import BATCH_AXES, REPLICA_AXES, RULES_WI
 from replay_jax.training.trainable import joined, split
 
 DeviceBatch = dict[str, jax.Array]
+DROPOUT_KEYS = "dropout_keys"
+# Told apart from the keys that parameters are drawn by, which are small seeds.
+_DROPOUT = 0xD20B007
 
 
 def batch_gradient(
@@ -80,10 +84,27 @@ def microbatches(batch: DeviceBatch, count: int, placement: Placement | None) ->
     return jax.tree.map(split, batch)
 
 
+def dropout_keys(seed: int, step: int, rows: np.ndarray, batch_size: int) -> np.ndarray:
+    """Keys of dropout for rows of the batch of a step, uint32 [B, 2]: none twice in a run.
+
+    Args:
+        seed: of the run, below 2^32.
+        step: number of the update, from 0.
+        rows: their numbers in the whole batch [B], which has `batch_size`.
+        batch_size: rows of every batch.
+    """
+    drawn = (step * batch_size + np.asarray(rows, np.int64)) % 2**32
+    return np.stack([np.full_like(drawn, seed ^ _DROPOUT), drawn], axis=1).astype(np.uint32)
+
+
 def hidden_states(transformer: Transformer, params: Any, batch: DeviceBatch) -> jax.Array:
-    """Final hidden states [B, L, D] of a batch; documents are kept apart if it has segments."""
+    """Final hidden states [B, L, D] of a batch; documents are kept apart if it has segments.
+
+    A transformer with dropout is given the keys of the rows, another one none.
+    """
     segments_BL = batch["segments"] if "segments" in batch else None
-    hidden_BLD = transformer.apply({"params": params}, batch["inputs"], segments_BL)
+    keys_B2 = batch[DROPOUT_KEYS] if transformer.dropout else None
+    hidden_BLD = transformer.apply({"params": params}, batch["inputs"], segments_BL, keys_B2)
     assert isinstance(hidden_BLD, jax.Array)
     return hidden_BLD
 
@@ -99,7 +120,9 @@ def _loss(
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Differentiable loss of one microbatch, and its nats and weights per source."""
     params = joined(trained, frozen)
-    transformer = build_transformer(shape.model, platform=platform, placement=placement)
+    transformer = build_transformer(
+        shape.model, platform=platform, placement=placement, dropout=shape.dropout
+    )
     x_MLD = hidden_states(transformer, params, micro)
     total, nats_ML = weighted_loss(
         x_MLD,

@@ -126,7 +126,7 @@ def state_chain(
     Args:
         initial: digest of what determines the initial state, `describe_start`.
         constant: digest of what every step sees alike (optimizer hyperparameters, accumulation,
-            document mask).
+            document mask, dropout with its seed).
         course: of the run, in the order of these keys.
         keys: `source_key` of every source number.
         known: blocks of states that were computed before, by the state before them and what their

@@ -235,6 +235,7 @@ def run_chain(
             config.training.batch_size,
             config.training.accumulation,
             config.training.document_mask,
+            (config.training.dropout, config.seed) if config.training.dropout else None,
         ),
         course=shared.courses[known],
         keys=keys,
@@ -253,9 +254,13 @@ def _model_facts(model: ModelConfig) -> Mapping[str, Any]:
 
 @functools.cache
 def _constant_digest(
-    optimizer: OptimizerConfig, batch_size: int, accumulation: int, document_mask: bool
+    optimizer: OptimizerConfig,
+    batch_size: int,
+    accumulation: int,
+    document_mask: bool,
+    dropout: tuple[float, int] | None,
 ) -> bytes:
-    """Of what every step of a run sees alike."""
+    """Of what every step of a run sees alike; dropout by its rate and the seed of its masks."""
     return canonical_digest(
         {
             "numerics": NUMERICS,
@@ -263,6 +268,7 @@ def _constant_digest(
             "batch_size": batch_size,
             "accumulation": accumulation,
             "document_mask": document_mask,
+            **({} if dropout is None else {"dropout": list(dropout)}),
         }
     )
 

@@ -29,7 +29,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "analysis": NEW_SETTINGS,
     "optimizer": {"name": "adamw", "moments_dtype": "float32"},
     "model": {"variant": None, "lora": None, "frozen": []},
-    "training": {"objective": "tokens", "average_last": 0.0},
+    "training": {"objective": "tokens", "average_last": 0.0, "dropout": 0.0},
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows
+from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, row_numbers
 from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
 from replay_jax.sweep.plan.objective import loss_weights
@@ -29,6 +29,7 @@ from replay_jax.training.averaging import abstract_averaged, judged_params
 from replay_jax.training.begin import given_part
 from replay_jax.training.checkpoint import Checkpointer, restore_params, restore_state
 from replay_jax.training.config import Profile
+from replay_jax.training.gradient import DROPOUT_KEYS, dropout_keys
 from replay_jax.training.loop import Hooks, train_span
 from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import Progress, TimeSplit
@@ -231,4 +232,12 @@ def edge_batches(job: EdgeJob, rows: BatchRows = ALL_ROWS) -> Iterator[Batch]:
         loss_weight_by_source=loss_weights(job.config, job.schedule, job.views),
         rows=rows,
     )
-    return read_ahead(batches, start=job.start.step, stop=job.stop.step, threads=_READ_THREADS)
+    ahead = read_ahead(batches, start=job.start.step, stop=job.stop.step, threads=_READ_THREADS)
+    return _with_dropout_keys(ahead, job, rows) if job.config.training.dropout else ahead
+
+
+def _with_dropout_keys(batches: Iterator[Batch], job: EdgeJob, rows: BatchRows) -> Iterator[Batch]:
+    size = job.schedule.batch_size
+    numbers = row_numbers(rows, size)
+    for step, batch in enumerate(batches, job.start.step):
+        yield {**batch, DROPOUT_KEYS: dropout_keys(job.config.seed, step, numbers, size)}

@@ -160,4 +160,5 @@ def step_shape(job: EdgeJob | Run) -> StepShape:
         accumulation=training.accumulation,
         document_mask=training.document_mask,
         optimizer=job.config.optimizer.kind,
+        dropout=training.dropout,
     )
