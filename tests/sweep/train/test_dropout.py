@@ -70,9 +70,9 @@ def test_alone_or_gone_on_with_it_is_the_same_to_the_bit(study, together, tmp_pa
     assert verify(copy) == ([], 1)
 
 
-def test_dropping_changes_training(study, together, tmp_path):
-    study.train([{RHO: 0.5}], tmp_path, here=True)
-    (plain,) = results_of(tmp_path).values()
+def test_dropping_changes_training(together, finished_sweep):
+    records = results_of(finished_sweep).values()
+    (plain,) = (r for r in records if r["overrides"] == {RHO: 0.5})
     dropped = next(r for r in results_of(together).values() if r["overrides"][RHO] == 0.5)
     assert plain["losses"]["target"] != dropped["losses"]["target"]
     assert plain["ledger"] == dropped["ledger"]
