@@ -1,9 +1,12 @@
 """A run stopped early: which state judges which document, and what records say of it."""
 
+import json
+
 import numpy as np
 import pytest
 from tiny_sweep import results_of
 
+from replay_jax.commands.main import main
 from replay_jax.sweep.results.stopping import chosen_states
 
 
@@ -45,3 +48,10 @@ def test_records_say_what_stopping_early_gives(finished_sweep):
             assert len(said["nats"][role]) == len(documents["document"])
             loss = sum(said["nats"][role]) / sum(documents["tokens"])
             assert loss == pytest.approx(said["losses"][role], abs=1e-4)
+
+
+def test_the_command_judges_runs_by_it_and_says_so(finished_sweep, capsys):
+    assert main(["recommend", str(finished_sweep), "--early_stopping", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "early stopping" in said["cautions"]
+    assert any("best state" in reason for reason in said["reasons"])
