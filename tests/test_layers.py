@@ -18,7 +18,7 @@ ROOMS = (
     "analysis/advice", "analysis/bayes", "analysis/sources", "analysis/budget",
     "data/conversations", "data/sources", "data/tokens", "data/stores", "data/reading",
     "data/ledger", "data/judging", "data/web",
-    "hub", "training/mesh", "training", "generation", "compile/hlo", "compile",
+    "hub", "training/mesh", "training/saving", "training", "generation", "compile/hlo", "compile",
     "report/elements", "report/figures", "report/tables", "report/published", "report",
     "config", "sweep/plan", "sweep/store", "sweep/results", "sweep/train", "sweep/executors",
     "sweep/executors/local", "sweep/executors/hosts", "sweep/executors/ray", "sweep/drive",

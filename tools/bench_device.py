@@ -37,12 +37,12 @@ from replay_jax.config.defaults import sized_model
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token
 from replay_jax.model.presets import scanned
-from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.config import OptimizerConfig, StepShape
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import attached_devices
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.optimizer import hyperparameters
+from replay_jax.training.saving.checkpoint import Checkpointer, restore_state
 from replay_jax.training.step import (
     abstract_state,
     compile_init,

@@ -51,7 +51,9 @@ def compiled(program: StepProgram, topology: str) -> dict[str, Any]:
     from replay_jax.compile.ahead import compile_report
     from replay_jax.compile.fitting import Beside
 
-    beside = Beside(program.evaluation_batch, program.lanes, cosine=program.cosine)
+    beside = Beside(
+        program.evaluation_batch, program.lanes, cosine=program.cosine, average=program.average
+    )
     report = compile_report(program.shape, program.mesh, topology=topology, beside=beside)
     return report.to_json()
 

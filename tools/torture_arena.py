@@ -88,7 +88,7 @@ def lacks_a_point(workdir: Path, wanted: Mapping[str, Any]) -> bool:
         return {(point["step"], point["target"], point["generic"]) for point in record["curve"]}
 
     def rest(record: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in record.items() if k not in ("curve", "boundary")}
+        return {k: v for k, v in record.items() if k not in ("curve", "boundary", "early_stopping")}
 
     return found.keys() == wanted.keys() and all(
         rest(found[name]) == rest(wanted[name])

@@ -183,6 +183,8 @@ def _workdir_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         parser.add_argument("workdirs", metavar="WORKDIR", nargs="+",
                             help="the folder that `run` printed; of several all runs")  # fmt: skip
         _second_opinion(parser)
+        parser.add_argument("--early_stopping", action="store_true",
+                            help="judge runs by their best state, not their last")  # fmt: skip
     verify = _add(
         commands, "verify", "Recompute every ledger and record from what is stored and compare.",
         "replay-jax verify runs/quickstart --data", workdir=True,

@@ -98,7 +98,9 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     found: list[list[dict[str, Any]]] = []
     problem = None
     for program in programs:
-        beside = Beside(program.evaluation_batch, program.lanes, cosine=program.cosine)
+        beside = Beside(
+            program.evaluation_batch, program.lanes, cosine=program.cosine, average=program.average
+        )
         asked = {"topology": arguments.topology, "beside": beside}
         reports = _reports(program, asked, search=arguments.search)
         found.append([report.to_json() for report in reports])

@@ -30,7 +30,12 @@ def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     from replay_jax.library.reporting import report_on
 
     workdirs = [existing(workdir) for workdir in arguments.workdirs]
-    report_on(workdirs, Console(), second_opinion=arguments.second_opinion)
+    report_on(
+        workdirs,
+        Console(),
+        second_opinion=arguments.second_opinion,
+        early_stopping=arguments.early_stopping,
+    )
     return 0
 
 
@@ -46,7 +51,8 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     from replay_jax.report.advice import advise, beside_loss, by_target
     from replay_jax.report.naming import unnamed
 
-    gathered = gather([existing(workdir) for workdir in arguments.workdirs])
+    workdirs = [existing(workdir) for workdir in arguments.workdirs]
+    gathered = gather(workdirs, early_stopping=arguments.early_stopping)
     advice = advise(gathered.study, second_opinion=arguments.second_opinion)
     if arguments.json:
         found = by_target(

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from replay_jax.compile.fitting import (
     NOTHING,
     Beside,
+    average_bytes,
     carried_bytes,
     compiled_or_peak,
     host_bytes,
@@ -27,6 +28,7 @@ from replay_jax.compile.hlo.text import parse_module
 from replay_jax.compile.roofline import Speeds, roofline
 from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
 from replay_jax.model.flops import flops_per_token, forward_flops_per_token
+from replay_jax.model.trained import FLOAT32_BYTES, trained_counts
 from replay_jax.progress import stage
 from replay_jax.training.mesh.choice import MeshChoice, choose_mesh
 from replay_jax.training.mesh.config import MeshConfig
@@ -61,13 +63,14 @@ class Estimate:
 class CompileReport:
     """What a compiled step needs; bytes and FLOPs are of one device and one step.
 
-    `peak_bytes_per_device` must fit into HBM: state (parameters, moments, base), batch, and all
-    temporaries of the train step; so must the peaks of the held-out loss and of the cosine of two
-    gradients, beside the same state, and of a population (None if not asked about). `fits` says
-    that all do, and that the host has `host_bytes_per_process` where its memory is known;
-    `starts` that every process of the mesh gets as many rows of the batch as the others. If a
-    program does not fit, its peak is the compiler's own figure (0: unsaid), and `estimate` is None
-    for the train step's. `model_flops_per_device` counts attention in full.
+    `peak_bytes_per_device` must fit into HBM: state (parameters, average, moments, base), batch
+    and all temporaries of the train step; so must the peaks of the held-out loss and of the
+    cosine of two gradients, beside the same state, and of a population (None if not asked
+    about). `fits` says that all do, and that the host has `host_bytes_per_process` where its
+    memory is known; `starts` that every process of the mesh gets as many rows of the batch as
+    the others. If a program does not fit, its peak is the compiler's own figure (0: unsaid),
+    and `estimate` is None for the train step's. `model_flops_per_device` counts attention in
+    full.
     """
 
     topology: str
@@ -128,21 +131,23 @@ def report_on(
     shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside = NOTHING
 ) -> CompileReport:
     """`compile_report` for devices that were looked up before."""
-    choice = mesh_choice(shape, mesh, target)
+    choice = mesh_choice(shape, mesh, target, beside)
     device_mesh = make_mesh(choice.config, target.devices)
     start = time.perf_counter()
     with stage(f"compiling for {target.name}"):
         compiled, peak = compiled_or_peak(lower_train_step(shape, device_mesh), target)
         seconds = time.perf_counter() - start
+        if compiled is not None:
+            peak += average_bytes(shape, device_mesh, beside)
         others = other_peaks(shape, device_mesh, target, beside)
     peaks = (peak, *others.values())
-    host, memory = host_bytes(shape, device_mesh, max(peaks))
+    host, memory = host_bytes(shape, device_mesh, max(peaks), beside)
     estimate = None
     if compiled is not None and target.chip.peak_flops:
         module = parse_module(compiled.as_text() or "")
         cost = program_cost(module, devices=len(target.devices))
         estimate = _estimate(shape, cost, device_mesh, target)
-    state = state_bytes(shape, device_mesh) + carried_bytes(shape, device_mesh)
+    state = state_bytes(shape, device_mesh, beside) + carried_bytes(shape, device_mesh)
     config = choice.config
     return CompileReport(
         topology=target.name,
@@ -206,14 +211,17 @@ def _model_flops(shape: StepShape, devices: int, *, causal_half: bool) -> float:
     return per_token * shape.batch_size * shape.seq_len / devices
 
 
-def mesh_choice(shape: StepShape, mesh: MeshConfig, target: Target) -> MeshChoice:
+def mesh_choice(
+    shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside = NOTHING
+) -> MeshChoice:
     """The mesh of a step on a target, every axis decided."""
+    average = FLOAT32_BYTES * trained_counts(shape.model).total if beside.average else 0
     return choose_mesh(
         mesh,
         shape.model,
         devices=target.devices,
         device_bytes=target.chip.hbm_bytes,
-        optimizer_bytes=shape.optimizer.state_bytes(shape.model),
+        optimizer_bytes=shape.optimizer.state_bytes(shape.model) + average,
     )
 
 

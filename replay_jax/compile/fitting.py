@@ -9,13 +9,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from replay_jax.compile.topology import Target, host_memory
+from replay_jax.model.trained import FLOAT32_BYTES, trained_counts
 from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import evaluation_shape, lower_evaluation, lower_gradient_cosine
 from replay_jax.training.mesh.devices import compiler_options
 from replay_jax.training.mesh.sharding import host_rows, mesh_owners
 from replay_jax.training.population import lower_population
 from replay_jax.training.step import abstract_state, platform_of
-from replay_jax.training.trainable import as_base
+from replay_jax.training.trainable import as_base, split
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -44,11 +45,15 @@ def compiled_or_peak(
 
 
 class Beside(NamedTuple):
-    """What a run does beside its step; `cosine`: compare gradients of a microbatch's rows."""
+    """What a run does beside its step.
+
+    `cosine`: compare gradients of a microbatch's rows; `average`: keep one of its parameters.
+    """
 
     evaluation_batch: int | None = None
     lanes: int = 1
     cosine: bool = False
+    average: bool = False
 
 
 NOTHING = Beside()
@@ -57,12 +62,13 @@ NOTHING = Beside()
 def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) -> dict[str, int]:
     """Bytes of one device in a run's other programs, by program, with what lies there meanwhile.
 
-    The moments, and a base that is carried, lie beside an evaluation and a gradient cosine; a
-    population is alone. 0 where one does not fit and the compiler does not say what it needs.
+    The moments, and a base that is carried, lie beside an evaluation and a gradient cosine, and so
+    does an average of the parameters with what is measured of it; a population is alone but for its
+    averages. 0 where one does not fit and the compiler does not say what it needs.
     """
-    programs, (evaluation_batch, lanes, cosine) = [], beside
+    programs, (evaluation_batch, lanes, cosine, _) = [], beside
     moments = bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer).opt_state)
-    moments += carried_bytes(shape, mesh)
+    moments += average_bytes(shape, mesh, beside) + carried_bytes(shape, mesh)
     if evaluation_batch is not None:
         measured = evaluation_shape(shape, mesh, batch_size=evaluation_batch)
         programs.append(("evaluation", lower_evaluation(measured, mesh), moments))
@@ -71,7 +77,10 @@ def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) ->
         compared = evaluation_shape(shape, mesh, batch_size=rows)
         programs.append(("cosine", lower_gradient_cosine(compared, mesh), moments))
     if lanes > 1:
-        programs.append(("population", lower_population(shape, lanes, target.devices), 0))
+        # Every lane is whole on its device.
+        each = FLOAT32_BYTES * trained_counts(shape.model).total if beside.average else 0
+        averages = each * lanes // len(target.devices)
+        programs.append(("population", lower_population(shape, lanes, target.devices), averages))
     found = {}
     for name, lowered, more in programs:
         compiled, peak = compiled_or_peak(lowered, target)
@@ -79,7 +88,9 @@ def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) ->
     return found
 
 
-def host_bytes(shape: StepShape, mesh: Mesh, peak: int) -> tuple[int, int | None]:
+def host_bytes(
+    shape: StepShape, mesh: Mesh, peak: int, beside: Beside = NOTHING
+) -> tuple[int, int | None]:
     """Bytes that the fullest process needs of its host, and what this machine has (None: another).
 
     A save copies the state of the process's devices; on CPU the `peak` of each is there as well.
@@ -87,7 +98,7 @@ def host_bytes(shape: StepShape, mesh: Mesh, peak: int) -> tuple[int, int | None
     owners, on_cpu = mesh_owners(mesh), platform_of(mesh) == "cpu"
     most = int(np.bincount(owners.reshape(-1)).max())
     memory = host_memory() if mesh.devices.flat[0] in jax.devices() else None
-    return most * (state_bytes(shape, mesh) + on_cpu * peak), memory
+    return most * (state_bytes(shape, mesh, beside) + on_cpu * peak), memory
 
 
 def told(target: Target) -> dict[str, Any]:
@@ -104,9 +115,16 @@ def peak_of_failure(message: str) -> int | None:
     return 0 if "RESOURCE_EXHAUSTED" in message else None
 
 
-def state_bytes(shape: StepShape, mesh: Mesh) -> int:
-    """Bytes of parameters and optimizer state that one device holds (unpadded)."""
-    return bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer))
+def state_bytes(shape: StepShape, mesh: Mesh, beside: Beside = NOTHING) -> int:
+    """Bytes of parameters, their average and optimizer state that one device holds (unpadded)."""
+    kept = bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer))
+    return kept + average_bytes(shape, mesh, beside)
+
+
+def average_bytes(shape: StepShape, mesh: Mesh, beside: Beside) -> int:
+    """Bytes of the average of the trained parameters that one device holds; 0 without one."""
+    like = abstract_state(shape.model, mesh, shape.optimizer)
+    return bytes_of_one(split(like.params, shape.model)[0]) if beside.average else 0
 
 
 def carried_bytes(shape: StepShape, mesh: Mesh) -> int:

@@ -157,23 +157,31 @@ def paper_config() -> ConfigDict:
             "schedule": two_stage_schedule(1024, warmup_stable_decay(3e-3)),
             "model": model_sizes("150m"),
             "optimizer": adamw(),
-            "training": {
-                "batch_size": 1024,
-                "seq_len": 4096,
-                "accumulation": 1,
-                "document_mask": True,
-                "loss_weights": {},
-                "objective": "tokens",
-                "generic_objective": "next_token",
-                "log_every": 1,
-                "evaluate_every": 52,
-            },
+            "training": _paper_training(),
             "evaluation": {"sequences": 10_240, "batch_size": 1024},
             "mesh": {"replica": 0, "fsdp": 0, "tensor": 1},
             "checkpoint": {"every": 128, "keep": 1},
             "logging": {"tensorboard": True, "wandb_project": ""},
             "execution": local_execution(),
             "analysis": analysis({"protocol": "uniform"}),
+        }
+    )
+
+
+def _paper_training() -> ConfigDict:
+    return ConfigDict(
+        {
+            "batch_size": 1024,
+            "seq_len": 4096,
+            "accumulation": 1,
+            "document_mask": True,
+            "loss_weights": {},
+            "objective": "tokens",
+            "generic_objective": "next_token",
+            "average_last": 0.0,
+            "dropout": 0.0,
+            "log_every": 1,
+            "evaluate_every": 52,
         }
     )
 
@@ -231,6 +239,7 @@ def analysis(reference: dict[str, Any]) -> ConfigDict:
             "level": 0.9,
             "margin": 0.0,
             "published": "",
+            "early_stopping": False,
         },
         allow_dotted_keys=True,
     )

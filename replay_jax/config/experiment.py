@@ -33,8 +33,8 @@ class ExperimentConfig:
 
     Attributes:
         name: decoration for people; never identity.
-        seed: model initialisation; where training starts from `initial_weights` only that of
-            adapters (`model.lora`), and a label without them.
+        seed: model initialisation, and what dropout drops; where training starts from
+            `initial_weights` it draws adapters (`model.lora`) alone, and is a label without either.
         data_seed: which rows a budget holds and the order of all rows.
         initial_weights: a folder (or Hugging Face id) with the model that training starts from;
             "" for parameters drawn from the seed.

@@ -37,6 +37,8 @@ NEUTRAL: Mapping[str, Any] = {
     "training.loss_weights": [],
     "training.objective": "tokens",
     "training.generic_objective": "next_token",
+    "training.average_last": 0.0,
+    "training.dropout": 0.0,
 }
 
 
@@ -66,7 +68,8 @@ def result_identity(
     if tasks:
         facts["tasks"] = dict(tasks)
     if weights is not None:
-        if config.model.lora is None:  # adapters are drawn from the seed
+        # Adapters are drawn from the seed, and so is what is dropped.
+        if config.model.lora is None and not config.training.dropout:
             del facts["seed"]
         facts["weights"] = weights
     facts["roles"] = {"generic": config.data.generic, "target": config.data.target}

@@ -22,9 +22,9 @@ from replay_jax.sweep.store.known import params_path
 from replay_jax.sweep.store.places import existing
 from replay_jax.sweep.store.stored_run import restore_run
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.training.checkpoint import restore_params
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
+from replay_jax.training.saving.checkpoint import restore_params
 from replay_jax.training.step import abstract_state
 from replay_jax.training.trainable import joined, merged, split
 

@@ -58,8 +58,10 @@ class Gathered:
     budgets: tuple[str, ...]
 
 
-def gather(workdirs: Sequence[epath.Path]) -> Gathered:
+def gather(workdirs: Sequence[epath.Path], *, early_stopping: bool = False) -> Gathered:
     """Read and analyse all finished runs of the directories.
+
+    `early_stopping`: as if the sweeps had set `analysis.early_stopping`.
 
     Of the sweeps' analysis settings the first is taken, the last sweep's before others, whose
     reference curve has a law. Runs of a target that were judged on other held-out text than the
@@ -83,10 +85,16 @@ def gather(workdirs: Sequence[epath.Path]) -> Gathered:
         where = workdirs[0]
         raise UserError(f"no run of {where} has finished: see replay-jax status {where}")
     tried = [record for name, record in left_out.items() if name not in found]
-    return dataclasses.replace(gathered(list(found.values()), tried), budgets=words)
+    whole = gathered(list(found.values()), tried, early_stopping=early_stopping)
+    return dataclasses.replace(whole, budgets=words)
 
 
-def gathered(found: Sequence[tuple[str, Record]], tried: Sequence[Record] = ()) -> Gathered:
+def gathered(
+    found: Sequence[tuple[str, Record]],
+    tried: Sequence[Record] = (),
+    *,
+    early_stopping: bool = False,
+) -> Gathered:
     """Analyse finished runs, each with the place that it is from; raises as `gather`.
 
     `tried` are runs that only chose settings, and are not compared.
@@ -103,7 +111,7 @@ def gathered(found: Sequence[tuple[str, Record]], tried: Sequence[Record] = ()) 
         sources.append(f"left out, judged on other held-out text: {left}")
     plain = _told_apart([*(record for _, record in kept), *beside])
     by_name, n = named(plain, PRESET_NAMES), len(kept)
-    study = analysed(by_name[:n], by_name[n:])
+    study = analysed(by_name[:n], by_name[n:], early_stopping=early_stopping)
     return Gathered(study, by_name[:n], plain[:n], plain[n:], tuple(sources), budgets=())
 
 
@@ -135,7 +143,9 @@ def _finished(workdir: epath.Path) -> Iterator[Record]:
             yield earlier
 
 
-def analysed(records: Sequence[Record], tried: Sequence[Record] = ()) -> Study:
+def analysed(
+    records: Sequence[Record], tried: Sequence[Record] = (), *, early_stopping: bool = False
+) -> Study:
     """The study of records by the analysis settings of the first whose reference has a law.
 
     `tried` are runs that are not compared.
@@ -143,6 +153,8 @@ def analysed(records: Sequence[Record], tried: Sequence[Record] = ()) -> Study:
     configs: list[AnalysisConfig] = []
     for record in records:
         config = stored_analysis(_analysis_of(record))
+        if early_stopping:
+            config = dataclasses.replace(config, early_stopping=True)
         if config not in configs:
             configs.append(config)
     studies = [analyse_anyway(records, config, tried=tried) for config in configs]

@@ -41,8 +41,10 @@ def results(*workdirs: epath.PathLike) -> dict[str, list[Any]]:
     return {name: [row[name] if name in row else None for row in rows] for name in names}
 
 
-def study(*workdirs: epath.PathLike) -> Study:
+def study(*workdirs: epath.PathLike, early_stopping: bool = False) -> Study:
     """All finished runs of working directories, analysed: cells, law, multipliers, comparisons.
+
+    `early_stopping`: every run is judged by its best measured state in place of its last.
 
     Examples:
         >>> study = replay_jax.study("runs/quickstart")  # doctest: +SKIP
@@ -51,17 +53,18 @@ def study(*workdirs: epath.PathLike) -> Study:
     Raises:
         UserError: no such directory, no finished run, or records that cannot be compared.
     """
-    return _gather(workdirs).study
+    return _gather(workdirs, early_stopping=early_stopping).study
 
 
 def recommend(
-    *workdirs: epath.PathLike, second_opinion: bool = False
+    *workdirs: epath.PathLike, second_opinion: bool = False, early_stopping: bool = False
 ) -> Mapping[str, tuple[Recommendation, ...] | str]:
     """By target: which replay fraction to use, how sure, and what to run next.
 
     One recommendation for every budget, protocol and further axis, the one to act on first; a
     target for which there is nothing to compare has the reason in words. `second_opinion`: each
-    with the `opinion` of a Bayesian fit of the same runs (the extra `bayes`).
+    with the `opinion` of a Bayesian fit of the same runs (the extra `bayes`). `early_stopping`: as
+    for `study`.
 
     Examples:
         >>> replay_jax.recommend("runs/quickstart")["c_headers"][0].sentence  # doctest: +SKIP
@@ -70,13 +73,15 @@ def recommend(
         UserError: no such directory, no finished run, or records that cannot be compared; NumPyro
             is needed and not there.
     """
-    return advise(study(*workdirs), second_opinion=second_opinion)
+    found = study(*workdirs, early_stopping=early_stopping)
+    return advise(found, second_opinion=second_opinion)
 
 
-def _gather(workdirs: Sequence[epath.PathLike]) -> Gathered:
+def _gather(workdirs: Sequence[epath.PathLike], *, early_stopping: bool = False) -> Gathered:
     if not workdirs:
         raise UserError("no working directory: give the folder that `run` printed")
-    return gather([existing(workdir) for workdir in workdirs])
+    places = [existing(workdir) for workdir in workdirs]
+    return gather(places, early_stopping=early_stopping)
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,11 +41,12 @@ def workers_of(workdir: epath.Path) -> int:
 
 
 def report_on(
-    workdirs: Sequence[epath.Path], console: Console, *, second_opinion: bool = False
-) -> None:
+    workdirs: Sequence[epath.Path], console: Console, *, second_opinion: bool = False,
+    early_stopping: bool = False,
+) -> None:  # fmt: skip
     """Analyse all finished runs of the directories, print, and write a report into the first."""
     workdir = workdirs[0]
-    gathered = gather(workdirs)
+    gathered = gather(workdirs, early_stopping=early_stopping)
     study, records = gathered.study, gathered.records
     recipe = read_fact(workdir / _RECIPE)
     if recipe is None:

@@ -11,20 +11,23 @@ V vocabulary, N layers.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.attention import Attend, make_attention
+from replay_jax.model.attention import Attend, is_cudnn_forward, make_attention
 from replay_jax.model.blockwise import ATTENTION_OUTPUT
 from replay_jax.model.layers import (
     Rope,
+    dropped,
     geglu,
     kept_products,
     look_up,
+    parameter,
+    places,
     product,
     rms_norm,
     rope_tables,
@@ -48,25 +51,30 @@ class Transformer(nn.Module):
     """Decoder without its head. Call with token ids, get hidden states of the compute dtype.
 
     `attends` are the attention forms (`attention.make_attention`) of the kinds of layers, in the
-    order in which they first occur. Parameters are drawn in float32.
+    order in which they first occur. Parameters are drawn in float32. At the rate `dropout` numbers
+    of embeddings, and of what attention and MLP add, are dropped, given keys of the rows.
     """
 
     config: ModelConfig
     attends: tuple[Attend, ...]
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, inputs_BL: jax.Array, segments_BL: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        inputs_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        keys_B2: jax.Array | None = None,
+    ) -> jax.Array:
         """Return the final hidden states, normed, ready for the head: [B, L, D]."""
-        config = self.config
+        config, keys_NB2 = self.config, None
         normal = nn.initializers.normal(config.init_scale)
-        embedding_VD = _parameter(
+        embedding_VD = parameter(
             self, "embedding", normal, ("vocab", "embed"), (config.vocab_size, config.embed_dim)
         )
         if not config.tied_embeddings:
             init = matrix_init(config, config.embed_dim)
-            _parameter(
-                self, "head", init, ("embed", "vocab"), (config.embed_dim, config.vocab_size)
-            )
+            parameter(self, "head", init, ("embed", "vocab"), (config.embed_dim, config.vocab_size))
         x_BLD = look_up(embedding_VD, inputs_BL).astype(config.compute_dtype)
         if config.block.scaled_embedding:
             x_BLD = x_BLD * jnp.asarray(math.sqrt(config.embed_dim), config.compute_dtype)
@@ -74,10 +82,15 @@ class Transformer(nn.Module):
         # the table is formed where it is kept and never whole.
         x_BLD = _constrain(x_BLD, "lookup_batch", "length", "embed")
         x_BLD = _constrain(x_BLD, "batch", "length", "activation_embed")
-        x_BLD = self._layers(x_BLD, segments_BL)
+        if keys_B2 is not None:
+            keys_NB2 = places(keys_B2, config.num_layers + 1)
+            x_BLD, keys_NB2 = dropped(x_BLD, keys_NB2[0], self.dropout), keys_NB2[1:]
+        x_BLD = self._layers(x_BLD, segments_BL, keys_NB2)
         return _norm(config, "final_norm")(x_BLD)
 
-    def _layers(self, x_BLD: jax.Array, segments_BL: jax.Array | None) -> jax.Array:
+    def _layers(
+        self, x_BLD: jax.Array, segments_BL: jax.Array | None, keys_NB2: jax.Array | None
+    ) -> jax.Array:
         config = self.config
         kinds = list(dict.fromkeys(config.layer_kinds))
         of_layers = [kinds.index(kind) for kind in config.layer_kinds]
@@ -89,22 +102,22 @@ class Transformer(nn.Module):
         layer = _with_remat(Layer, config, prevent_cse=not scanned)
         if not scanned:
             for index, kind in enumerate(of_layers):
-                x_BLD, _ = layer(config, (self.attends[kind],), name=f"layer_{index}")(
-                    x_BLD, ropes[kind], segments_BL, None
-                )
+                keys_B2 = None if keys_NB2 is None else keys_NB2[index]
+                one = layer(config, (self.attends[kind],), self.dropout, name=f"layer_{index}")
+                x_BLD, _ = one(x_BLD, ropes[kind], segments_BL, None, keys_B2)
             return x_BLD
-        alike = len(kinds) == 1
+        alike, whole = len(kinds) == 1, keys_NB2 is None
         stack = nn.scan(
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast if alike else 0),
+            in_axes=tuple(nn.broadcast if one else 0 for one in (True, True, alike, whole)),
             length=config.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
-        )(config, self.attends, name="layers")
-        if alike:
-            return stack(x_BLD, ropes[0], segments_BL, None)[0]
-        return stack(x_BLD, stacked_tables(ropes), segments_BL, jnp.asarray(of_layers))[0]
+        )(config, self.attends, self.dropout, name="layers")
+        which = None if alike else jnp.asarray(of_layers)
+        rope = ropes[0] if alike else stacked_tables(ropes)
+        return stack(x_BLD, rope, segments_BL, which, keys_NB2)[0]
 
 
 class Layer(nn.Module):
@@ -116,6 +129,7 @@ class Layer(nn.Module):
 
     config: ModelConfig
     attends: tuple[Attend, ...]
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -124,14 +138,17 @@ class Layer(nn.Module):
         rope: Rope | None,
         segments_BL: jax.Array | None,
         kind: jax.Array | None,
+        keys_B2: jax.Array | None = None,
     ) -> tuple[jax.Array, None]:
         """Return the layer's output and nothing else, in the form a scan wants."""
 
         def attention(x_BLD: jax.Array) -> jax.Array:
             return self._attention(x_BLD, rope, segments_BL, kind)
 
-        x_BLD = x_BLD + self._normed("attention", attention, x_BLD)
-        x_BLD = x_BLD + self._normed("mlp", self._mlp, x_BLD)
+        first_B2, second_B2 = (None, None) if keys_B2 is None else places(keys_B2, 2)
+        added_BLD = self._normed("attention", attention, x_BLD)
+        x_BLD = x_BLD + dropped(added_BLD, first_B2, self.dropout)
+        x_BLD = x_BLD + dropped(self._normed("mlp", self._mlp, x_BLD), second_B2, self.dropout)
         return _constrain(x_BLD, "batch", "length", "activation_embed"), None
 
     def _normed(
@@ -182,7 +199,7 @@ class Layer(nn.Module):
         flat_BLX = product(self, name, x_BLD, kernel_DHK, ("embed", axis, "head_dim"))
         if block.qkv_bias:
             zeros = nn.initializers.zeros_init()
-            bias_HK = _parameter(self, f"{name}_bias", zeros, (axis, "head_dim"), shape)
+            bias_HK = parameter(self, f"{name}_bias", zeros, (axis, "head_dim"), shape)
             flat_BLX = flat_BLX + bias_HK.astype(flat_BLX.dtype).reshape(1, 1, -1)
         is_normed = name != "value"
         if is_normed and block.qk_norm == "projection":
@@ -208,7 +225,7 @@ class Layer(nn.Module):
     ) -> jax.Array:
         """A float32 parameter, cast for the computation; its inputs are the first axis or given."""
         init = matrix_init(self.config, inputs or shape[0])
-        return _parameter(self, name, init, axes, shape).astype(self.config.compute_dtype)
+        return parameter(self, name, init, axes, shape).astype(self.config.compute_dtype)
 
 
 class RMSNorm(nn.Module):
@@ -224,12 +241,12 @@ class RMSNorm(nn.Module):
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
         """Return an array of the shape and dtype of the input."""
         start = nn.initializers.zeros_init() if self.centred else nn.initializers.ones_init()
-        scale_D = _parameter(self, "scale", start, ("norm",), (x_BLD.shape[-1],))
+        scale_D = parameter(self, "scale", start, ("norm",), (x_BLD.shape[-1],))
         return rms_norm(x_BLD, 1.0 + scale_D if self.centred else scale_D, self.epsilon)
 
 
 def build_transformer(
-    config: ModelConfig, *, platform: str, placement: Placement | None = None
+    config: ModelConfig, *, platform: str, placement: Placement | None = None, dropout: float = 0.0
 ) -> Transformer:
     """Return the model with the attention that suits a platform ("cpu", "gpu", "tpu")."""
     scalar = config.block.query_scalar
@@ -240,7 +257,7 @@ def build_transformer(
         )
         for kind in dict.fromkeys(config.layer_kinds)
     ]  # fmt: skip
-    return Transformer(config, tuple(attends))
+    return Transformer(config, tuple(attends), dropout)
 
 
 def head_kernel(params: Params) -> jax.Array:
@@ -272,26 +289,10 @@ def _with_remat(layer: type[nn.Module], config: ModelConfig, prevent_cse: bool) 
         policy = policies.save_from_both_policies(
             kept_products(config),
             policies.save_from_both_policies(
-                policies.save_only_these_names(ATTENTION_OUTPUT), _is_cudnn_attention
+                policies.save_only_these_names(ATTENTION_OUTPUT), is_cudnn_forward
             ),
         )
     return nn.remat(layer, policy=policy, prevent_cse=prevent_cse)
-
-
-def _is_cudnn_attention(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Whether an operation is cuDNN's forward pass: JAX gives its softmax statistics no name."""
-    return primitive.name == "dot_product_attention_fwd_wrapper"
-
-
-def _parameter(
-    module: nn.Module,
-    name: str,
-    init: nn.initializers.Initializer,
-    axes: tuple[str, ...],
-    shape: tuple[int, ...],
-) -> jax.Array:
-    """Declare a float32 parameter with its logical axes."""
-    return cast(jax.Array, module.param(name, nn.with_logical_partitioning(init, axes), shape))
 
 
 def _constrain(x: jax.Array, *axes: str | None) -> jax.Array:

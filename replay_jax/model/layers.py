@@ -67,9 +67,9 @@ def product(
         return y_NY
     narrow, wide = kernel.shape[:inputs], kernel.shape[inputs:]
     near = _uniform(1.0 / math.sqrt(width))
-    down = _parameter(module, name + DOWN, near, (*axes[:inputs], None), (*narrow, lora.rank))
+    down = parameter(module, name + DOWN, near, (*axes[:inputs], None), (*narrow, lora.rank))
     zeros = nn.initializers.zeros_init()
-    up = _parameter(module, name + UP, zeros, (None, *axes[inputs:]), (lora.rank, *wide))
+    up = parameter(module, name + UP, zeros, (None, *axes[inputs:]), (lora.rank, *wide))
     h_NR = project(x_NX, down.reshape(width, -1).astype(x_NX.dtype))
     return y_NY + project(lora.scale * h_NR, up.reshape(lora.rank, -1).astype(x_NX.dtype))
 
@@ -193,6 +193,25 @@ def _geglu_backward(
 geglu.defvjp(_geglu_forward, _geglu_backward)
 
 
+def places(keys_B2: jax.Array, count: int) -> jax.Array:
+    """Keys of so many places of dropout, [count, B, 2], of those of the rows (uint32, threefry)."""
+
+    split = jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)
+    return jax.random.key_data(split(jax.random.wrap_key_data(keys_B2)))
+
+
+def dropped(x_BLD: jax.Array, keys_B2: jax.Array | None, rate: float) -> jax.Array:
+    """Zero numbers with probability `rate`, divide the others by 1 - rate (1207.0580).
+
+    Each row's by its own key; without keys all stays as it is.
+    """
+    if keys_B2 is None:
+        return x_BLD
+
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x_BLD.shape[1:]))
+    return jnp.where(keep(jax.random.wrap_key_data(keys_B2)), x_BLD / (1 - rate), 0)
+
+
 def rope_frequencies(config: RopeConfig, head_dim: int) -> np.ndarray:
     """Return the K/2 angles per position, in radians (RoPE, 2104.09864; `RopeConfig`)."""
     frequencies = config.theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
@@ -267,7 +286,7 @@ def _uniform(bound: float) -> nn.initializers.Initializer:
     return draw
 
 
-def _parameter(
+def parameter(
     module: nn.Module,
     name: str,
     init: nn.initializers.Initializer,

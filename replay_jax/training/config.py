@@ -131,6 +131,10 @@ class TrainingConfig:
         generic_objective: what a label of a generic row costs: the nats of its next token
             ("next_token"), or the KL in nats from the model that training starts from to the one
             that is trained, over all that could come next ("kl"; target rows keep next tokens).
+        average_last: share of a run's updates, at its end, over whose parameters it is averaged: it
+            is measured and kept as their mean (`averaging`); 0: as its last.
+        dropout: rate at which numbers of embeddings, and of what attention and MLP add, are zeroed
+            in training (`layers.dropped`); 0: none.
         log_every: steps between two lines of metrics.
         evaluate_every: steps between two held-out evaluations; 0: only where a run ends.
     """
@@ -142,6 +146,8 @@ class TrainingConfig:
     loss_weights: tuple[tuple[str, float], ...] = ()
     objective: str = "tokens"
     generic_objective: str = "next_token"
+    average_last: float = 0.0
+    dropout: float = 0.0
     log_every: int = 10
     evaluate_every: int = 0
 
@@ -151,6 +157,7 @@ class TrainingConfig:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.evaluate_every < 0:
             raise UserError(f"training.evaluate_every is {self.evaluate_every}; use 0 or more.")
+        self._check_shares()
         if self.batch_size % self.accumulation:
             near = nearest_divisor(self.batch_size, self.accumulation)
             raise UserError(
@@ -172,6 +179,30 @@ class TrainingConfig:
         for name, weight in self.loss_weights:
             if not (weight >= 0.0 and math.isfinite(weight)):
                 raise UserError(f"training.loss_weights gives {name} {weight}; use 0 or more.")
+
+    def _check_shares(self) -> None:
+        """Refuse shares of updates and of numbers that are none."""
+        if not 0.0 <= self.average_last <= 1.0:
+            raise UserError(
+                f"training.average_last is {self.average_last}; it is a share of the updates, from "
+                "0 (no average) to 1."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise UserError(
+                f"training.dropout is {self.dropout}; it must be in [0, 1), such as 0.1."
+            )
+
+    def average_start(self, steps: int) -> int:
+        """Updates before the first whose parameters are averaged, of a run of `steps`.
+
+        `steps` itself where nothing is; a share that is not 0 averages one update at least.
+        """
+        averaged = max(1, round(self.average_last * steps)) if self.average_last else 0
+        return steps - averaged
+
+    def average_bytes(self, model: ModelConfig) -> int:
+        """Bytes of the average of a model's trained parameters; 0 where there is none."""
+        return FLOAT32_BYTES * trained_counts(model).total if self.average_last else 0
 
 
 @dataclass(frozen=True)
@@ -240,6 +271,7 @@ class StepShape:
     accumulation: int = 1
     document_mask: bool = False
     optimizer: OptimizerKind = OptimizerKind()
+    dropout: float = 0.0
     kl_sources: tuple[int, ...] = ()
 
     @property

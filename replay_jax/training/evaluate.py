@@ -152,7 +152,7 @@ def evaluation_shape(shape: StepShape, mesh: Mesh, *, batch_size: int) -> StepSh
     fair = [n for n in counts if batch_size // n % ways == 0]
     count = next((n for n in fair if batch_size // n <= most), fair[-1] if fair else 1)
     return dataclasses.replace(
-        shape, batch_size=batch_size, sources=1, accumulation=count, kl_sources=()
+        shape, batch_size=batch_size, sources=1, accumulation=count, kl_sources=(), dropout=0.0
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from replay_jax.model.architecture import ModelConfig
@@ -25,6 +26,9 @@ from replay_jax.training.mesh.sharding import BATCH_AXES, REPLICA_AXES, RULES_WI
 from replay_jax.training.trainable import joined, split
 
 DeviceBatch = dict[str, jax.Array]
+DROPOUT_KEYS = "dropout_keys"
+# Told apart from the keys that parameters are drawn by, which are small seeds.
+_DROPOUT = 0xD20B007
 
 
 def batch_gradient(
@@ -84,10 +88,27 @@ def microbatches(batch: DeviceBatch, count: int, placement: Placement | None) ->
     return jax.tree.map(split, batch)
 
 
+def dropout_keys(seed: int, step: int, rows: np.ndarray, batch_size: int) -> np.ndarray:
+    """Keys of dropout for rows of the batch of a step, uint32 [B, 2]: none twice in a run.
+
+    Args:
+        seed: of the run, below 2^32.
+        step: number of the update, from 0.
+        rows: their numbers in the whole batch [B], which has `batch_size`.
+        batch_size: rows of every batch.
+    """
+    drawn = (step * batch_size + np.asarray(rows, np.int64)) % 2**32
+    return np.stack([np.full_like(drawn, seed ^ _DROPOUT), drawn], axis=1).astype(np.uint32)
+
+
 def hidden_states(transformer: Transformer, params: Any, batch: DeviceBatch) -> jax.Array:
-    """Final hidden states [B, L, D] of a batch; documents are kept apart if it has segments."""
+    """Final hidden states [B, L, D] of a batch; documents are kept apart if it has segments.
+
+    A transformer with dropout is given the keys of the rows, another one none.
+    """
     segments_BL = batch["segments"] if "segments" in batch else None
-    hidden_BLD = transformer.apply({"params": params}, batch["inputs"], segments_BL)
+    keys_B2 = batch[DROPOUT_KEYS] if transformer.dropout else None
+    hidden_BLD = transformer.apply({"params": params}, batch["inputs"], segments_BL, keys_B2)
     assert isinstance(hidden_BLD, jax.Array)
     return hidden_BLD
 
@@ -106,11 +127,14 @@ def _loss(
     params, model = joined(trained, frozen), shape.model
     rows, length = micro["inputs"].shape
 
-    def states(params: Any, model: ModelConfig) -> jax.Array:
-        transformer = build_transformer(model, platform=platform, placement=placement)
+    def states(params: Any, model: ModelConfig, dropout: float) -> jax.Array:
+        transformer = build_transformer(
+            model, platform=platform, placement=placement, dropout=dropout
+        )
         return hidden_states(transformer, params, micro)
 
-    given = (states(params, model), head_kernel(params), micro["labels"], micro["scaled_weights"])
+    x_MLD = states(params, model, shape.dropout)
+    given = (x_MLD, head_kernel(params), micro["labels"], micro["scaled_weights"])
     settings: Any = {"placement": placement, "trains_head": head_is_trained(model)}
     if not shape.kl_sources:
         chunk = loss_chunk(model, (rows, length), placement)
@@ -118,7 +142,7 @@ def _loss(
         return total, (_by_source(nats_ML, micro, shape), _weights_by_source(micro, shape))
     like = frozen if base is None else base
     held_M = jnp.isin(micro["source"], jnp.array(shape.kl_sources))
-    beside = Base(states(like, replace(model, lora=None)), head_kernel(like), held_M)
+    beside = Base(states(like, replace(model, lora=None), 0.0), head_kernel(like), held_M)
     chunk = loss_chunk(model, (2 * rows, length), placement)  # logits of two models
     total, nats_ML, kl_ML = held_loss(*given, beside, chunk=chunk, **settings)
     costs = (nats_ML, jnp.where(held_M[:, None], kl_ML, nats_ML))

@@ -5,24 +5,20 @@ nothing here waits for a step that was just started, except at the points where 
 the state.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from replay_jax.training.config import OptimizerConfig, Profile
+from replay_jax.training.averaging import apart, with_average
+from replay_jax.training.config import Profile
 from replay_jax.training.gradient import DeviceBatch
 from replay_jax.training.metrics import StepRecord, TimeSplit
 from replay_jax.training.optimizer import hyperparameters
-from replay_jax.training.step import (
-    StepMetrics,
-    StepProgram,
-    TrainState,
-    place_batch,
-    place_hyper,
-)
+from replay_jax.training.span import Hooks, Programs, Span
+from replay_jax.training.step import StepMetrics, TrainState, place_batch, place_hyper
 
 HostBatch = Mapping[str, np.ndarray]
 _ROWS_NAMED = 16
@@ -36,67 +32,6 @@ class NonFiniteLoss(FloatingPointError):
         self.step = record.index
         self.source = record.source
         self.row = record.row
-
-
-@dataclass(frozen=True)
-class Span:
-    """Which updates to make: numbers `start` to `stop - 1` of a run.
-
-    `learning_rates` and `resets` are indexed by the update's number in the run; a reset happens
-    before its update. `points` are the numbers of completed updates at which the caller wants
-    the state (evaluations, checkpoints).
-    """
-
-    start: int
-    stop: int
-    learning_rates: np.ndarray
-    resets: np.ndarray
-    optimizer: OptimizerConfig
-    source_names: tuple[str, ...]
-    points: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start <= self.stop <= min(len(self.learning_rates), len(self.resets)):
-            raise ValueError(
-                f"A span from {self.start} to {self.stop} needs {self.stop} learning rates and "
-                f"resets, not {len(self.learning_rates)} and {len(self.resets)}."
-            )
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The compiled step and optimizer reset on their mesh (`step.compile_train_step`, …).
-
-    `kl_step` makes the updates of a run whose numbers are in `kl_updates`, where there are any.
-    """
-
-    mesh: Mesh
-    step: StepProgram
-    reset: Callable[[TrainState], TrainState]
-    kl_step: StepProgram | None = None
-    kl_updates: frozenset[int] = frozenset()
-
-    def update(self, index: int) -> StepProgram:
-        """The program of update `index`."""
-        if index not in self.kl_updates:
-            return self.step
-        assert self.kl_step is not None
-        return self.kl_step
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the caller does along the way.
-
-    `on_step` gets every update's record, in order, one step late. `on_point` gets the number of
-    completed updates and the state, which it must not keep: the next update consumes it; every
-    record up to there has been given out and found finite. `should_stop` is asked before each
-    update, with the number of completed ones; several hosts must answer alike.
-    """
-
-    on_step: Callable[[StepRecord], None]
-    on_point: Callable[[int, TrainState], None]
-    should_stop: Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -118,7 +53,7 @@ def train_span(
     clock: TimeSplit,
     profile: Profile | None = None,
 ) -> SpanEnd:
-    """Train from `span.start` to `span.stop`; the given state is consumed.
+    """Train from `span.start` to `span.stop`; the given state, with its average, is consumed.
 
     `batches` yields this host's part of the batches of the span, in order, and is not asked for
     more. Raises NonFiniteLoss as soon as the loss or gradient norm of an update is seen not to be
@@ -128,6 +63,8 @@ def train_span(
     tracer = Tracer(profile)
     # All but the learning rate stays the same, so it is placed once.
     hyper = place_hyper(hyperparameters(span.optimizer, 0.0), programs.mesh)
+    averaging = span.stop if span.average_start is None else span.average_start
+    state, average = apart(state)
     stopped, step = False, span.start
     with clock.measure("train"), tracer:
         batch = _fetch(batches, step, span, programs.mesh, flight, clock)
@@ -146,14 +83,17 @@ def train_span(
                 state, metrics = programs.update(step)(state, batch.placed, hyper)
             flight.launch(step, metrics, batch.host)
             step += 1
+            if step > averaging:
+                assert programs.average is not None
+                average = programs.average(average, state.params, step - averaging)
             batch = _fetch(batches, step, span, programs.mesh, flight, clock)
             flight.land_all_but_last()
             if step in span.points:
                 flight.land_all()
-                hooks.on_point(step, state)
+                hooks.on_point(step, with_average(state, average))
         flight.land_all()
         tracer.before(step, state)
-    return SpanEnd(state, step, stopped)
+    return SpanEnd(with_average(state, average), step, stopped)
 
 
 @dataclass(frozen=True)

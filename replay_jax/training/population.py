@@ -21,7 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from replay_jax.errors import UserError
 from replay_jax.model.attention import resolve_attention
 from replay_jax.training.config import OptimizerConfig, StepShape
-from replay_jax.training.gradient import DeviceBatch
+from replay_jax.training.gradient import DROPOUT_KEYS, DeviceBatch
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import attached_devices, compiler_options
 from replay_jax.training.mesh.sharding import make_mesh
@@ -226,6 +226,8 @@ def _idle_batch(shape: StepShape) -> dict[str, np.ndarray]:
         "loss_weights": np.ones(size, np.float32),
         "source": np.zeros(shape.batch_size, np.int32),
     }
+    if shape.dropout:
+        batch[DROPOUT_KEYS] = np.zeros((shape.batch_size, 2), np.uint32)
     return {**batch, "segments": np.zeros(size, np.int32)} if shape.document_mask else batch
 
 

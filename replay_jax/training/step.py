@@ -24,7 +24,7 @@ from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import build_transformer
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import ADAMW, OptimizerKind, StepShape
-from replay_jax.training.gradient import DeviceBatch, batch_gradient
+from replay_jax.training.gradient import DROPOUT_KEYS, DeviceBatch, batch_gradient
 from replay_jax.training.mesh.choice import check_division
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import check_gpu, compiler_options, init_options
@@ -45,7 +45,7 @@ from replay_jax.training.optimizer import (
 )
 from replay_jax.training.trainable import as_base, as_stored, joined, split
 
-_DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments")
+_DEVICE_ARRAYS = ("inputs", "labels", "loss_weights", "source", "segments", DROPOUT_KEYS)
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -159,6 +159,8 @@ def abstract_batch(shape: StepShape, mesh: Mesh) -> dict[str, jax.ShapeDtypeStru
         "loss_weights": jax.ShapeDtypeStruct(tokens.shape, jnp.float32, sharding=sharding),
         "source": jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding),
     }
+    if shape.dropout:
+        batch[DROPOUT_KEYS] = jax.ShapeDtypeStruct((rows, 2), jnp.uint32, sharding=sharding)
     return {**batch, "segments": tokens} if shape.document_mask else batch
 
 

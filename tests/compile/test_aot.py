@@ -24,6 +24,7 @@ from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.flops import flops_per_token
 from replay_jax.training.config import StepShape
 from replay_jax.training.mesh.config import MeshConfig
+from replay_jax.training.mesh.sharding import make_mesh
 
 FIELDS = {
     "topology", "devices", "chip", "fits", "peak_bytes_per_device", "hbm_bytes_per_device",
@@ -90,6 +91,25 @@ def test_a_report_describes_the_real_step(report):
     assert plain["collective_bytes"] > 0
     assert plain["loops_of_unknown_length"] == []
     assert "GiB" in report_lines(report) and "fits" in report_lines(report)
+
+
+def test_an_average_lies_beside_every_program(monkeypatch):
+    for name in ("lower_evaluation", "lower_gradient_cosine", "lower_population"):
+        monkeypatch.setattr(fitting, name, lambda *_: None)
+    monkeypatch.setattr(fitting, "compiled_or_peak", lambda *_: (object(), 100))
+    mesh, numbers = make_mesh(MeshConfig(2, 2, 2), jax.devices()), parameter_counts(DEEP).total
+    with devices_as_target(8) as target:
+        with_, without = (
+            fitting.other_peaks(SHAPE, mesh, target, Beside(64, lanes=16, cosine=True, average=on))
+            for on in (True, False)
+        )
+    added = {name: peak - without[name] for name, peak in with_.items()}
+    # A quarter of all but the norms on each device; of a population two whole models.
+    split = fitting.average_bytes(SHAPE, mesh, Beside(average=True))
+    assert numbers < split < 1.1 * numbers
+    assert added == {"evaluation": split, "cosine": split, "population": 2 * 4 * numbers}
+    states = [fitting.state_bytes(SHAPE, mesh, Beside(average=on)) for on in (True, False)]
+    assert states[0] - states[1] == split
 
 
 def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 from tiny_training import MODEL, ROWS, SHAPE, batch, run
 
-from replay_jax.training.checkpoint import restore_state
 from replay_jax.training.evaluate import compile_evaluation, evaluate, place_held_out
 from replay_jax.training.mesh.sharding import MESH_AXES, mesh_host_rows
+from replay_jax.training.saving.checkpoint import restore_state
 from replay_jax.training.step import abstract_state, compile_train_step
 
 SEEDS = (0, 1, 2)

@@ -20,14 +20,15 @@ from replay_jax.data.reading.views import SourceView
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.schedule.learning_rate import LearningRate
 from replay_jax.schedule.protocols import Schedule, two_stage
-from replay_jax.training.checkpoint import Checkpointer, restore_state
 from replay_jax.training.config import StepShape
-from replay_jax.training.loop import Hooks, Programs, Span, train_span
+from replay_jax.training.loop import train_span
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.hosts import initialize
 from replay_jax.training.mesh.sharding import make_mesh, mesh_host_rows
 from replay_jax.training.metrics import TimeSplit
-from replay_jax.training.saved import is_complete
+from replay_jax.training.saving.checkpoint import Checkpointer, restore_state
+from replay_jax.training.saving.saved import is_complete
+from replay_jax.training.span import Hooks, Programs, Span
 from replay_jax.training.step import (
     abstract_state,
     compile_reset,

@@ -5,7 +5,7 @@ from typing import Any
 
 from etils import epath
 
-from replay_jax.training.checkpoint import Checkpointer
+from replay_jax.training.saving.checkpoint import Checkpointer
 
 
 def save_state(path: epath.PathLike, state: Any, meta: Mapping[str, Any]) -> None:

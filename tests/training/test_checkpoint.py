@@ -12,11 +12,11 @@ from saving import save_state
 from tiny_training import MODEL, mesh_of
 
 from replay_jax.errors import UserError
-from replay_jax.training.checkpoint import Checkpointer, restore_state
-from replay_jax.training.checksums import changed_array, checksums
 from replay_jax.training.config import CheckpointConfig
 from replay_jax.training.optimizer import init_optimizer
-from replay_jax.training.saved import (
+from replay_jax.training.saving.checkpoint import Checkpointer, restore_state
+from replay_jax.training.saving.checksums import changed_array, checksums
+from replay_jax.training.saving.saved import (
     DamagedCheckpoint,
     delete,
     is_complete,

@@ -7,8 +7,9 @@ import pytest
 from tiny_training import MODEL, OPTIMIZER, batch, digest, mesh_of, one_device, run
 
 from replay_jax.training.config import Profile
-from replay_jax.training.loop import Hooks, NonFiniteLoss, Programs, Span, train_span
+from replay_jax.training.loop import NonFiniteLoss, train_span
 from replay_jax.training.metrics import TimeSplit
+from replay_jax.training.span import Hooks, Programs, Span
 from replay_jax.training.step import (
     StepMetrics,
     TrainState,

@@ -15,7 +15,6 @@ from tiny_training import MODEL, SHAPE, digest, drawn_parameters, mesh_of, run
 
 from replay_jax.compile.fitting import bytes_of_one
 from replay_jax.errors import UserError
-from replay_jax.training.checkpoint import restore_state
 from replay_jax.training.config import OPTIMIZERS, OptimizerConfig, OptimizerKind
 from replay_jax.training.optimizer import (
     apply_gradients,
@@ -23,6 +22,7 @@ from replay_jax.training.optimizer import (
     hyperparameters,
     init_optimizer,
 )
+from replay_jax.training.saving.checkpoint import restore_state
 from replay_jax.training.step import (
     abstract_state,
     begin_state,

@@ -266,7 +266,7 @@ def test_interrupted_training_is_bit_identical_in_a_new_process(single, tmp_path
         import sys
         sys.path.insert(0, {str(SUPPORT)!r})
         from tiny_training import MODEL, SHAPE, digest, mesh_of, one_device, run
-        from replay_jax.training.checkpoint import restore_state
+        from replay_jax.training.saving.checkpoint import restore_state
         from replay_jax.training.step import abstract_state, compile_train_step
         mesh = mesh_of(1, 1, 1)
         state, meta = restore_state({str(tmp_path / "state")!r}, abstract_state(MODEL, mesh))

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from replay_jax.analysis.advice.compare import Comparison
+from replay_jax.analysis.study.stopping import NOTE
 from replay_jax.analysis.study.study import TargetStudy
 from replay_jax.analysis.study.tried import beside, dropped_words
 
 Kind = Literal[
     "edge", "untuned", "multiplier", "mixture", "placement", "largest", "dropped", "incomplete",
-    "second opinion",
+    "early stopping", "second opinion",
 ]  # fmt: skip
 
 
@@ -21,8 +22,8 @@ class Caution:
     `kind`: "edge" (a best value is the last one tried), "untuned", "multiplier" (there is none),
     "mixture" (how a constant mixture does), "placement" (how the place of the target data does
     alone), "largest" (replay fraction tried), "dropped" (larger ones were tried, and not compared),
-    "incomplete" (groups lack runs that others have), "second opinion" (another fit of the same
-    runs contradicts the answer).
+    "incomplete" (groups lack runs that others have), "early stopping" (runs are judged by their
+    best states), "second opinion" (another fit of the same runs contradicts the answer).
     """
 
     kind: Kind
@@ -37,7 +38,8 @@ def cautions(
     usual: Comparison,
 ) -> tuple[Caution, ...]:
     """All cautions about the answer that cell `best` is, in the order of their weight."""
-    lines = _grids(found, best, rival, usual)
+    lines = [Caution("early stopping", NOTE)] if NOTE in found.notes else []
+    lines += _grids(found, best, rival, usual)
     if found.curve is None:
         lines.append(Caution("multiplier", f"no multiplier: {found.curve_problem}"))
     elif rival.multiplier is not None and rival.multiplier.value is None:

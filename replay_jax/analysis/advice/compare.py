@@ -16,6 +16,7 @@ import numpy as np
 from replay_jax.analysis.advice.cost import cost_at_best, generic_cost
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.groups import recipe
+from replay_jax.analysis.study.selection import competes, knob_words
 from replay_jax.analysis.study.study import CellResult, TargetStudy, replays
 
 # A cell that wins in fewer resamples than this could not have been picked by luck.
@@ -64,7 +65,7 @@ def compare(found: TargetStudy, own: Sequence[int], others: Sequence[int]) -> Co
     cells = found.cells
     return Comparison(
         against=against,
-        words=recipe(cells[against].key),
+        words=recipe(cells[against].key) + knob_words(cells[against].key, cells[best].key),
         gain=_gain(found, best, against, own, others),
         multiplier=_multiplier(found, best, against, own, others),
         generic_cost=generic_cost(found, best, against),
@@ -80,17 +81,13 @@ def best_of(found: TargetStudy, cells: Sequence[int]) -> int:
 
 
 def rivals(found: TargetStudy, best: int) -> list[int]:
-    """Cells that compete with `best` without replay in a second stage: all other axes equal.
+    """Cells that compete with `best` without replay in a second stage: all but `KNOBS` equal.
 
     Its own protocol at replay fraction 0, whatever the allocation, and constant mixtures.
     """
     key = found.cells[best].key
     return [
-        i
-        for i, cell in enumerate(found.cells)
-        if (cell.key.target_tokens, cell.key.axes) == (key.target_tokens, key.axes)
-        and cell.key.protocol in (key.protocol, "uniform")
-        and not replays(cell)
+        i for i, cell in enumerate(found.cells) if competes(cell.key, key) and not replays(cell)
     ]
 
 

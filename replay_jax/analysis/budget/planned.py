@@ -6,6 +6,7 @@ from typing import Any
 
 from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.study.groups import Cell, CellKey, group_records
+from replay_jax.analysis.study.selection import competes
 from replay_jax.errors import UserError
 
 # Of the spans of training that a run needs, each with its cost; spans are shared between runs.
@@ -109,7 +110,10 @@ def _planned(cell: Cell) -> PlannedCell:
 
 
 def _questions(cells: Sequence[PlannedCell]) -> tuple[Question, ...]:
-    """One for every target, protocol, budget and axes with runs with and without replay."""
+    """One for every target, protocol, budget and axes with runs with and without replay.
+
+    What does not replay competes as in an answer (`advice.compare.rivals`).
+    """
     rows: dict[tuple[Any, ...], list[int]] = {}
     for i, cell in enumerate(cells):
         if cell.key.protocol != "uniform":
@@ -120,9 +124,9 @@ def _questions(cells: Sequence[PlannedCell]) -> tuple[Question, ...]:
         staged = [i for i in members if cells[i].key.replay_fraction == 0]
         if replaying and staged:
             own = cells[staged[0]].key
-            mixtures = [i for i, cell in enumerate(cells) if _is_mixture_beside(cell.key, own)]
+            beside = [i for i, cell in enumerate(cells) if _is_rival_beside(cell.key, own)]
             usual = max(staged, key=lambda i: cells[i].key.allocation)
-            found.append(Question(replaying, (*staged, *mixtures), usual))
+            found.append(Question(replaying, (*staged, *beside), usual))
     return tuple(found)
 
 
@@ -130,9 +134,10 @@ def _row(key: CellKey) -> tuple[Any, ...]:
     return key.target, key.protocol, key.target_tokens, key.axes
 
 
-def _is_mixture_beside(key: CellKey, own: CellKey) -> bool:
-    beside = (key.target, key.target_tokens, key.axes) == (own.target, own.target_tokens, own.axes)
-    return beside and key.protocol == "uniform"
+def _is_rival_beside(key: CellKey, own: CellKey) -> bool:
+    """Whether a cell of another row does not replay and competes: a constant mixture, or knobs."""
+    without = key.target == own.target and key.replay_fraction == 0
+    return without and competes(key, own) and _row(key) != _row(own)
 
 
 def middle(cell: PlannedCell) -> int:

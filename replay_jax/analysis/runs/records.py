@@ -31,7 +31,16 @@ _BOUNDARY: dict[str, Any] = {
     **dict.fromkeys(("before", "after"), {"target": NUMBER, "generic": NUMBER}),
 }
 # Read where every record has it.
-_OPTIONAL = {"total_steps": NUMBER, "flops": NUMBER, "bits_per_byte": {"target": _MAYBE}}
+_OPTIONAL = {
+    "total_steps": NUMBER,
+    "flops": NUMBER,
+    "bits_per_byte": {"target": _MAYBE},
+    "early_stopping": {
+        "steps": [int],
+        "losses": {"target": NUMBER, "generic": NUMBER},
+        "nats": {"target": [NUMBER], "generic": [NUMBER]},
+    },
+}
 # What a study reads of every record (docs/sweeps.md lists all that a record holds).
 RECORD: dict[str, Any] = {
     "id": str,
@@ -64,6 +73,8 @@ class AnalysisConfig:
     level: of all intervals, between 0 and 1.
     margin: changes of target loss below it are none, nats per token; 0: none is small enough.
     published: which of the paper's own values the report shows beside these; "" for none.
+    early_stopping: judge every run by the best state that was measured on its way, chosen on other
+      held-out documents than it is judged by, in place of its last.
     """
 
     reference: Mapping[str, Any]
@@ -71,6 +82,7 @@ class AnalysisConfig:
     level: float
     margin: float = 0.0
     published: str = ""
+    early_stopping: bool = False
 
     def __post_init__(self) -> None:
         if self.published not in PUBLISHED:
@@ -92,7 +104,7 @@ class AnalysisConfig:
 
 
 # What records of before a field of AnalysisConfig stand for.
-ADDED: Mapping[str, Any] = {"margin": 0.0, "published": ""}
+ADDED: Mapping[str, Any] = {"margin": 0.0, "published": "", "early_stopping": False}
 
 
 def stored_analysis(plain: Mapping[str, Any]) -> AnalysisConfig:

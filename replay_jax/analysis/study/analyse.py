@@ -28,6 +28,7 @@ from replay_jax.analysis.study.comparisons import (
 from replay_jax.analysis.study.evidence import Evidence, gather
 from replay_jax.analysis.study.groups import Setting, TargetGroup, group_records
 from replay_jax.analysis.study.minimum import fit_replay
+from replay_jax.analysis.study.stopping import NOTE, stopped_early
 from replay_jax.analysis.study.study import (
     CellResult,
     Draws,
@@ -68,10 +69,13 @@ def analyse(
     `tried` are runs that are not compared, and count as what was tried (`study/tried.py`).
 
     Raises:
-      UserError: as `group_records`; or several reference cells at one budget. Too few reference
-        points and a reference that does not fall are no error: the study says so in words.
+      UserError: as `group_records` and `stopped_early`; or several reference cells at one budget.
+        Too few reference points and a reference that does not fall are no error: the study says so
+        in words.
     """
     rng = np.random.default_rng(seed)
+    if config.early_stopping:
+        records, tried = stopped_early(records), stopped_early(tried)
     targets = []
     for group in group_records(records, config):
         beside = tried_beside(group.cells, group.target, records, tried, config)
@@ -145,6 +149,7 @@ def _analyse_target(
         controls=find_controls(cells, drawn, spread=spread, level=config.level),
         missing=group.missing,
         notes=(() if known else (ONE_SEED,))
+        + ((NOTE,) if config.early_stopping else ())
         + (() if curve is None else curve.notes)
         + tuning_notes(group.cells, tried, config)
         + dropped_notes(dropped, cells),

@@ -9,6 +9,9 @@ from replay_jax.analysis.study.groups import CellKey
 from replay_jax.analysis.study.study import CellResult, ReplayFit, TargetStudy, replays
 
 Records = Mapping[str, Mapping[str, Any]]
+# Remedies against too many epochs that need no replay. A schedule without replay competes with one
+# that replays whatever either has of these: what replay is to beat is the best that was run.
+KNOBS = frozenset({"training.average_last", "training.dropout"})
 
 
 def loss_of(cell: CellResult) -> float:
@@ -24,6 +27,31 @@ def schedules(study: TargetStudy) -> tuple[CellResult, ...]:
 def row_of(key: CellKey) -> tuple[str, int, tuple[tuple[str, str], ...]]:
     """What one line of a figure has in common: protocol, budget and further axes."""
     return key.protocol, key.target_tokens, key.axes
+
+
+def competes(key: CellKey, own: CellKey) -> bool:
+    """Whether a schedule without replay is a rival of `own`: equal budget and axes but `KNOBS`.
+
+    Of the same protocol, or a constant mixture.
+    """
+    alike = key.target_tokens == own.target_tokens and _but_knobs(key) == _but_knobs(own)
+    return alike and key.protocol in (own.protocol, "uniform")
+
+
+def knob_words(key: CellKey, own: CellKey) -> str:
+    """The knobs of a rival that are not those of `own`, as the end of its words; "" if all are."""
+    theirs, ours = (dict(k.axes) for k in (key, own))
+    names = sorted(KNOBS & (theirs.keys() | ours.keys()))
+    words = [
+        f"{short(name)} {theirs[name] if name in theirs else 'as usual'}"
+        for name in names
+        if theirs.get(name) != ours.get(name)
+    ]
+    return f" with {' and '.join(words)}" if words else ""
+
+
+def _but_knobs(key: CellKey) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in key.axes if name not in KNOBS)
 
 
 def group_words(study: TargetStudy, key: CellKey) -> str:

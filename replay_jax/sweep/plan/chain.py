@@ -36,14 +36,14 @@ class Shared:
 
     Attributes:
         schedules: by what `build_schedule` makes them of.
-        courses: by schedule and order of its sources' keys.
+        courses: by schedule, order of its sources' keys and where averages begin.
         states: blocks of `digest.state_chain`.
     """
 
     schedules: dict[tuple[ScheduleConfig, int, str | Weights, str], Schedule] = dataclasses.field(
         default_factory=dict
     )
-    courses: dict[tuple[Schedule, tuple[int, ...]], Course] = dataclasses.field(
+    courses: dict[tuple[Schedule, tuple[int, ...], int], Course] = dataclasses.field(
         default_factory=dict
     )
     states: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
@@ -79,13 +79,14 @@ def run_chain(
         )
         for name, weight in loss_weights(config, schedule, views).items()
     ]
-    known = (schedule, key_order(keys))
+    known = (schedule, key_order(keys), config.training.average_start(schedule.total_steps))
     if known not in shared.courses:
         shared.courses[known] = course_of(
             step_draws(schedule),
             order=known[1],
             learning_rates=schedule.learning_rates(),
             resets=schedule.resets(),
+            average_start=known[2],
         )
     return state_chain(
         initial=describe_start(
@@ -100,6 +101,7 @@ def run_chain(
             config.training.batch_size,
             config.training.accumulation,
             config.training.document_mask,
+            (config.training.dropout, config.seed) if config.training.dropout else None,
         ),
         course=shared.courses[known],
         keys=keys,
@@ -118,9 +120,13 @@ def _model_facts(model: ModelConfig) -> Mapping[str, Any]:
 
 @functools.cache
 def _constant_digest(
-    optimizer: OptimizerConfig, batch_size: int, accumulation: int, document_mask: bool
+    optimizer: OptimizerConfig,
+    batch_size: int,
+    accumulation: int,
+    document_mask: bool,
+    dropout: tuple[float, int] | None,
 ) -> bytes:
-    """Of what every step of a run sees alike."""
+    """Of what every step of a run sees alike; dropout by its rate and the seed of its masks."""
     return canonical_digest(
         {
             "numerics": NUMERICS,
@@ -128,5 +134,6 @@ def _constant_digest(
             "batch_size": batch_size,
             "accumulation": accumulation,
             "document_mask": document_mask,
+            **({} if dropout is None else {"dropout": list(dropout)}),
         }
     )

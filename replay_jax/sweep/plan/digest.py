@@ -1,8 +1,8 @@
 """The chain of state digests of one run: equal digests mean bit-identical training states.
 
 The state after k steps is a pure function of the initial state and, for every step below k, of the
-batch (rows in order, loss weights), the learning rate, the optimizer's hyperparameters and whether
-the optimizer is reset. So
+batch (rows in order, loss weights), the learning rate, the optimizer's hyperparameters, whether
+the optimizer is reset, and whether the average of the parameters takes in what it leads to. So
 
     chain[0] = H(model configuration, seed or pre-trained weights)
     chain[k + 1] = H(chain[k], H(course of step k), H(constants, keys of the sources in step k))
@@ -29,6 +29,8 @@ import numpy as np
 from replay_jax.schedule.mixture import StepDraws
 
 DIGEST_BYTES = 16
+# Told of a step whose parameters are averaged; since when they are, the chain says.
+_AVERAGED = b"averaged"
 _BLOCK_BYTES = 2 * DIGEST_BYTES * 32  # what 32 steps see
 
 
@@ -78,6 +80,7 @@ def course_of(
     order: tuple[int, ...],
     learning_rates: np.ndarray,
     resets: np.ndarray,
+    average_start: int,
 ) -> Course:
     """The course of a run.
 
@@ -86,6 +89,7 @@ def course_of(
         order: `key_order` of the sources' keys.
         learning_rates: float32 [steps].
         resets: whether the optimizer is reset before the step, bool [steps].
+        average_start: steps before those whose parameters are averaged; [steps] where none are.
     """
     masks, group = np.unique(draws.count > 0, axis=0, return_inverse=True)
     group = group.reshape(-1)
@@ -104,7 +108,8 @@ def course_of(
             slots[draws.pattern[which]],
         )
         for step, content in zip(which, np.concatenate(columns, axis=1), strict=True):
-            digests[step] = np.frombuffer(_digest(content.tobytes()), np.uint8)
+            told = content.tobytes() + (_AVERAGED if step >= average_start else b"")
+            digests[step] = np.frombuffer(_digest(told), np.uint8)
         present.append(inside)
     return Course(digests, group, tuple(present))
 
@@ -122,7 +127,7 @@ def state_chain(
     Args:
         initial: digest of what determines the initial state, `describe_start`.
         constant: digest of what every step sees alike (optimizer hyperparameters, accumulation,
-            document mask).
+            document mask, dropout with its seed).
         course: of the run, in the order of these keys.
         keys: `source_key` of every source number.
         known: blocks of states that were computed before, by the state before them and what their

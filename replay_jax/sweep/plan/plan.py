@@ -61,19 +61,26 @@ class Plan:
 
     @property
     def state_bytes(self) -> int:
-        """Size of the largest run's saved state: parameters, and what its optimizer keeps."""
-        configs = {(run.config.model, run.config.optimizer.kind) for run in self.runs}
+        """Size of the largest run's saved state: parameters, their average, the optimizer's own."""
+        configs = {
+            (run.config.model, run.config.optimizer.kind, run.config.training) for run in self.runs
+        }
         return max(
-            saved_bytes(model) + optimizer.state_bytes(model) for model, optimizer in configs
+            saved_bytes(model) + optimizer.state_bytes(model) + training.average_bytes(model)
+            for model, optimizer, training in configs
         )
 
     @property
     def training_bytes(self) -> int:
-        """The most that a run's parameters, gradients, moments and base take while it trains."""
+        """The most of a run: parameters, their average, gradients, moments, and a base beside."""
         return max(
-            run.config.execution.population
-            * (run.config.optimizer.kind.training_bytes(run.config.model) + run.config.beside_bytes)
-            for run in self.runs
+            config.execution.population
+            * (
+                config.optimizer.kind.training_bytes(config.model)
+                + config.beside_bytes
+                + config.training.average_bytes(config.model)
+            )
+            for config in (run.config for run in self.runs)
         )
 
     @functools.cached_property

@@ -21,6 +21,7 @@ class StepProgram:
         evaluation_batch: sequences of a batch of held-out text.
         lanes: runs that are trained at once (`execution.population`).
         cosine: whether gradients are compared at a stage boundary of any of the runs.
+        average: whether an average of the parameters is kept in any of them.
         runs: how many runs need it.
     """
 
@@ -29,6 +30,7 @@ class StepProgram:
     evaluation_batch: int
     lanes: int
     cosine: bool
+    average: bool
     runs: int
 
     @property
@@ -46,8 +48,12 @@ def programs_of(configs: Sequence[ExperimentConfig]) -> tuple[StepProgram, ...]:
         key = (program.shape, program.mesh, program.evaluation_batch, program.lanes)
         if key in found:
             earlier = found[key]
-            cosine = earlier.cosine or program.cosine
-            program = dataclasses.replace(earlier, cosine=cosine, runs=earlier.runs + 1)
+            program = dataclasses.replace(
+                earlier,
+                cosine=earlier.cosine or program.cosine,
+                average=earlier.average or program.average,
+                runs=earlier.runs + 1,
+            )
         found[key] = program
     return tuple(found.values())
 
@@ -69,6 +75,7 @@ def _program(config: ExperimentConfig) -> StepProgram:
         document_mask=config.training.document_mask,
         optimizer=config.optimizer.kind,
         kl_sources=tuple(names.index(name) for name in held_sources(config, schedule)),
+        dropout=config.training.dropout,
     )
     return StepProgram(
         shape=shape,
@@ -76,5 +83,6 @@ def _program(config: ExperimentConfig) -> StepProgram:
         evaluation_batch=config.evaluation.batch_size,
         lanes=config.execution.population,
         cosine=schedule.stage_starts[-1] >= config.training.batch_size,
+        average=config.training.average_last > 0,
         runs=1,
     )

@@ -20,10 +20,9 @@ def final_losses(run: Run, store: WorkStore) -> dict[str, Any]:
     Losses in nats per token. The loss of generic data is the mean over its sources, which count by
     their weights; what each source gave is told beside it where there are several.
     """
-    sets, state = run_sets(run), run.node(run.steps).digest
-    found = [store.evaluation(held_out.key(state)) for held_out in sets]
-    facts = [fact for fact in found if fact is not None]
-    assert len(facts) == len(sets)
+    sets, facts = run_sets(run), facts_at(run, run.steps, store)
+    assert facts is not None
+    documents = loss_documents(run, facts, documents_of(run, facts, store))
     return {
         "losses": _by_role(run, [_loss(fact) for fact in facts]),
         "bits_per_byte": _by_role(run, [_bits_per_byte(fact) for fact in facts]),
@@ -33,7 +32,7 @@ def final_losses(run: Run, store: WorkStore) -> dict[str, Any]:
         },
         **_counted_labels(run),
         **_generic_sources(run, facts[1:]),
-        **_loss_documents(run, sets, facts, store),
+        **({"loss_documents": documents} if documents else {}),
         "evaluation": evaluation_identity(sets[0], sets[1:], run.judged_generics),
     }
 
@@ -51,14 +50,25 @@ def evaluation_identity(
 
 def losses_at(run: Run, step: int, store: WorkStore) -> ByRole | None:
     """Held-out nats per token of both roles at a state, or None if one is not known."""
+    facts = facts_at(run, step, store)
+    return None if facts is None else losses_of(run, facts)
+
+
+def losses_of(run: Run, facts: Facts) -> ByRole:
+    """Held-out nats per token of both roles, of what was measured at a state."""
+    return _by_role(run, [_loss(fact) for fact in facts])
+
+
+def facts_at(run: Run, step: int, store: WorkStore) -> Facts | None:
+    """What every held-out set of a run gave at a state, or None if one is not known."""
     state = run.node(step).digest
-    found: list[float | None] = []
+    found = []
     for held_out in run_sets(run):
         fact = store.evaluation(held_out.key(state))
         if fact is None:
             return None
-        found.append(_loss(fact))
-    return _by_role(run, found)
+        found.append(fact)
+    return found
 
 
 def _by_role(run: Run, values: Sequence[float | None]) -> ByRole:
@@ -97,20 +107,15 @@ def _generic_sources(run: Run, facts: Facts) -> dict[str, Any]:
     return {"generic_sources": found}
 
 
-def _loss_documents(
-    run: Run, sets: Sequence[HeldOutSet], facts: Facts, store: WorkStore
-) -> dict[str, Any]:
-    """Losses by held-out document; nothing where an earlier version measured one of the sets.
+def documents_of(run: Run, facts: Facts, store: WorkStore) -> Facts:
+    """The documents of every set that gave these facts; none if an earlier version measured one.
 
     Raises UserError where it is gone which documents were measured.
-
-    Where there are several generic sources, what is said of each is scaled so that its tokens are
-    its share of all: the ratio of the sums is their weighted mean.
     """
-    said = []
-    for held_out, fact in zip(sets, facts, strict=True):
+    found: list[Mapping[str, Any]] = []
+    for held_out, fact in zip(run_sets(run), facts, strict=True):
         if "nats_by_document" not in fact:
-            return {}
+            return []
         documents = store.evaluation(held_out.documents_key)
         if documents is None:
             place, measured = store.root / "evaluations", held_out.key(fact["state"])
@@ -119,10 +124,24 @@ def _loss_documents(
                 f"'{held_out.source}' were measured: delete {place / measured}.json, and `run` "
                 "measures them again"
             )
-        said.append({**documents, "nats": fact["nats_by_document"]})
-    target, *generic = said
+        found.append(documents)
+    return found
+
+
+def loss_documents(run: Run, facts: Facts, documents: Facts) -> dict[str, Any]:
+    """Losses by held-out document, by role; nothing where an earlier version measured a set.
+
+    Where there are several generic sources, what is said of each is scaled so that its tokens are
+    its share of all: the ratio of the sums is their weighted mean.
+    """
+    if not documents or not all("nats_by_document" in fact for fact in facts):
+        return {}
+    target, *generic = (
+        {**own, "nats": fact["nats_by_document"]}
+        for own, fact in zip(documents, facts, strict=True)
+    )
     if len(generic) == 1:
-        return {"loss_documents": {"target": target, "generic": generic[0]}}
+        return {"target": target, "generic": generic[0]}
     names = [name for name, _ in run.judged_generics]
     weights = [weight for _, weight in run.judged_generics]
     every = sum(sum(source["tokens"]) for source in generic)
@@ -132,7 +151,7 @@ def _loss_documents(
         mixed["document"] += [f"{name} {document}" for document in source["document"]]
         mixed["nats"] += [scale * nats for nats in source["nats"]]
         mixed["tokens"] += [scale * tokens for tokens in source["tokens"]]
-    return {"loss_documents": {"target": target, "generic": mixed}}
+    return {"target": target, "generic": mixed}
 
 
 def _loss(fact: Mapping[str, Any]) -> float:

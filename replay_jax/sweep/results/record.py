@@ -16,7 +16,8 @@ from replay_jax.sweep.plan.measured import (
     run_tasks,
 )
 from replay_jax.sweep.plan.run import Run
-from replay_jax.sweep.results.losses import final_losses
+from replay_jax.sweep.results.losses import facts_at, final_losses
+from replay_jax.sweep.results.stopping import early_stopping
 from replay_jax.sweep.results.way import around_boundary, loss_curve
 from replay_jax.sweep.store.environment import Environment
 from replay_jax.sweep.store.sealing import checksum
@@ -68,6 +69,8 @@ def build_result(
     ledger = _counted_ledger(run, history)
     seconds = _own_seconds(history, sharing)
     last = _trained_in(history[-1], run, store)
+    found = {step: facts_at(run, step, store) for step in sorted(steps)}
+    measured = {step: facts for step, facts in found.items() if facts is not None}
     return {
         "id": run.id,
         "name": run.name,
@@ -77,7 +80,8 @@ def build_result(
         "tasks": {
             wanted.task.name: _task_scores(run, wanted, store, steps) for wanted in run_tasks(run)
         },
-        "curve": loss_curve(run, history, store, steps),
+        "curve": loss_curve(run, history, measured),
+        **early_stopping(run, measured, store),
         "boundary": around_boundary(run, store, steps),
         "ledger": ledger.to_json(),
         "seconds": sum(seconds.values()),

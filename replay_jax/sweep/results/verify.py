@@ -24,7 +24,7 @@ from replay_jax.sweep.store.workdir import WorkStore
 # How many places at which two records differ are named.
 _MOST_NAMED = 5
 # What records of before lack.
-_ADDED = ("flops",)
+_ADDED = ("flops", "early_stopping")
 _OF_SPANS = ("seconds", "time", "history", "environments", "versions", "machine", "curve")
 
 

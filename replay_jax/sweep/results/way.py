@@ -5,16 +5,14 @@ from typing import Any
 
 from replay_jax.sweep.plan.measured import BOUNDARY_STEPS, boundary_step, run_cosine
 from replay_jax.sweep.plan.run import Run
-from replay_jax.sweep.results.losses import losses_at
+from replay_jax.sweep.results.losses import Facts, losses_at, losses_of
 from replay_jax.sweep.store.segment import Segment
 from replay_jax.sweep.store.workdir import WorkStore
 
 Record = dict[str, Any]
 
 
-def loss_curve(
-    run: Run, history: Sequence[Segment], store: WorkStore, steps: Collection[int]
-) -> list[Record]:
+def loss_curve(run: Run, history: Sequence[Segment], measured: Mapping[int, Facts]) -> list[Record]:
     """Held-out and training loss at every point where both held-out sets were measured.
 
     Training losses are means over the steps since the point before; None where the source gave no
@@ -23,13 +21,10 @@ def loss_curve(
     windows = [window for segment in history for window in segment.windows]
     roles = {"target": (run.schedule.target,), "generic": run.schedule.generics}
     points, before = [], 0
-    for step in sorted(steps):
-        losses = losses_at(run, step, store)
-        if losses is None:
-            continue
+    for step, facts in measured.items():
         inside = [window for window in windows if before < window["stop"] <= step]
         train = {f"train_{role}": _mean(inside, names) for role, names in roles.items()}
-        points.append({"step": step, **losses, **train})
+        points.append({"step": step, **losses_of(run, facts), **train})
         before = step
     return points
 

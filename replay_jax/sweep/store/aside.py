@@ -3,7 +3,7 @@
 import os
 
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.training.saved import delete
+from replay_jax.training.saving.saved import delete
 
 
 def set_aside(store: WorkStore, digest: str) -> str:

@@ -10,7 +10,7 @@ from etils import epath
 from replay_jax.sweep.plan.work import Done
 from replay_jax.sweep.store.segment import Segment
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.training.saved import is_complete
+from replay_jax.training.saving.saved import is_complete
 
 
 def done(store: WorkStore) -> Done:

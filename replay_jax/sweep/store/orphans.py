@@ -13,7 +13,7 @@ from etils import epath
 from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.store.stored_run import ADDED, restore_run
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.training.saved import is_complete
+from replay_jax.training.saving.saved import is_complete
 
 _UNNEEDED = "of no run of the last sweep that needs it"
 

@@ -29,7 +29,12 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "analysis": NEW_SETTINGS,
     "optimizer": {"name": "adamw", "moments_dtype": "float32"},
     "model": {"variant": None, "lora": None, "frozen": []},
-    "training": {"objective": "tokens", "generic_objective": "next_token"},
+    "training": {
+        "objective": "tokens",
+        "generic_objective": "next_token",
+        "average_last": 0.0,
+        "dropout": 0.0,
+    },
 }
 
 

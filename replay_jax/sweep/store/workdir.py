@@ -5,7 +5,7 @@
     recipe.json               what the last sweep asks, in words
     runs/<run>.json           a run: name, overrides, configuration, planned ledger, its nodes
     environments/<digest>.json  what trained and measured here: code, versions, machine
-    states/<digest>/          a saved training state (`training.checkpoint`)
+    states/<digest>/          a saved training state (`training.saving.checkpoint`)
     ends/<digest>/            the parameters alone of a state that runs end with
     segments/<digest>.json    a trained span, by the state that it ends with
     evaluations/<key>.json    one source's held-out loss at one state
@@ -34,7 +34,7 @@ from replay_jax.sweep.store.environment import Environment, environment_digest
 from replay_jax.sweep.store.lease import Fence, Lease
 from replay_jax.sweep.store.sealing import sealed, unsealed
 from replay_jax.sweep.store.segment import Segment
-from replay_jax.training.saved import delete, is_complete, read_meta, remove_unfinished
+from replay_jax.training.saving.saved import delete, is_complete, read_meta, remove_unfinished
 
 FORMAT = 4
 _FOLDERS = (

@@ -23,11 +23,12 @@ from replay_jax.sweep.train.job import EdgeJob, step_shape
 from replay_jax.sweep.train.measuring import Measuring, Place
 from replay_jax.sweep.train.meter import by_the_wall, make_meter, metric_values
 from replay_jax.sweep.train.metrics_file import MetricsWriter, metrics_folder
-from replay_jax.training.checkpoint import Checkpointer, params_alone
-from replay_jax.training.loop import Span
+from replay_jax.training.averaging import judged_params
 from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import Progress, StepRecord, TimeSplit
-from replay_jax.training.saved import is_complete
+from replay_jax.training.saving.checkpoint import Checkpointer, params_alone
+from replay_jax.training.saving.saved import is_complete
+from replay_jax.training.span import Span
 from replay_jax.training.step import TrainState
 from replay_jax.training.trainable import of_training
 
@@ -96,6 +97,7 @@ class Course:
             optimizer=job.config.optimizer,
             source_names=self._names,
             points=frozenset(self._due) | frozenset(self._saves),
+            average_start=job.average_start,
         )
 
     def counting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -128,7 +130,7 @@ class Course:
 
     def on_point(self, step: int, state: TrainState) -> None:
         """Measure and save where that is due."""
-        self.measure(step, state.params)
+        self.measure(step, judged_params(state, self._job.config.model))
         if step in self._saves:
             self.save(step, state, checkpoint=True)
 
@@ -173,13 +175,14 @@ class Course:
         self._drop_checkpoints(keep=0)
 
     def keep_end(self, state: TrainState) -> None:
-        """Save the parameters that runs end with, if that is asked for and not done."""
+        """Save the parameters that runs are judged by, if that is asked for and not done."""
         stop = self._job.stop
         if self._job.keep_end:
             path = self._store.end_path(stop.digest)
             with self._clock.measure("save"):
                 self._settle_save()
-                kept = of_training(state, self._job.config.model)
+                model = self._job.config.model
+                kept = of_training(state.replace(params=judged_params(state, model)), model)
                 self._save_at(path, params_alone(kept), {"step": stop.step})
             self._wait()
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows
+from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, row_numbers
 from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
 from replay_jax.sweep.plan.objective import held_updates, loss_weights
@@ -25,13 +25,16 @@ from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shap
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.sweep.train.surroundings import Surroundings
+from replay_jax.training.averaging import abstract_averaged, judged_params
 from replay_jax.training.begin import given_part
-from replay_jax.training.checkpoint import Checkpointer, restore_params, restore_state
 from replay_jax.training.config import Profile
-from replay_jax.training.loop import Hooks, Programs, train_span
+from replay_jax.training.gradient import DROPOUT_KEYS, dropout_keys
+from replay_jax.training.loop import train_span
 from replay_jax.training.mesh.sharding import mesh_host_rows
 from replay_jax.training.metrics import Progress, TimeSplit
-from replay_jax.training.saved import DamagedCheckpoint, is_complete
+from replay_jax.training.saving.checkpoint import Checkpointer, restore_params, restore_state
+from replay_jax.training.saving.saved import DamagedCheckpoint, is_complete
+from replay_jax.training.span import Hooks, Programs
 from replay_jax.training.step import StepProgram, TrainState, check_shape
 from replay_jax.training.trainable import as_base, joined, of_training
 
@@ -90,7 +93,7 @@ class EdgeTrainer:
         environment = self._surroundings.enter(job)
         job = self._resumed(job)
         clock = TimeSplit()
-        mesh = self._programs.mesh(job.config.mesh, job.config.model, job.config.optimizer.kind)
+        mesh = self._programs.mesh(job.config.mesh, job.config.model, kept_bytes(job))
         _check_shapes(job, mesh)
         kept = kept_end(job, self._store, self._programs, mesh, clock)
         with Checkpointer() as saves:
@@ -100,7 +103,7 @@ class EdgeTrainer:
                 course.measure(job.stop.step, kept)
                 return EdgeEnd(job.stop.step, True)
             state = self._begin(job, mesh, clock)
-            course.measure(job.start.step, state.params)
+            course.measure(job.start.step, judged_params(state, job.config.model))
             if job.start == job.stop:
                 course.keep_end(state)
                 self._last = (job.stop.digest, state)
@@ -193,6 +196,8 @@ def first_state(
         return state
     with clock.measure("save"):
         like = programs.abstract_state(model, mesh, optimizer)
+        if job.start.step > job.average_start:
+            like = abstract_averaged(like, model)
         try:
             path = store.state_path(job.start.digest)
             restored, _ = restore_state(path, of_training(like, model))
@@ -227,6 +232,13 @@ def kept_end(
         return _beside_base(job, saved, wanted.params)
 
 
+def kept_bytes(job: EdgeJob) -> int:
+    """Bytes that are kept beside a whole model: of its optimizer, and of an average."""
+    config = job.config
+    optimizer, average = config.optimizer.kind.state_bytes, config.training.average_bytes
+    return optimizer(config.model) + average(config.model)
+
+
 def _beside_base(job: EdgeJob, saved: Any, like: Any) -> Any:
     """Saved parameters, adapters with the pre-trained model that they are of read again."""
     model = job.config.model
@@ -256,4 +268,12 @@ def edge_batches(job: EdgeJob, rows: BatchRows = ALL_ROWS) -> Iterator[Batch]:
         loss_weight_by_source=loss_weights(job.config, job.schedule, job.views),
         rows=rows,
     )
-    return read_ahead(batches, start=job.start.step, stop=job.stop.step, threads=_READ_THREADS)
+    ahead = read_ahead(batches, start=job.start.step, stop=job.stop.step, threads=_READ_THREADS)
+    return _with_dropout_keys(ahead, job, rows) if job.config.training.dropout else ahead
+
+
+def _with_dropout_keys(batches: Iterator[Batch], job: EdgeJob, rows: BatchRows) -> Iterator[Batch]:
+    size = job.schedule.batch_size
+    numbers = row_numbers(rows, size)
+    for step, batch in enumerate(batches, job.start.step):
+        yield {**batch, DROPOUT_KEYS: dropout_keys(job.config.seed, step, numbers, size)}

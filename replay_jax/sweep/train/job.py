@@ -61,6 +61,11 @@ class EdgeJob:
     accept_environment: bool
     lease: int
 
+    @property
+    def average_start(self) -> int:
+        """Updates of the run before those whose parameters are averaged."""
+        return self.config.training.average_start(self.schedule.total_steps)
+
     def node(self, step: int) -> Node:
         """The state after `step` updates, for any step of the job."""
         first = (step - self.start.step) * DIGEST_BYTES
@@ -158,4 +163,5 @@ def step_shape(job: EdgeJob | Run) -> StepShape:
         document_mask=training.document_mask,
         optimizer=job.config.optimizer.kind,
         kl_sources=tuple(names.index(name) for name in held),
+        dropout=training.dropout,
     )

@@ -12,12 +12,13 @@ from replay_jax.sweep.train.edge import edge_batches
 from replay_jax.sweep.train.job import EdgeJob
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.shared_time import SharedTime
-from replay_jax.training.checkpoint import Checkpointer
 from replay_jax.training.config import Profile
-from replay_jax.training.loop import Span, Tracer, step_record
+from replay_jax.training.loop import Tracer, step_record
 from replay_jax.training.metrics import Progress, TimeSplit
 from replay_jax.training.optimizer import Hyper, hyperparameters
 from replay_jax.training.population import Population
+from replay_jax.training.saving.checkpoint import Checkpointer
+from replay_jax.training.span import Span
 from replay_jax.training.step import StepMetrics, TrainState
 
 
@@ -95,6 +96,12 @@ class Lane:
     def rate(self) -> float:
         """Learning rate of the next update."""
         return float(self.span.learning_rates[self.step])
+
+    @property
+    def average_weight(self) -> float:
+        """What the last update's parameters weigh in their average; 0 where there is none."""
+        averaged = self.step - self.job.average_start
+        return 1 / averaged if averaged > 0 else 0.0
 
     def hyper(self) -> Hyper:
         """Hyperparameters; the learning rate is that of the next update."""

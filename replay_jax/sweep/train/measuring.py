@@ -106,6 +106,7 @@ class Measuring:
             sources=1,
             accumulation=1,
             document_mask=False,
+            dropout=0.0,
         )
         program = self._programs.evaluation(shape, place.mesh, clock=place.clock)
         with place.clock.measure("evaluate"):

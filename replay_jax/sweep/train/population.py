@@ -18,12 +18,14 @@ from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.edge import first_state, kept_end
 from replay_jax.sweep.train.job import EdgeJob, resume_job, step_shape
 from replay_jax.sweep.train.lane import Lane
+from replay_jax.sweep.train.lane_averages import LaneAverages
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
 from replay_jax.sweep.train.outcome import failure
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.sweep.train.shared_time import SharedTime
 from replay_jax.sweep.train.surroundings import Surroundings
+from replay_jax.training.averaging import judged_params
 from replay_jax.training.config import Profile, StepShape
 from replay_jax.training.optimizer import Hyper
 from replay_jax.training.population import Population
@@ -72,6 +74,7 @@ class PopulationTrainer:
         self._shape: StepShape | None = None
         self._population: Population | None = None
         self._states: TrainState | None = None
+        self._averages: LaneAverages | None = None
         self._hyper: Hyper | None = None
         self._flight: list[_Launched] = []
         self._ended: dict[str, TrainState] = {}
@@ -136,7 +139,7 @@ class PopulationTrainer:
                 self._store,
                 self._measuring,
                 population,
-                kept if state is None else state.params,
+                kept if state is None else judged_params(state, shape.model),
                 on_progress=lambda progress: self._tell(Advanced(edge, progress)),
                 environment=self._surroundings.enter(job),
                 profile=profile,
@@ -146,8 +149,9 @@ class PopulationTrainer:
                     lane.course.keep_end(state)
                 self._end(lane, state)
                 return
-            assert self._states is not None and state is not None
-            self._states = population.insert(self._states, state, index)
+            assert self._states is not None and state is not None and self._averages
+            plain = self._averages.insert(state, index)
+            self._states = population.insert(self._states, plain, index)
             self._hyper = None
 
     def _prepare(self, shape: StepShape, lane: Lane) -> Population:
@@ -157,10 +161,11 @@ class PopulationTrainer:
             programs, count = self._programs, len(self._lanes)
             self._population = programs.population(shape, count, clock=lane.clock)
             self._shape, self._states = shape, self._population.empty()
+            self._averages = LaneAverages(self._population)
         return self._population
 
     def _drop_population(self) -> None:
-        self._shape = self._population = self._states = self._hyper = None
+        self._shape = self._population = self._states = self._hyper = self._averages = None
         self._flight = []
         self._ended = {}
 
@@ -241,6 +246,8 @@ class PopulationTrainer:
         self._flight.append(_Launched(metrics, tuple(parts)))
         for lane in busy:
             lane.step += 1
+        assert self._averages is not None
+        self._averages.add(self._states, [lane.average_weight if lane else 0.0 for lane in lanes])
 
     def _trace(self, busy: Sequence[Lane], states: TrainState) -> None:
         """The profiler follows one lane at a time."""
@@ -284,8 +291,9 @@ class PopulationTrainer:
                         self._end(lane, state)
 
     def _take(self, lane: Lane) -> TrainState:
-        assert self._population is not None and self._states is not None
-        return self._population.take(self._states, lane.index)
+        assert self._population and self._states is not None and self._averages
+        state = self._population.take(self._states, lane.index)
+        return state if not lane.average_weight else self._averages.beside(state, lane.index)
 
 
 def _of_lane(metrics: StepMetrics, index: int) -> StepMetrics:

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.training.averaging import compile_average
 from replay_jax.training.begin import compile_begin
 from replay_jax.training.config import OptimizerKind, StepShape
 from replay_jax.training.evaluate import (
@@ -16,13 +17,13 @@ from replay_jax.training.evaluate import (
     compile_evaluation,
     compile_gradient_cosine,
 )
-from replay_jax.training.loop import Programs
 from replay_jax.training.mesh.choice import choose_mesh
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import attached_devices
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.metrics import TimeSplit
 from replay_jax.training.population import Population, compile_population
+from replay_jax.training.span import Programs
 from replay_jax.training.step import (
     TrainState,
     abstract_state,
@@ -38,8 +39,11 @@ class ProgramCache:
     def __init__(self) -> None:
         self._found: dict[tuple[Any, ...], Any] = {}
 
-    def mesh(self, config: MeshConfig, model: ModelConfig, optimizer: OptimizerKind) -> Mesh:
-        """The mesh of all devices of this job for a model."""
+    def mesh(self, config: MeshConfig, model: ModelConfig, kept_bytes: int) -> Mesh:
+        """The mesh of all devices of this job for a model.
+
+        `kept_bytes` are kept beside the whole model: by its optimizer, and of an average.
+        """
 
         def build() -> Mesh:
             devices = attached_devices()
@@ -48,23 +52,28 @@ class ProgramCache:
                 model,
                 devices=devices,
                 device_bytes=_device_bytes(jax.local_devices()[0]),
-                optimizer_bytes=optimizer.state_bytes(model),
+                optimizer_bytes=kept_bytes,
             )
             return make_mesh(choice.config, devices)
 
-        return self._once(("mesh", config, model, optimizer), build)
+        return self._once(("mesh", config, model, kept_bytes), build)
 
     def train(self, shape: StepShape, mesh: Mesh, *, clock: TimeSplit) -> Programs:
-        """The train step and the optimizer reset (compiled when first needed)."""
+        """The train step; optimizer reset and average of parameters (compiled when needed)."""
+        arguments = (shape.model, mesh, shape.optimizer)
 
         def reset(state: TrainState) -> TrainState:
-            arguments = (shape.model, mesh, shape.optimizer)
             return self._timed(("reset", *arguments), lambda: compile_reset(*arguments), clock)(
                 state
             )
 
+        def average(*given: Any) -> Any:
+            return self._timed(("average", *arguments), lambda: compile_average(*arguments), clock)(
+                *given
+            )
+
         step = self._timed(("train", shape, mesh), lambda: compile_train_step(shape, mesh), clock)
-        return Programs(mesh, step, reset)
+        return Programs(mesh, step, reset, average)
 
     def init(
         self, model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind, *, clock: TimeSplit

@@ -12,6 +12,7 @@ import pytest
 
 from replay_jax.analysis.advice.pilots import transfer
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.advice.verdict import HELPS, HURTS
 from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import record, sweep
 from replay_jax.analysis.study.analyse import analyse
@@ -407,6 +408,33 @@ def test_a_rival_has_the_same_axes():
     study = analyse(records, CONFIG, resamples=100)
     assert recommend(study).rival.words == "the usual recipe (ρ = 0, α = 1)"
     assert study.target().controls == ()
+
+
+def test_a_rival_may_have_a_knob_that_replay_has_not():
+    """What replay is to beat is the best that was run: here averaged weights without replay."""
+    records = sweep(worth=helps)
+    averaged = [
+        {
+            **r,
+            "id": f"{r['id']}-averaged",
+            "name": f"{r['name']} averaged",
+            "overrides": {**r["overrides"], "training.average_last": 0.2},
+            "losses": {**r["losses"], "target": r["losses"]["target"] - 0.5},
+        }
+        for r in records
+        if r["protocol"] == "two_stage" and r["replay_fraction"]["requested"] == 0
+    ]
+    found = advice(records + averaged)
+    assert found.rival.words == "the usual recipe (ρ = 0, α = 1) with average last 0.2"
+    assert (found.verdict, found.usual.words) == (HURTS, "the usual recipe (ρ = 0, α = 1)")
+    alone = advice(records)
+    assert alone.verdict == HELPS
+    # A knob that replay has and its rival has not is no reason to compare them.
+    for r in averaged:
+        r["replay_fraction"] = {"requested": 0.5, "realised": 0.5}
+        r["overrides"]["schedule.replay_fraction"] = 0.5
+    again = advice(records + averaged)
+    assert (again.answered.own, again.rival.words) == (alone.answered.own, alone.rival.words)
 
 
 def test_constant_mixture_is_tuned_by_itself():

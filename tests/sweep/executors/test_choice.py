@@ -151,7 +151,7 @@ def test_what_training_takes_grows_with_all_that_it_holds(study):
     more = {
         "model": {"num_layers": 2}, "training": {"batch_size": 64}, "execution": {"population": 4},
     }  # fmt: skip
-    for part, changes in more.items():
+    for part, changes in [*more.items(), ("training", {"average_last": 0.1})]:
         changed = dataclasses.replace(getattr(config, part), **changes)
         assert training_bytes(dataclasses.replace(config, **{part: changed})) > least
     split = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, fsdp=2))

@@ -33,6 +33,7 @@ def chain(
     initial=b"i",
     constant=b"c",
     known=None,
+    average_start=STEPS,
 ):
     steps = len(positions) // BATCH
     course = course_of(
@@ -40,6 +41,7 @@ def chain(
         order=key_order(keys),
         learning_rates=np.full(steps, 0.1, np.float32) if rates is None else rates,
         resets=np.zeros(steps, bool) if resets is None else resets,
+        average_start=average_start,
     )
     return state_chain(
         initial=initial,
@@ -72,6 +74,15 @@ def test_equal_runs_have_equal_chains_and_all_states_differ() -> None:
     assert a.shape == (STEPS + 1, 16) and a.dtype == np.uint8
     assert np.array_equal(a, chain(with_target_at(5, 9)))
     assert len({row.tobytes() for row in a}) == STEPS + 1
+
+
+@pytest.mark.parametrize("start", range(STEPS))
+def test_an_average_separates_from_its_first_update_on(start) -> None:
+    averaged = chain(GENERIC_ONLY, average_start=start)
+    assert shared(chain(GENERIC_ONLY), averaged) == start + 1
+    assert start == STEPS - 1 or shared(chain(GENERIC_ONLY, average_start=start + 1), averaged) == (
+        start + 1
+    )
 
 
 @pytest.mark.parametrize("place", range(STEPS * BATCH))

@@ -27,6 +27,7 @@ def chain_of(letters: str) -> np.ndarray:
         order=(0,),
         learning_rates=rates,
         resets=np.zeros(len(rates), bool),
+        average_start=len(rates),
     )
     return state_chain(
         initial=letters[0].encode(), constant=b"", course=course, keys=(b"k" * 16,), known={}

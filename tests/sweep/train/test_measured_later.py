@@ -121,7 +121,13 @@ def test_a_directory_of_before_there_were_ends_is_known(finished, tmp_path):
             fact = json.loads(path.read_text())
             fact.pop("checksum", None)  # nor were there any of these
             del fact["config"]["execution"]["keep_ends"]
-            del fact["config"]["analysis"]["margin"], fact["config"]["analysis"]["published"]
+            fact.pop("early_stopping", None)
+            for part, names in (
+                ("analysis", ("margin", "published", "early_stopping")),
+                ("training", ("objective", "average_last", "dropout")),
+            ):
+                for name in names:
+                    del fact["config"][part][name]
             for source in fact["config"]["data"]["sources"].values():
                 del source["train_fraction"]
             path.write_text(json.dumps(fact))

@@ -26,10 +26,11 @@ from replay_jax.sweep.train.job import make_job
 from replay_jax.sweep.train.messages import Advanced, Ended, Failed
 from replay_jax.sweep.train.population import PopulationTrainer
 from replay_jax.sweep.train.programs import ProgramCache
-from replay_jax.training.checkpoint import restore_state
+from replay_jax.training.averaging import abstract_averaged
 from replay_jax.training.config import Profile
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
+from replay_jax.training.saving.checkpoint import restore_state
 from replay_jax.training.step import abstract_state
 
 LANES = {"execution__population": 3, "execution__workers": 1}
@@ -178,6 +179,30 @@ def test_a_lane_does_not_depend_on_its_neighbours_nor_on_interruptions(study, tm
     assert again.serve({0: again.job(0), 2: again.job(2)}).keys() == {0, 2}
     assert again.end(2) == every.end(2) and again.end(0) == every.end(0)
     assert every.end(0) != every.end(2)
+
+
+def test_a_lane_is_averaged_beside_one_that_is_not_and_over_an_interruption(study, tmp_path):
+    """Over the last two updates: after the first it is the parameters, then the mean of both."""
+    last = {RHO: 0.5, "seed": 1, "training.average_last": 2 / STEPS}
+    served = Served(study, tmp_path, [last, {RHO: 0.5, "seed": 2}])
+    model = served.plan.runs[0].config.model
+    like = abstract_averaged(abstract_state(model, SOLO), model)
+
+    def state(step):
+        run = served.plan.runs[0]
+        found, _ = restore_state(served.store.state_path(run.node(step).digest), like)
+        return jax.tree.map(np.asarray, (found.params, found.average))
+
+    served.serve({0: served.job(0), 1: served.job(1)}, stop_after=STEPS - 1)
+    before, first = state(STEPS - 1)
+    assert digest(first) == digest(before)
+    served = Served(study, tmp_path, [last, {RHO: 0.5, "seed": 2}])
+    served.serve({0: served.job(0), 1: served.job(1)})
+    after, second = state(STEPS)
+    half = np.float32(0.5)
+    assert digest(second) == digest(jax.tree.map(lambda a, b: half * a + half * b, before, after))
+    assert digest(before) != digest(after)
+    assert served.end(1)  # is read as a state without an average
 
 
 def test_a_lane_that_fails_spares_the_others(study, tmp_path):

@@ -10,9 +10,9 @@ from tiny_sweep import RHO, SWEEP, results_of
 from replay_jax.config.grid import chain
 from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
-from replay_jax.training.checkpoint import restore_state
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
+from replay_jax.training.saving.checkpoint import restore_state
 from replay_jax.training.step import abstract_state
 
 

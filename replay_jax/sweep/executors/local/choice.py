@@ -17,8 +17,9 @@ _STATES_PER_WORKER = 6
 # A GPU is a worker's own by itself where what training takes is at most this share of its memory.
 _COMFORTABLE = 0.5
 # Forward and backward pass without rematerialisation keep 34 values of 16 bits per token and
-# feature, and 5 per token, head and token attended to (Korthikanti et al. 2022, equation 2); what
-# becomes of a logit was found by compiling for GPUs (docs/performance_gpu.md).
+# feature, masks of dropout among them, and 5 per token, head and token attended to (Korthikanti et
+# al. 2022, equation 2); what becomes of a logit was found by compiling for GPUs
+# (docs/performance_gpu.md).
 _BYTES_PER_FEATURE, _BYTES_PER_SCORE, _BYTES_PER_LOGIT = 34, 5, 18
 
 
@@ -126,7 +127,7 @@ def training_bytes(config: ExperimentConfig) -> int | None:
     if max(config.mesh.replica, config.mesh.fsdp, config.mesh.tensor) > 1:
         return None
     model, training, optimizer = config.model, config.training, config.optimizer.kind
-    states = optimizer.training_bytes(model) + config.beside_bytes
+    states = optimizer.training_bytes(model) + config.beside_bytes + training.average_bytes(model)
     width = 4 if model.compute_dtype == "float32" else 2
     features = _BYTES_PER_FEATURE * model.embed_dim
     scores = _BYTES_PER_SCORE * model.num_heads * training.seq_len

@@ -17,11 +17,12 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import type_handlers
 
 from replay_jax.errors import UserError
-from replay_jax.training.checksums import array_name, changed_array, checksums
-from replay_jax.training.saved import (
+from replay_jax.training.saving.checksums import array_name, changed_array, checksums
+from replay_jax.training.saving.saved import (
     CHECKSUMS,
     META,
     DamagedCheckpoint,
@@ -33,7 +34,7 @@ from replay_jax.training.saved import (
     reason,
 )
 
-_STATE, _PARAMS = "state", "params"
+_STATE, _PARAMS, _AVERAGE = "state", "params", "average"
 
 
 class Checkpointer:
@@ -108,7 +109,7 @@ def restore_state(path: epath.PathLike, like: Any) -> tuple[Any, Meta]:
     """
     path = epath.Path(path)
     meta = read_meta(path)
-    state = _restore(path, like, meta, part=None)
+    state = _restore(path, like, meta, partial=False)
     return state, {name: value for name, value in meta.items() if name != CHECKSUMS}
 
 
@@ -118,12 +119,22 @@ def params_alone(state: Any) -> dict[str, Any]:
 
 
 def restore_params(path: epath.PathLike, like: Any) -> Any:
-    """Read the parameters of a saved state alone, as `restore_state` reads all of it.
+    """Read the parameters by which a saved state is judged, as `restore_state` reads all of it.
 
-    `like` is the `params` of `step.abstract_state`.
+    `like` is the `params` of `step.abstract_state`. Of what is averaged the average is read, where
+    the whole of such a state was saved (`averaging.judged_params`).
     """
     path = epath.Path(path)
-    return _restore(path, {_PARAMS: like}, read_meta(path), part=_PARAMS)[_PARAMS]
+    meta = read_meta(path)
+    leaves = flatten_dict(like)
+    averaged = {
+        keys: leaf
+        for keys, leaf in leaves.items()
+        if ".".join((_AVERAGE, *keys)) in meta.get(CHECKSUMS, {})
+    }
+    wanted = {_PARAMS: like, **({_AVERAGE: unflatten_dict(averaged)} if averaged else {})}
+    found = _restore(path, wanted, meta, partial=True)
+    return unflatten_dict({**flatten_dict(found[_PARAMS]), **flatten_dict(found.get(_AVERAGE, {}))})
 
 
 def _handler() -> ocp.CompositeCheckpointHandler:
@@ -149,17 +160,17 @@ def _plain_name(path: epath.Path, names: contextlib.ExitStack) -> epath.Path:
     return link / path.name
 
 
-def _restore(path: epath.Path, like: Any, meta: Meta, *, part: str | None) -> Any:
-    """Read what `like` describes: the whole state, or the one part of it that `like` holds."""
+def _restore(path: epath.Path, like: Any, meta: Meta, *, partial: bool) -> Any:
+    """Read what `like` describes: the whole state, or the parts of it that `like` holds."""
     try:
         with ocp.Checkpointer(_handler()) as reader, contextlib.ExitStack() as names:
             place = _plain_name(path, names)
             saved = reader.metadata(place).item_metadata[_STATE].tree
-            _compare(path, saved if part is None else {part: saved[part]}, like)
+            _compare(path, {part: saved[part] for part in like} if partial else saved, like)
             restore = ocp.args.PyTreeRestore(
                 item=like,
                 restore_args=ocp.checkpoint_utils.construct_restore_args(like),
-                partial_restore=part is not None,
+                partial_restore=partial,
             )
             restored = reader.restore(place, args=ocp.args.Composite(**{_STATE: restore}))[_STATE]
             # Versions before this one wrote none.
