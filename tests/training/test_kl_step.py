@@ -61,6 +61,11 @@ def packed():
     return {**host, "loss_weights": weights}
 
 
+def generic_alone():
+    """The same in which all rows are generic."""
+    return {**packed(), "source": np.zeros(ROWS, np.int32)}
+
+
 def arrays(host):
     return {name: jnp.asarray(array) for name, array in host.items() if name != "row"}
 
@@ -100,36 +105,32 @@ def assert_close(found, wanted, rtol=2e-4, atol=2e-6):
         np.testing.assert_allclose(mine, other, rtol=rtol, atol=atol)
 
 
-def test_gradient_and_sums_are_those_of_the_definitions():
-    """In microbatches of packed rows with masks."""
-    gradient, sums = step_of(HELD)(moved(), arrays(packed()), base())
-    wanted, wanted_sums = expected()
-    assert_close(sums, wanted_sums)
-    assert_close(gradient, wanted)
-    assert sums[2][0] > 0.01 and sums[2][1] == sums[0][1]
-
-
-def test_at_the_base_generic_rows_cost_and_change_nothing():
-    generic = {**packed(), "source": np.zeros(ROWS, np.int32)}
-    gradient, (nats, _, minimised) = step_of(HELD)(base(), arrays(generic), base())
-    assert minimised[0] == 0 and nats[0] > 100
-    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) < 1e-8
-
-
 def test_with_adapters_the_frozen_parameters_are_the_base():
-    """No others are given, and what is minimised is what the whole form minimises."""
+    """No others are given; gradients follow from those of the whole matrices by the chain rule."""
     step = step_of(dataclasses.replace(HELD, model=ADAPTED))
     found, sums = step(joined(adapters(), base()), arrays(packed()), None)
-    assert_close(sums, expected()[1])
+    whole, wanted = expected()
+    assert_close(sums, wanted)
+    assert sums[2][0] > 0.01 and sums[2][1] == sums[0][1]
     assert found.keys() == {"layer_0"} and len(found["layer_0"]) == 2 * len(LORA.matrices)
+    for name in LORA.matrices:
+        a = adapters()["layer_0"][f"{name}_lora_a"].reshape(-1, LORA.rank)
+        of_matrix = whole["layer_0"][name].reshape(len(a), -1)
+        mine = np.asarray(found["layer_0"][f"{name}_lora_b"]).reshape(LORA.rank, -1)
+        np.testing.assert_allclose(mine, LORA.scale * a.T @ of_matrix, rtol=1e-3, atol=1e-5)
+
+
+def test_a_fresh_adapter_costs_what_the_base_costs_which_is_nothing():
+    step = step_of(dataclasses.replace(HELD, model=ADAPTED))
     fresh = {name: 0.0 * x if "_lora_b" in name else x for name, x in adapters()["layer_0"].items()}
-    _, at_first = step(joined({"layer_0": fresh}, base()), arrays(packed()), None)
-    _, whole = step_of(HELD)(base(), arrays(packed()), base())
-    assert at_first[2][0] == whole[2][0] == 0
-    assert_close(at_first, whole)
+    found, (nats, _, minimised) = step(
+        joined({"layer_0": fresh}, base()), arrays(generic_alone()), None
+    )
+    assert minimised[0] == 0 and nats[0] > 100
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(found)) < 1e-8
 
 
-def test_a_step_on_eight_devices_is_the_same():
+def test_a_step_on_eight_devices_is_that_of_the_definitions():
     """Summed over replicas once; the base is split as the parameters are, and not consumed."""
     mesh = mesh_of(4, 2, 1)
     step, like = compile_train_step(HELD, mesh), abstract_state(MODEL, mesh)
@@ -139,14 +140,20 @@ def test_a_step_on_eight_devices_is_the_same():
 
     reference = placed(base(), as_base(like.params, MODEL))
     hyper = place_hyper(hyperparameters(OPTIMIZER, 1e-2), mesh)
-    state = placed(begin_state(moved(), MODEL), like)
-    _, metrics = step(state, place_batch(packed(), mesh), hyper, reference)
+
+    def metrics_of(params, host):
+        state = placed(begin_state(params, MODEL), like)
+        return step(state, place_batch(host, mesh), hyper, reference)[1]
+
+    metrics = metrics_of(moved(), packed())
     gradient, sums = expected()
-    found = (metrics.nats, metrics.weights, metrics.minimised)
-    assert_close(found, sums)
+    assert_close((metrics.nats, metrics.weights, metrics.minimised), sums)
     norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics.gradient_norm, norm, rtol=1e-4)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(reference))
+    at_base = metrics_of(base(), generic_alone())
+    assert at_base.minimised[0] == 0 and at_base.nats[0] > 100
+    assert at_base.gradient_norm < 1e-7
 
 
 def test_the_base_is_kept_as_products_read_it():
