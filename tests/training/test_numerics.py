@@ -4,9 +4,10 @@ from pathlib import Path
 
 import jax
 import pytest
-from tiny_training import digest, one_device, run
+from tiny_training import MODEL, digest, one_device, run
 
 from replay_jax.training.numerics import NUMERICS
+from replay_jax.training.step import compile_init
 
 STEPS = 6
 # Losses in nats per token of the first updates, the same everywhere but for rounding.
@@ -35,7 +36,11 @@ def processor() -> str:
 
 @pytest.fixture(scope="module")
 def trained():
-    mesh, init, step = one_device()
+    mesh, _, step = one_device()
+    with pytest.MonkeyPatch.context() as patch:
+        # A fresh state is compiled as it is for a user, who sets no level.
+        patch.delenv("XLA_FLAGS")
+        init = compile_init(MODEL, mesh)
     return run(step, init(0), mesh, range(STEPS))
 
 
