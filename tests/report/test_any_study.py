@@ -17,8 +17,9 @@ from replay_jax.report.advice import advise
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.blocks import Figure, Section
 from replay_jax.report.html import render_page
+from replay_jax.report.naming import named
 from replay_jax.report.page import build_page
-from replay_jax.report.terminal import terminal_table
+from replay_jax.report.terminal import MOST_LINES, terminal_table
 
 NO_REPLAY = AnalysisConfig(reference={"replay_fraction": 0.0}, tuned=(), level=0.9)
 FULL = fake_records(FakeStudy(seeds=(0, 1), allocations=(1.0, 0.5), epochs=(16.0,)))
@@ -39,6 +40,15 @@ def mixed_protocols():
     return FULL + [record for record in other if record["protocol"] != "uniform"]
 
 
+def several(key, values, runs):
+    """The runs at every value of one more setting."""
+    return [
+        run | {"id": f"{place}{run['id']}", "overrides": run["overrides"] | {key: value}}
+        for place, value in enumerate(values)
+        for run in runs
+    ]
+
+
 STUDIES = {
     "one run": FULL[:1],
     "one run that replays": [next(r for r in STAGED if fraction(r) == 0.5)],
@@ -50,6 +60,10 @@ STUDIES = {
     "one seed": [r for r in FULL if r["seed"] == 0],
     "one budget": [r for r in FULL if r["target_tokens"] == 4096],
     "several protocols": mixed_protocols(),
+    "several models": named(several("model", ({"embed_dim": 64}, {"embed_dim": 128}), STAGED), {}),
+    "a baseline alone, tuned": several(
+        "optimizer.weight_decay", (0.0, 0.1, 0.8), [r for r in STAGED if fraction(r) == 0.0]
+    ),
     "unequal targets": FULL + fake_records(FakeStudy((BASQUE,), seeds=(0,)))[:1],
 }
 
@@ -70,14 +84,19 @@ def test_a_report_comes_out_of_any_study(name, monkeypatch):
     study, advice, page = page_of(records, CONFIG)
     figures = page.figures()
     if len(records) > 12:  # the kinds of figure are the same, and drawing takes its time
-        figures = tuple(f for f in figures if f.name.startswith(("efficiency", "replay_target")))
+        figures = tuple(
+            f for f in figures if f.name.startswith(("efficiency", "replay_target", "without"))
+        )
     drawings = draw_figures(figures)
     assert {drawing.problem for drawing in drawings.values()} <= {""}
     for drawing in drawings.values():
         width = re.search(r'width="([^"]+)"', drawing.svg)
         assert "NaN" not in drawing.svg and width and float(width[1]) < 2000
     assert len(page.answers) == len(study.targets)
-    Console(width=80, file=io.StringIO()).print(terminal_table(study, advice, records))
+    screen = Console(width=80, file=io.StringIO())
+    screen.print(terminal_table(study, advice, records))
+    lines = screen.file.getvalue().splitlines()
+    assert len(lines) <= MOST_LINES and not any("{'" in line for line in lines)
 
 
 def test_several_groups_that_claim_to_be_the_reference_cost_only_the_multiplier():

@@ -10,17 +10,13 @@ import altair as alt
 
 from replay_jax.analysis.study.study import Study
 from replay_jax.report.elements.blocks import Figure
-from replay_jax.report.elements.theme import REFERENCE_COLOUR
 from replay_jax.report.elements.words import level_words
-from replay_jax.report.figures.encodings import Chart, Row, data, tip
+from replay_jax.report.figures.encodings import Chart, Row, colours_of, data, tip
 from replay_jax.report.published.ours import ACCURACY, NATS, WORTH, Gained, gained
 from replay_jax.report.published.values import Published, asked, of_target
 
 PUBLISHED, OURS = "published, one run each, no uncertainty known", "ours"
 BEYOND = "ours, beyond the law"
-# Colours and shapes of the three, in this order.
-_COLOURS = {PUBLISHED: REFERENCE_COLOUR, OURS: "#0072B2", BEYOND: "#D55E00"}
-_SHAPES = {PUBLISHED: "diamond", OURS: "circle", BEYOND: "triangle-up"}
 _TITLES = {
     WORTH: "worth, times the target data",
     NATS: "gain (nats per token)",
@@ -39,9 +35,9 @@ def published_figures(study: Study, records: Sequence[Mapping[str, Any]]) -> tup
             name=f"published_{unit}",
             title="Published beside ours",
             caption=(
-                "Grey diamonds: arXiv 2603.04964, single runs with one seed, whose uncertainty is "
-                f"not published. Dots: this study, with {level_words(study.level)}s. Gains, not "
-                "losses: those depend on text, tokenizer and size."
+                "Published: arXiv 2603.04964, single runs with one seed, whose uncertainty is not "
+                f"known. Ours: this study, with {level_words(study.level)}s. Gains, not losses: "
+                "those depend on text, tokenizer and size."
             ),
             chart=published_chart(found, unit=unit),
         )
@@ -66,9 +62,9 @@ def published_chart(rows: Sequence[Row], *, unit: str) -> Chart:
     )
     tips = [tip("series", "of"), tip("value", _TITLES[unit], ".3f"), tip("low", "from", ".3f"),
             tip("high", "to", ".3f")]  # fmt: skip
-    drawn = [name for name in _COLOURS if any(row["series"] == name for row in rows)]
-    colour = alt.Color("series:N", **_looks(drawn, _COLOURS))
-    shape = alt.Shape("series:N", **_looks(drawn, _SHAPES))
+    drawn = {str(row["series"]) for row in rows}
+    names = [name for name in (OURS, PUBLISHED, BEYOND) if name in drawn]
+    colour, shape = colours_of(names, title=None)
     nothing = alt.Chart(data([{"value": 1.0 if worth else 0.0}])).mark_rule(style="guide")
     layers = [nothing.encode(x=x)]
     # A layer without a row has no extent.
@@ -80,14 +76,6 @@ def published_chart(rows: Sequence[Row], *, unit: str) -> Chart:
     dots = alt.Chart(data(rows)).mark_point(size=80, filled=True, opacity=1)
     layers.append(dots.encode(x=x, y=y, color=colour, shape=shape, tooltip=tips))
     return alt.layer(*layers).properties(height=_ROW * len(labels) + 20)
-
-
-def _looks(drawn: Sequence[str], looks: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "title": None,
-        "scale": alt.Scale(domain=list(drawn), range=[looks[name] for name in drawn]),
-        "legend": alt.Legend(labelLimit=400),
-    }
 
 
 def _rows(study: Study, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Row]]:
