@@ -4,7 +4,7 @@ import pytest
 
 from replay_jax.config.experiments import experiments_of
 from replay_jax.config.recipe import load_recipe
-from replay_jax.model.flops import flops_per_token
+from replay_jax.model.flops import flops_per_token, forward_flops_per_token
 from replay_jax.sweep.plan import measuring_cost
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.measured import evaluation_steps
@@ -21,9 +21,9 @@ def test_every_set_is_counted_once_at_every_state(monkeypatch):
 
     def formula(*given, **how):
         formulas.append(given)
-        return flops_per_token(*given, **how)
+        return forward_flops_per_token(*given, **how)
 
-    monkeypatch.setattr(measuring_cost, "flops_per_token", formula)
+    monkeypatch.setattr(measuring_cost, "forward_flops_per_token", formula)
     totals = plan.to_json()["totals"]
     # Of ten thousand runs it was worked out a million times, a minute of planning.
     assert len(formulas) <= 2
