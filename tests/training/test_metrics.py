@@ -21,12 +21,13 @@ class Clock:
         return self.time
 
 
-def record(index, *, nats=(8.0, 6.0), weights=(4.0, 2.0)):
+def record(index, *, nats=(8.0, 6.0), weights=(4.0, 2.0), minimised=None):
     return StepRecord(
         index=index,
         learning_rate=0.5,
         nats=np.array(nats, np.float32),
         weights=np.array(weights, np.float32),
+        minimised=np.array(nats if minimised is None else minimised, np.float32),
         gradient_norm=1.0,
         parameter_norm=2.0,
         source=np.zeros(2, np.int32),
@@ -99,6 +100,17 @@ def test_progress_sums_then_divides():
         # The last step is always reported.
         clock.time += 1
         assert meter.add(record(4)).tokens_per_second == pytest.approx(20.0)
+
+
+def test_the_loss_is_what_was_minimised_and_next_tokens_are_told_beside_it():
+    clock = Clock()
+    meter = Meter(TimeSplit(clock), Work(30.0, 15.0, None), tokens_per_step=2, stop=9, every=1)
+    clock.time += 1
+    held = record(0, minimised=(1.0, 6.0))
+    progress = meter.add(held)
+    assert held.loss == progress.loss == pytest.approx(7 / 6)
+    assert progress.loss_by_source == (2.0, 3.0)
+    assert progress.minimised_by_source == (0.25, 3.0)
 
 
 def test_utilisation_is_unknown_without_a_peak():

@@ -79,14 +79,16 @@ class Run:
         """Labels of the whole run."""
         return self.schedule.total_sequences * self.config.training.seq_len
 
-    @property
+    @functools.cached_property
     def flops(self) -> float:
         """Model FLOPs of training alone, attention counted in full."""
         model, training = self.config.model, self.config.training
         each = flops_per_token(model, training.seq_len, causal_half=False)
-        held = len(held_updates(self.config, self.schedule)) * training.batch_size
+        held = len(held_updates(self.config, self.schedule))
+        if not held:
+            return each.total * self.tokens
         beside = forward_flops_per_token(model, training.seq_len, causal_half=False)
-        return each.total * self.tokens + beside * held * training.seq_len
+        return each.total * self.tokens + beside * held * training.batch_size * training.seq_len
 
 
 def describe_run(
