@@ -84,7 +84,7 @@ def test_a_sweep_in_a_bucket_is_planned_reported_and_verified(
     one = ["--executor=hosts", "--num_processes=1"]
     assert main([*run, where, *one]) == 0
     assert "report:  gs://bucket/study/report.html" in capsys.readouterr().out
-    assert (bucket / "study" / "report.html").stat().st_size > 100_000
+    assert (bucket / "study" / "report.html").read_text().rstrip().endswith("</html>")
     assert list((bucket / "study" / "figures").glob("*.png"))
     assert len((bucket / "study" / "sessions.jsonl").read_text().splitlines()) == 2
     for command in ("status", "verify", "recommend", "report"):
