@@ -6,8 +6,8 @@ import pytest
 from places import ROOT
 
 from replay_jax.analysis.advice.compare import compare
+from replay_jax.analysis.runs.records import load_records, stored_analysis
 from replay_jax.analysis.study.analyse import analyse_anyway
-from replay_jax.analysis.study.records import load_records, stored_analysis
 
 FOLDER = ROOT / "experiments/paper/weight_decay"
 DECAY = "optimizer.weight_decay"

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from places import ROOT
 
-from replay_jax.analysis.study.records import load_records
+from replay_jax.analysis.runs.records import load_records
 
 sys.path.insert(0, str(ROOT / "tools"))
 import pilot_hits
