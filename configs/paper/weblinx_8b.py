@@ -56,6 +56,8 @@ def get_config(
     target = "weblinx"
     config.data.sources = {**replayed, target: _turns(seq_len, data_target)}
     config.data.generic, config.data.target = next(iter(replayed)), target
+    # Runs of all sources are judged by one text; by their own they could not be compared.
+    config.data.held_out_generic = config.data.generic
     # Mind2Web has fewer rows than the largest fractions draw.
     config.data.repeat_generic = True
     config.training.batch_size, config.training.seq_len = batch, seq_len
