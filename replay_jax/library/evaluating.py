@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import tokenizers
 from etils import epath
 
 from replay_jax.data.judging.few_shot import few_shot
@@ -22,7 +23,13 @@ from replay_jax.data.judging.tasks import (
 )
 from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.prepare import find_tokenizer
-from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
+from replay_jax.data.tokens.tokenizer import (
+    KNOWN_ENDS,
+    TOKENIZER_FILE,
+    Tokenizer,
+    load_tokenizer,
+    special_texts,
+)
 from replay_jax.errors import UserError
 from replay_jax.hub.convention import is_own, own_tokenizer
 from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_folder
@@ -186,15 +193,19 @@ def _check(loaded: Loaded, tokens: np.ndarray) -> None:
 
 
 def _tokenizer_of(folder: Path) -> Tokenizer | None:
-    """A folder's own tokenizer, which begins texts as the folder says."""
+    """A folder's own tokenizer, which begins and ends texts as the folder says."""
     own = own_tokenizer(folder)
     if own is None:
         return None
-    plain = load_tokenizer(TokenizerConfig(kind="file", path=str(folder)))
-    if own.bos is None or plain.model is None:
-        return plain
-    begin = str(plain.model.id_to_token(own.bos[0]))
-    return load_tokenizer(TokenizerConfig(kind="file", path=str(folder), bos_token=begin))
+    model = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    named = [model.id_to_token(token) for token in sorted(own.eos)]
+    ends = [name for name in special_texts(model) if name in named]
+    # Of several the one that ends documents where nothing is said.
+    end = next((name for name in KNOWN_ENDS if name in ends), ends[0] if ends else "")
+    begin = "" if own.bos is None else str(model.id_to_token(own.bos[0]))
+    return load_tokenizer(
+        TokenizerConfig(kind="file", path=str(folder), bos_token=begin, eos_token=end)
+    )
 
 
 def _mesh(ways: MeshConfig) -> jax.sharding.Mesh:

@@ -19,7 +19,7 @@ from replay_jax.errors import UserError
 END_OF_TEXT = "<|end_of_text|>"
 TOKENIZER_FILE = "tokenizer.json"
 # Tried in this order when eos_token is "": Llama 3, GPT-2 and Qwen, Llama 2 and T5, others.
-_KNOWN_ENDS = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>", "<|eos|>", "[EOS]")
+KNOWN_ENDS = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>", "<|eos|>", "[EOS]")
 _BYTE_EOS = 256
 
 
@@ -211,7 +211,7 @@ def _begin_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int 
 
 def _end_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int:
     """The token that ends documents: one that no document's text can become."""
-    wanted = (config.eos_token,) if config.eos_token else _KNOWN_ENDS
+    wanted = (config.eos_token,) if config.eos_token else KNOWN_ENDS
     there = {name: found for name in wanted if (found := model.token_to_id(name)) is not None}
     for name, found in there.items():
         if not _is_spelt(model, name, found):
@@ -221,7 +221,7 @@ def _end_of_text(model: tokenizers.Tokenizer, config: TokenizerConfig) -> int:
             f"token {next(iter(there))!r} of tokenizer {config.path!r} is not marked special, so a "
             "document that holds it would end there; set tokenizer.eos_token to a special token"
         )
-    named = repr(config.eos_token) if config.eos_token else " or ".join(_KNOWN_ENDS)
+    named = repr(config.eos_token) if config.eos_token else " or ".join(KNOWN_ENDS)
     raise UserError(
         f"tokenizer {config.path!r} has no token {named}; set tokenizer.eos_token to the "
         "one that ends a document"

@@ -43,6 +43,14 @@ def test_settings_beside_the_tokenizer_decide_over_its_file(loaded):
     assert encoding_of(loaded).ends == {end, 7}
 
 
+def test_a_folder_ends_documents_with_a_token_that_it_names(loaded):
+    """Tasks begin behind it: another one of the usual names may never have been trained."""
+    begin, end = (loaded.tokenizer.model.token_to_id(mark) for mark in (BEGIN, END_OF_TEXT))
+    for said, wanted in ((begin, begin), ([end, begin], end), (None, end), (7, end)):
+        say(loaded, "config.json", eos_token_id=said)
+        assert load_folder(str(loaded.folder)).tokenizer.eos_id == wanted
+
+
 def test_a_run_of_plain_bytes_has_an_encoding_and_no_template(loaded):
     found = encoding_of(dataclasses.replace(loaded, tokenizer=byte_tokenizer(), folder=None))
     assert found.encode("né") == [110, 195, 169] and found.decode([110, 195, 169, 256]) == "né"
