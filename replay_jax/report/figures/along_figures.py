@@ -147,5 +147,5 @@ def _value_scale(numbers: Sequence[float]) -> alt.Scale:
     wide = least > 0 and max(numbers) / least >= _WIDE
     if wide and min(numbers) == 0:
         return alt.Scale(type="symlog", constant=least, nice=False, padding=14)
-    kind = "log" if wide and min(numbers) > 0 else "linear"
-    return alt.Scale(type=kind, nice=False, zero=False, padding=14)
+    logarithmic = wide and min(numbers) > 0
+    return alt.Scale(type="log" if logarithmic else "linear", nice=False, zero=False, padding=14)
