@@ -49,6 +49,10 @@ def several(key, values, runs):
     ]
 
 
+def at_one_budget(runs):
+    return [run for run in runs if run["target_tokens"] == 4096]
+
+
 STUDIES = {
     "one run": FULL[:1],
     "one run that replays": [next(r for r in STAGED if fraction(r) == 0.5)],
@@ -60,9 +64,13 @@ STUDIES = {
     "one seed": [r for r in FULL if r["seed"] == 0],
     "one budget": [r for r in FULL if r["target_tokens"] == 4096],
     "several protocols": mixed_protocols(),
-    "several models": named(several("model", ({"embed_dim": 64}, {"embed_dim": 128}), STAGED), {}),
+    "several models": named(
+        several("model", ({"embed_dim": 64}, {"embed_dim": 128}), at_one_budget(STAGED)), {}
+    ),
     "a baseline alone, tuned": several(
-        "optimizer.weight_decay", (0.0, 0.1, 0.8), [r for r in STAGED if fraction(r) == 0.0]
+        "optimizer.weight_decay",
+        (0.0, 0.1, 0.8),
+        at_one_budget([r for r in STAGED if fraction(r) == 0.0]),
     ),
     "unequal targets": FULL + fake_records(FakeStudy((BASQUE,), seeds=(0,)))[:1],
 }

@@ -1,7 +1,6 @@
 """Losses without replay along an axis of the study: what tuning the baseline gives."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import altair as alt
 
@@ -97,14 +96,13 @@ def loss_chart(
     base = alt.Chart(data(means)).encode(x=x, y=loss, color=colour)
     upright = alt.Chart(data(marks))
     across = alt.Chart(data(rules))
-    words: dict[str, Any] = {"style": "annotation", "align": "left", "dx": 5}
+    above = upright.mark_text(style="annotation", align="left", dx=5, baseline="top")
+    beside = across.mark_text(style="annotation", align="left", dx=5, baseline="bottom", dy=-3)
     return alt.layer(
         *([upright.mark_rule(style="guide").encode(x=x),
-           upright.mark_text(**words, baseline="top").encode(x=x, y=alt.value(2), text="label:N")]
-          if marks else []),
+           above.encode(x=x, y=alt.value(2), text="label:N")] if marks else []),
         *([across.mark_rule(style="guide").encode(y=loss),
-           across.mark_text(**words, baseline="bottom", dy=-3).encode(
-               x=alt.value(2), y=loss, text="label:N")] if rules else []),
+           beside.encode(x=alt.value(2), y=loss, text="label:N")] if rules else []),
         *([base.mark_line()] if measured else []),
         alt.Chart(data(seeds)).mark_point(size=26, opacity=0.55).encode(
             x=x, y=loss, color=colour),
