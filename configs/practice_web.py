@@ -6,20 +6,22 @@ WebShop's instructions and the queries that people typed. Replayed is generic te
 in its place. All else is as in configs/practice_instructions.py. Judged by held-out losses, by an
 English task, and by turn scores of what the models write (experiments/practice_web).
 
-    replay-jax run configs/practice_web.py --budget=3.6e13flops
+    replay-jax run configs/practice_web.py --config.everything=True --budget=2.3e13flops
+    replay-jax run configs/practice_web.py
 """
 
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from replay_jax.config.grid import chain, grid
+from replay_jax.config.grid import Overrides, grid
 from replay_jax.config.recipe import config_module
 
 STUDY = config_module(Path(__file__).with_name("practice_instructions.py"))
 BASE, RHO, EPOCHS, PEAK = STUDY.BASE, STUDY.RHO, STUDY.EPOCHS, STUDY.PEAK
 BUDGET, PEAKS = 128, [5e-4, 1e-3, 2e-3]
 FEW, MANY = [1.0, 2.0, 4.0], 8.0
+CHOSEN, PEAK_CHOSEN = [(0.0, 4.0), (0.25, 4.0), (0.5, 4.0), (0.75, 4.0)], 1e-3
 
 
 def get_config(
@@ -41,7 +43,7 @@ def get_config(
     return config
 
 
-def sweep() -> list[dict]:
-    """117 runs, of which a budget chooses."""
-    replayed = grid({RHO: [0.0, 0.25, 0.5, 0.75], EPOCHS: FEW, PEAK: PEAKS})
-    return grid(STUDY.SEEDS, chain(replayed, grid({RHO: [0.0], EPOCHS: [MANY], PEAK: PEAKS})))
+def sweep(everything: bool = False) -> list[Overrides]:
+    """12 runs, or the 117 of the grid."""
+    compared = STUDY.chosen(CHOSEN, PEAK_CHOSEN)
+    return grid(STUDY.SEEDS, STUDY.grid_of(FEW, MANY, PEAKS) if everything else compared)

@@ -382,3 +382,26 @@ def spelled(found, form):
     numbers = [f"{x:{form}}" for x in (found.value, found.low, found.high)]
     bare = [re.sub(r"^(-?)0\.", r"\1.", number) for number in numbers]
     return f"{bare[0]} ({bare[1]} to {bare[2]})"
+
+
+@pytest.mark.parametrize(("name", "cells"), [("practice_instructions", 4), ("practice_web", 4)])
+def test_the_tables_of_the_practice_studies_follow_from_their_records(name, cells):
+    folder = EXPERIMENTS / name
+    study, records = study_in(folder).targets[0], load_records(folder / "results.jsonl")
+    lines = re.findall(
+        r"^\| (\S+) \| (\d+) \| (\d+) \| ([\d. ]+) \| ([\d.]+) \| (.*) \| ([\d.]+) \| (.*) \|$",
+        (folder / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(lines) == len(study.cells) == cells
+    for cell, line in zip(study.cells, lines, strict=True):
+        rho, epochs, steps, losses, mean, gain, english, cost = line
+        own = sorted((r for r in records if rho_of(r) == float(rho)), key=lambda r: r["seed"])
+        assert {(r["target_epochs"], r["total_steps"]) for r in own} == {(int(epochs), int(steps))}
+        assert losses.split() == [f"{r['losses']['target']:.3f}" for r in own]
+        assert mean == f"{cell.chosen.target_loss:.3f}"
+        assert english == f"{cell.chosen.generic_loss:.3f}"
+        for words, found in ((gain, cell.gain), (cost, cell.generic_cost)):
+            ends = "" if found is None else f"{found.low:+.3f} to {found.high:+.3f}"
+            value = "" if found is None else f"{found.value:+.3f} ({ends})"
+            assert words == re.sub(r"\b0\.", ".", value)
