@@ -62,7 +62,9 @@ def foreign_page(
         section("why", "Why", reasons(study, advice)),
         section("doubts", "What to doubt", [*about, *doubts(study, plan)]),
         each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
-        each_target(study, "replay", "How much replay", replay_blocks),
+        each_target(
+            study, "replay", "How much replay", lambda s: replay_blocks(s, records if own else ())
+        ),
         each_target(study, "cost", "What it costs elsewhere", cost_blocks),
         section("runs", "What was run", [runs_table(records) if own else _runs_table(records)]),
     ]

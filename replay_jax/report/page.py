@@ -1,6 +1,6 @@
 """The report as a page of blocks: the answer first, then the evidence, then how it was made."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from replay_jax.analysis.advice.along import axes_of
@@ -109,7 +109,9 @@ def section(anchor: str, title: str, blocks: Blocks) -> Section:
     return Section(anchor, title, tuple(block for block in blocks if block is not None))
 
 
-def each_target(study: Study, anchor: str, title: str, make: Any) -> Section:
+def each_target(
+    study: Study, anchor: str, title: str, make: Callable[[TargetStudy], Blocks]
+) -> Section:
     """A section of what `make` gives for every target."""
     blocks = [block for target in study.targets for block in make(target)]
     return section(anchor, title, blocks)

@@ -97,6 +97,6 @@ def test_every_command_of_the_page_is_one():
     from replay_jax.commands.arguments import parser
 
     commands = re.findall(r"^    replay-jax (.+)$", PAGE, re.M)
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         parser().parse_args(command.split())
