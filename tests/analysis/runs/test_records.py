@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from replay_jax.analysis.runs.records import AnalysisConfig, load_records, look_up
 from replay_jax.analysis.statistics.simulate import BEST_EPOCHS, record, sweep
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.runs.records import AnalysisConfig, load_records, look_up
 from replay_jax.errors import UserError
 
 CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)

@@ -5,10 +5,10 @@ import pytest
 
 from replay_jax.analysis.advice.along import axes_of
 from replay_jax.analysis.advice.every_group import recommend_every_group
+from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import record
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.groups import group_records
-from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.report.advice import advise
 from replay_jax.report.answer import answers
 
