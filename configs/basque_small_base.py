@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from replay_jax.config.defaults import (
     analysis,
+    base_schedule,
     model_sizes,
     paper_config,
     source,
@@ -35,21 +36,7 @@ def get_config() -> ConfigDict:
     config.data.generic, config.data.target = "english", "basque"
     config.model = model_sizes("128,352,2,4,4,2048")
     config.model.tied_embeddings = True
-    config.schedule.protocol = "stages"
-    config.schedule.total_steps = STEPS
-    config.schedule.target_sequences = None
-    config.schedule.target_epochs = None
-    config.schedule.replay_fraction = None
-    config.schedule.stage2_allocation = None
-    config.schedule.learning_rate = warmup_stable_decay(3e-3)
-    config.schedule.stages = [
-        {
-            "steps": float(STEPS),
-            "shares": [["english", 1.0, 1.0], ["basque", 0.0, 0.0]],
-            "learning_rate": None,
-            "optimizer_start": "continue",
-        }
-    ]
+    config.schedule = base_schedule("english", "basque", STEPS, warmup_stable_decay(3e-3))
     config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
     config.training.document_mask = False
     config.training.log_every, config.training.evaluate_every = 50, 1000

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from replay_jax.config.defaults import (
     analysis,
+    base_schedule,
     model_sizes,
     paper_config,
     source,
@@ -58,18 +59,8 @@ def get_config(
     config.model = model_sizes(f"128,384,3,4,2,{VOCABULARY}")
     config.model.update({"tied_embeddings": True, "max_seq_len": SEQ_LEN})
     config.model.variant = dataclasses.asdict(Variant(head_dim=32, qk_norm="head"))
-    config.schedule.update({"protocol": "stages", "total_steps": steps})
-    config.schedule.learning_rate = warmup_stable_decay(3e-3, decay_fraction=0.2)
-    for unused in ("target_sequences", "target_epochs", "replay_fraction", "stage2_allocation"):
-        config.schedule[unused] = None
-    config.schedule.stages = [
-        {
-            "steps": float(steps),
-            "shares": [["english", 1.0, 1.0], ["chats", 0.0, 0.0]],
-            "learning_rate": None,
-            "optimizer_start": "continue",
-        }
-    ]
+    rate = warmup_stable_decay(3e-3, decay_fraction=0.2)
+    config.schedule = base_schedule("english", "chats", steps, rate)
     config.training.update({"batch_size": BATCH, "seq_len": SEQ_LEN, "document_mask": True})
     config.training.log_every, config.training.evaluate_every = 20, 400
     config.evaluation = {"sequences": 128, "batch_size": 32}

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from replay_jax.config.defaults import (
     analysis,
+    base_schedule,
     model_sizes,
     paper_config,
     source,
@@ -38,25 +39,7 @@ def get_config(steps: int = STEPS) -> ConfigDict:
     config.data.repeat_generic = True
     config.model = model_sizes("128,352,2,4,4,1024")
     config.model.tied_embeddings = True
-    config.schedule.update(
-        {
-            "protocol": "stages",
-            "total_steps": steps,
-            "target_sequences": None,
-            "target_epochs": None,
-            "replay_fraction": None,
-            "stage2_allocation": None,
-            "learning_rate": warmup_stable_decay(3e-3),
-        }
-    )
-    config.schedule.stages = [
-        {
-            "steps": float(steps),
-            "shares": [["original", 1.0, 1.0], ["c_headers", 0.0, 0.0]],
-            "learning_rate": None,
-            "optimizer_start": "continue",
-        }
-    ]
+    config.schedule = base_schedule("original", "c_headers", steps, warmup_stable_decay(3e-3))
     config.training.batch_size, config.training.seq_len = BATCH, SEQ_LEN
     config.training.document_mask = False
     config.training.log_every, config.training.evaluate_every = 20, 500

@@ -95,6 +95,22 @@ def continual_schedule(learning_rate: ConfigDict) -> ConfigDict:
     return schedule
 
 
+def base_schedule(
+    generic: str, target: str, total_steps: int, learning_rate: ConfigDict
+) -> ConfigDict:
+    """A base to go on from: generic text alone in one stage; the target is only measured."""
+    schedule = two_stage_schedule(total_steps, learning_rate)
+    stage = {
+        "steps": float(total_steps),
+        "shares": [[generic, 1.0, 1.0], [target, 0.0, 0.0]],
+        "learning_rate": None,
+        "optimizer_start": "continue",
+    }
+    unused = ("target_sequences", "target_epochs", "replay_fraction", "stage2_allocation")
+    schedule.update({"protocol": "stages", "stages": [stage], **dict.fromkeys(unused)})
+    return schedule
+
+
 def two_stage_schedule(total_steps: int | None, learning_rate: ConfigDict) -> ConfigDict:
     """The no-replay mid-training baseline: one batch of target rows is set by the recipe."""
     return ConfigDict(
