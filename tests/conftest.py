@@ -33,7 +33,7 @@ FIRST = [
         "sweep/drive/test_crash.py",
         "commands/test_commands.py",
         "sweep/train/test_population_sweep.py",
-        "training/test_multi_process.py",
+        "training/mesh/test_multi_process.py",
         "compile/test_bench_device.py",
         "sweep/executors/test_executor.py",
     )
