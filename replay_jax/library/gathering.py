@@ -35,6 +35,7 @@ _NO_MATTER = (
     "name", "seed", "data_seed", "execution", "logging", "checkpoint", "mesh", "analysis",
     "evaluation", "data.store_dir", "training.log_every", "training.evaluate_every",
 )  # fmt: skip
+_SOURCES = "data.sources."
 
 
 @dataclass(frozen=True)
@@ -172,19 +173,37 @@ def _told_apart(records: Sequence[Record]) -> list[Record]:
     """Records whose overrides also say in what the configurations of their sweeps differ."""
     if len({str(record["config"]["name"]) for record in records}) == 1:
         return list(records)
-    flat = [dict(_leaves(record["config"])) for record in records]
+    flat = [_read_leaves(record) for record in records]
+    # A source is of the runs that read it alone; everything else every run has.
+    keys = dict.fromkeys(k for f in flat for k in f if k in flat[0] or k.startswith(_SOURCES))
     swept = {key for record in records for key in record["overrides"]}
     differing = [
         key
-        for key in flat[0]
+        for key in keys
         if not any(key == part or key.startswith(part + ".") for part in _NO_MATTER)
         and not any(_overlap(key, other) for other in swept)
-        and any(key not in other or other[key] != flat[0][key] for other in flat)
+        and _differs(key, flat)
     ]
     return [
         {**record, "overrides": {**record["overrides"], **{k: f[k] for k in differing if k in f}}}
         for record, f in zip(records, flat, strict=True)
     ]
+
+
+def _differs(key: str, flat: Sequence[Mapping[str, Any]]) -> bool:
+    having = [leaves for leaves in flat if key in leaves]
+    some_lack = len(having) < len(flat) and not key.startswith(_SOURCES)
+    return some_lack or any(leaves[key] != having[0][key] for leaves in having)
+
+
+def _read_leaves(record: Record) -> dict[str, Any]:
+    """A run's configuration by dotted key, without the sources that it does not draw from."""
+    read = tuple(f"{_SOURCES}{entry['source']}." for entry in record["ledger"]["totals"])
+    return {
+        key: value
+        for key, value in _leaves(record["config"])
+        if key.startswith(read) or not key.startswith(_SOURCES)
+    }
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

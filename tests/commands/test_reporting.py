@@ -1,5 +1,6 @@
 """What `report` does where it cannot write, and commands where a terminal lacks a letter."""
 
+import dataclasses
 import io
 import json
 import sys
@@ -12,7 +13,7 @@ from rich.console import Console
 from replay_jax.commands.main import main
 from replay_jax.errors import UserError
 from replay_jax.library import reporting
-from replay_jax.library.gathering import gather
+from replay_jax.library.gathering import gather, gathered
 from replay_jax.report.advice import advise
 
 SMALL = FakeStudy(seeds=(0,), allocations=(1.0,), epochs=(16.0,), candidate_budgets=(4096,))
@@ -109,6 +110,28 @@ def test_sweeps_that_differ_in_what_neither_swept_are_told_apart(tmp_path):
     assert {cell.key.axes for cell in study.cells} == {
         (("model.num_layers", "4"),), (("model.num_layers", "8"),),
     }  # fmt: skip
+
+
+SPLIT = "data.sources.wiki.split"
+
+
+@pytest.mark.parametrize(
+    ("of", "axes"), [("unread", {()}), ("wiki", {((SPLIT, "a"),), ((SPLIT, "b"),)})]
+)
+def test_sweeps_are_told_apart_by_the_sources_that_their_runs_read_alone(tmp_path, of, axes):
+    """A study of three targets and one of one of these have runs alike, whatever else is there."""
+    folder = epath.Path(tmp_path)
+    both = []
+    for name, split, seed in (("whole", "a", 0), ("part", "b", 1)):
+        records = fake_records(dataclasses.replace(SMALL, seeds=(seed,)))
+        for record in records:
+            sources = {"wiki": {"split": "a"}, of: {"split": split}}
+            kept = {n: v for n, v in sources.items() if (n, name) != ("unread", "part")}
+            record["config"]["data"] = record["config"]["data"] | {"sources": kept}
+        fill(folder, records, name=name)
+        both += [("w", record) for record in records]
+    found = {cell.key.axes for cell in gathered(both).study.targets[0].cells}
+    assert found == axes
 
 
 def test_the_introduction_is_of_this_study():
