@@ -1,10 +1,12 @@
 """What an installation lacks, by extra; and the whole command on this machine."""
 
 import json
+from itertools import count
+from types import SimpleNamespace
 
 from replay_jax.commands.main import main
 from replay_jax.library import inspecting
-from replay_jax.library.inspecting import lacking
+from replay_jax.library.inspecting import lacking, matmul_rate
 
 
 def test_an_extra_lacks_what_is_missing_old_or_missing_inside():
@@ -37,3 +39,12 @@ def test_doctor_tells_what_a_sweep_finds(capsys, monkeypatch):
     monkeypatch.setattr(inspecting, "_devices", lambda: ((), "Unable to initialize backend"))
     assert main(["doctor"]) == 1
     assert "none: Unable to initialize backend" in capsys.readouterr().out
+
+
+def test_the_speed_of_a_matrix_product_is_that_of_the_machine_alone(monkeypatch):
+    """By the clock, which others stretch, ten jobs made a machine seem a fifteenth of itself."""
+    alone, stretched = count(step=2), count(step=32)
+    clock = SimpleNamespace(process_time=alone.__next__, perf_counter=stretched.__next__)
+    monkeypatch.setattr(inspecting, "time", clock)
+    monkeypatch.setattr(inspecting, "available_cores", lambda: 4)
+    assert matmul_rate() == 4 * 2 * 1024**3 / 2

@@ -9,5 +9,5 @@ part_key, recalled_part, remember_source, stamps), `in_place` (IN_PLACE_NAME, In
 is_elsewhere, point_at), `parts` (PART_BYTES, Part, Read, SPLIT, TRAIN, VALIDATION, source_parts),
 `source` (ADDED, DATASET_KINDS, SourceConfig, TOKEN_KINDS), `token_documents` (Marks,
 TokenDocument, token_documents), `token_files` (TokenFile, open_token_file), `workers`
-(PrepareProgress, Progress, ProgressCallback, processes_for, run_jobs).
+(PrepareProgress, Progress, ProgressCallback, available_cores, processes_for, run_jobs).
 """

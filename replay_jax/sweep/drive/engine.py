@@ -18,6 +18,7 @@ from typing import Any
 from etils import epath
 from rich.console import Console
 
+from replay_jax.data.sources.workers import available_cores
 from replay_jax.data.tokens.store import TokenStore
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
@@ -33,7 +34,7 @@ from replay_jax.sweep.executors.local.choice import (
     ray_choice,
     training_bytes,
 )
-from replay_jax.sweep.executors.local.machine import local_devices, machine_memory, usable_cores
+from replay_jax.sweep.executors.local.machine import local_devices, machine_memory
 from replay_jax.sweep.executors.local.workers import LocalWorkers
 from replay_jax.sweep.plan.plan import Plan, refresh
 from replay_jax.sweep.store import known
@@ -147,7 +148,7 @@ def _choose(plan: Plan, store: WorkStore, console: Console) -> WorkerChoice:
         devices=local_devices(),
         needed=None if None in needed else max(each for each in needed if each is not None),
         parameters=max(parameter_counts(run.config.model).total for run in plan.runs),
-        cores=usable_cores(),
+        cores=available_cores(),
         memory_bytes=machine_memory(),
     )
     count = f"{choice.workers} worker process{'es' if choice.workers > 1 else ''}"

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from replay_jax.data.sources.workers import available_cores
 from replay_jax.errors import UserError
 from replay_jax.sweep.store.environment import (
     Environment,
@@ -89,4 +90,4 @@ def _threads() -> int:
     """Threads of XLA's pool on a CPU: NPROC, or as many as there are cores."""
     if "NPROC" in os.environ:
         return int(os.environ["NPROC"])
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cores()

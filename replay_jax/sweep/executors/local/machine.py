@@ -79,11 +79,6 @@ def cuda_names(count: int, environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(shown) if len(shown) == count else ()
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def machine_memory() -> int:
     """Bytes of this machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
