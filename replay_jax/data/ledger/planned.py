@@ -185,46 +185,6 @@ def plan_ledger(
     )
 
 
-def compare(planned: Ledger, realised: Ledger) -> list[str]:
-    """Returns every difference between two ledgers in words; none means that they agree.
-
-    A value that one side does not know is not compared; a stage that was not counted apart is
-    not either, so check `realised.stages` where that matters.
-    """
-    differences = []
-    for name in ("batch_size", "total_steps", "requested", "realised"):
-        left, right = getattr(planned, name), getattr(realised, name)
-        if left is not None and right is not None and left != right:
-            differences.append(f"{name.replace('_', ' ')}: planned {left}, realised {right}")
-    counted = {(stage.name, stage.first_sequence): stage for stage in realised.stages}
-    for stage in planned.stages:
-        other = counted.pop((stage.name, stage.first_sequence), None)
-        if other is not None:
-            differences += _entry_differences(stage.name, stage.entries, other.entries)
-    differences += [f"{name} was realised but not planned" for name, _ in counted]
-    return differences + _entry_differences("whole run", planned.totals, realised.totals)
-
-
-def _entry_differences(
-    where: str, planned: tuple[Entry, ...], realised: tuple[Entry, ...]
-) -> list[str]:
-    differences = []
-    others = {entry.source: entry for entry in realised}
-    for entry in planned:
-        other = others.pop(entry.source, None)
-        if other is None:
-            differences.append(f"{where}, {entry.source}: planned but not realised")
-            continue
-        for item in dataclasses.fields(Entry):
-            left, right = getattr(entry, item.name), getattr(other, item.name)
-            if left is not None and right is not None and left != right:
-                label = item.name.replace("_", " ")
-                differences.append(
-                    f"{where}, {entry.source}: planned {label} {left}, realised {right}"
-                )
-    return differences + [f"{where}, {name}: realised but not planned" for name in others]
-
-
 def _view(views: Mapping[str, SourceView], name: str) -> SourceView:
     if name not in views:
         raise UserError(

@@ -82,7 +82,7 @@ def _program(config: ExperimentConfig) -> StepProgram:
         mesh=config.mesh,
         evaluation_batch=config.evaluation.batch_size,
         lanes=config.execution.population,
-        cosine=schedule.stage_starts[-1] >= config.training.batch_size,
+        cosine=schedule.steps.step_of(schedule.stage_starts[-1]) > 0,
         average=config.training.average_last > 0,
         runs=1,
     )

@@ -251,6 +251,7 @@ class Course:
             views=self._job.views,
             batch_size=batch_size,
             start_step=self.reached.step,
+            first_sequence=self._job.schedule.steps.first_sequence(self.reached.step),
             cuts=self._job.cuts,
             rows=mesh_host_rows(self._mesh, batch_size),
         )

@@ -273,7 +273,7 @@ def edge_batches(job: EdgeJob, rows: BatchRows = ALL_ROWS) -> Iterator[Batch]:
 
 
 def _with_dropout_keys(batches: Iterator[Batch], job: EdgeJob, rows: BatchRows) -> Iterator[Batch]:
-    size = job.schedule.batch_size
-    numbers = row_numbers(rows, size)
+    steps = job.schedule.steps
     for step, batch in enumerate(batches, job.start.step):
-        yield {**batch, DROPOUT_KEYS: dropout_keys(job.config.seed, step, numbers, size)}
+        sequences = steps.first_sequence(step) + row_numbers(rows, steps.size(step))
+        yield {**batch, DROPOUT_KEYS: dropout_keys(job.config.seed, sequences)}

@@ -9,9 +9,9 @@ from grain_rows import RunOrder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.ledger.compared import check_spans, planned_rows, realised_ledger
+from replay_jax.data.ledger.compared import check_spans, compare, planned_rows, realised_ledger
 from replay_jax.data.ledger.counted import RealisedCounter, Span
-from replay_jax.data.ledger.planned import Ledger, compare, plan_ledger
+from replay_jax.data.ledger.planned import Ledger, plan_ledger
 from replay_jax.data.reading.views import SourceView, view_rows
 from replay_jax.errors import UserError
 from replay_jax.schedule.learning_rate import LearningRate
@@ -42,14 +42,19 @@ def views(pool=400, target_pool=50, repeat=False):
     }
 
 
-def batches(plan, sources):
-    """[steps] of (source, row): read one sequence after another through the selection map."""
+def sequences(plan, sources):
+    """(source, row) of each: read one sequence after another through the selection map."""
     selection, names = RunOrder(plan), plan.source_names
     pairs = []
     for index in range(len(selection)):
         source, draw = selection[index]
         pairs.append((source, int(view_rows(sources[names[source]], [draw])[0])))
-    return np.array(pairs).reshape(plan.total_steps, plan.batch_size, 2)
+    return np.array(pairs)
+
+
+def batches(plan, sources):
+    """[steps] of (source, row)."""
+    return sequences(plan, sources).reshape(plan.total_steps, plan.batch_size, 2)
 
 
 UNREAD = bytes(8)  # stands for the checksum of tokens that nobody looked at
@@ -62,6 +67,7 @@ def count(read, plan, sources, start=0, stop=None, rows=slice(None), **options):
         views=sources,
         batch_size=plan.batch_size,
         start_step=start,
+        first_sequence=start * plan.batch_size,
         rows=rows,
         **options,
     )
@@ -201,7 +207,11 @@ def test_an_edge_counted_for_other_runs_gives_totals_only():
 
 def test_a_counter_refuses_gaps():
     counter = RealisedCounter(
-        source_names=PLAN.source_names, views=VIEWS, batch_size=BATCH, start_step=5
+        source_names=PLAN.source_names,
+        views=VIEWS,
+        batch_size=BATCH,
+        start_step=5,
+        first_sequence=5 * BATCH,
     )
     with pytest.raises(ValueError, match="step 6 was counted where step 5 comes next"):
         counter.add(6, source=READ[6, :, 0], row=READ[6, :, 1], tokens=UNREAD)
@@ -305,7 +315,11 @@ def test_the_digest_is_of_data_and_not_of_numbers():
     read = READ.copy()
     read[:, :, 0] = 1 - read[:, :, 0]
     counter = RealisedCounter(
-        source_names=("target", "generic"), views=VIEWS, batch_size=BATCH, start_step=0
+        source_names=("target", "generic"),
+        views=VIEWS,
+        batch_size=BATCH,
+        start_step=0,
+        first_sequence=0,
     )
     for step in range(STEPS):
         counter.add(step, source=read[step, :, 0], row=read[step, :, 1], tokens=UNREAD)

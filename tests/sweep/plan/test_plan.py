@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay_jax.schedule.mixture import StepDraws
+from replay_jax.schedule.steps import steps_of
 from replay_jax.sweep.plan.digest import course_of, state_chain
 from replay_jax.sweep.plan.part import part_of
 from replay_jax.sweep.plan.plan import Plan, refresh
@@ -22,7 +23,8 @@ def chain_of(letters: str) -> np.ndarray:
         StepDraws(
             first=np.arange(len(rates))[:, None],
             count=np.ones((len(rates), 1), np.int64),
-            pattern=np.zeros((len(rates), 1), np.uint8),
+            positions=np.zeros(len(rates), np.uint8),
+            steps=steps_of([(len(rates), 1)]),
         ),
         order=(0,),
         learning_rates=rates,
