@@ -33,7 +33,7 @@ def realised_ledger(
         if all(start <= count.start and count.stop <= stop for count in inside):
             entries = tuple(_entry(name, inside, views[name]) for name in schedule.source_names)
             name = stage.name or f"stage {number}"
-            stages.append(StageEntries(name, start, stage.sequences, entries))
+            stages.append(StageEntries(name, start, stage.sequences, entries, stage.batch_size))
     by_name = [{entry.source: entry.sequences for entry in stage.entries} for stage in stages]
     whole = len(stages) == len(schedule.stages)
     return Ledger(

@@ -245,7 +245,7 @@ class Course:
         self._open_segment()
 
     def _open_segment(self) -> None:
-        batch_size = self._job.schedule.batch_size
+        batch_size = self._job.batch_size
         self._counter = RealisedCounter(
             source_names=self._names,
             views=self._job.views,

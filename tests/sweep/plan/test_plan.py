@@ -39,6 +39,18 @@ def chain_of(letters: str) -> np.ndarray:
 RUNS = st.lists(st.text(alphabet="ab", min_size=2, max_size=9), min_size=1, max_size=8, unique=True)
 
 
+def test_nodes_stand_where_the_batch_size_changes():
+    """Two runs that part after three steps; both change after two, one again after four."""
+    chains = [chain_of(run) for run in ("aaaabb", "aaaaab")]
+    edges = build_edges(chains, [(2,), (2, 4)])
+    spans = [(edge.start.step, edge.stop.step, edge.runs) for edge in edges]
+    assert spans == [
+        (0, 2, (0, 1)), (2, 3, (0, 1)), (3, 5, (0,)), (3, 4, (1,)), (4, 5, (1,)),
+    ]  # fmt: skip
+    assert [edge.parent for edge in edges] == [None, 0, 1, 1, 3]
+    assert [edge.ending for edge in edges] == [(), (), (0,), (), (1,)]
+
+
 @settings(deadline=None)
 @given(RUNS)
 def test_every_distinct_prefix_is_trained_once(runs) -> None:
