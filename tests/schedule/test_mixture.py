@@ -296,13 +296,23 @@ SCHEDULES = [
         ),
         batch_size=32,
     ),
+    two_stage(
+        target_sequences=16,
+        target_epochs=8,
+        replay_fraction=0.5,
+        stage2_allocation=0.5,
+        batch_sizes=(32, 8),
+        **RUN,
+    ),
 ]
+# The last one's 128 sequences of stage 2 in sixteen steps in place of four.
+SIZES = [32] * 60 + [8] * 16
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_step_draws_equal_brute_force(schedule):
     steps = step_draws(schedule)
-    sizes = [32] * (schedule.total_sequences // 32)
+    sizes = SIZES if schedule is SCHEDULES[-1] else [32] * (schedule.total_sequences // 32)
     expected = np.split(np.array(brute_force(schedule)), np.cumsum(sizes)[:-1])
     assert len(expected) == schedule.total_steps and steps.positions.dtype == np.uint8
     for step, rows in enumerate(expected):

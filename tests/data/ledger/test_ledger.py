@@ -1,6 +1,7 @@
 """Ledgers: what is planned, what was counted from batches, and that differences are found."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -383,3 +384,54 @@ def test_the_table_names_every_number():
     assert asked["target epochs"] == ["5", "5"]
     apart = realised_ledger([count(READ, PLAN, VIEWS)], PLAN, VIEWS).render()
     assert "not counted apart" in apart and "stage 1" not in apart
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.sampled_from((2, 4, 8))), min_size=2, max_size=4),
+    st.integers(0, 2**16),
+)
+def test_stages_of_several_batch_sizes_are_counted_as_planned(blocks, chance):
+    """In spans of one size each, by two hosts, and cut anywhere."""
+    rates = [WSD, *[None] * (len(blocks) - 1)]
+    mix = (("generic", 0.5, 0.5), ("target", 0.5, 0.5))
+    configs = [
+        StageConfig(count * size / 8, mix, rate, "continue")
+        for (count, size), rate in zip(blocks, rates, strict=True)
+    ]
+    sizes = tuple(size for _, size in blocks)
+    plan = from_stages(tuple(configs), batch_size=8, batch_sizes=sizes, target_sequences=BUDGET)
+    read = sequences(plan, VIEWS)
+    ends = {*np.random.default_rng(chance).integers(0, plan.total_steps, 2).tolist()}
+    ends = sorted({0, plan.total_steps, *ends, *plan.steps.changes})
+    spans = []
+    for start, stop in itertools.pairwise(ends):
+        size = plan.steps.size(start)
+        for rows in (slice(0, 1), slice(1, None)):
+            counter = RealisedCounter(
+                source_names=plan.source_names, views=VIEWS, batch_size=size, start_step=start,
+                first_sequence=plan.steps.first_sequence(start), cuts=plan.stage_starts, rows=rows,
+            )  # fmt: skip
+            for step in range(start, stop):
+                first = plan.steps.first_sequence(step)
+                part = read[first : first + size][rows]
+                counter.add(step, source=part[:, 0].astype(np.int32), row=part[:, 1], tokens=UNREAD)
+            spans.append(counter.span())
+    assert check_spans(spans, plan, VIEWS) == []
+    planned, counted = plan_ledger(plan, VIEWS), realised_ledger(spans, plan, VIEWS)
+    assert compare(planned, counted) == [] and len(counted.stages) == len(blocks)
+    assert counted.realised == planned.realised
+    assert [stage.batch_size or 8 for stage in counted.stages] == list(sizes)
+    assert Ledger.from_json(json.loads(json.dumps(planned.to_json()))) == planned
+    assert all(("batches of" in stage.words) == (stage.batch_size is not None)
+               for stage in planned.stages)  # fmt: skip
+
+
+def test_steps_of_two_sizes_are_not_one_span():
+    """Two steps of 8, four of 4, and two of 8 again."""
+    rates = (WSD, None, None)
+    configs = tuple(StageConfig(2, (("generic", 1, 1),), rate, "continue") for rate in rates)
+    plan = from_stages(configs, batch_size=8, batch_sizes=(8, 4, 8))
+    for stop, said in ((6, "batch of 8, planned with 4"), (8, "steps 0 to 7 were counted togeth")):
+        with pytest.raises(ValueError, match=said):
+            check_spans([Span(0, stop, 8, ((0, 8),), "", None, ())], plan, VIEWS)
