@@ -64,7 +64,7 @@ def spans(hosts: int, saves: int) -> list[Span]:
             rows = slice(start, start + BATCH // hosts)
             counter = RealisedCounter(
                 source_names=SCHEDULE.source_names, views=VIEWS, batch_size=BATCH,
-                start_step=first, rows=rows,
+                start_step=first, first_sequence=first * BATCH, rows=rows,
             )  # fmt: skip
             for step in range(first, first + STEPS // saves):
                 counter.add(

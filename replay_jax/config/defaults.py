@@ -129,6 +129,7 @@ def two_stage_schedule(total_steps: int | None, learning_rate: ConfigDict) -> Co
             "stage2_learning_rate": None,
             "stage2_optimizer": "continue",
             "stages": (),
+            "batch_sizes": (),
         }
     )
 

@@ -26,6 +26,7 @@ NEUTRAL: Mapping[str, Any] = {
     "schedule.arithmetic": "exact",
     "schedule.stage2_learning_rate": None,
     "schedule.stages": [],
+    "schedule.batch_sizes": [],
     "model.tied_embeddings": False,
     "model.initialization": "normal",
     "model.matmul_precision": "highest",
@@ -63,6 +64,8 @@ def result_identity(
     facts["training"] = {
         key: value for key, value in facts["training"].items() if key not in _NOT_IDENTITY_TRAINING
     }
+    if set(config.schedule.batch_sizes) == {config.training.batch_size}:
+        facts["schedule"] = {**facts["schedule"], "batch_sizes": []}
     facts = without_neutral(facts)
     facts["numerics"], facts["order"] = NUMERICS, ORDER
     if tasks:

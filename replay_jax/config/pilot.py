@@ -20,7 +20,7 @@ from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig, parameter_counts
 
 # Counted in sequences: a pilot has so many times fewer.
-_ROWS = ("training.batch_size", "schedule.target_sequences")
+_ROWS = ("training.batch_size", "schedule.target_sequences", "schedule.batch_sizes")
 _SEEDS = ("seed", "data_seed")
 # What a config that sweeps no replay is piloted with; epochs in multiples of its own.
 _REPLAY, _EPOCHS = (0.0, 0.25, 0.5, 0.75), (Fraction(1, 2), Fraction(1), Fraction(2))
@@ -88,7 +88,7 @@ def pilot_of(recipe: Recipe, share: Fraction, *, seeds: int) -> Pilot:
     model = large.model if large.initial_weights else shrunk(large.model, share)
     base: Mapping[str, Any] = recipe.base
     for key in _ROWS:
-        base = override(base, key, int(_at(base, key) * share))
+        base = override(base, key, _smaller(_at(base, key), share))
     base = override(base, "model", dataclasses.asdict(model))
     if large.evaluation.batch_size > large.training.batch_size * share:
         base = override(base, "evaluation.batch_size", max(1, int(_at(base, _ROWS[0]))))
@@ -135,11 +135,11 @@ def _narrower(model: ModelConfig, heads: int) -> ModelConfig:
 
 def _check_rows(recipe: Recipe, share: Fraction) -> None:
     """Raise UserError unless every count of sequences has a whole share."""
-    counts = {key: {_at(recipe.base, key)} for key in _ROWS}
+    counts = {key: set(_numbers(_at(recipe.base, key))) for key in _ROWS}
     for item in recipe.sweep:
         for key in _ROWS:
             if key in item:
-                counts[key].add(item[key])
+                counts[key].update(_numbers(item[key]))
     every = math.gcd(*(count for found in counts.values() for count in found))
     for key, found in counts.items():
         for count in sorted(found):
@@ -159,7 +159,7 @@ def _own_runs(recipe: Recipe, share: Fraction) -> Sequence[Overrides]:
     found: list[Overrides] = []
     for item in recipe.sweep:
         run = {
-            key: int(value * share) if key in _ROWS else value
+            key: _smaller(value, share) if key in _ROWS else value
             for key, value in item.items()
             if key not in _SEEDS
         }
@@ -180,6 +180,17 @@ def _grid(recipe: Recipe) -> Sequence[Overrides]:
         for rho in _REPLAY
         if share * epochs < 1 - rho
     ]
+
+
+def _numbers(value: Any) -> Sequence[int]:
+    """The counts of a setting that has one or, as `schedule.batch_sizes`, several."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _smaller(value: Any, share: Fraction) -> Any:
+    """That share of each count."""
+    smaller = tuple(int(number * share) for number in _numbers(value))
+    return smaller if isinstance(value, list | tuple) else smaller[0]
 
 
 def _at(plain: Mapping[str, Any], key: str) -> Any:

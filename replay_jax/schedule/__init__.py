@@ -2,5 +2,6 @@
 
 Other rooms read `config` (ScheduleConfig), `generic` (Weights, check_weights), `mixture`
 (StepDraws, draw_numbers, step_draws), `permutation` (ORDER, permuted), `protocols` (Schedule,
-ScheduleConfig, build_schedule), `stages` (Realised, Requested, Schedule, realised_values).
+ScheduleConfig, build_schedule), `stages` (Realised, Requested, Schedule, realised_values),
+`steps` (Steps).
 """

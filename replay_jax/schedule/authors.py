@@ -52,6 +52,11 @@ def in_blocks(schedule: Schedule) -> Schedule:
         raise UserError(
             f"arithmetic 'authors' knows no placement {request.placement!r}: take 'paper'"
         )
+    if any(stage.batch_size is not None for stage in schedule.stages):
+        raise UserError(
+            "arithmetic 'authors' knows no schedule.batch_sizes: leave them out, or take "
+            "arithmetic 'exact'"
+        )
     if BLOCK % batch:
         raise UserError(
             f"arithmetic 'authors' deals out blocks of {BLOCK} sequences, which batches of {batch} "

@@ -71,11 +71,11 @@ class LearningRate:
                 f"{self.decay_fraction} do not fit in one span; lower one of them"
             )
 
-    def warmup_steps(self, steps: int) -> int:
+    def warmup_steps(self, steps: float) -> int:
         """Steps of warmup in a span of `steps`."""
         return int(self.warmup_fraction * steps)
 
-    def decay_steps(self, steps: int) -> int:
+    def decay_steps(self, steps: float) -> float:
         """Steps of decay in a span of `steps`; 0 for a constant rate."""
         if self.shape == "constant":
             return 0
@@ -88,19 +88,27 @@ class LearningRate:
 def learning_rates(rate: LearningRate, steps: int) -> np.ndarray:
     """Returns float32 [steps]: the rate that each step of a span uses, step 0 first.
 
-    Step t of the warmup has `peak * t / warmup`. Step d of the decay (0-based) has
-    `peak * (f + (1 - f) * g(d / decay))` with `g(x) = 1 - x` for "linear" and
-    `(1 + cos(pi x)) / 2` for "cosine", f the final ratio (the values of
-    `optax.linear_schedule` and `optax.cosine_decay_schedule`). Raises UserError for a span
-    of less than one step.
+    Raises UserError for a span of less than one step.
     """
     if steps < 1:
         raise UserError(f"a learning-rate span needs at least one step, got {steps}")
+    return rates_at(rate, np.arange(steps), steps)
+
+
+def rates_at(rate: LearningRate, places: np.ndarray, steps: float) -> np.ndarray:
+    """Returns float32 [places]: the rate at places in [0, steps) of a span, in steps.
+
+    Place t of the warmup has `peak * t / warmup`. Place d of the decay (from 0) has
+    `peak * (f + (1 - f) * g(d / decay))` with `g(x) = 1 - x` for "linear" and
+    `(1 + cos(pi x)) / 2` for "cosine", f the final ratio (the values of
+    `optax.linear_schedule` and `optax.cosine_decay_schedule`).
+    """
     warmup, decay = rate.warmup_steps(steps), rate.decay_steps(steps)
-    shares = np.ones(steps, np.float64)
-    shares[:warmup] = np.arange(warmup) / max(warmup, 1)
+    shares = np.ones(len(places), np.float64)
+    rises, falls = places < warmup, places >= steps - decay
+    shares[rises] = places[rises] / max(warmup, 1)
     if decay:
-        progress = np.arange(decay) / decay
+        progress = (places[falls] - (steps - decay)) / decay
         falling = 1 - progress if rate.shape == "linear" else (1 + np.cos(np.pi * progress)) / 2
-        shares[steps - decay :] = rate.final_ratio + (1 - rate.final_ratio) * falling
+        shares[falls] = rate.final_ratio + (1 - rate.final_ratio) * falling
     return (rate.peak * shares).astype(np.float32)

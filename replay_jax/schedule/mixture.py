@@ -8,6 +8,7 @@ import numpy as np
 from replay_jax.errors import UserError
 from replay_jax.schedule.generic import as_one_generic, earliest_deadlines, generic_order
 from replay_jax.schedule.stages import Schedule, Stage
+from replay_jax.schedule.steps import Steps
 
 _LONGEST_STAGE = 1 << 31  # keeps the products of two sequence counts inside 63 bits
 
@@ -157,24 +158,39 @@ class StepDraws:
     Attributes:
         first: int64 [steps, sources], the first draw of each source in the step.
         count: int64 [steps, sources], its draws in the step.
-        pattern: uint8 [steps, batch], the source number of each sequence of the batch.
+        positions: uint8 [sequences], the source number of every sequence of the run.
+        steps: which of them each step takes.
     """
 
     first: np.ndarray
     count: np.ndarray
-    pattern: np.ndarray
+    positions: np.ndarray
+    steps: Steps
+
+    def pattern(self, step: int) -> np.ndarray:
+        """Returns uint8 [batch]: the source number of each sequence of a step."""
+        first = self.steps.first_sequence(step)
+        return self.positions[first : first + self.steps.size(step)]
+
+    def patterns(self, start: int, stop: int) -> np.ndarray:
+        """Returns uint8 [steps, batch]: the patterns of steps of one size, from start to stop."""
+        first, end = (self.steps.first_sequence(step) for step in (start, stop))
+        return self.positions[first:end].reshape(-1, self.steps.size(start))
 
 
 def step_draws(schedule: Schedule) -> StepDraws:
-    """Returns per step and source the first draw and the number of draws, and the batch pattern."""
-    positions = source_positions(schedule)
-    pattern = positions.reshape(schedule.total_steps, schedule.batch_size)
+    """Returns per step and source the first draw and the number of draws, and all patterns."""
+    positions, steps = source_positions(schedule), schedule.steps
     sources = len(schedule.source_names)
-    count = np.empty((schedule.total_steps, sources), np.int64)
-    for source in range(1, sources):
-        count[:, source] = (pattern == source).view(np.uint8).sum(axis=1, dtype=np.uint32)
-    count[:, 0] = schedule.batch_size - count[:, 1:].sum(axis=1)
-    return StepDraws(first=np.cumsum(count, axis=0) - count, count=count, pattern=pattern)
+    count = np.empty((steps.total, sources), np.int64)
+    for (start, stop), size in zip(steps.blocks(), steps.sizes, strict=True):
+        first, end = (steps.first_sequence(step) for step in (start, stop))
+        pattern, block = positions[first:end].reshape(-1, size), count[start:stop]
+        for source in range(1, sources):
+            block[:, source] = (pattern == source).view(np.uint8).sum(axis=1, dtype=np.uint32)
+        block[:, 0] = size - block[:, 1:].sum(axis=1)
+    first_draws = np.cumsum(count, axis=0) - count
+    return StepDraws(first=first_draws, count=count, positions=positions, steps=steps)
 
 
 def draw_numbers(positions: np.ndarray, *, first: np.ndarray) -> np.ndarray:

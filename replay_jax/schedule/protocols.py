@@ -7,6 +7,7 @@ from replay_jax.errors import UserError
 from replay_jax.schedule.authors import in_blocks
 from replay_jax.schedule.config import ARITHMETICS, ScheduleConfig, StageConfig
 from replay_jax.schedule.generic import Weights, mixture_name, whole_shares, with_generic_sources
+from replay_jax.schedule.sizes import own_size, stage_sizes
 from replay_jax.schedule.stages import (
     Realised,
     Requested,
@@ -40,15 +41,18 @@ def from_stages(
     generic: str = "generic",
     target: str = "target",
     target_sequences: int | None = None,
+    batch_sizes: tuple[int, ...] = (),
 ) -> Schedule:
     """Returns a schedule of any number of stages and sources.
 
     Lengths are rounded to the nearest sequence at the cumulative boundaries, so they never drift;
     the counts of a stage are its shares' means by largest remainder. `target_sequences` is the
-    target budget, for the realised epochs. Raises UserError if a stage is empty, its shares do
-    not sum to 1, or the stages do not fill whole steps.
+    target budget, for the realised epochs. `batch_sizes` are those of the stages where they are not
+    `batch_size`, in steps of which all lengths are told. Raises UserError if a stage is empty, its
+    shares do not sum to 1, or the stages do not fill whole steps.
     """
     built: list[Stage] = []
+    sizes = stage_sizes(batch_sizes, len(stages), batch_size)
     steps, start = 0.0, 0
     for number, stage in enumerate(stages, 1):
         if not stage.steps > 0:
@@ -74,6 +78,7 @@ def from_stages(
                 optimizer_start=stage.optimizer_start,
                 ramp=stage.shares if ramps else (),
                 name=f"stage {number}",
+                batch_size=own_size(sizes[number - 1], batch_size),
             )
         )
         start = end
@@ -96,8 +101,8 @@ def build_schedule(
     "uniform" uses none of the stage-2 fields, "continual" only `replay_fraction`, and its steps
     follow from the rest. "stages" uses `stages`, whose steps sum to
     `total_steps` and whose first learning rate is `learning_rate`; they name their sources, so
-    they take no mixture. Raises UserError if a field is set that the protocol does not use, or one
-    that it needs is not.
+    they take no mixture. Protocols of several stages may have `batch_sizes`. Raises UserError if a
+    field is set that the protocol does not use, or one that it needs is not.
     """
     if not isinstance(generic, str):
         return _with_mixture(config, batch_size, generic, target)
@@ -134,6 +139,7 @@ def _exact(config: ScheduleConfig, batch_size: int, generic: str, target: str) -
     sizes["total_steps"] = _total_steps(config)
     if config.protocol == "uniform":
         return uniform(**sizes)
+    sizes["batch_sizes"] = config.batch_sizes
     if config.protocol == "fine_tuning":
         return _configured_fine_tuning(config, sizes)
     return two_stage(
@@ -172,19 +178,20 @@ _STAGE2_FIELDS = (
     "stage2_learning_rate",
     "stage2_optimizer",
 )
+_SEVERAL_STAGES = (*_STAGE2_FIELDS, "batch_sizes")
 # Per protocol, the fields that must be left alone, and what "left alone" is if it is not None.
 _UNUSED_FIELDS = {
     "two_stage": ("stages",),
     "fine_tuning": ("stages", "stage2_steps", "placement", "aligned_replay_fraction"),
-    "uniform": ("stages", *_STAGE2_FIELDS),
+    "uniform": ("stages", *_SEVERAL_STAGES),
     "continual": (
         "total_steps",
         "stages",
-        *(name for name in _STAGE2_FIELDS if name not in ("replay_fraction", "stage2_allocation")),
+        *(name for name in _SEVERAL_STAGES if name not in ("replay_fraction", "stage2_allocation")),
     ),
     "stages": ("target_epochs", *_STAGE2_FIELDS),
 }
-_UNSET = {"placement": "paper", "stage2_optimizer": "continue", "stages": ()}
+_UNSET = {"placement": "paper", "stage2_optimizer": "continue", "stages": (), "batch_sizes": ()}
 
 
 def _total_steps(config: ScheduleConfig) -> int:
@@ -243,4 +250,5 @@ def _configured_stages(
         generic=generic,
         target=target,
         target_sequences=config.target_sequences,
+        batch_sizes=config.batch_sizes,
     )

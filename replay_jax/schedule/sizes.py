@@ -8,7 +8,8 @@ With N sequences in the run, T of them target, T2 of those in stage 2 and N2 seq
 
 T and T2 are settled first and N2 after them, so the number of target sequences is always exact and
 only rho and delta are rounded, to the nearest sequence, or to the nearest step where the boundary
-must be a whole step.
+must be a whole step: N2 is then a multiple of `unit`, the sequences of a step, or where the stages
+have batches of two sizes the least common multiple of both.
 """
 
 import math
@@ -71,15 +72,35 @@ def run_size(
     return run
 
 
+def stage_sizes(batch_sizes: tuple[int, ...], stages: int, batch_size: int) -> tuple[int, ...]:
+    """The batch size of every stage: `batch_size` where none is given.
+
+    Raises UserError unless there is one of at least 1 for each stage, or none.
+    """
+    if batch_sizes and len(batch_sizes) != stages:
+        raise UserError(
+            f"schedule.batch_sizes {list(batch_sizes)} must have one for each of the {stages} "
+            f"stages, or none for training.batch_size {batch_size} in all"
+        )
+    if any(size < 1 for size in batch_sizes):
+        raise UserError(f"schedule.batch_sizes {list(batch_sizes)} must be at least 1 each")
+    return batch_sizes or (batch_size,) * stages
+
+
+def own_size(size: int, batch_size: int) -> int | None:
+    """The batch size of a stage, None for that of the schedule."""
+    return None if size == batch_size else size
+
+
 def stage2_size(
     run: RunSize,
     *,
     replay_fraction: float | None,
     stage2_steps: float | None,
     stage2_allocation: float | None,
-    whole_steps: bool,
+    unit: int | None,
 ) -> Stage2Size:
-    """Settles T2 and N2 from any two of rho, steps and alpha.
+    """Settles T2 and N2 from any two of rho, steps and alpha; N2 in whole `unit`s if there is one.
 
     Raises UserError, with both numbers, if not exactly two are given or they do not fit the run.
     """
@@ -93,7 +114,7 @@ def stage2_size(
         raise UserError(f"replay_fraction {rho} must lie in [0, 1)")
     if alpha is not None and not 0 <= alpha <= 1:
         raise UserError(f"stage2_allocation {alpha} must lie in [0, 1]")
-    given = None if stage2_steps is None else _given_length(run, stage2_steps, whole_steps)
+    given = None if stage2_steps is None else _given_length(run, stage2_steps, unit)
     if alpha is not None:
         target = apportion(run.target, (1 - alpha, alpha))[1]
     else:
@@ -106,42 +127,47 @@ def stage2_size(
         )
     if given is None:
         assert rho is not None
-        given = stage2_length(run, target, replay_fraction=rho, whole_steps=whole_steps)
+        given = stage2_length(target, replay_fraction=rho, unit=unit)
     stage2 = Stage2Size(target, given)
     check_fit(run, stage2)
     return stage2
 
 
-def _given_length(run: RunSize, stage2_steps: float, whole_steps: bool) -> int:
+def _given_length(run: RunSize, stage2_steps: float, unit: int | None) -> int:
     """N2 where it was given in steps."""
     if not 0 < stage2_steps <= run.total_steps:
         raise UserError(
             f"stage2_steps {stage2_steps} must be positive and at most the run's {run.total_steps}"
         )
-    if whole_steps and stage2_steps != int(stage2_steps):
+    given = stage2_steps * run.batch_size
+    if unit is not None and given % unit:
+        near = max(1, nearest(given / unit)) * unit / run.batch_size
         raise UserError(
-            f"stage2_steps {stage2_steps:g} must be whole where stage 2 resets the optimizer or "
-            "has its own learning rate"
+            f"stage2_steps {stage2_steps:g} must be {_multiple(unit / run.batch_size)} where stage "
+            "2 resets the optimizer or has its own learning rate or batch size; the nearest is "
+            f"{near:g}"
         )
-    return max(1, nearest(stage2_steps * run.batch_size))
+    return max(1, nearest(given))
 
 
-def stage2_length(run: RunSize, target: int, *, replay_fraction: float, whole_steps: bool) -> int:
-    """N2 for T2 target sequences at rho: T2 / (1 - rho), to the nearest sequence or step.
+def _multiple(steps: float) -> str:
+    return "whole" if steps == 1 else f"a multiple of {steps:g}"
+
+
+def stage2_length(target: int, *, replay_fraction: float, unit: int | None) -> int:
+    """N2 for T2 target sequences at rho: T2 / (1 - rho), to the nearest sequence or `unit`.
 
     Raises UserError if whole steps would put generic rows into a stage 2 that asked for none.
     """
-    exact = target / (1 - replay_fraction)
-    if not whole_steps:
-        return max(target, nearest(exact))
-    if replay_fraction == 0 and target % run.batch_size:
+    unit = unit or 1
+    if replay_fraction == 0 and target % unit:
         raise UserError(
-            f"{target} target sequences do not fill whole steps of {run.batch_size}, so a stage 2 "
+            f"{target} target sequences do not fill whole steps of {unit}, so a stage 2 "
             "of its own cannot be without generic rows; change target_sequences, or let the "
-            "optimizer and learning rate go on"
+            "optimizer, learning rate and batch size go on"
         )
-    steps = max(nearest(exact / run.batch_size), math.ceil(target / run.batch_size))
-    return steps * run.batch_size
+    exact = target / (1 - replay_fraction)
+    return max(nearest(exact / unit), math.ceil(target / unit)) * unit
 
 
 def check_fit(run: RunSize, stage2: Stage2Size) -> None:

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from replay_jax.errors import UserError
-from replay_jax.schedule.learning_rate import LearningRate
-from replay_jax.schedule.learning_rate import learning_rates as span_rates
+from replay_jax.schedule.learning_rate import LearningRate, rates_at
+from replay_jax.schedule.steps import Steps, steps_of
 
 OPTIMIZER_STARTS = ("continue", "reset")
 
@@ -51,6 +51,7 @@ class Stage:
         ramp: (source, share at the start, share at the end) of a linear ramp; empty if the
             shares are constant. The counts are the shares' means, rounded.
         name: what tables call the stage; empty for its number.
+        batch_size: sequences of each of its steps; None for those of the schedule.
     """
 
     sequences: int
@@ -59,6 +60,7 @@ class Stage:
     optimizer_start: str
     ramp: tuple[tuple[str, float, float], ...] = ()
     name: str = ""
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         label = self.name or "stage"
@@ -69,6 +71,8 @@ class Stage:
             raise UserError(f"{label} names a source twice: {', '.join(names)}")
         if any(count < 0 for _, count in self.counts):
             raise UserError(f"{label} has a negative count: {dict(self.counts)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"{label} has batch size {self.batch_size}; it must be at least 1")
         total = sum(count for _, count in self.counts)
         if total != self.sequences:
             raise UserError(f"the counts of {label} sum to {total}, not to {self.sequences}")
@@ -138,7 +142,7 @@ class Realised:
         target_fraction: gamma, target sequences over all sequences.
         stage1_target_share: w1, target share before the last stage; None if there is none.
         target_epochs: target sequences over the budget; None without a stated budget.
-        stage2_steps: length of the last stage in steps; not always whole.
+        stage2_steps: length of the last stage in steps of the schedule; not always whole.
     """
 
     replay_fraction: float
@@ -180,8 +184,11 @@ class Schedule:
     `generic_shares` has its sources and their shares in whole numbers, of which the first is
     number 0 (`generic.with_generic_sources`).
 
+    `batch_size` is of every stage without one of its own, and what lengths in steps are told in.
+
     Raises UserError if the stages do not fill whole steps, if the first stage has no learning
-    rate, or if a stage that resets the optimizer or starts a learning rate begins inside a batch.
+    rate, or if a stage that resets the optimizer, starts a learning rate or has another batch size
+    begins inside a batch.
     """
 
     batch_size: int
@@ -193,6 +200,7 @@ class Schedule:
     source_names: tuple[str, ...] = field(init=False)
     stage_starts: tuple[int, ...] = field(init=False)
     total_sequences: int = field(init=False)
+    steps: Steps = field(init=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -209,18 +217,17 @@ class Schedule:
         object.__setattr__(self, "total_sequences", starts[-1])
         if len(names) > 256:
             raise UserError(f"a schedule can mix at most 256 sources, not {len(names)}")
-        if self.total_sequences % self.batch_size:
-            raise UserError(
-                f"{self.total_sequences} sequences do not fill whole steps of {self.batch_size}"
-            )
+        spans = [(stage.sequences, stage.batch_size or self.batch_size) for stage in self.stages]
+        object.__setattr__(self, "steps", steps_of(spans))
         if self.stages[0].learning_rate is None:
             raise UserError("the first stage needs a learning rate")
         for number, (start, stage) in enumerate(zip(starts[:-1], self.stages, strict=True), 1):
             whole = stage.learning_rate is not None or stage.optimizer_start == "reset"
-            if whole and start % self.batch_size:
+            if whole and not self.steps.begins(start):
+                size = self.steps.size(self.steps.step_of(start))
                 raise UserError(
                     f"stage {number} starts a learning rate or resets the optimizer and so must "
-                    f"start with a whole step, not at sequence {start} (batch {self.batch_size})"
+                    f"start with a whole step, not at sequence {start} (batch {size})"
                 )
 
     @property
@@ -236,22 +243,31 @@ class Schedule:
     @property
     def total_steps(self) -> int:
         """Optimizer updates in the whole run."""
-        return self.total_sequences // self.batch_size
+        return self.steps.total
 
     def sequences(self, source: str) -> int:
         """Sequences of one source in the whole run."""
         return sum(stage.count(source) for stage in self.stages)
 
     def learning_rates(self) -> np.ndarray:
-        """Returns float32 [total_steps]: the rate that each step uses."""
+        """Returns float32 [total_steps]: the rate that each step uses.
+
+        A learning rate runs by the sequences that were drawn since it started, in steps of the
+        size that it started with: other batch sizes later on change no rate before them.
+        """
         starts = [
-            (start // self.batch_size, stage.learning_rate)
+            (start, stage.learning_rate)
             for start, stage in zip(self.stage_starts, self.stages, strict=True)
             if stage.learning_rate is not None
         ]
-        ends = [step for step, _ in starts[1:]] + [self.total_steps]
-        spans = zip(starts, ends, strict=True)
-        return np.concatenate([span_rates(rate, end - step) for (step, rate), end in spans])
+        ends = [start for start, _ in starts[1:]] + [self.total_sequences]
+        firsts = self.steps.firsts()
+        found = []
+        for (start, rate), end in zip(starts, ends, strict=True):
+            low, high = self.steps.step_of(start), self.steps.step_of(end)
+            unit = self.steps.size(low)
+            found.append(rates_at(rate, (firsts[low:high] - start) / unit, (end - start) / unit))
+        return np.concatenate(found)
 
     def resets(self) -> np.ndarray:
         """Returns bool [total_steps]: whether the optimizer is made fresh before a step.
@@ -261,7 +277,7 @@ class Schedule:
         marks = np.zeros(self.total_steps, bool)
         for start, stage in zip(self.stage_starts, self.stages, strict=True):
             if stage.optimizer_start == "reset" and start > 0:
-                marks[start // self.batch_size] = True
+                marks[self.steps.step_of(start)] = True
         return marks
 
     def realised(self) -> Realised:

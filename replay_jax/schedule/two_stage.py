@@ -13,6 +13,7 @@ placement, the two agree only as far as rounding allows.
 """
 
 import dataclasses
+import math
 
 from replay_jax.errors import UserError
 from replay_jax.schedule.learning_rate import LearningRate
@@ -21,9 +22,11 @@ from replay_jax.schedule.sizes import (
     Stage2Size,
     check_fit,
     is_tied,
+    own_size,
     run_size,
     stage2_length,
     stage2_size,
+    stage_sizes,
     tied_size,
 )
 from replay_jax.schedule.stages import Requested, Schedule, Stage, nearest
@@ -43,6 +46,7 @@ def two_stage(
     stage2_optimizer: str = "continue",
     placement: str = "paper",
     aligned_replay_fraction: float | None = None,
+    batch_sizes: tuple[int, ...] = (),
     generic: str = "generic",
     target: str = "target",
 ) -> Schedule:
@@ -51,35 +55,29 @@ def two_stage(
     Exactly two of `replay_fraction` (rho, in [0, 1)), `stage2_steps` (may be fractional) and
     `stage2_allocation` (alpha, in [0, 1]) are given and imply the third. With a
     `stage2_learning_rate` or `stage2_optimizer="reset"` the boundary is a whole step; otherwise
-    it may lie inside a batch. Raises UserError, with both numbers, for a request that no integers
-    can meet.
+    it may lie inside a batch. `batch_sizes` are those of stages 1 and 2 where they are not
+    `batch_size`, in steps of which all lengths are told: the rows that are drawn stay the same and
+    updates become more or fewer; where the two differ the boundary is a whole step of both. Raises
+    UserError, with both numbers, for a request that no integers can meet.
     """
     run = run_size(total_steps, batch_size, target_sequences, target_epochs)
+    sizes = stage_sizes(batch_sizes, 2, batch_size)
     whole_steps = stage2_learning_rate is not None or stage2_optimizer == "reset"
+    unit = math.lcm(*sizes) if whole_steps or sizes[0] != sizes[1] else None
     asked: dict[str, float | None] = {
         "replay_fraction": replay_fraction,
         "stage2_steps": stage2_steps,
         "stage2_allocation": stage2_allocation,
     }
-    stage2 = stage2_size(run, whole_steps=whole_steps, **asked)
-    if placement == "aligned":
-        longest = _longest_stage2(run, stage2, aligned_replay_fraction, whole_steps, **asked)
-    elif placement == "paper" and aligned_replay_fraction is None:
-        if not whole_steps and is_tied(run, **asked):
-            stage2 = tied_size(run, stage2)
-        longest = stage2.sequences
-    else:
-        raise UserError(
-            f"placement {placement!r} with aligned_replay_fraction {aligned_replay_fraction}: "
-            "give 'paper' without or 'aligned' with one"
-        )
+    stage2 = stage2_size(run, unit=unit, **asked)
+    stage2, longest = _placed(run, stage2, placement, aligned_replay_fraction, unit, asked)
     if stage2.sequences == run.sequences and stage2_learning_rate is not None:
         raise UserError(
             f"stage 2 takes all {total_steps} steps and leaves none for stage 1 and its learning "
             "rate; lower replay_fraction or target_epochs, or leave stage2_learning_rate out"
         )
-    names, starts = (generic, target), ("continue", stage2_optimizer)
-    stages = _stages(run, stage2, longest, names, (learning_rate, stage2_learning_rate), starts)
+    rates, starts = (learning_rate, stage2_learning_rate), ("continue", stage2_optimizer)
+    stages = _stages(run, stage2, longest, (generic, target), rates, starts, sizes)
     requested = Requested(
         "two_stage",
         target_sequences,
@@ -100,6 +98,7 @@ def fine_tuning(
     replay_fraction: float,
     learning_rate: LearningRate,
     stage2_learning_rate: LearningRate,
+    batch_sizes: tuple[int, ...] = (),
     generic: str = "generic",
     target: str = "target",
 ) -> Schedule:
@@ -121,6 +120,7 @@ def fine_tuning(
         stage2_allocation=1.0,
         stage2_learning_rate=stage2_learning_rate,
         stage2_optimizer="reset",
+        batch_sizes=batch_sizes,
         generic=generic,
         target=target,
     )
@@ -190,11 +190,32 @@ def continual(
     return dataclasses.replace(schedule, stages=stages, requested=requested)
 
 
+def _placed(
+    run: RunSize,
+    stage2: Stage2Size,
+    placement: str,
+    aligned_replay_fraction: float | None,
+    unit: int | None,
+    asked: dict[str, float | None],
+) -> tuple[Stage2Size, int]:
+    """Stage 2, moved if it is tied, and the N2 at which the target data of stage 1 ends."""
+    if placement == "aligned":
+        return stage2, _longest_stage2(run, stage2, aligned_replay_fraction, unit, **asked)
+    if placement != "paper" or aligned_replay_fraction is not None:
+        raise UserError(
+            f"placement {placement!r} with aligned_replay_fraction {aligned_replay_fraction}: "
+            "give 'paper' without or 'aligned' with one"
+        )
+    if unit is None and is_tied(run, **asked):
+        stage2 = tied_size(run, stage2)
+    return stage2, stage2.sequences
+
+
 def _longest_stage2(
     run: RunSize,
     stage2: Stage2Size,
     aligned_replay_fraction: float | None,
-    whole_steps: bool,
+    unit: int | None,
     *,
     replay_fraction: float | None,
     stage2_steps: float | None,
@@ -214,9 +235,7 @@ def _longest_stage2(
         )
     if run.target == stage2.target:  # stage 1 is generic throughout, for every rho
         return stage2.sequences
-    longest = stage2_length(
-        run, stage2.target, replay_fraction=aligned_replay_fraction, whole_steps=whole_steps
-    )
+    longest = stage2_length(stage2.target, replay_fraction=aligned_replay_fraction, unit=unit)
     check_fit(run, Stage2Size(stage2.target, longest))
     return longest
 
@@ -228,6 +247,7 @@ def _stages(
     names: tuple[str, str],
     learning_rates: tuple[LearningRate, LearningRate | None],
     optimizer_starts: tuple[str, str],
+    batch_sizes: tuple[int, ...],
 ) -> tuple[Stage, ...]:
     """The stages of these sizes, without the empty ones; the pairs are for stages 1 and 2."""
     head = run.sequences - longest
@@ -242,5 +262,6 @@ def _stages(
             counts = ((names[0], sequences - of_target), (names[1], of_target))
             rate = learning_rates[1] if number else None
             rate = rate if stages else learning_rates[0]
-            stages.append(Stage(sequences, counts, rate, optimizer_starts[number], name=name))
+            start, size = optimizer_starts[number], own_size(batch_sizes[number], run.batch_size)
+            stages.append(Stage(sequences, counts, rate, start, name=name, batch_size=size))
     return tuple(stages)

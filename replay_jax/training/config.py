@@ -120,7 +120,7 @@ class TrainingConfig:
     """Sizes of one update and how often the loop reports.
 
     Attributes:
-        batch_size: sequences per update.
+        batch_size: sequences per update; `schedule.batch_sizes` may give stages others.
         seq_len: labels per sequence.
         accumulation: equal microbatches whose gradients are summed to one update.
         document_mask: whether a token attends to its own document only.
@@ -191,6 +191,12 @@ class TrainingConfig:
             raise UserError(
                 f"training.dropout is {self.dropout}; it must be in [0, 1), such as 0.1."
             )
+
+    def accumulation_of(self, batch_size: int) -> int:
+        """Microbatches of a batch of another size: the fewest of no more rows than others have."""
+        rows = self.batch_size // self.accumulation
+        counts = (n for n in range(1, batch_size + 1) if batch_size % n == 0)
+        return next(n for n in counts if batch_size // n <= rows)
 
     def average_start(self, steps: int) -> int:
         """Updates before the first whose parameters are averaged, of a run of `steps`.

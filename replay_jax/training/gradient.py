@@ -88,16 +88,14 @@ def microbatches(batch: DeviceBatch, count: int, placement: Placement | None) ->
     return jax.tree.map(split, batch)
 
 
-def dropout_keys(seed: int, step: int, rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """Keys of dropout for rows of the batch of a step, uint32 [B, 2]: none twice in a run.
+def dropout_keys(seed: int, sequences: np.ndarray) -> np.ndarray:
+    """Keys of dropout for sequences of a run, uint32 [B, 2]: none twice in a run.
 
     Args:
         seed: of the run, below 2^32.
-        step: number of the update, from 0.
-        rows: their numbers in the whole batch [B], which has `batch_size`.
-        batch_size: rows of every batch.
+        sequences: their numbers in the run, from 0 [B].
     """
-    drawn = (step * batch_size + np.asarray(rows, np.int64)) % 2**32
+    drawn = np.asarray(sequences, np.int64) % 2**32
     return np.stack([np.full_like(drawn, seed ^ _DROPOUT), drawn], axis=1).astype(np.uint32)
 
 

@@ -68,6 +68,18 @@ def test_pilots_of_a_sweep_are_its_runs_in_batches(name, share):
     assert (pilot.model == pilot.large_model) == started
 
 
+def test_batch_sizes_of_stages_shrink_with_the_batch():
+    recipe = load_recipe("paper/fine_tuning_replay")
+    schedule = {**recipe.base["schedule"], "batch_sizes": [1024, 256]}
+    sweep = ({"schedule.replay_fraction": 0.0}, {"schedule.batch_sizes": [1024, 2048]})
+    sized = dataclasses.replace(recipe, base={**recipe.base, "schedule": schedule}, sweep=sweep)
+    small = configs_of(experiments_of(pilot_of(sized, Fraction(1, 64), seeds=2).recipe))
+    assert [c.schedule.batch_sizes for c in small] == [(16, 4), (16, 32)] * 2
+    assert {c.training.batch_size for c in small} == {16}
+    with pytest.raises(UserError, match="of schedule.batch_sizes 256 is .* no whole number"):
+        pilot_of(sized, Fraction(1, 512), seeds=2)
+
+
 def test_a_config_of_one_run_is_piloted_over_replay_and_epochs(tmp_path):
     path = tmp_path / "one.py"
     path.write_text(ONE_RUN)

@@ -24,6 +24,7 @@ def schedule(generic=MIXTURE, rho=0.5, alpha=1.0, **changes):
         "placement": "paper", "aligned_replay_fraction": None, "arithmetic": "exact",
         "learning_rate": RATE,
         "stage2_learning_rate": None, "stage2_optimizer": "continue", "stages": (),
+        "batch_sizes": (),
     }  # fmt: skip
     config = ScheduleConfig(**{**values, **changes})
     return build_schedule(config, batch_size=8, generic=generic, target="target")

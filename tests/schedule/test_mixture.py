@@ -296,18 +296,29 @@ SCHEDULES = [
         ),
         batch_size=32,
     ),
+    two_stage(
+        target_sequences=16,
+        target_epochs=8,
+        replay_fraction=0.5,
+        stage2_allocation=0.5,
+        batch_sizes=(32, 8),
+        **RUN,
+    ),
 ]
+# The last one's 128 sequences of stage 2 in sixteen steps in place of four.
+SIZES = [32] * 60 + [8] * 16
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_step_draws_equal_brute_force(schedule):
     steps = step_draws(schedule)
-    expected = np.array(brute_force(schedule)).reshape(schedule.total_steps, -1, 2)
-    np.testing.assert_array_equal(steps.pattern, expected[:, :, 0])
-    assert steps.pattern.dtype == np.uint8
-    for source in range(len(schedule.source_names)):
-        for step in range(schedule.total_steps):
-            draws = expected[step][expected[step][:, 0] == source][:, 1].tolist()
+    sizes = SIZES if schedule is SCHEDULES[-1] else [32] * (schedule.total_sequences // 32)
+    expected = np.split(np.array(brute_force(schedule)), np.cumsum(sizes)[:-1])
+    assert len(expected) == schedule.total_steps and steps.positions.dtype == np.uint8
+    for step, rows in enumerate(expected):
+        np.testing.assert_array_equal(steps.pattern(step), rows[:, 0])
+        for source in range(len(schedule.source_names)):
+            draws = rows[rows[:, 0] == source][:, 1].tolist()
             first, count = steps.first[step, source], steps.count[step, source]
             assert draws == list(range(first, first + count))
 
@@ -317,7 +328,7 @@ def test_draw_numbers_from_any_step(schedule):
     steps, expected = step_draws(schedule), np.array(brute_force(schedule))
     positions = source_positions(schedule)
     for step in (0, 1, schedule.total_steps // 2, schedule.total_steps - 1):
-        start = step * schedule.batch_size
+        start = schedule.steps.first_sequence(step)
         got = draw_numbers(positions[start:], first=steps.first[step])
         np.testing.assert_array_equal(got, expected[start:, 1])
 

@@ -567,6 +567,7 @@ def config(**changes):
         stage2_learning_rate=None,
         stage2_optimizer="continue",
         stages=(),
+        batch_sizes=(),
     )
     return dataclasses.replace(base, **changes)
 

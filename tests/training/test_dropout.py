@@ -24,7 +24,7 @@ SHAPES = {
     )
     for loop in ("unroll", "scan")
 }
-KEYS = dropout_keys(7, 3, np.arange(ROWS), ROWS)
+KEYS = dropout_keys(7, 3 * ROWS + np.arange(ROWS))
 
 
 def test_as_much_is_dropped_as_is_asked_and_the_rest_makes_up_for_it():
@@ -44,13 +44,13 @@ def test_every_row_of_every_step_of_every_seed_has_a_key_of_its_own():
         tuple(key)
         for seed in (0, 1)
         for step in range(3)
-        for key in dropout_keys(seed, step, np.arange(4), 4).tolist()
+        for key in dropout_keys(seed, 4 * step + np.arange(4)).tolist()
     ]
     assert len(set(keys)) == len(keys)
     # Of a host's rows, those of the whole batch; a step far beyond 2^32 rows is no error.
-    whole = dropout_keys(5, 2, np.arange(8), 8)
-    assert np.array_equal(dropout_keys(5, 2, np.array([2, 3, 6]), 8), whole[[2, 3, 6]])
-    assert dropout_keys(2**32 - 1, 2**40, np.arange(2), 4096).dtype == np.uint32
+    whole = dropout_keys(5, 16 + np.arange(8))
+    assert np.array_equal(dropout_keys(5, 16 + np.array([2, 3, 6])), whole[[2, 3, 6]])
+    assert dropout_keys(2**32 - 1, 2**52 + np.arange(2)).dtype == np.uint32
 
 
 def states(shape, mesh):

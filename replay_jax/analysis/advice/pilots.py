@@ -9,7 +9,7 @@ from replay_jax.errors import UserError
 
 # Of the pilots alone: at full size the config's own stand.
 _OF_SIZE = frozenset({"training.batch_size", "seed", "data_seed"})
-_ROWS = "schedule.target_sequences"
+_ROWS, _SIZES = "schedule.target_sequences", "schedule.batch_sizes"
 
 
 def transfer(found: Recommendation, share: Fraction) -> dict[str, Any]:
@@ -26,4 +26,6 @@ def transfer(found: Recommendation, share: Fraction) -> dict[str, Any]:
     chosen = {key: value for key, value in found.overrides.items() if key not in _OF_SIZE}
     if _ROWS in chosen:
         chosen[_ROWS] = int(chosen[_ROWS] / share)
+    if _SIZES in chosen:
+        chosen[_SIZES] = [int(size / share) for size in chosen[_SIZES]]
     return chosen

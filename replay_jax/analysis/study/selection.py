@@ -11,7 +11,7 @@ from replay_jax.analysis.study.study import CellResult, ReplayFit, TargetStudy, 
 Records = Mapping[str, Mapping[str, Any]]
 # Remedies against too many epochs that need no replay. A schedule without replay competes with one
 # that replays whatever either has of these: what replay is to beat is the best that was run.
-KNOBS = frozenset({"training.average_last", "training.dropout"})
+KNOBS = frozenset({"training.average_last", "training.dropout", "schedule.batch_sizes"})
 
 
 def loss_of(cell: CellResult) -> float:

@@ -1,5 +1,6 @@
 """Realised against planned: the ledger of consumed batches, and the proof of every row."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from replay_jax.data.ledger.planned import Entry, Ledger, StageEntries
 from replay_jax.data.reading.views import SourceView, view_rows
 from replay_jax.schedule.mixture import StepDraws, draw_numbers, step_draws
 from replay_jax.schedule.stages import Schedule, realised_values
+from replay_jax.schedule.steps import Steps
 
 
 def realised_ledger(
@@ -31,7 +33,7 @@ def realised_ledger(
         if all(start <= count.start and count.stop <= stop for count in inside):
             entries = tuple(_entry(name, inside, views[name]) for name in schedule.source_names)
             name = stage.name or f"stage {number}"
-            stages.append(StageEntries(name, start, stage.sequences, entries))
+            stages.append(StageEntries(name, start, stage.sequences, entries, stage.batch_size))
     by_name = [{entry.source: entry.sequences for entry in stage.entries} for stage in stages]
     whole = len(stages) == len(schedule.stages)
     return Ledger(
@@ -57,17 +59,59 @@ def realised_ledger(
     )
 
 
+def compare(planned: Ledger, realised: Ledger) -> list[str]:
+    """Returns every difference between two ledgers in words; none means that they agree.
+
+    A value that one side does not know is not compared; a stage that was not counted apart is
+    not either, so check `realised.stages` where that matters.
+    """
+    differences = []
+    for name in ("batch_size", "total_steps", "requested", "realised"):
+        left, right = getattr(planned, name), getattr(realised, name)
+        if left is not None and right is not None and left != right:
+            differences.append(f"{name.replace('_', ' ')}: planned {left}, realised {right}")
+    counted = {(stage.name, stage.first_sequence): stage for stage in realised.stages}
+    for stage in planned.stages:
+        other = counted.pop((stage.name, stage.first_sequence), None)
+        if other is not None:
+            differences += _entry_differences(stage.name, stage.entries, other.entries)
+    differences += [f"{name} was realised but not planned" for name, _ in counted]
+    return differences + _entry_differences("whole run", planned.totals, realised.totals)
+
+
+def _entry_differences(
+    where: str, planned: tuple[Entry, ...], realised: tuple[Entry, ...]
+) -> list[str]:
+    differences = []
+    others = {entry.source: entry for entry in realised}
+    for entry in planned:
+        other = others.pop(entry.source, None)
+        if other is None:
+            differences.append(f"{where}, {entry.source}: planned but not realised")
+            continue
+        for item in dataclasses.fields(Entry):
+            left, right = getattr(entry, item.name), getattr(other, item.name)
+            if left is not None and right is not None and left != right:
+                label = item.name.replace("_", " ")
+                differences.append(
+                    f"{where}, {entry.source}: planned {label} {left}, realised {right}"
+                )
+    return differences + [f"{where}, {name}: realised but not planned" for name in others]
+
+
 def check_spans(
     spans: Sequence[Span], schedule: Schedule, views: Mapping[str, SourceView]
 ) -> list[str]:
     """Returns the spans whose rows are not those of the plan, in words; none means all are.
 
-    Recomputes every row of every step from the schedule and the views, once for all hosts.
+    Recomputes every row of every step from the schedule and the views, once for all hosts. Raises
+    ValueError for a span of another batch size.
     """
     differences, draws = [], step_draws(schedule)
     tags = source_tags(schedule.source_names, views)
     ranges: dict[tuple[int, int], list[Span]] = {}
     for span in spans:
+        check_size(span, draws.steps)
         ranges.setdefault((span.start_step, span.stop_step), []).append(span)
     for (start, stop), hosts in ranges.items():
         source, row = planned_rows(draws, schedule.source_names, views, start=start, stop=stop)
@@ -91,8 +135,11 @@ def planned_rows(
     start: int,
     stop: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (source numbers uint8, rows int64), each [steps, B], for the steps [start, stop)."""
-    pattern = draws.pattern[start:stop]
+    """Returns (source numbers uint8, rows int64), each [steps, B], for the steps [start, stop).
+
+    They are of one batch size.
+    """
+    pattern = draws.patterns(start, stop)
     if not pattern.size:
         return pattern, np.zeros(pattern.shape, np.int64)
     positions = pattern.reshape(-1)
@@ -102,6 +149,20 @@ def planned_rows(
         chosen = np.flatnonzero(positions == source)
         rows[chosen] = view_rows(views[name], numbers[chosen])
     return pattern, rows.reshape(pattern.shape)
+
+
+def check_size(span: Span, steps: Steps) -> None:
+    """Raises ValueError unless all steps of a span are planned with the batch that was counted."""
+    for step in (span.start_step, span.stop_step - 1):
+        if span.start_step < span.stop_step and steps.size(step) != span.batch_size:
+            raise ValueError(
+                f"counted with a batch of {span.batch_size}, planned with {steps.size(step)}"
+            )
+    if any(span.start_step < step < span.stop_step for step in steps.changes):
+        raise ValueError(
+            f"steps {span.start_step} to {span.stop_step - 1} were counted together, but are of "
+            "different batch sizes"
+        )
 
 
 def _digest(tags: np.ndarray, rows: np.ndarray) -> str:
@@ -115,11 +176,9 @@ def _digest(tags: np.ndarray, rows: np.ndarray) -> str:
 def _check_cover(spans: Sequence[Span], schedule: Schedule) -> None:
     """Raises ValueError unless the spans cover every step once, with all hosts of each."""
     hosts: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    steps = schedule.steps
     for span in spans:
-        if span.batch_size != schedule.batch_size:
-            raise ValueError(
-                f"counted with a batch of {span.batch_size}, planned with {schedule.batch_size}"
-            )
+        check_size(span, steps)
         strangers = {count.source for count in span.counts} - set(schedule.source_names)
         if strangers:
             raise ValueError(
@@ -128,7 +187,7 @@ def _check_cover(spans: Sequence[Span], schedule: Schedule) -> None:
         hosts.setdefault((span.start_step, span.stop_step), []).extend(span.batch_rows)
     covered = 0
     for (start, stop), blocks in sorted(hosts.items()):
-        ends = [0, *(end for block in sorted(blocks) for end in block), schedule.batch_size]
+        ends = [0, *(end for block in sorted(blocks) for end in block), steps.size(start)]
         if start != covered or ends[::2] != ends[1::2]:
             break
         covered = stop

@@ -116,10 +116,13 @@ class RealisedCounter:
         views: Mapping[str, SourceView],
         batch_size: int,
         start_step: int,
+        first_sequence: int,
         cuts: Iterable[int] = (),
         rows: BatchRows = ALL_ROWS,
     ) -> None:
-        """Starts at `start_step`; `rows` of every batch are this host's.
+        """Starts at `start_step`, whose first sequence that is; `rows` of a batch are this host's.
+
+        All batches have one size; those of another are for another counter.
 
         Raises ValueError unless the rows ascend.
         """
@@ -129,10 +132,10 @@ class RealisedCounter:
         self._batch_size, self._rows = batch_size, row_numbers(rows, batch_size)
         self._blocks = row_blocks(self._rows)
         self._start, self._step = start_step, start_step
+        self._next = first_sequence  # of the next step
         self._chain, self._tokens = CHAIN_START, CHAIN_START
-        opening = start_step * batch_size
-        inner = sorted(cut for cut in set(cuts) if cut > opening)
-        self._cuts = np.array([opening, *inner], np.int64)
+        inner = sorted(cut for cut in set(cuts) if cut > first_sequence)
+        self._cuts = np.array([first_sequence, *inner], np.int64)
         self._tallies: dict[tuple[int, str], _Tally] = {}
 
     def add(
@@ -156,7 +159,7 @@ class RealisedCounter:
         count = len(self._rows)
         if source.shape != (count,) or row.shape != (count,):
             raise ValueError(f"a batch has {count} rows, not {source.shape} and {row.shape}")
-        sequences = step * self._batch_size + self._rows
+        sequences = self._next + self._rows
         pieces = np.searchsorted(self._cuts, sequences, side="right") - 1
         for piece in np.unique(pieces).tolist():
             for number in np.unique(source[pieces == piece]).tolist():
@@ -168,15 +171,15 @@ class RealisedCounter:
                 self._tallies[key].add(sequences[chosen], row[chosen], labels)
         self._chain = chained(self._chain, self._tags[source], row)
         self._tokens = tokens_chained(self._tokens, tokens)
-        self._step += 1
+        self._step, self._next = self._step + 1, self._next + self._batch_size
 
     def span(self) -> Span:
         """Returns everything counted so far."""
-        ends = [*self._cuts[1:].tolist(), self._step * self._batch_size]
+        ends = [*self._cuts[1:].tolist(), self._next]
         counted = tuple(
             tally.count(
                 start=int(self._cuts[piece]),
-                stop=min(ends[piece], self._step * self._batch_size),
+                stop=min(ends[piece], self._next),
                 source=source,
             )
             for (piece, source), tally in sorted(self._tallies.items())

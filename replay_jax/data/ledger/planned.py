@@ -46,12 +46,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class StageEntries:
-    """The entries of one stage, which holds `sequences` sequences from `first_sequence` on."""
+    """The entries of one stage, which holds `sequences` sequences from `first_sequence` on.
+
+    `batch_size` is that of its steps where it is not the run's.
+    """
 
     name: str
     first_sequence: int
     sequences: int
     entries: tuple[Entry, ...]
+    batch_size: int | None = None
+
+    @property
+    def words(self) -> str:
+        """The name, with a batch size of its own."""
+        size = self.batch_size
+        return self.name if size is None else f"{self.name}, batches of {size}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Ledger:
     """All entries of a run, planned or realised, and what was asked for.
 
     Attributes:
-        batch_size: sequences per step.
+        batch_size: sequences per step, of stages without a size of their own.
         total_steps: steps of the run.
         stages: entries per stage; in a realised ledger only the stages that were counted apart.
         totals: entries of the whole run, one per source.
@@ -81,6 +91,9 @@ class Ledger:
         for entry in itertools.chain.from_iterable(spans):
             if entry["supervised"] is None:  # as ledgers were written before there was the field
                 del entry["supervised"]
+        for stage in values["stages"]:
+            if stage["batch_size"] is None:
+                del stage["batch_size"]
         return values
 
     @staticmethod
@@ -97,6 +110,7 @@ class Ledger:
                         first_sequence=stage["first_sequence"],
                         sequences=stage["sequences"],
                         entries=tuple(Entry(**entry) for entry in stage["entries"]),
+                        batch_size=stage["batch_size"] if "batch_size" in stage else None,
                     )
                     for stage in values["stages"]
                 ),
@@ -111,7 +125,7 @@ class Ledger:
         """Returns the ledger as a plain-text table, followed by requested and realised values."""
         lines = [[*_HEADINGS, "supervised"]]
         for stage in self.stages:
-            lines += [_cells(stage.name, entry) for entry in stage.entries if entry.sequences]
+            lines += [_cells(stage.words, entry) for entry in stage.entries if entry.sequences]
         lines += [_cells("whole run", entry) for entry in self.totals]
         if all(entry.supervised is None for entry in self.totals):
             lines = [line[:-1] for line in lines]
@@ -174,7 +188,9 @@ def plan_ledger(
         batch_size=schedule.batch_size,
         total_steps=schedule.total_steps,
         stages=tuple(
-            StageEntries(stage.name or f"stage {number}", start, stage.sequences, entries)
+            StageEntries(
+                stage.name or f"stage {number}", start, stage.sequences, entries, stage.batch_size
+            )
             for number, (start, stage, entries) in enumerate(
                 zip(schedule.stage_starts, schedule.stages, stages, strict=True), 1
             )
@@ -183,46 +199,6 @@ def plan_ledger(
         requested=schedule.requested,
         realised=schedule.realised(),
     )
-
-
-def compare(planned: Ledger, realised: Ledger) -> list[str]:
-    """Returns every difference between two ledgers in words; none means that they agree.
-
-    A value that one side does not know is not compared; a stage that was not counted apart is
-    not either, so check `realised.stages` where that matters.
-    """
-    differences = []
-    for name in ("batch_size", "total_steps", "requested", "realised"):
-        left, right = getattr(planned, name), getattr(realised, name)
-        if left is not None and right is not None and left != right:
-            differences.append(f"{name.replace('_', ' ')}: planned {left}, realised {right}")
-    counted = {(stage.name, stage.first_sequence): stage for stage in realised.stages}
-    for stage in planned.stages:
-        other = counted.pop((stage.name, stage.first_sequence), None)
-        if other is not None:
-            differences += _entry_differences(stage.name, stage.entries, other.entries)
-    differences += [f"{name} was realised but not planned" for name, _ in counted]
-    return differences + _entry_differences("whole run", planned.totals, realised.totals)
-
-
-def _entry_differences(
-    where: str, planned: tuple[Entry, ...], realised: tuple[Entry, ...]
-) -> list[str]:
-    differences = []
-    others = {entry.source: entry for entry in realised}
-    for entry in planned:
-        other = others.pop(entry.source, None)
-        if other is None:
-            differences.append(f"{where}, {entry.source}: planned but not realised")
-            continue
-        for item in dataclasses.fields(Entry):
-            left, right = getattr(entry, item.name), getattr(other, item.name)
-            if left is not None and right is not None and left != right:
-                label = item.name.replace("_", " ")
-                differences.append(
-                    f"{where}, {entry.source}: planned {label} {left}, realised {right}"
-                )
-    return differences + [f"{where}, {name}: realised but not planned" for name in others]
 
 
 def _view(views: Mapping[str, SourceView], name: str) -> SourceView:

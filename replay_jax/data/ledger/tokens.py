@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from replay_jax.data.ledger.compared import planned_rows
+from replay_jax.data.ledger.compared import check_size, planned_rows
 from replay_jax.data.ledger.counted import CHAIN_START, Span, batch_checksum, tokens_chained
 from replay_jax.data.reading.views import SourceView
 from replay_jax.data.tokens.store import TokenRows, TokenStore
@@ -22,7 +22,7 @@ def check_tokens(
 
     Reads every planned row of every span, without the pipeline that training reads through. Spans
     that were counted without their tokens are passed over. Raises UserError for a store that has no
-    row, IndexError for one that has too few.
+    row, IndexError for one that has too few, ValueError for a span of another batch size.
     """
     names, draws = schedule.source_names, step_draws(schedule)
     drawn = [name for name in names if schedule.sequences(name)]
@@ -31,6 +31,7 @@ def check_tokens(
     for span in spans:
         if span.tokens is None:
             continue
+        check_size(span, draws.steps)
         source, row = planned_rows(draws, names, views, start=span.start_step, stop=span.stop_step)
         chosen = span.rows_of_batch()
         found = _chain(source[:, chosen], row[:, chosen], rows)

@@ -41,7 +41,8 @@ def run_dataset(
         schedule: how many sequences of which source in which step.
         document_mask: whether batches say which document a token belongs to.
         loss_weight_by_source: of the labels; a source without an entry weighs 1.
-        rows: which rows of every batch to read; a host may take its own alone.
+        rows: which rows of every batch to read; a host may take its own alone. Numbers beyond a
+            smaller batch of another stage are an IndexError where that is read.
 
     Returns:
         batches of inputs and labels, int32 [B, L]; loss_weights, float32 [B, L]; source, int32
@@ -63,7 +64,7 @@ def run_dataset(
     weights = {**dict.fromkeys(schedule.source_names, 1.0), **loss_weight_by_source}
     source = _RunSteps(
         draws=step_draws(schedule),
-        chosen=row_numbers(rows, schedule.batch_size),
+        chosen=rows,
         rows=tuple(drawn.get(name) for name in schedule.source_names),
         views=tuple(views[name] if name in drawn else None for name in schedule.source_names),
         weights=np.array([weights[name] for name in schedule.source_names], np.float32),
@@ -147,17 +148,17 @@ class _RunSteps:
     """
 
     draws: StepDraws
-    chosen: np.ndarray
+    chosen: BatchRows
     rows: tuple[TokenRows | None, ...]
     views: tuple[SourceView | None, ...]
     weights: np.ndarray
     document_mask: bool
 
     def __len__(self) -> int:
-        return len(self.draws.pattern)
+        return self.draws.steps.total
 
     def __getitem__(self, step: int) -> Batch:
-        pattern = self.draws.pattern[step]
+        pattern = self.draws.pattern(step)
         draws = draw_numbers(pattern, first=self.draws.first[step])[self.chosen]
         sources = pattern[self.chosen].astype(np.int32)
         seq_len = next(rows.seq_len for rows in self.rows if rows is not None)

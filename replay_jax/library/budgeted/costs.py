@@ -35,8 +35,7 @@ def _cost(plan: Plan, number: int, unit: str) -> float:
     edge = plan.edges[number]
     if unit != "FLOPs":
         return float(edge.steps)
-    owner = plan.runs[edge.runs[0]]
-    return owner.flops / owner.steps * edge.steps
+    return plan.runs[edge.runs[0]].flops_between(edge.start.step, edge.stop.step)
 
 
 def _planned_records(plan: Plan) -> list[Record]:

@@ -85,8 +85,8 @@ class ProgressBoard:
         """
         done = total = 0.0
         for edge, task in self._remaining.items():
-            owner = self._plan.runs[task.runs[0]]
-            per_step = owner.flops / owner.steps
+            owner, first = self._plan.runs[task.runs[0]], task.start.step
+            per_step = owner.flops_between(first, first + 1)  # all of an edge are of one size
             done += per_step * (self._steps[edge] - self._begin_steps[edge])
             total += per_step * task.steps
         elapsed = time.monotonic() - self._began

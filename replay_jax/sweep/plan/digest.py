@@ -9,7 +9,8 @@ the optimizer is reset, and whether the average of the parameters takes in what 
 
 and two runs share their first k steps exactly when their chains agree at k. The rows of a step are
 named by what determines them: for each source that has rows in the step, its view's digest and its
-first draw, and the pattern in which the sources alternate within the batch. Sources are numbered
+first draw, and the pattern in which the sources alternate within the batch, which is as long as
+that. Sources are numbered
 within the step by their keys, so neither the order nor the mere presence of sources that a step
 does not draw from can separate two runs. Evaluation points, checkpoints, meshes and thread counts
 are not part of it.
@@ -97,19 +98,20 @@ def course_of(
     present = []
     for number, mask in enumerate(masks):
         inside = tuple(source for source in order if mask[source])
-        which = np.flatnonzero(group == number)
         slots = np.zeros(256, np.uint8)
         slots[list(inside)] = np.arange(len(inside))
-        columns = (
-            np.ascontiguousarray(learning_rates[which, None], "<f4").view(np.uint8),
-            resets[which, None].astype(np.uint8),
-            np.full((len(which), 1), len(inside), np.uint8),
-            np.ascontiguousarray(draws.first[which][:, inside], "<i8").view(np.uint8),
-            slots[draws.pattern[which]],
-        )
-        for step, content in zip(which, np.concatenate(columns, axis=1), strict=True):
-            told = content.tobytes() + (_AVERAGED if step >= average_start else b"")
-            digests[step] = np.frombuffer(_digest(told), np.uint8)
+        for start, stop in draws.steps.blocks():
+            which = start + np.flatnonzero(group[start:stop] == number)
+            columns = (
+                np.ascontiguousarray(learning_rates[which, None], "<f4").view(np.uint8),
+                resets[which, None].astype(np.uint8),
+                np.full((len(which), 1), len(inside), np.uint8),
+                np.ascontiguousarray(draws.first[which][:, inside], "<i8").view(np.uint8),
+                slots[draws.patterns(start, stop)[which - start]],
+            )
+            for step, content in zip(which, np.concatenate(columns, axis=1), strict=True):
+                told = content.tobytes() + (_AVERAGED if step >= average_start else b"")
+                digests[step] = np.frombuffer(_digest(told), np.uint8)
         present.append(inside)
     return Course(digests, group, tuple(present))
 

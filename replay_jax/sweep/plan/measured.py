@@ -165,7 +165,7 @@ def evaluation_steps(run: Run) -> list[int]:
 
 def boundary_step(run: Run) -> int | None:
     """Updates completed when the last stage has given nothing yet; None for a single stage."""
-    start = run.schedule.stage_starts[-1] // run.config.training.batch_size
+    start = run.schedule.steps.step_of(run.schedule.stage_starts[-1])
     return start if start else None
 
 

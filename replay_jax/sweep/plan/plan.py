@@ -165,8 +165,7 @@ class Plan:
         total = 0.0
         for span in spans:
             runs = edges[span.edge].runs if edges and isinstance(span, Task) else span.runs
-            owner = self.runs[runs[0]]
-            total += owner.flops / owner.steps * span.steps
+            total += self.runs[runs[0]].flops_between(span.start.step, span.stop.step)
         return total
 
     def _evaluation_flops(self) -> dict[str, float]:
@@ -226,7 +225,7 @@ def plan_sweep(
     )
     _refuse_mixed_execution(runs)
     _refuse_duplicates(runs)
-    edges = build_edges([run.chain for run in runs])
+    edges = build_edges([run.chain for run in runs], [run.schedule.steps.changes for run in runs])
     plan = Plan(runs, edges, (), frozenset(), found.warnings)
     return refresh(plan, done)
 

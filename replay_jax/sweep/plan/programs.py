@@ -7,7 +7,7 @@ from replay_jax.config.experiment import ExperimentConfig
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.schedule.protocols import build_schedule
 from replay_jax.sweep.plan.objective import held_sources
-from replay_jax.training.config import StepShape
+from replay_jax.training.config import StepShape, TrainingConfig
 from replay_jax.training.mesh.config import MeshConfig
 
 
@@ -43,8 +43,7 @@ class StepProgram:
 def programs_of(configs: Sequence[ExperimentConfig]) -> tuple[StepProgram, ...]:
     """Every program once, in the order of the first run that needs it."""
     found: dict[tuple[object, ...], StepProgram] = {}
-    for config in configs:
-        program = _program(config)
+    for program in (each for config in configs for each in _programs(config)):
         key = (program.shape, program.mesh, program.evaluation_batch, program.lanes)
         if key in found:
             earlier = found[key]
@@ -58,7 +57,8 @@ def programs_of(configs: Sequence[ExperimentConfig]) -> tuple[StepProgram, ...]:
     return tuple(found.values())
 
 
-def _program(config: ExperimentConfig) -> StepProgram:
+def _programs(config: ExperimentConfig) -> list[StepProgram]:
+    """Those of one run: one for every batch size that it has."""
     schedule = build_schedule(
         config.schedule,
         batch_size=config.training.batch_size,
@@ -71,18 +71,27 @@ def _program(config: ExperimentConfig) -> StepProgram:
         batch_size=config.training.batch_size,
         seq_len=config.training.seq_len,
         sources=len(names),
-        accumulation=config.training.accumulation,
         document_mask=config.training.document_mask,
         optimizer=config.optimizer.kind,
         kl_sources=tuple(names.index(name) for name in held_sources(config, schedule)),
         dropout=config.training.dropout,
     )
-    return StepProgram(
-        shape=shape,
-        mesh=config.mesh,
-        evaluation_batch=config.evaluation.batch_size,
-        lanes=config.execution.population,
-        cosine=schedule.stage_starts[-1] >= config.training.batch_size,
-        average=config.training.average_last > 0,
-        runs=1,
+    return [
+        StepProgram(
+            shape=shape_of(shape, config.training, size),
+            mesh=config.mesh,
+            evaluation_batch=config.evaluation.batch_size,
+            lanes=config.execution.population,
+            cosine=schedule.steps.step_of(schedule.stage_starts[-1]) > 0,
+            average=config.training.average_last > 0,
+            runs=1,
+        )
+        for size in dict.fromkeys(schedule.steps.sizes)
+    ]
+
+
+def shape_of(shape: StepShape, training: TrainingConfig, batch_size: int) -> StepShape:
+    """The shape of a step of a run's other batch size."""
+    return dataclasses.replace(
+        shape, batch_size=batch_size, accumulation=training.accumulation_of(batch_size)
     )

@@ -84,11 +84,17 @@ class Run:
         """Model FLOPs of training alone, attention counted in full."""
         model, training = self.config.model, self.config.training
         each = flops_per_token(model, training.seq_len, causal_half=False)
-        held = len(held_updates(self.config, self.schedule))
+        held = held_updates(self.config, self.schedule)
         if not held:
             return each.total * self.tokens
         beside = forward_flops_per_token(model, training.seq_len, causal_half=False)
-        return each.total * self.tokens + beside * held * training.batch_size * training.seq_len
+        rows = sum(self.schedule.steps.size(step) for step in held)
+        return each.total * self.tokens + beside * rows * training.seq_len
+
+    def flops_between(self, start: int, stop: int) -> float:
+        """Model FLOPs of the updates from `start` to `stop`, all sequences costing the same."""
+        first, end = (self.schedule.steps.first_sequence(step) for step in (start, stop))
+        return self.flops / self.schedule.total_sequences * (end - first)
 
 
 def describe_run(

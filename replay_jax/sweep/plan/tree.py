@@ -1,7 +1,8 @@
 """The tree of all runs' digest chains: what is identical is one edge, however it came about.
 
 A node is a training state (digest, step); an edge is the training between two nodes. Nodes stand
-where runs part and where runs end. Edges are listed depth first: an edge's parent stands before it,
+where runs part, where runs end, and where the batch size changes, so that all updates of an edge
+are of one size. Edges are listed depth first: an edge's parent stands before it,
 and a subtree is finished before the next begins, so that few states need to be kept at once.
 """
 
@@ -45,12 +46,16 @@ class Edge:
         return self.stop.step - self.start.step
 
 
-def build_edges(chains: Sequence[np.ndarray]) -> tuple[Edge, ...]:
+def build_edges(
+    chains: Sequence[np.ndarray], changes: Sequence[tuple[int, ...]] | None = None
+) -> tuple[Edge, ...]:
     """Edges of the trie of digest chains, depth first, siblings in the order of their first run.
 
     Args:
         chains: one array of `digest.state_chain` per run, each of at least one step.
+        changes: the steps before which each run's batch size changes; None if none does.
     """
+    nodes: Sequence[tuple[int, ...]] = [()] * len(chains) if changes is None else changes
     ends = [len(chain) - 1 for chain in chains]
     edges: list[Edge] = []
     children: list[list[int]] = []
@@ -59,7 +64,8 @@ def build_edges(chains: Sequence[np.ndarray]) -> tuple[Edge, ...]:
     stack: list[tuple[list[int], int, int | None]] = list(reversed(pending))
     while stack:
         group, start, parent = stack.pop()
-        low, high = start + 1, min(ends[run] for run in group)
+        ahead = (step for run in group for step in nodes[run] if step > start)
+        low, high = start + 1, min([*ahead, *(ends[run] for run in group)])
         stop = _common_until(chains, group, low=low, high=high)
         if parent is not None:
             children[parent].append(len(edges))

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from replay_jax.data.ledger.compared import realised_ledger
+from replay_jax.data.ledger.compared import compare, realised_ledger
 from replay_jax.data.ledger.counted import Span
-from replay_jax.data.ledger.planned import Ledger, compare
+from replay_jax.data.ledger.planned import Ledger
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.strict import to_plain

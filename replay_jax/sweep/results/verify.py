@@ -7,8 +7,8 @@ from typing import Any
 
 from etils import epath
 
-from replay_jax.data.ledger.compared import check_spans, realised_ledger
-from replay_jax.data.ledger.planned import Ledger, compare
+from replay_jax.data.ledger.compared import check_spans, compare, realised_ledger
+from replay_jax.data.ledger.planned import Ledger
 from replay_jax.errors import UserError
 from replay_jax.progress import step_by_step
 from replay_jax.sweep.plan.chain import Shared

@@ -29,6 +29,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "analysis": NEW_SETTINGS,
     "optimizer": {"name": "adamw", "moments_dtype": "float32"},
     "model": {"variant": None, "lora": None, "frozen": []},
+    "schedule": {"batch_sizes": []},
     "training": {
         "objective": "tokens",
         "generic_objective": "next_token",

@@ -245,12 +245,13 @@ class Course:
         self._open_segment()
 
     def _open_segment(self) -> None:
-        batch_size = self._job.schedule.batch_size
+        batch_size = self._job.batch_size
         self._counter = RealisedCounter(
             source_names=self._names,
             views=self._job.views,
             batch_size=batch_size,
             start_step=self.reached.step,
+            first_sequence=self._job.schedule.steps.first_sequence(self.reached.step),
             cuts=self._job.cuts,
             rows=mesh_host_rows(self._mesh, batch_size),
         )

@@ -18,10 +18,11 @@ from replay_jax.data.reading.batch_rows import ALL_ROWS, BatchRows, row_numbers
 from replay_jax.data.reading.pipeline import Batch, read_ahead, run_dataset
 from replay_jax.hub.weights import load_params
 from replay_jax.sweep.plan.objective import held_updates, loss_weights
+from replay_jax.sweep.plan.programs import shape_of
 from replay_jax.sweep.store.kinds import DamagedState
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.course import Course, on_first_host
-from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shape
+from replay_jax.sweep.train.job import EdgeJob, resume_step, start_at, step_shape, update_shape
 from replay_jax.sweep.train.measuring import Measuring
 from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.sweep.train.surroundings import Surroundings
@@ -109,7 +110,7 @@ class EdgeTrainer:
                 self._last = (job.stop.digest, state)
                 return EdgeEnd(job.stop.step, True)
             programs = self._updates(job, mesh, clock)
-            rows = mesh_host_rows(mesh, job.schedule.batch_size)
+            rows = mesh_host_rows(mesh, job.batch_size)
             with course:
                 end = train_span(
                     state,
@@ -139,7 +140,7 @@ class EdgeTrainer:
         All others are made by the program that every run has, whatever it holds rows to: so runs
         share them to the last bit.
         """
-        shape, span = step_shape(job), range(job.start.step, job.stop.step)
+        shape, span = update_shape(job), range(job.start.step, job.stop.step)
         held = held_updates(job.config, job.schedule).intersection(span)
         plain = dataclasses.replace(shape, kl_sources=())
         if not held:
@@ -153,7 +154,7 @@ class EdgeTrainer:
 
     def _beside_its_base(self, job: EdgeJob, mesh: Mesh, clock: TimeSplit) -> StepProgram:
         """The step that holds rows to the model that a job's run started from, kept for others."""
-        shape = step_shape(job)
+        shape = update_shape(job)
         step, model = self._programs.train(shape, mesh, clock=clock).step, shape.model
         if not shape.carries_base:
             return step
@@ -250,8 +251,11 @@ def _beside_base(job: EdgeJob, saved: Any, like: Any) -> Any:
 
 def _check_shapes(job: EdgeJob, mesh: Mesh) -> None:
     """Refuse before anything is built what the first update or evaluation would stumble over."""
-    shape = step_shape(job)
-    check_shape(shape, mesh)
+    shape, training = step_shape(job), job.config.training
+    for size in dict.fromkeys(job.schedule.steps.sizes):
+        own = size != training.batch_size
+        name = "schedule.batch_sizes" if own else "training.batch_size"
+        check_shape(shape_of(shape, training, size), mesh, batch_name=name)
     evaluated = dataclasses.replace(
         shape, batch_size=job.config.evaluation.batch_size, accumulation=1
     )
@@ -273,7 +277,7 @@ def edge_batches(job: EdgeJob, rows: BatchRows = ALL_ROWS) -> Iterator[Batch]:
 
 
 def _with_dropout_keys(batches: Iterator[Batch], job: EdgeJob, rows: BatchRows) -> Iterator[Batch]:
-    size = job.schedule.batch_size
-    numbers = row_numbers(rows, size)
+    steps = job.schedule.steps
     for step, batch in enumerate(batches, job.start.step):
-        yield {**batch, DROPOUT_KEYS: dropout_keys(job.config.seed, step, numbers, size)}
+        sequences = steps.first_sequence(step) + row_numbers(rows, steps.size(step))
+        yield {**batch, DROPOUT_KEYS: dropout_keys(job.config.seed, sequences)}

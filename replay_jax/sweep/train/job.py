@@ -14,6 +14,7 @@ from replay_jax.sweep.plan.digest import DIGEST_BYTES
 from replay_jax.sweep.plan.measured import Measurement, evaluation_steps, measurements
 from replay_jax.sweep.plan.objective import held_sources
 from replay_jax.sweep.plan.plan import Plan
+from replay_jax.sweep.plan.programs import shape_of
 from replay_jax.sweep.plan.run import Run
 from replay_jax.sweep.plan.tree import Node
 from replay_jax.sweep.plan.work import Task
@@ -60,6 +61,11 @@ class EdgeJob:
     pretrained: Pretrained | None
     accept_environment: bool
     lease: int
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences of every update of the job: where that changes stands a node of the tree."""
+        return self.schedule.steps.size(self.start.step)
 
     @property
     def average_start(self) -> int:
@@ -150,8 +156,16 @@ def start_at(job: EdgeJob, step: int) -> EdgeJob:
     )
 
 
+def update_shape(job: EdgeJob) -> StepShape:
+    """What the updates of a job are compiled for."""
+    return shape_of(step_shape(job), job.config.training, job.batch_size)
+
+
 def step_shape(job: EdgeJob | Run) -> StepShape:
-    """What the train step of a job or run is compiled for."""
+    """What the train step of a run is compiled for where no stage has a batch size of its own.
+
+    What measures is shaped after it in every stage, so that equal states measure alike.
+    """
     training, names = job.config.training, job.schedule.source_names
     held = held_sources(job.config, job.schedule)
     return StepShape(

@@ -32,7 +32,7 @@ def make_meter(job: EdgeJob, clock: TimeSplit) -> Meter:
     return Meter(
         clock,
         Work(full, half, peak_flops_per_second=peak),
-        tokens_per_step=training.batch_size * training.seq_len,
+        tokens_per_step=job.batch_size * training.seq_len,
         stop=job.stop.step,
         every=training.log_every,
     )

@@ -16,7 +16,7 @@ import numpy as np
 from replay_jax.data.reading.pipeline import Batch
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.edge import first_state, kept_end
-from replay_jax.sweep.train.job import EdgeJob, resume_job, step_shape
+from replay_jax.sweep.train.job import EdgeJob, resume_job, update_shape
 from replay_jax.sweep.train.lane import Lane
 from replay_jax.sweep.train.lane_averages import LaneAverages
 from replay_jax.sweep.train.measuring import Measuring
@@ -116,7 +116,7 @@ class PopulationTrainer:
     def _fill(self) -> None:
         for request in list(self._waiting):
             free = next((i for i, lane in enumerate(self._lanes) if lane is None), None)
-            shape = step_shape(request[1])
+            shape = update_shape(request[1])
             if free is None:
                 return
             if shape == self._shape or not self._busy:

@@ -459,10 +459,12 @@ def test_constant_mixture_is_held_against_it():
 def test_pilots_answer_in_rows_of_the_large_run_or_not_at_all():
     found = advice(sweep(worth=helps))
     told = {"schedule.target_sequences": 32, "training.batch_size": 32, "seed": 1}
+    told["schedule.batch_sizes"] = [32, 8]
     found = replace(found, overrides={**found.overrides, **told})
     large = transfer(found, Fraction(1, 16))
     assert large["schedule.replay_fraction"] == 0.5
     assert large["schedule.target_sequences"] == 512
+    assert large["schedule.batch_sizes"] == [512, 128]
     assert "training.batch_size" not in large and "seed" not in large
     with pytest.raises(UserError, match="cannot tell which"):
         transfer(advice(sweep(worth=helps, seeds=(0,))), Fraction(1, 16))

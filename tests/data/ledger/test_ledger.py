@@ -1,6 +1,7 @@
 """Ledgers: what is planned, what was counted from batches, and that differences are found."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -9,9 +10,9 @@ from grain_rows import RunOrder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay_jax.data.ledger.compared import check_spans, planned_rows, realised_ledger
+from replay_jax.data.ledger.compared import check_spans, compare, planned_rows, realised_ledger
 from replay_jax.data.ledger.counted import RealisedCounter, Span
-from replay_jax.data.ledger.planned import Ledger, compare, plan_ledger
+from replay_jax.data.ledger.planned import Ledger, plan_ledger
 from replay_jax.data.reading.views import SourceView, view_rows
 from replay_jax.errors import UserError
 from replay_jax.schedule.learning_rate import LearningRate
@@ -42,14 +43,19 @@ def views(pool=400, target_pool=50, repeat=False):
     }
 
 
-def batches(plan, sources):
-    """[steps] of (source, row): read one sequence after another through the selection map."""
+def sequences(plan, sources):
+    """(source, row) of each: read one sequence after another through the selection map."""
     selection, names = RunOrder(plan), plan.source_names
     pairs = []
     for index in range(len(selection)):
         source, draw = selection[index]
         pairs.append((source, int(view_rows(sources[names[source]], [draw])[0])))
-    return np.array(pairs).reshape(plan.total_steps, plan.batch_size, 2)
+    return np.array(pairs)
+
+
+def batches(plan, sources):
+    """[steps] of (source, row)."""
+    return sequences(plan, sources).reshape(plan.total_steps, plan.batch_size, 2)
 
 
 UNREAD = bytes(8)  # stands for the checksum of tokens that nobody looked at
@@ -62,6 +68,7 @@ def count(read, plan, sources, start=0, stop=None, rows=slice(None), **options):
         views=sources,
         batch_size=plan.batch_size,
         start_step=start,
+        first_sequence=start * plan.batch_size,
         rows=rows,
         **options,
     )
@@ -201,7 +208,11 @@ def test_an_edge_counted_for_other_runs_gives_totals_only():
 
 def test_a_counter_refuses_gaps():
     counter = RealisedCounter(
-        source_names=PLAN.source_names, views=VIEWS, batch_size=BATCH, start_step=5
+        source_names=PLAN.source_names,
+        views=VIEWS,
+        batch_size=BATCH,
+        start_step=5,
+        first_sequence=5 * BATCH,
     )
     with pytest.raises(ValueError, match="step 6 was counted where step 5 comes next"):
         counter.add(6, source=READ[6, :, 0], row=READ[6, :, 1], tokens=UNREAD)
@@ -305,7 +316,11 @@ def test_the_digest_is_of_data_and_not_of_numbers():
     read = READ.copy()
     read[:, :, 0] = 1 - read[:, :, 0]
     counter = RealisedCounter(
-        source_names=("target", "generic"), views=VIEWS, batch_size=BATCH, start_step=0
+        source_names=("target", "generic"),
+        views=VIEWS,
+        batch_size=BATCH,
+        start_step=0,
+        first_sequence=0,
     )
     for step in range(STEPS):
         counter.add(step, source=read[step, :, 0], row=read[step, :, 1], tokens=UNREAD)
@@ -369,3 +384,54 @@ def test_the_table_names_every_number():
     assert asked["target epochs"] == ["5", "5"]
     apart = realised_ledger([count(READ, PLAN, VIEWS)], PLAN, VIEWS).render()
     assert "not counted apart" in apart and "stage 1" not in apart
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.sampled_from((2, 4, 8))), min_size=2, max_size=4),
+    st.integers(0, 2**16),
+)
+def test_stages_of_several_batch_sizes_are_counted_as_planned(blocks, chance):
+    """In spans of one size each, by two hosts, and cut anywhere."""
+    rates = [WSD, *[None] * (len(blocks) - 1)]
+    mix = (("generic", 0.5, 0.5), ("target", 0.5, 0.5))
+    configs = [
+        StageConfig(count * size / 8, mix, rate, "continue")
+        for (count, size), rate in zip(blocks, rates, strict=True)
+    ]
+    sizes = tuple(size for _, size in blocks)
+    plan = from_stages(tuple(configs), batch_size=8, batch_sizes=sizes, target_sequences=BUDGET)
+    read = sequences(plan, VIEWS)
+    ends = {*np.random.default_rng(chance).integers(0, plan.total_steps, 2).tolist()}
+    ends = sorted({0, plan.total_steps, *ends, *plan.steps.changes})
+    spans = []
+    for start, stop in itertools.pairwise(ends):
+        size = plan.steps.size(start)
+        for rows in (slice(0, 1), slice(1, None)):
+            counter = RealisedCounter(
+                source_names=plan.source_names, views=VIEWS, batch_size=size, start_step=start,
+                first_sequence=plan.steps.first_sequence(start), cuts=plan.stage_starts, rows=rows,
+            )  # fmt: skip
+            for step in range(start, stop):
+                first = plan.steps.first_sequence(step)
+                part = read[first : first + size][rows]
+                counter.add(step, source=part[:, 0].astype(np.int32), row=part[:, 1], tokens=UNREAD)
+            spans.append(counter.span())
+    assert check_spans(spans, plan, VIEWS) == []
+    planned, counted = plan_ledger(plan, VIEWS), realised_ledger(spans, plan, VIEWS)
+    assert compare(planned, counted) == [] and len(counted.stages) == len(blocks)
+    assert counted.realised == planned.realised
+    assert [stage.batch_size or 8 for stage in counted.stages] == list(sizes)
+    assert Ledger.from_json(json.loads(json.dumps(planned.to_json()))) == planned
+    assert all(("batches of" in stage.words) == (stage.batch_size is not None)
+               for stage in planned.stages)  # fmt: skip
+
+
+def test_steps_of_two_sizes_are_not_one_span():
+    """Two steps of 8, four of 4, and two of 8 again."""
+    rates = (WSD, None, None)
+    configs = tuple(StageConfig(2, (("generic", 1, 1),), rate, "continue") for rate in rates)
+    plan = from_stages(configs, batch_size=8, batch_sizes=(8, 4, 8))
+    for stop, said in ((6, "batch of 8, planned with 4"), (8, "steps 0 to 7 were counted togeth")):
+        with pytest.raises(ValueError, match=said):
+            check_spans([Span(0, stop, 8, ((0, 8),), "", None, ())], plan, VIEWS)

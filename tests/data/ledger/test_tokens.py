@@ -58,8 +58,9 @@ def counted(stores, views, *, spoil=lambda step, batch: None, start=0, stop=6, r
         loss_weight_by_source={}, rows=rows,
     )  # fmt: skip
     counter = RealisedCounter(
-        source_names=PLAN.source_names, views=views, batch_size=BATCH, start_step=start, rows=rows
-    )
+        source_names=PLAN.source_names, views=views, batch_size=BATCH, start_step=start,
+        first_sequence=start * BATCH, rows=rows,
+    )  # fmt: skip
     for step in range(start, stop):
         batch = batches[step]
         spoil(step, batch)

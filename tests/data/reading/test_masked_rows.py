@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay_jax.data.ledger.compared import check_spans, realised_ledger
+from replay_jax.data.ledger.compared import check_spans, compare, realised_ledger
 from replay_jax.data.ledger.counted import (
     RealisedCounter,
     Span,
     batch_checksum,
     supervised_labels,
 )
-from replay_jax.data.ledger.planned import Ledger, compare, plan_ledger
+from replay_jax.data.ledger.planned import Ledger, plan_ledger
 from replay_jax.data.ledger.tokens import check_tokens
 from replay_jax.data.reading.held_out_documents import held_out_documents
 from replay_jax.data.reading.pipeline import Batch, held_out_dataset, run_dataset
@@ -167,6 +167,7 @@ def counted_span(stores: dict[str, TokenStore], batches: list[Batch]) -> Span:
         views=views_of(stores),
         batch_size=BATCH,
         start_step=0,
+        first_sequence=0,
         cuts=replay().stage_starts,
     )
     for step, batch in enumerate(batches):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from replay_jax.schedule.mixture import StepDraws
+from replay_jax.schedule.steps import steps_of
 from replay_jax.sweep.plan.digest import (
     canonical_digest,
     course_of,
@@ -21,7 +22,12 @@ TARGET = source_key(name="s", view_digest=b"target", loss_weight=1.0)
 def draws_of(positions, sources: int) -> StepDraws:
     pattern = np.asarray(positions, np.uint8).reshape(-1, BATCH)
     count = np.stack([(pattern == source).sum(axis=1) for source in range(sources)], axis=1)
-    return StepDraws(first=np.cumsum(count, axis=0) - count, count=count, pattern=pattern)
+    return StepDraws(
+        first=np.cumsum(count, axis=0) - count,
+        count=count,
+        positions=pattern.reshape(-1),
+        steps=steps_of([(pattern.size, BATCH)]),
+    )
 
 
 def chain(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay_jax.schedule.mixture import StepDraws
+from replay_jax.schedule.steps import steps_of
 from replay_jax.sweep.plan.digest import course_of, state_chain
 from replay_jax.sweep.plan.part import part_of
 from replay_jax.sweep.plan.plan import Plan, refresh
@@ -22,7 +23,8 @@ def chain_of(letters: str) -> np.ndarray:
         StepDraws(
             first=np.arange(len(rates))[:, None],
             count=np.ones((len(rates), 1), np.int64),
-            pattern=np.zeros((len(rates), 1), np.uint8),
+            positions=np.zeros(len(rates), np.uint8),
+            steps=steps_of([(len(rates), 1)]),
         ),
         order=(0,),
         learning_rates=rates,
@@ -35,6 +37,18 @@ def chain_of(letters: str) -> np.ndarray:
 
 
 RUNS = st.lists(st.text(alphabet="ab", min_size=2, max_size=9), min_size=1, max_size=8, unique=True)
+
+
+def test_nodes_stand_where_the_batch_size_changes():
+    """Two runs that part after three steps; both change after two, one again after four."""
+    chains = [chain_of(run) for run in ("aaaabb", "aaaaab")]
+    edges = build_edges(chains, [(2,), (2, 4)])
+    spans = [(edge.start.step, edge.stop.step, edge.runs) for edge in edges]
+    assert spans == [
+        (0, 2, (0, 1)), (2, 3, (0, 1)), (3, 5, (0,)), (3, 4, (1,)), (4, 5, (1,)),
+    ]  # fmt: skip
+    assert [edge.parent for edge in edges] == [None, 0, 1, 1, 3]
+    assert [edge.ending for edge in edges] == [(), (), (0,), (), (1,)]
 
 
 @settings(deadline=None)

@@ -125,6 +125,7 @@ def test_a_directory_of_before_there_were_ends_is_known(finished, tmp_path):
             for part, names in (
                 ("analysis", ("margin", "published", "early_stopping")),
                 ("training", ("objective", "average_last", "dropout")),
+                ("schedule", ("batch_sizes",)),
             ):
                 for name in names:
                     del fact["config"][part][name]
