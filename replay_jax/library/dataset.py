@@ -17,7 +17,8 @@ def dataset(recipe: Recipe, run: str) -> grain.MapDataset[Batch]:
     A batch holds `inputs` and `labels` int32 [B, L], `loss_weights` float32 [B, L], `source` int32
     [B] (an index into the schedule's `source_names`), `row` int64 [B] (a row of that source) and,
     with `training.document_mask`, `segments` int32 [B, L]: the number of the document that an input
-    token belongs to. They are the rows that the run's ledger counts. What is not tokenized yet is.
+    token belongs to. B is the batch size of the update's stage. They are the rows that the run's
+    ledger counts. What is not tokenized yet is.
 
     Examples:
         >>> batches = replay_jax.dataset(recipe, plan.runs[0].id)  # doctest: +SKIP

@@ -112,6 +112,19 @@ def test_files_that_other_programs_are_given_exist():
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
+def test_a_file_of_the_code_that_a_page_names_is_there():
+    """By its path from the root or from the package, or where the folder is clear by its end."""
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for room in ("replay_jax", "configs", "tests", "tools")
+        for path in (ROOT / room).rglob("*.py")
+    }
+    ends = {name.split("/", n)[n] for name in files for n in range(name.count("/") + 1)}
+    for page in (*PAGES, *sorted((ROOT / "experiments").rglob("*.md"))):
+        named = set(re.findall(r"`([\w/]+\.py)`", page.read_text())) - {"my_study.py"}
+        assert named <= ends, f"{page.name}: {sorted(named - ends)}"
+
+
 @pytest.mark.parametrize("command", sorted(HERE))
 def test_a_cheap_command_runs_as_it_stands(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
