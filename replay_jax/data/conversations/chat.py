@@ -77,8 +77,17 @@ class Chat:
         turns: list[Message] = [
             {"role": "user", "content": "A question?"}, {"role": "assistant", "content": said}
         ]  # fmt: skip
-        text = self.render(turns)[0]
-        return text[text.rindex(said) + len(said) :]
+        _, found, after = self.render(turns)[0].rpartition(said)
+        return after if found else ""
+
+    @cached_property
+    def end_token(self) -> str:
+        """The special token that ends what an assistant says; "" where the template has none.
+
+        Raises UserError for a template that refuses a question and its answer.
+        """
+        found = self.spelt and self.spelt.match(self.turn_end().lstrip())
+        return found[0] if found else ""
 
     def check(self) -> None:
         """Raise UnfitTemplate if it is no template."""
