@@ -123,10 +123,14 @@ class RowBatch:
     label: np.ndarray
 
 
-def row_batch(rows: Sequence[Row], *, batch_size: int) -> RowBatch:
-    """The arrays of at most `batch_size` rows, of the least compiled lengths that hold them."""
-    compiled = [row.compiled for row in rows]
-    stems, branched, labels = (max(lengths) for lengths in zip(*compiled, strict=True))
+def least_lengths(rows: Sequence[Row]) -> tuple[int, ...]:
+    """The least compiled lengths that hold some rows: of stem, branches and labels."""
+    return tuple(map(max, *(row.compiled for row in rows))) if len(rows) > 1 else rows[0].compiled
+
+
+def row_batch(rows: Sequence[Row], *, batch_size: int, lengths: Sequence[int]) -> RowBatch:
+    """The arrays of at most `batch_size` rows, of lengths that hold them."""
+    stems, branched, labels = lengths
     zeros = [np.zeros((batch_size, length), np.int32) for length in (stems, branched, labels)]
     stem, (branch, place) = zeros[0], zeros[1:]
     number, offset, label = np.full_like(branch, NO_BRANCH), branch.copy(), place.copy()

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from replay_jax.generation.branches import MOST_BRANCHED, NO_BRANCH, Request, packed, row_batch
+from replay_jax.generation.branches import (
+    MOST_BRANCHED,
+    NO_BRANCH,
+    Request,
+    least_lengths,
+    packed,
+    row_batch,
+)
 
 
 def test_rows_by_hand():
@@ -20,7 +27,9 @@ def test_rows_by_hand():
         (3, (2,), (7,)),
     ]
     assert (alone.stem, alone.branches, alone.reads[0].places) == ((9, 4), (), (0, 1))
-    arrays = row_batch([shared, alone], batch_size=3)
+    assert least_lengths([alone]) == (2, 0, 2)
+    lengths = least_lengths([shared, alone])
+    arrays = row_batch([shared, alone], batch_size=3, lengths=lengths)
     assert arrays.stem.tolist() == [[1, 2, 3, 0], [9, 4, 0, 0], [0] * 4]
     assert arrays.stem_length.tolist() == [3, 2, 1]
     assert arrays.branch.tolist() == [[4, 5, 7, 0], [0] * 4, [0] * 4]
