@@ -24,7 +24,7 @@ from replay_jax.hub.config import family_of_model, hub_of_model
 from replay_jax.hub.convention import GENERATION_FILE, check_tokenizer, is_own, own_tokenizer
 from replay_jax.hub.export import write_model_folder
 from replay_jax.hub.folder import Pretrained
-from replay_jax.library.preparing import find_all
+from replay_jax.library.preparing import find_all, prepare_all
 from replay_jax.training.step import init_state
 
 BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
@@ -100,6 +100,11 @@ def test_a_plan_refuses_another_tokenizer(folder, tmp_path):
     config.other_tokenizer = byte_tokenizer().ids_fingerprint[:12]
     (warning,) = find_all([resolve(config.to_dict())]).warnings
     assert "goes on from tokens of another tokenizer" in warning
+    # A file that was cut off is named before anything is made of the data.
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-2])
+    with pytest.raises(UserError, match="model.safetensors is no whole safetensors file"):
+        prepare_all([resolve(config.to_dict())], None)
 
 
 def test_a_beginning_that_is_left_out_is_named(folder, words):
