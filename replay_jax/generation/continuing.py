@@ -95,7 +95,7 @@ def continuations(
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     longest = [(compiled_length(len(prompts[first].tokens)),) for first, *_ in batches]
     lengths = shared_lengths(
-        longest, lambda length: size * _flops(speaker.model, *length, new_tokens),
+        longest, lambda length: size * _flops(speaker.model, length[0], new_tokens),
         platform=platform_of(speaker.mesh), devices=speaker.mesh.size,
     )  # fmt: skip
     found: list[list[int]] = [[] for _ in prompts]

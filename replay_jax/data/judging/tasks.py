@@ -154,14 +154,14 @@ def task_rows(items: list[Item], tokenizer: Tokenizer, *, document_mask: bool) -
             raise UserError(
                 f"item {number + 1} of the task: the choice {choice!r} adds no token to its context"
             )
-    begun = [[*starts[number], *whole] for (number, _), whole in zip(pairs, wholes, strict=True)]
+    begun = [[*starts[number], *text] for (number, _), text in zip(pairs, wholes, strict=True)]
     length = max(map(len, begun)) - 1
     tokens = np.full((len(pairs), length + 1), end_id, np.int32)
     counted = np.zeros((len(pairs), length), bool)
-    for row, ((number, _), whole) in enumerate(zip(pairs, begun, strict=True)):
+    for row, ((number, _), text) in enumerate(zip(pairs, begun, strict=True)):
         before = len(starts[number]) + len(heads[number])
-        tokens[row, : len(whole)] = whole
-        counted[row, before - 1 : len(whole) - 1] = True
+        tokens[row, : len(text)] = text
+        counted[row, before - 1 : len(text) - 1] = True
     firsts = np.cumsum([0, *(len(item.choices) for item in items[:-1])])
     return TaskRows(
         tokens=tokens,
