@@ -1,7 +1,9 @@
 """Requests for the likelihood of continuations, packed so that what they share is read once.
 
 A row is a stem and branches: what several requests begin with, and what each goes on with. The
-stem is read as any text; every branch then sees the stem and itself. Free of JAX.
+stem is read as any text; every branch then sees the stem and itself. What is shorter than what goes
+on from it is read again for each instead, as the one token is that texts without a context follow:
+branches share a square of attention, of which all but their own is wasted. Free of JAX.
 """
 
 from collections.abc import Iterator, Sequence
@@ -74,7 +76,11 @@ def packed(requests: Sequence[Request], *, positions: int) -> list[Row]:
         shared.setdefault(request.context[-room:], []).append(number)
     rows: list[Row] = []
     for stem, numbers in shared.items():
-        rows += _rows(stem, [(number, requests[number].continuation) for number in numbers])
+        members = [(number, requests[number].continuation) for number in numbers]
+        if len(stem) * len(members) < sum(len(continuation) for _, continuation in members):
+            rows += [row for member in members for row in _rows(stem, [member])]
+        else:
+            rows += _rows(stem, members)
     return sorted(rows, key=lambda row: row.compiled, reverse=True)
 
 
@@ -123,10 +129,14 @@ class RowBatch:
     label: np.ndarray
 
 
-def row_batch(rows: Sequence[Row], *, batch_size: int) -> RowBatch:
-    """The arrays of at most `batch_size` rows, of the least compiled lengths that hold them."""
-    compiled = [row.compiled for row in rows]
-    stems, branched, labels = (max(lengths) for lengths in zip(*compiled, strict=True))
+def least_lengths(rows: Sequence[Row]) -> tuple[int, ...]:
+    """The least compiled lengths that hold some rows: of stem, branches and labels."""
+    return tuple(map(max, *(row.compiled for row in rows))) if len(rows) > 1 else rows[0].compiled
+
+
+def row_batch(rows: Sequence[Row], *, batch_size: int, lengths: Sequence[int]) -> RowBatch:
+    """The arrays of at most `batch_size` rows, of lengths that hold them."""
+    stems, branched, labels = lengths
     zeros = [np.zeros((batch_size, length), np.int32) for length in (stems, branched, labels)]
     stem, (branch, place) = zeros[0], zeros[1:]
     number, offset, label = np.full_like(branch, NO_BRANCH), branch.copy(), place.copy()

@@ -19,9 +19,10 @@ from jax.sharding import Mesh
 from replay_jax.errors import UserError
 from replay_jax.generation.cache import Cache, decode_step, logits, prefill
 from replay_jax.generation.decoder import computed
-from replay_jax.generation.lengths import compiled_length
+from replay_jax.generation.lengths import compiled_length, shared_lengths
 from replay_jax.generation.sampling import Sampling, next_tokens, text_keys
 from replay_jax.model.architecture import ModelConfig
+from replay_jax.model.flops import flops_per_token
 from replay_jax.progress import step_by_step
 from replay_jax.training.config import StepShape
 from replay_jax.training.mesh.devices import compiler_options
@@ -90,12 +91,20 @@ def continuations(
     """
     _check(speaker, prompts, new_tokens)
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index].tokens))
+    size = speaker.batch_size
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    longest = [(compiled_length(len(prompts[first].tokens)),) for first, *_ in batches]
+    lengths = shared_lengths(
+        longest, lambda length: size * _flops(speaker.model, length[0], new_tokens),
+        platform=platform_of(speaker.mesh), devices=speaker.mesh.size,
+    )  # fmt: skip
     found: list[list[int]] = [[] for _ in prompts]
     precision = jax.default_matmul_precision(speaker.model.product_precision)
     with on_mesh(speaker.mesh), precision:
-        for start in step_by_step(range(0, len(order), speaker.batch_size), "writing"):
-            chosen = order[start : start + speaker.batch_size]
-            said = _batch(speaker, [prompts[index] for index in chosen], new_tokens, is_over)
+        steps = step_by_step(list(zip(batches, lengths, strict=True)), "writing")
+        for chosen, (length,) in steps:
+            asked = [prompts[index] for index in chosen]
+            said = _batch(speaker, asked, length, new_tokens, is_over)
             for index, tokens in zip(chosen, said, strict=True):
                 found[index] = tokens
     return found
@@ -117,11 +126,17 @@ def _check(speaker: Speaker, prompts: Sequence[Prompt], new_tokens: int) -> None
             )
 
 
+def _flops(model: ModelConfig, length: int, new_tokens: int) -> float:
+    """Of a text's prompt, and of what its length costs each token after it."""
+    read = flops_per_token(model, length, causal_half=False)
+    written = flops_per_token(model, length + new_tokens, causal_half=False)
+    return (length * (read.body + read.attention) + new_tokens * written.attention) / 3
+
+
 def _batch(
-    speaker: Speaker, prompts: Sequence[Prompt], new_tokens: int, is_over: IsOver
+    speaker: Speaker, prompts: Sequence[Prompt], length: int, new_tokens: int, is_over: IsOver
 ) -> list[list[int]]:
     rows = speaker.batch_size
-    length = compiled_length(max(len(prompt.tokens) for prompt in prompts))
     tokens_BP, first_B = np.zeros((rows, length), np.int32), np.full(rows, length - 1, np.int32)
     numbers_B = np.zeros(rows, np.uint32)
     for row, prompt in enumerate(prompts):

@@ -15,7 +15,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from replay_jax.errors import UserError
-from replay_jax.generation.branches import NO_BRANCH, Request, packed, row_batch
+from replay_jax.generation.branches import (
+    NO_BRANCH,
+    Request,
+    least_lengths,
+    packed,
+    row_batch,
+)
 from replay_jax.generation.cache import KeysValues, heads_first, nothing_kept, prompt_attention
 from replay_jax.generation.decoder import (
     Attend,
@@ -25,8 +31,10 @@ from replay_jax.generation.decoder import (
     run_layers,
     score_scale,
 )
+from replay_jax.generation.lengths import shared_lengths
 from replay_jax.model.architecture import LayerKind, ModelConfig
 from replay_jax.model.decoder import head_kernel
+from replay_jax.model.flops import flops_per_token
 from replay_jax.model.loss import chunk_positions
 from replay_jax.progress import step_by_step
 from replay_jax.training.config import StepShape
@@ -68,10 +76,18 @@ def log_likelihoods(
     program, split = _program(model, mesh), batch_sharding(mesh)
     nats, greedy = np.zeros(len(requests)), np.zeros(len(requests), bool)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    shared = shared_lengths(
+        [least_lengths(batch) for batch in batches],
+        lambda lengths: batch_size * _flops(model, *lengths),
+        platform=platform_of(mesh), devices=mesh.size,
+    )  # fmt: skip
     with on_mesh(mesh), jax.default_matmul_precision(model.product_precision):
         found = []
-        for batch in step_by_step(batches, "scoring texts"):
-            arrays = dataclasses.asdict(row_batch(batch, batch_size=batch_size))
+        for batch, lengths in step_by_step(
+            list(zip(batches, shared, strict=True)), "scoring texts"
+        ):
+            rows_of = row_batch(batch, batch_size=batch_size, lengths=lengths)
+            arrays = dataclasses.asdict(rows_of)
             found.append(program(params, jax.device_put(arrays, split)))
     for batch, (scores_BR, hits_BR) in zip(batches, jax.device_get(found), strict=True):
         for row, own, hit in zip(batch, scores_BR, hits_BR, strict=False):
@@ -84,6 +100,12 @@ def log_likelihoods(
     if not np.isfinite(nats).all():
         raise UserError("a log-likelihood is not finite: the parameters have diverged")
     return nats, greedy
+
+
+def _flops(model: ModelConfig, stem: int, branched: int, labels: int) -> float:
+    """Of a row's forward pass; labels alone are looked up."""
+    each = flops_per_token(model, max(1, stem + branched), causal_half=False)
+    return ((stem + branched) * (each.body + each.attention) + labels * each.head) / 3
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from replay_jax.hub.export import EXPORT_DTYPES
+from replay_jax.hub.folder import RUN_FILE
 from replay_jax.hub.layout import Layout, hub_tensors
 from replay_jax.hub.whole import whole_folder, write_json
 from replay_jax.model.architecture import ModelConfig
@@ -47,7 +48,7 @@ def write_adapter_folder(
     tensors = peft_tensors(adapters, model)
     with whole_folder(folder) as partial:
         write_json(partial / "adapter_config.json", _config(model, base, tensors))
-        write_json(partial / "replay_jax.json", facts)
+        write_json(partial / RUN_FILE, facts)
         kept = {
             name: np.ascontiguousarray(tensor.astype(EXPORT_DTYPES[dtype]))
             for name, tensor in tensors.items()

@@ -4,7 +4,8 @@ A model goes on only from tokens that it knows, so another tokenizer than the fo
 refused unless it is named; how documents begin and end is said where it differs. Free of JAX.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from replay_jax.data.tokens.tokenizer import Tokenizer, ids_fingerprint
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import Pretrained, json_object
 
+GENERATION_FILE = "generation_config.json"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
-    "generation_config.json",
+    GENERATION_FILE,
 )  # fmt: skip
 _SHOWN = 12  # digits of a fingerprint in messages
 
@@ -53,8 +55,8 @@ def own_tokenizer(folder: Path) -> OwnTokenizer | None:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{path} cannot be read as a tokenizer: {reason}") from error
     bos = _begins_by_itself(model) or _begins_as_told(folder, model)
-    named = [_optional(folder / name) for name in ("config.json", "generation_config.json")]
-    eos = [_ids(settings.get("eos_token_id")) for settings in named]
+    named = [_optional(folder / name) for name in ("config.json", GENERATION_FILE)]
+    eos = [token_numbers(settings.get("eos_token_id")) for settings in named]
     return OwnTokenizer(ids_fingerprint(model), bos, frozenset().union(*eos))
 
 
@@ -86,6 +88,20 @@ def check_tokenizer(tokenizer: Tokenizer, pretrained: Pretrained, *, accepted: s
         f"it: use tokenizer('file', path='{pretrained.name}'), or set other_tokenizer to '{shown}' "
         "if that is meant"
     )
+
+
+def stops(tokenizer: Tokenizer, told: Iterable[int]) -> list[int]:
+    """Ids at which a model that was trained on these tokens has said all, without repetition.
+
+    Those that are told, or else what ends documents, and what ends an answer in the chat template
+    that conversations were trained with.
+    """
+    found = list(told) or [tokenizer.eos_id]
+    if tokenizer.chat is not None and tokenizer.model is not None:
+        with contextlib.suppress(UserError):  # it renders other conversations than the plainest
+            end = tokenizer.model.token_to_id(tokenizer.chat.end_token)
+            found += [] if end is None else [end]
+    return list(dict.fromkeys(found))
 
 
 def is_own(tokenizer: Tokenizer, folder: Path) -> bool:
@@ -137,14 +153,14 @@ def _begins_as_told(folder: Path, model: tokenizers.Tokenizer) -> tuple[int, str
     found = model.token_to_id(text) if isinstance(text, str) else None
     if settings.get("add_bos_token") is True and found is not None:
         return found, "add_bos_token of its tokenizer_config.json"
-    ids = sorted(_ids(_optional(folder / "config.json").get("bos_token_id")))
+    ids = sorted(token_numbers(_optional(folder / "config.json").get("bos_token_id")))
     return (ids[0], "bos_token_id of its config.json") if ids else None
 
 
-def _ids(value: Any) -> frozenset[int]:
+def token_numbers(value: Any) -> list[int]:
     """The ids of a setting that holds one, several or none."""
     values = value if isinstance(value, list) else [value]
-    return frozenset(token for token in values if type(token) is int)
+    return [token for token in values if type(token) is int]
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -20,8 +20,14 @@ from replay_jax.hub.config import (
     hub_of_model,
     model_of_hub,
 )
-from replay_jax.hub.convention import TOKENIZER_FILES, is_own
-from replay_jax.hub.folder import folder_config
+from replay_jax.hub.convention import (
+    GENERATION_FILE,
+    TOKENIZER_FILES,
+    is_own,
+    stops,
+    token_numbers,
+)
+from replay_jax.hub.folder import RUN_FILE, folder_config, json_object
 from replay_jax.hub.layout import hub_tensors
 from replay_jax.hub.whole import whole_folder, write_json
 from replay_jax.model.architecture import ModelConfig
@@ -30,6 +36,7 @@ from replay_jax.progress import step_by_step
 EXPORT_DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
 # As transformers cuts large models by default.
 SHARD_BYTES = 5 * 10**9
+_MARKS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def write_model_folder(
@@ -69,7 +76,7 @@ def write_model_folder(
     config["torch_dtype"] = dtype
     with whole_folder(folder) as partial:
         write_json(partial / "config.json", config)
-        write_json(partial / "replay_jax.json", facts)
+        write_json(partial / RUN_FILE, facts)
         if origin is not None and is_own(tokenizer, origin):
             for name in TOKENIZER_FILES:
                 if (origin / name).is_file():
@@ -79,6 +86,7 @@ def write_model_folder(
             write_json(partial / "tokenizer_config.json", _tokenizer_config(tokenizer, model))
         if tokenizer.chat is not None and _template_of(partial) != tokenizer.chat.template:
             (partial / "chat_template.jinja").write_text(tokenizer.chat.template, encoding="utf-8")
+        _write_generation(partial, config, tokenizer)
         tensors = _hub_parameters(params, model, EXPORT_DTYPES[dtype])
         _write_tensors(partial, tensors, shard_bytes)
     return sorted(path.name for path in folder.iterdir())
@@ -158,6 +166,18 @@ def _template_of(folder: Path) -> str | None:
         return read_chat(str(folder), given="", special=(), download=False).template
     except UserError:
         return None
+
+
+def _write_generation(folder: Path, config: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Let generation stop where an answer ended in training; what does already is left alone."""
+    path = folder / GENERATION_FILE
+    settings = json_object(path) if path.is_file() else {}
+    told = settings if settings.get("eos_token_id") is not None else config
+    known = token_numbers(told["eos_token_id"])
+    ends = stops(tokenizer, known)
+    if ends != known:
+        marks = {mark: value for mark in _MARKS if (value := config[mark]) is not None}
+        write_json(path, {**marks, **settings, "eos_token_id": ends})
 
 
 def _tokenizer_config(tokenizer: Tokenizer, model: ModelConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from replay_jax.errors import UserError
 from replay_jax.hub.config import check_same_model, model_of_hub
 from replay_jax.model.architecture import ModelConfig
 
+RUN_FILE = "replay_jax.json"  # what run a folder was exported from
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
 _INDEX = "model.safetensors.index.json"
 # Of the rest, what belongs to the tokenizer and to what is written again (`convention`, `export`).

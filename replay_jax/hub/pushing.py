@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from replay_jax.errors import UserError
+from replay_jax.hub.folder import RUN_FILE
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -42,7 +43,7 @@ def push(folder: Path, name: str) -> str:
     """
     from huggingface_hub import HfApi
 
-    record = json.loads((folder / "replay_jax.json").read_text(encoding="utf-8"))["run"]
+    record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["run"]
     (folder / "README.md").write_text(model_card(record, name), encoding="utf-8")
     hub = HfApi()
     try:

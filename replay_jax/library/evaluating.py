@@ -32,7 +32,13 @@ from replay_jax.data.tokens.tokenizer import (
 )
 from replay_jax.errors import UserError
 from replay_jax.hub.convention import is_own, own_tokenizer
-from replay_jax.hub.folder import Pretrained, pretrained_config, pretrained_folder
+from replay_jax.hub.folder import (
+    RUN_FILE,
+    Pretrained,
+    json_object,
+    pretrained_config,
+    pretrained_folder,
+)
 from replay_jax.hub.weights import load_params
 from replay_jax.library.exporting import end_params, kept_end, origin
 from replay_jax.model.architecture import ModelConfig
@@ -57,7 +63,9 @@ class Loaded:
     """A model on some of this process's devices, and what texts are its tokens.
 
     `tokenizer` is None for a model folder without one: then only tokens can be evaluated.
-    `folder` is where the tokenizer's files are; None for a run that began from no model folder.
+    `document_mask` says whether documents of its training did not see each other: then the token
+    that ends one precedes none. `folder` is where the tokenizer's files are; None for a run that
+    began from no model folder.
     """
 
     name: str
@@ -65,6 +73,7 @@ class Loaded:
     params: Any
     mesh: jax.sharding.Mesh
     tokenizer: Tokenizer | None
+    document_mask: bool
     folder: Path | None = None
 
 
@@ -81,7 +90,7 @@ def load_folder(name: str, *, ways: MeshConfig = ONE_DEVICE) -> Loaded:
     # Its fingerprint is for runs that begin from it.
     place = Pretrained(name, str(folder), fingerprint="")
     params = load_params(place, abstract_state(model, mesh).params, model)
-    return Loaded(name, model, params, mesh, _tokenizer_of(folder), folder)
+    return Loaded(name, model, params, mesh, _tokenizer_of(folder), _masked(folder), folder)
 
 
 def load_run(
@@ -107,7 +116,8 @@ def load_run(
     tokenizer, folder = find_tokenizer(trained.config.data), origin(trained)
     # The files of another tokenizer than the data's say nothing of it.
     folder = folder if folder is not None and is_own(tokenizer, folder) else None
-    return Loaded(str(fact["name"]), model, params, mesh, tokenizer, folder)
+    masked = trained.config.training.document_mask
+    return Loaded(str(fact["name"]), model, params, mesh, tokenizer, masked, folder)
 
 
 def row_nats(loaded: Loaded, tokens: np.ndarray, *, batch_size: int = 8) -> np.ndarray:
@@ -151,7 +161,7 @@ def score(
             f"{loaded.name} has no tokenizer.json, so texts are no tokens to it: evaluate --tokens"
         )
     items = few_shot(read_items(Path(os.path.expanduser(path))), shots, seed=seed)
-    rows = task_rows(items, loaded.tokenizer, document_mask=False)
+    rows = task_rows(items, loaded.tokenizer, document_mask=loaded.document_mask)
     _check(loaded, rows.tokens)
     batches = task_batches(rows, batch_size=batch_size)
     return score_rows(rows, _row_losses(loaded, batches, rows.counted.shape, batch_size))
@@ -190,6 +200,13 @@ def _check(loaded: Loaded, tokens: np.ndarray) -> None:
             f"tokens from {int(tokens.min())} to {int(tokens.max())} are not all of the "
             f"{loaded.model.vocab_size:,} of {loaded.name}: they were made by another tokenizer"
         )
+
+
+def _masked(folder: Path) -> bool:
+    """Of the run that was exported; elsewhere nothing precedes a text, as in the harness."""
+    about = folder / RUN_FILE
+    facts = json_object(about) if about.is_file() else {}
+    return "run" not in facts or bool(facts["run"]["config"]["training"]["document_mask"])
 
 
 def _tokenizer_of(folder: Path) -> Tokenizer | None:

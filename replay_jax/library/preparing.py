@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -28,6 +29,7 @@ from replay_jax.data.tokens.tokenizer import Tokenizer, load_tokenizer
 from replay_jax.errors import UserError
 from replay_jax.hub.convention import check_tokenizer
 from replay_jax.hub.folder import Pretrained, find_pretrained
+from replay_jax.hub.tensors import open_weights
 from replay_jax.sweep.drive.durations import duration
 from replay_jax.sweep.plan.found import Found, Stores
 from replay_jax.sweep.store.environment import software
@@ -108,7 +110,10 @@ def _tokens_of(
 def _weights(configs: Sequence[ExperimentConfig], *, download: bool) -> dict[str, Pretrained]:
     names = {config.initial_weights for config in configs} - {""}
     folder = str(configs[0].data.stores)
-    return {name: find_pretrained(name, folder, download=download) for name in sorted(names)}
+    found = {name: find_pretrained(name, folder, download=download) for name in sorted(names)}
+    for name, model in found.items():
+        open_weights(name, Path(model.folder))  # a damaged one is named before data is prepared
+    return found
 
 
 def _tasks(config: ExperimentConfig, tokenizer: Tokenizer | None) -> dict[str, Task]:

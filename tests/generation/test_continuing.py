@@ -1,5 +1,7 @@
 """Where a text ends, and that a drawn one depends on nothing beside it."""
 
+import itertools
+
 import numpy as np
 import pytest
 from tiny_texts import params_of
@@ -7,7 +9,7 @@ from tiny_training import MODEL, mesh_of
 
 from replay_jax.errors import UserError
 from replay_jax.generation.continuing import LOOK, Prompt, Speaker, continuations
-from replay_jax.generation.lengths import compiled_length
+from replay_jax.generation.lengths import compiled_length, shared_lengths
 from replay_jax.generation.sampling import Sampling, next_tokens, text_keys
 
 SAMPLING = Sampling(temperature=0.9, top_k=50, top_p=0.95)
@@ -106,3 +108,28 @@ def test_values_that_draw_nothing_are_refused(values, words):
 def test_few_lengths_are_compiled():
     wanted = {0: 0, 1: 1, 2: 2, 3: 4, 9: 16, 17: 24, 24: 24, 25: 32, 33: 48, 49: 64, 700: 768}
     assert {length: compiled_length(length) for length in wanted} == wanted
+
+
+def test_batches_share_a_program_where_its_padding_costs_less_than_another():
+    """Against every way to cut their order; the tail of a long task gets one of its own."""
+    own = [(8, 1), (8, 1), (6, 2), (4, 1), (4, 1), (1, 1)]
+
+    def flops(lengths):
+        return 1e10 * lengths[0] * lengths[1]
+
+    def cost(lengths, worth):
+        return sum(map(flops, lengths)) + worth * len(list(itertools.groupby(lengths)))
+
+    def ways():
+        for cuts in itertools.product([False, True], repeat=len(own) - 1):
+            places = [0, *(place for place, cut in enumerate(cuts, 1) if cut), len(own)]
+            parts = [own[start:end] for start, end in itertools.pairwise(places)]
+            yield [tuple(map(max, *part, part[0])) for part in parts for _ in part]
+
+    for platform, devices, programs in (("cpu", 1, 2), ("cpu", 2, 1), ("gpu", 1, 1)):
+        worth = devices * {"cpu": 2e11, "gpu": 2e14}[platform]
+        found = shared_lengths(own, flops, platform=platform, devices=devices)
+        assert cost(found, worth) == pytest.approx(min(cost(way, worth) for way in ways()))
+        assert len(set(found)) == programs
+        assert all(map(lambda length, least: length >= least, sum(found, ()), sum(own, ())))
+    assert shared_lengths([], flops, platform="cpu", devices=1) == []

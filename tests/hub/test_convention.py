@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 import tokenizers
+from chats import CHATML, chat_folder
 from safetensors.numpy import save_file
 from tiny_training import MODEL
 
@@ -16,12 +18,13 @@ from replay_jax.data.conversations.chat import Chat
 from replay_jax.data.conversations.chat_files import read_chat
 from replay_jax.data.tokens.bpe_training import train_bpe
 from replay_jax.data.tokens.config import TokenizerConfig
-from replay_jax.data.tokens.tokenizer import byte_tokenizer, load_tokenizer
+from replay_jax.data.tokens.tokenizer import byte_tokenizer, load_tokenizer, special_texts
 from replay_jax.errors import UserError
-from replay_jax.hub.convention import check_tokenizer, is_own
+from replay_jax.hub.config import family_of_model, hub_of_model
+from replay_jax.hub.convention import GENERATION_FILE, check_tokenizer, is_own, own_tokenizer
 from replay_jax.hub.export import write_model_folder
 from replay_jax.hub.folder import Pretrained
-from replay_jax.library.preparing import find_all
+from replay_jax.library.preparing import find_all, prepare_all
 from replay_jax.training.step import init_state
 
 BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
@@ -97,6 +100,11 @@ def test_a_plan_refuses_another_tokenizer(folder, tmp_path):
     config.other_tokenizer = byte_tokenizer().ids_fingerprint[:12]
     (warning,) = find_all([resolve(config.to_dict())]).warnings
     assert "goes on from tokens of another tokenizer" in warning
+    # A file that was cut off is named before anything is made of the data.
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-2])
+    with pytest.raises(UserError, match="model.safetensors is no whole safetensors file"):
+        prepare_all([resolve(config.to_dict())], None)
 
 
 def test_a_beginning_that_is_left_out_is_named(folder, words):
@@ -155,6 +163,58 @@ def test_an_export_has_what_its_origin_says_of_tokens(folder, words, tmp_path):
     assert "chat_template.jinja" not in other and "tokenizer.json" not in other
     written = json.loads((tmp_path / "other" / "config.json").read_text())
     assert (written["bos_token_id"], written["eos_token_id"]) == (None, 256)
+
+
+def test_an_export_stops_where_an_answer_ended_in_training(tmp_path):
+    """A base says that texts end; conversations taught it how answers do."""
+    params = jax.eval_shape(lambda: init_state(MODEL, 0)).params
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), params)
+    chat_folder(tmp_path / "origin", CHATML)
+    place = TokenizerConfig("file", path=str(tmp_path / "origin"))
+    plain = load_tokenizer(place)
+    end, answer_end = (plain.model.token_to_id(mark) for mark in ("<|endoftext|>", "<|im_end|>"))
+    special = special_texts(plain.model)
+    chat = read_chat(str(tmp_path / "origin"), given="", special=special, download=False)
+    chatting = dataclasses.replace(plain, chat=chat)
+    config = hub_of_model(MODEL, family_of_model(MODEL))
+    sampled = {"do_sample": True, "eos_token_id": end, "pad_token_id": 7}
+    silent = dataclasses.replace(chatting, chat=Chat("{{ messages[0]['content'] }}", ()))
+    refusing = dataclasses.replace(chatting, chat=Chat("{{ raise_exception('no') }}", special))
+    for number, (tokens, told, settings, wanted) in enumerate(
+        [
+            (chatting, end, None, {"eos_token_id": [end, answer_end], "bos_token_id": 5}),
+            (
+                chatting,
+                end,
+                sampled,
+                {**sampled, "eos_token_id": [end, answer_end], "bos_token_id": 5},
+            ),
+            (chatting, [answer_end, end], {"top_k": 3}, {"top_k": 3}),
+            (
+                chatting,
+                answer_end,
+                {"eos_token_id": end},
+                {"eos_token_id": [end, answer_end], "bos_token_id": 5},
+            ),
+            (chatting, end, {"eos_token_id": [9, answer_end]}, {"eos_token_id": [9, answer_end]}),
+            (plain, end, sampled, sampled),
+            (silent, end, None, None),
+            (refusing, end, None, None),
+        ]
+    ):
+        origin = shutil.copytree(tmp_path / "origin", tmp_path / f"origin{number}")
+        say(origin, "config.json", **config, bos_token_id=5, eos_token_id=told)
+        if settings is not None:
+            say(origin, "generation_config.json", **settings)
+        after = tmp_path / f"after{number}"
+        given = {"dtype": "bfloat16", "facts": {}, "origin": origin}
+        write_model_folder(after, params, MODEL, tokens, **given)
+        path = after / "generation_config.json"
+        assert (json.loads(path.read_text()) if path.exists() else None) == wanted
+        assert json.loads((after / "config.json").read_text())["eos_token_id"] == told
+    made = {"dtype": "bfloat16", "facts": {}}
+    assert GENERATION_FILE in write_model_folder(tmp_path / "new", params, MODEL, chatting, **made)
+    assert own_tokenizer(tmp_path / "new").eos == {end, answer_end}
 
 
 def test_an_export_has_the_chat_template_that_training_was_given(folder, words, tmp_path):

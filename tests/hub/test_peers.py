@@ -5,13 +5,18 @@ Needs the extra `bench` (PyTorch, transformers).
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from chats import CHATML, chat_folder
 from tiny_training import mesh_of
 
+from replay_jax.data.conversations.chat_files import read_chat
 from replay_jax.data.judging.tasks import Item, task_batches, task_rows
 from replay_jax.data.tokens.bpe_training import train_bpe
+from replay_jax.data.tokens.config import TokenizerConfig
+from replay_jax.data.tokens.tokenizer import load_tokenizer, special_texts
 from replay_jax.hub.export import write_model_folder
 from replay_jax.hub.folder import find_pretrained, pretrained_config
 from replay_jax.hub.weights import load_params
@@ -113,3 +118,36 @@ def test_an_exported_model_gives_the_same_logits_there(tmp_path, tied):
     text = "that is to be"
     assert loaded(text)["input_ids"] == tokenizer.encode(text).tolist()
     assert loaded.eos_token_id == tokenizer.eos_id
+
+
+def test_an_exported_model_stops_there_where_an_answer_ends(tmp_path):
+    """A base whose texts end otherwise, tuned on ChatML: this one answers with its end at once."""
+    words = chat_folder(tmp_path / "words", CHATML)
+    plain = load_tokenizer(TokenizerConfig("file", path=str(words)))
+    special = special_texts(plain.model)
+    chat = read_chat(str(words), given="", special=special, download=False)
+    model = ModelConfig(
+        vocab_size=plain.vocab_size, embed_dim=32, mlp_dim=48, num_layers=1, num_heads=4,
+        num_kv_heads=2, max_seq_len=64,
+    )  # fmt: skip
+    asked = chat.render([{"role": "user", "content": "hello"}], add_generation_prompt=True)[0]
+    theirs = transformers.AutoTokenizer.from_pretrained(words)
+    prompt = theirs(asked, return_tensors="pt")
+    end = theirs.convert_tokens_to_ids("<|im_end|>")
+    params = jax.device_get(init_state(model, 5).params)
+    hidden = build_transformer(model, platform="cpu").apply(
+        {"params": params}, jnp.asarray(prompt["input_ids"].numpy())
+    )
+    head = np.array(params["head"])
+    head[:, end] = 10 * np.asarray(hidden)[0, -1]
+    given = {"dtype": "float32", "facts": {}}
+    write_model_folder(tmp_path / "base", params, model, plain, **given)
+    tuned, answering = {**params, "head": head}, dataclasses.replace(plain, chat=chat)
+    new = []
+    for name, tokenizer in (("silent", plain), ("tuned", answering)):
+        folder = tmp_path / name
+        write_model_folder(folder, tuned, model, tokenizer, origin=tmp_path / "base", **given)
+        speaker = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        said = speaker.generate(**prompt, max_new_tokens=5, do_sample=False)
+        new.append(said[0, prompt["input_ids"].shape[1] :].tolist())
+    assert new[0][0] == end and len(new[0]) == 5 and new[1] == [end]

@@ -7,6 +7,7 @@ import re
 
 import jax
 import pytest
+import tokenizers
 from chats import CHATML, chat, chat_folder, write_records
 from fake_report import without_pictures
 from in_process import in_this_process
@@ -16,6 +17,8 @@ import replay_jax
 from replay_jax.data.tokens.config import TokenizerConfig
 from replay_jax.data.tokens.tokenizer import TOKENIZER_FILE, load_tokenizer
 from replay_jax.hub.export import write_model_folder
+from replay_jax.hub.folder import RUN_FILE
+from replay_jax.library.evaluating import load_folder, load_run, score, summary
 from replay_jax.library.plan_shown import supervised_shown
 from replay_jax.model.architecture import ModelConfig, Variant
 from replay_jax.training.step import init_state
@@ -25,6 +28,7 @@ SMALL = {
     "SEQ_LEN, BATCH = 2048, 16": "SEQ_LEN, BATCH = 64, 4",
     "BUDGET = 256": "BUDGET = 8",
     "HELD_OUT = 64": "HELD_OUT = 4",
+    "config.training.evaluate_every = 0": "config.tasks = {'mine': 'mine.jsonl'}",
 }
 
 
@@ -59,7 +63,16 @@ def at_home(tmp_path, monkeypatch):
         assert usual in text
         text = text.replace(usual, small)
     (tmp_path / "study.py").write_text(text)
+    items = [
+        {"context": said(3), "choices": [" yes", " no", f" {said(2)}"], "answer": n % 3}
+        for n in range(6)
+    ]
+    write_records(tmp_path / "mine.jsonl", items)
     return tmp_path
+
+
+def own_ids(folder):
+    return tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE)).get_vocab()
 
 
 def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home, monkeypatch):
@@ -84,6 +97,16 @@ def test_the_page_from_weights_and_conversations_to_an_exported_model(at_home, m
     assert json.loads((tuned / "config.json").read_text())["model_type"] == "qwen3"
     for name in (TOKENIZER_FILE, "chat_template.jinja"):
         assert (tuned / name).read_bytes() == (at_home / "models/qwen3" / name).read_bytes()
+    ends = [own_ids(at_home / "models/qwen3")[name] for name in ("<|endoftext|>", "<|im_end|>")]
+    assert json.loads((tuned / "generation_config.json").read_text())["eos_token_id"] == ends
+    # Whoever asks what the run was asked says what its record says.
+    replay_jax.export("runs/study", "best", "models/exact", dtype="float32")
+    record = json.loads((tuned / RUN_FILE).read_text())["run"]
+    wanted = record["tasks"]["mine"]
+    for loaded in (load_run("runs/study", "best"), load_folder("models/exact")):
+        found = summary(score(loaded, "mine.jsonl"))
+        assert found["accuracy"] == wanted["accuracy"]
+        assert found["choice_nats"] == pytest.approx(wanted["choice_loss"], rel=1e-5)
     # From another folder it is the same: tokenizer, family and stores are those of the study.
     (at_home / "elsewhere").mkdir()
     monkeypatch.chdir(at_home / "elsewhere")

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import jax
 import numpy as np
@@ -143,3 +144,23 @@ def test_too_little_is_refused_with_both_numbers(at_home, tmp_path):
             at_home / "a.py", "web.jsonl", str(few), model="qwen3", memory_bytes=None, **ASKED
         )
     assert not (at_home / "a.py").exists()
+
+
+def test_a_folder_that_could_not_be_loaded_gets_no_config(at_home, tmp_path):
+    """Cut off, or pickled alone: said at once, and not by the training of it."""
+    broken = shutil.copytree(at_home / "qwen3", tmp_path / "broken")
+    weights = broken / "model.safetensors"
+
+    def refused():
+        with pytest.raises(UserError) as refusal:
+            start_tuning(
+                at_home / "a.py", "web.jsonl", "chats.jsonl", model=str(broken), memory_bytes=None,
+                **ASKED,
+            )  # fmt: skip
+        assert not (at_home / "a.py").exists()
+        return str(refusal.value)
+
+    weights.write_bytes(weights.read_bytes()[:-2])
+    assert f"{weights} is no whole safetensors file" in refused()
+    weights.rename(broken / "pytorch_model.bin")
+    assert "has no *.safetensors: convert its weights to safetensors first" in refused()

@@ -2,12 +2,13 @@
 
 A template that marks what the assistant generated (`{% generation %}`) says it itself. Of any
 other, what an assistant turn adds to the text is what the template renders with the turn and not
-without it, asked for the turn; that needs a template whose text so far does not change when turns
-follow.
+without it, asked for the turn. Where a turn is rendered otherwise once others follow (Qwen3 drops
+what was thought), it is what stands there of it in the whole text: its content and its end.
 """
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from replay_jax.data.conversations.messages import Message, messages_of
 from replay_jax.errors import UserError
 
 LOSS_ON = ("assistant", "all")
+_OTHER = "\ue000\ue001"  # content that no message has: of private use
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -77,8 +79,17 @@ class Chat:
         turns: list[Message] = [
             {"role": "user", "content": "A question?"}, {"role": "assistant", "content": said}
         ]  # fmt: skip
-        text = self.render(turns)[0]
-        return text[text.rindex(said) + len(said) :]
+        _, found, after = self.render(turns)[0].rpartition(said)
+        return after if found else ""
+
+    @cached_property
+    def end_token(self) -> str:
+        """The special token that ends what an assistant says; "" where the template has none.
+
+        Raises UserError for a template that refuses a question and its answer.
+        """
+        found = self.spelt and self.spelt.match(self.turn_end().lstrip())
+        return found[0] if found else ""
 
     def check(self) -> None:
         """Raise UnfitTemplate if it is no template."""
@@ -175,15 +186,37 @@ class ConversationTaker:
                 before = self.chat.render(messages[:first], **asked)[0]
                 whole = number == len(messages)
                 after = text if whole else self.chat.render(messages[:number], **more)[0]
-                if not (text.startswith(after) and after.startswith(before)):
-                    raise UnfitTemplate(
-                        f"the chat template has no {{% generation %}} marks, and what it renders "
-                        f"up to message {number - 1} is not how it goes on (the roles are "
-                        f"{[m['role'] for m in messages]}); give tokenizer.chat_template a "
-                        "template with marks, or set loss_on='all'"
-                    )
-                yield len(before), len(after)
+                if text.startswith(after) and after.startswith(before):
+                    yield len(before), len(after)
+                else:
+                    turns = range(first, number)
+                    yield from (self._standing(messages, turn, text, more) for turn in turns)
             number += 1
+
+    def _standing(
+        self, messages: list[Message], turn: int, text: str, more: Mapping[str, Any]
+    ) -> Span:
+        """A turn's content and its end in a text, by what another content would change of it."""
+        other = [*messages[:turn], {**messages[turn], "content": _OTHER}, *messages[turn + 1 :]]
+        changed = self.chat.render(other, **more)[0]
+        start = _alike(text, changed)
+        rest = _alike(text[start:][::-1], changed[start:][::-1])
+        stop, end = len(text) - rest, self.chat.turn_end()
+        content = str(messages[turn]["content"]) if "content" in messages[turn] else ""
+        is_there = changed[start : len(changed) - rest] == _OTHER and text.startswith(end, stop)
+        if not is_there or text[start:stop].strip() != content.strip():
+            raise UnfitTemplate(
+                f"the chat template has no {{% generation %}} marks, and what it renders of "
+                f"message {turn} is not how it goes on (the roles are "
+                f"{[m['role'] for m in messages]}); give tokenizer.chat_template a template with "
+                "marks, or set loss_on='all'"
+            )
+        return start, stop + len(end)
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    return len(os.path.commonprefix([one, other]))
 
 
 def _strings(value: object) -> Iterator[str]:

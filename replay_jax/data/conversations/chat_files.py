@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from replay_jax.data.conversations.chat import Chat
+from replay_jax.data.conversations.marked import UnfitTemplate
 from replay_jax.errors import UserError
 
 _JINJA, _CONFIG, _MAP = "chat_template.jinja", "tokenizer_config.json", "special_tokens_map.json"
@@ -33,7 +34,8 @@ def read_chat(tokenizer: str, *, given: str, special: Sequence[str], download: b
     if template is None:
         raise UserError(
             f"tokenizer {tokenizer!r} has no chat template (neither {_JINJA} nor a chat_template "
-            f"in {_CONFIG}); set tokenizer.chat_template to the file of one"
+            f"in {_CONFIG}): put {_JINJA} beside it, or set tokenizer.chat_template to the file of "
+            "one"
         )
     named = {**named, **config}
     tokens = []
@@ -43,7 +45,10 @@ def read_chat(tokenizer: str, *, given: str, special: Sequence[str], download: b
         if isinstance(text, str):
             tokens.append((token, text))
     chat = Chat(template, tuple(tokens), tuple(special))
-    chat.check()
+    try:
+        chat.check()
+    except UnfitTemplate as error:
+        raise UnfitTemplate(f"{given or tokenizer}: {error}") from error
     return chat
 
 

@@ -135,32 +135,33 @@ def task_rows(items: list[Item], tokenizer: Tokenizer, *, document_mask: bool) -
     """Token rows of all choices.
 
     A row begins with what precedes a document in training: its own first token if documents have
-    one, else the token that ends documents, else (documents masked) nothing.
+    one, else the token that ends documents, else (documents masked) nothing. A choice whose context
+    is empty then follows the token that ends documents, as in the harness.
 
     Raises:
-        UserError: a choice adds no token to its context, or nothing precedes it.
+        UserError: a choice adds no token to its context.
     """
-    start = [tokenizer.eos_id] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    if tokenizer.bos_id is None and document_mask:
-        start = []
+    end_id = tokenizer.eos_id
+    first = [end_id] if tokenizer.bos_id is None else [tokenizer.bos_id]
     split = [len(item.context.rstrip()) for item in items]
     heads = _encode(tokenizer, [item.context[:at] for item, at in zip(items, split, strict=True)])
+    begins_bare = tokenizer.bos_id is None and document_mask
+    starts = [[] if begins_bare and len(head) else first for head in heads]
     pairs = [(number, choice) for number, item in enumerate(items) for choice in item.choices]
     wholes = _encode(tokenizer, [items[number].context + choice for number, choice in pairs])
-    known = [len(start) + len(heads[number]) for number, _ in pairs]
-    for (number, choice), whole, before in zip(pairs, wholes, known, strict=True):
-        if not 0 < before < len(start) + len(whole):
+    for (number, choice), whole in zip(pairs, wholes, strict=True):
+        if len(whole) <= len(heads[number]):
             raise UserError(
-                f"item {number + 1} of the task: the choice {choice!r} "
-                + ("follows nothing" if not before else "adds no token to its context")
+                f"item {number + 1} of the task: the choice {choice!r} adds no token to its context"
             )
-    length = max(len(start) + len(whole) for whole in wholes) - 1
-    tokens = np.full((len(pairs), length + 1), tokenizer.eos_id, np.int32)
+    begun = [[*starts[number], *text] for (number, _), text in zip(pairs, wholes, strict=True)]
+    length = max(map(len, begun)) - 1
+    tokens = np.full((len(pairs), length + 1), end_id, np.int32)
     counted = np.zeros((len(pairs), length), bool)
-    for row, (whole, before) in enumerate(zip(wholes, known, strict=True)):
-        end = len(start) + len(whole)
-        tokens[row, :end] = [*start, *whole]
-        counted[row, before - 1 : end - 1] = True
+    for row, ((number, _), text) in enumerate(zip(pairs, begun, strict=True)):
+        before = len(starts[number]) + len(heads[number])
+        tokens[row, : len(text)] = text
+        counted[row, before - 1 : len(text) - 1] = True
     firsts = np.cumsum([0, *(len(item.choices) for item in items[:-1])])
     return TaskRows(
         tokens=tokens,

@@ -1,5 +1,6 @@
 """Turn documents into tokens: read, encode and write at the same time; or take tokens that lie."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -239,7 +240,7 @@ def _text_of(tokenizer: Tokenizer) -> Callable[[np.ndarray], bytes]:
     model = tokenizer.model
     if model is None:
         return lambda ids: ids[ids < 256].astype(np.uint8).tobytes()
-    if not is_byte_level(model):
+    if not is_byte_level(json.loads(model.to_str())):
         return lambda ids: tokenizer.decode(ids.tolist()).encode()
     added = model.get_added_tokens_decoder()
     table = [b""] * tokenizer.vocab_size

@@ -32,9 +32,12 @@ from replay_jax.data.tokens.tokenizer import (
 )
 from replay_jax.errors import UserError
 
+# The configured tokenizer and the file that holds it; None for one still to be trained.
+Kept = tuple[Tokenizer, Path] | None
 
-def find_kept(data: DataConfig, listed: Listed, *, download: bool) -> tuple[Tokenizer, Path] | None:
-    """The configured tokenizer and the file that holds it; None for one still to be trained.
+
+def find_kept(data: DataConfig, listed: Listed, *, download: bool) -> Kept:
+    """The configured tokenizer and its file; None for one still to be trained.
 
     `download` says whether one of the hub may be fetched.
 

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from replay_jax.data.sources.workers import Progress, ProgressCallback, processe
 from replay_jax.data.tokens.config import DataConfig
 from replay_jax.data.tokens.copies import check_held_out, drop_copies, find_copies, shard_hashes
 from replay_jax.data.tokens.integrity import check_touched, has_all_shards
-from replay_jax.data.tokens.kept import find_kept, keep, train
+from replay_jax.data.tokens.kept import Kept, find_kept, keep, train
 from replay_jax.data.tokens.listing import (
     Listed,
     all_known,
@@ -88,7 +89,7 @@ def prepare(
         if kept is None or not (found := _finished(data, listed, kept[0])):
             (data.stores / FOLDER).mkdir(parents=True, exist_ok=True)
             with in_use(data.stores, alone=False):
-                found = _make(data, listed, callback, processes)
+                found = _make(data, listed, kept, callback, processes)
         if kept is not None:
             for name, source in data.sources:
                 point_at_files(data.stores, source, all_known(listed[name]) or [], kept[0])
@@ -129,22 +130,18 @@ def find_tokenizer(data: DataConfig) -> Tokenizer:
 
 def _finished(data: DataConfig, listed: Listed, tokenizer: Tokenizer) -> dict[str, Path]:
     """All stores, if all are finished; else none."""
-    found = {}
-    for name, path in _store_paths(data, listed, tokenizer).items():
-        if path is None or not (path / MANIFEST_NAME).exists() or not has_all_shards(path):
-            return {}
-        found[name] = path
-    return found
+    found = _store_paths(data, listed, tokenizer)
+    made = {name: path for name, path in found.items() if path and (path / MANIFEST_NAME).exists()}
+    return made if len(made) == len(found) and all(map(has_all_shards, made.values())) else {}
 
 
 def _make(
-    data: DataConfig, listed: Listed, callback: ProgressCallback, processes: int | None
+    data: DataConfig, listed: Listed, kept: Kept, callback: ProgressCallback, processes: int | None
 ) -> dict[str, Path]:
     """Make what is missing; returns the stores."""
     remove_abandoned(data.stores / FOLDER)
-    tokenizer, file = find_kept(data, listed, download=True) or train(
-        data, listed, callback, processes
-    )
+    kept = kept or find_kept(data, listed, download=True)  # another process may have trained it
+    tokenizer, file = kept or train(data, listed, callback, processes)
     keep(tokenizer, file)
     _make_shards(data, listed, tokenizer, file, callback, processes)
     for name, source in data.sources:
@@ -198,7 +195,8 @@ def _make_shards(
         (spread, processes or processes_for([job.part.bytes for job in spread])),
         (busy, 1),
     ):
-        for job, known in run_jobs(make_shard, group, processes=count, report=progress):
+        make = partial(make_shard, tokenizer=tokenizer) if count == 1 else make_shard
+        for job, known in run_jobs(make, group, processes=count, report=progress):
             if known is None:  # another process is at it, and may fail
                 busy.append(replace(job, wait=True))
                 continue

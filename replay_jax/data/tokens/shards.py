@@ -118,13 +118,17 @@ def identify_part(job: PartJob, threads: int, report: Report) -> KnownPart:
     return job.content()
 
 
-def make_shard(job: ShardJob, threads: int, report: Report) -> KnownPart | None:
+def make_shard(
+    job: ShardJob, threads: int, report: Report, *, tokenizer: Tokenizer | None = None
+) -> KnownPart | None:
     """Make a shard where there is none, or bring it; None where another process is at it.
 
-    What an interrupted process left is not built upon. Raises UserError for bad input, and for
+    What an interrupted process left is not built upon. `tokenizer` is the one of the job's file,
+    where it is at hand: a large one takes seconds to open. Raises UserError for bad input, and for
     input that changes while it is read, of which nothing is kept.
     """
-    tokenizer = byte_tokenizer() if job.tokenizer is None else _opened(job.tokenizer)
+    if tokenizer is None:
+        tokenizer = byte_tokenizer() if job.tokenizer is None else _opened(job.tokenizer)
     known = job.content()
     key = shard_key(job.config, known, tokenizer)
     finished = shard_path(job.store_dir, key)

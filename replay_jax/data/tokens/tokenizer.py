@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -75,6 +76,10 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """What `open_tokenizer` needs to build the same tokenizer again."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
         model = None if self.model is None else json.loads(self.model.to_str())
         description = {
             "kind": self.kind,
@@ -184,10 +189,11 @@ def _wrapped(kind: str, model: tokenizers.Tokenizer, bos_id: int | None, eos_id:
     model.encode_special_tokens = True
     model.no_padding()
     model.no_truncation()
-    canonical = json.dumps(json.loads(model.to_str()), sort_keys=True)
+    described = json.loads(model.to_str())
+    canonical = json.dumps(described, sort_keys=True)
     marks = f"{eos_id}" if bos_id is None else f"{bos_id} {eos_id}"
     fingerprint = hashlib.sha256(f"{marks} {canonical}".encode()).hexdigest()
-    lengths = _byte_lengths(model)
+    lengths = _byte_lengths(model, described)
     return Tokenizer(kind, len(lengths), bos_id, eos_id, fingerprint, lengths, model)
 
 
@@ -235,13 +241,12 @@ def _is_spelt(model: tokenizers.Tokenizer, name: str, token: int) -> bool:
     return any(token in model.encode(text, add_special_tokens=False).ids for text in texts)
 
 
-def is_byte_level(model: tokenizers.Tokenizer) -> bool:
-    """Whether the characters of its tokens are bytes."""
-    described = json.loads(model.to_str())
+def is_byte_level(described: Mapping[str, Any]) -> bool:
+    """Whether the characters of the tokens of a model, as its JSON describes it, are bytes."""
     return "ByteLevel" in json.dumps([described[part] for part in ("pre_tokenizer", "decoder")])
 
 
-def _byte_lengths(model: tokenizers.Tokenizer) -> np.ndarray:
+def _byte_lengths(model: tokenizers.Tokenizer, described: Mapping[str, Any]) -> np.ndarray:
     """UTF-8 bytes per id. Exact for byte-level vocabularies, whose characters are bytes.
 
     For vocabularies with word marks ("▁", "<0x0A>", "##") the mark is read as what it stands
@@ -249,7 +254,7 @@ def _byte_lengths(model: tokenizers.Tokenizer) -> np.ndarray:
     """
     vocabulary = model.get_vocab(with_added_tokens=True)
     added = model.get_added_tokens_decoder()
-    byte_level = is_byte_level(model)
+    byte_level = is_byte_level(described)
     lengths = np.zeros(max(vocabulary.values()) + 1, np.uint16)
     for token, index in vocabulary.items():
         if index in added:

@@ -7,6 +7,7 @@ from pathlib import Path
 from replay_jax.config.recipe import load_recipe
 from replay_jax.errors import UserError
 from replay_jax.hub.folder import pretrained_config, pretrained_folder
+from replay_jax.hub.tensors import open_weights
 from replay_jax.library.planning import plan
 from replay_jax.library.starting.lengths import look_with, model_tokenizer
 from replay_jax.library.starting.looking import Seen, look
@@ -79,6 +80,7 @@ def start_tuning(
         raise UserError(f"{path} exists already: give another name")
     folder = pretrained_folder(model, download=True)
     sizes = pretrained_config(model, download=True)
+    open_weights(model, folder)
     tokenizer = model_tokenizer(model, folder)
     sides = look_with(generic, tokenizer), look_with(target, tokenizer)
     found = tuning_of(model, tokenizer, sides, (generic, target), max_seq_len=sizes.max_seq_len)

@@ -16,7 +16,7 @@ from replay_jax.data.conversations.chat import Chat
 from replay_jax.data.conversations.chat_files import read_chat
 from replay_jax.data.tokens.tokenizer import Tokenizer, special_texts
 from replay_jax.errors import UserError
-from replay_jax.hub.convention import own_tokenizer
+from replay_jax.hub.convention import own_tokenizer, stops
 from replay_jax.hub.folder import json_object
 from replay_jax.library.evaluating import Loaded
 
@@ -46,12 +46,6 @@ class Encoding:
     trained_chat: Chat | None
 
     @property
-    def special(self) -> frozenset[int]:
-        """Special tokens."""
-        added = {} if self.model is None else self.model.get_added_tokens_decoder()
-        return frozenset(token for token, about in added.items() if about.special)
-
-    @property
     def prefix_id(self) -> int:
         """What a text that follows nothing follows."""
         return self.eos_id if self.bos_id is None else self.bos_id
@@ -77,6 +71,11 @@ class Encoding:
         special = special_texts(self.model)
         return read_chat(str(self.folder), given="", special=special, download=False)
 
+    def answer_ends(self) -> frozenset[int]:
+        """The special token that ends an answer; none where the chat template has none."""
+        end = None if self.model is None else self.model.token_to_id(self.chat().end_token)
+        return frozenset() if end is None else frozenset({end})
+
 
 def encoding_of(loaded: Loaded) -> Encoding:
     """The encoding of a model's texts; raises UserError for a model without a tokenizer."""
@@ -93,7 +92,7 @@ def encoding_of(loaded: Loaded) -> Encoding:
 def _of_run(name: str, tokenizer: Tokenizer) -> Encoding:
     """As the folder that `export` writes for it."""
     model = None if tokenizer.model is None else _plain(tokenizer.model.to_str())
-    ends = frozenset({tokenizer.eos_id})
+    ends = frozenset(stops(tokenizer, ()))
     return Encoding(name, model, tokenizer.bos_id, tokenizer.eos_id, ends, None, tokenizer.chat)
 
 
@@ -110,7 +109,7 @@ def _of_folder(name: str, folder: Path, tokenizer: Tokenizer) -> Encoding:
     eos_id = tokenizer.eos_id if eos is None else eos[1]
     own = own_tokenizer(folder)
     assert own is not None
-    ends = own.eos or frozenset({eos_id})
+    ends = frozenset(stops(tokenizer, own.eos))
     begin = None if bos is None else bos[1]
     return Encoding(name, model, begin, eos_id, ends, folder, tokenizer.chat)
 

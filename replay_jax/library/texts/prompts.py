@@ -54,12 +54,6 @@ def chat_prompts(encoding: Encoding, path: Path) -> list[Begun]:
     return [_asked(encoding, chat, *each) for each in read_objects(path, "prompts")]
 
 
-def turn_ends(encoding: Encoding) -> frozenset[int]:
-    """The special token that the chat template puts behind an answer; none where it has none."""
-    after = encoding.encode(encoding.chat().turn_end().lstrip(), marks=False)
-    return frozenset(after[:1]) & encoding.special
-
-
 def check_lengths(prompts: list[Begun], *, new_tokens: int, positions: int, name: str) -> None:
     """Refuse what a model cannot read, before anything is written.
 

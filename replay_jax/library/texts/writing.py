@@ -23,7 +23,6 @@ from replay_jax.library.texts.prompts import (
     check_lengths,
     nothing_begun,
     text_prompts,
-    turn_ends,
 )
 from replay_jax.progress import step_by_step
 
@@ -76,7 +75,7 @@ def write_texts(loaded: Loaded, wanted: Wanted, out: Path, *, batch_size: int) -
         positions=loaded.model.max_seq_len,
         name=loaded.name,
     )
-    ends = encoding.ends | (turn_ends(encoding) if wanted.field is None else frozenset())
+    ends = encoding.ends | (encoding.answer_ends() if wanted.field is None else frozenset())
     speaker = Speaker(
         loaded.model, loaded.params, loaded.mesh, batch_size, ends, wanted.sampling, wanted.seed
     )

@@ -1,7 +1,7 @@
 """Conversations as text: the three forms, exact marks on worked ones, and what is refused."""
 
 import pytest
-from chats import CHATML, FORGETFUL, MARKED, SPECIAL, chat
+from chats import CHATML, FORGETFUL, LOSING, MARKED, SPECIAL, chat
 
 from replay_jax.data.conversations.chat import Chat, ConversationTaker
 from replay_jax.data.conversations.marked import Marked, UnfitTemplate
@@ -78,12 +78,33 @@ def test_marks_of_a_template_and_differences_say_the_same_turns():
     assert counted(whole) == [whole.text] and whole.rendered
 
 
-def test_a_template_that_renders_turns_otherwise_later_is_refused_by_name():
+def test_a_turn_that_is_rendered_otherwise_later_counts_as_it_then_stands():
+    """Every answer and its end, of the last one what the model is to think before it as well."""
     one = chat(("user", "hello"), ("assistant", "yes"))
-    assert counted(taker(FORGETFUL).text(one, "")) == ["<think>\n</think>\nyes<|im_end|>\n"]
-    with pytest.raises(UnfitTemplate, match=r"no {% generation %} marks.*up to message 2 is not"):
-        taker(FORGETFUL).text(TWO_TURNS, "")
-    assert counted(taker(FORGETFUL, "all").text(TWO_TURNS, ""))
+    last = "<think>\n</think>\n"
+    assert counted(taker(FORGETFUL).text(one, "")) == [f"{last}yes<|im_end|>\n"]
+    two = taker(FORGETFUL).text(TWO_TURNS, "")
+    assert counted(two) == ["yes 😀<|im_end|>\n", f"{last}<|im_end|>\n"]
+    assert two.text == taker(FORGETFUL, "all").text(TWO_TURNS, "").text
+    # Neighbours, an answer that others repeat, and one that is nothing.
+    turns = [("user", "yes"), ("assistant", "yes"), ("assistant", ""), ("user", "yes")]
+    several = taker(FORGETFUL).text(chat(*turns, ("assistant", "yes")), "")
+    assert counted(several) == ["yes<|im_end|>\n", "<|im_end|>\n", f"{last}yes<|im_end|>\n"]
+    assert [start for start, _ in several.spans] == [
+        several.text.index("assistant\n") + 10,
+        several.text.index("assistant\n<|im_end|>") + 10,
+        several.text.index("<think>"),
+    ]
+
+
+def test_a_template_that_leaves_turns_out_later_is_refused_by_name():
+    with pytest.raises(UnfitTemplate, match=r"no {% generation %} marks.*of message 2 is not how"):
+        taker(LOSING).text(TWO_TURNS, "")
+    assert counted(taker(LOSING, "all").text(TWO_TURNS, ""))
+    # What it cannot find again is not guessed at.
+    shouting = FORGETFUL.replace("message['content'] }}<", "message['content'] | upper }}<")
+    with pytest.raises(UnfitTemplate, match="of message 2 is not how"):
+        taker(shouting).text(TWO_TURNS, "")
 
 
 @pytest.mark.parametrize(

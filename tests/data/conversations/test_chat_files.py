@@ -16,8 +16,12 @@ def read(place, **changes):
 
 def test_the_forms_in_which_templates_are_kept(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match="has no chat template"):
+    with pytest.raises(UserError, match="has no chat template .* put chat_template.jinja beside"):
         read(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("{% for %}")
+    with pytest.raises(UserError, match=f"^{tmp_path}: the chat template cannot be read"):
+        read(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
     config = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": None}
     several = [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}, 3]
     for found, wanted in (("one", "one"), (several, "d")):

@@ -1,5 +1,6 @@
 """Multiple-choice tasks: rows and scores by hand, then through a whole sweep."""
 
+import dataclasses
 import gzip
 import json
 import math
@@ -28,6 +29,7 @@ from replay_jax.data.sources.documents import document_hash, held_out_below
 from replay_jax.data.tokens.bpe_training import train_bpe
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.errors import UserError
+from replay_jax.library.evaluating import load_run, score, summary
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.sweep.results.verify import verify
 from replay_jax.sweep.store.workdir import WorkStore
@@ -68,9 +70,13 @@ def test_masked_documents_are_preceded_by_nothing():
     rows = task_rows(ITEMS, BYTES, document_mask=True)
     assert rows.tokens[1].tolist() == [*b"ab def"]
     assert rows.counted[1].tolist() == [False, True, True, True, True]
-    with pytest.raises(UserError, match="item 1 .* 'a' follows nothing"):
-        task_rows([Item("", ("a", "b"), 0)], BYTES, document_mask=True)
-    assert task_rows([Item("", ("a", "b"), 0)], BYTES, document_mask=False).counted.all()
+    begun = dataclasses.replace(BYTES, bos_id=7)
+    assert task_rows(ITEMS, begun, document_mask=True).tokens[1].tolist() == [7, *b"ab def"]
+    # What would follow nothing follows an end, as in the harness; beside it a context does not.
+    mixed = task_rows([Item(" ", ("a", "b"), 0), ITEMS[0]], BYTES, document_mask=True)
+    assert mixed.tokens[0].tolist() == [EOS, *b" a", EOS, EOS, EOS]
+    assert mixed.counted[0].tolist() == [True, True, False, False, False]
+    assert mixed.tokens[3].tolist() == [*b"ab def"]
 
 
 def test_a_choice_is_what_the_whole_has_beyond_the_context():
@@ -318,7 +324,7 @@ def scored(study, letters, tmp_path_factory):
     return workdir
 
 
-def test_every_run_is_scored_on_its_way_and_at_its_end(scored):
+def test_every_run_is_scored_on_its_way_and_at_its_end(scored, letters):
     for record in results_of(scored).values():
         found = record["tasks"]["letters"]
         assert found["items"] == len(found["correct"]) == len(found["correct_by_length"]) == 40
@@ -331,6 +337,9 @@ def test_every_run_is_scored_on_its_way_and_at_its_end(scored):
         assert found["accuracy"] > 0.9
         assert found["choice_loss"] < math.log(2)
         assert found["curve"][0]["choice_loss"] > found["choice_loss"]
+        again = summary(score(load_run(scored, record["id"]), letters, batch_size=16))
+        assert again["accuracy"] == found["accuracy"]
+        assert again["choice_nats"] == pytest.approx(found["choice_loss"], rel=1e-5)
     assert verify(scored) == ([], 2)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
-from chats import CHATML, FORGETFUL, MARKED, chat, chat_folder, write_records
+from chats import CHATML, LOSING, MARKED, chat, chat_folder, write_records
 from corpora import write_lines
 from pyarrow import parquet
 from token_files import write_npy
@@ -252,7 +252,7 @@ def test_parquet_and_the_bytes_tokenizer_give_the_same_conversations(tmp_path: P
     ("template", "bad", "said"),
     [
         (None, TURNS[0], "tokenizer '.*' has no chat template .*set tokenizer.chat_template"),
-        (FORGETFUL, TURNS[1], r"chat.jsonl, line 2: the chat template has no .* marks"),
+        (LOSING, TURNS[1], r"chat.jsonl, line 2: the chat template has no .* marks"),
         (MARKED, chat(("user", "x")), "chat.jsonl, line 2: a conversation without an assistant"),
         (MARKED, chat(("bot", "x")), r"chat.jsonl, line 2: messages\[0\] has role 'bot'"),
         (MARKED, {"text": "x"}, r"chat.jsonl, line 2: no field 'messages', .*are \['text'\]"),

@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from corpora import BYTES, HELD_OUT, files_of, prose, sources, texts_of
 from replay_jax.data.sources.documents import document_hash, held_out_below
 from replay_jax.data.sources.source import SourceConfig
 from replay_jax.data.sources.workers import PrepareProgress
-from replay_jax.data.tokens import listing, shards
+from replay_jax.data.tokens import kept, listing, shards
 from replay_jax.data.tokens import prepare as prepare_module
 from replay_jax.data.tokens import writer as store_writer
 from replay_jax.data.tokens.bpe_training import train_bpe
@@ -69,6 +70,28 @@ def test_a_second_call_does_nothing_and_reads_nothing(
         n: s.fingerprint for n, s in first.items()
     }
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_tokenizer_is_opened_once(
+    data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of 150,000 tokens takes a second, each time."""
+    model = train_bpe([prose(1)] * 9, 270).model
+    assert model is not None
+    model.save(str(tmp_path / "tokenizer.json"))
+    opened: list[object] = []
+    for module, name in ((kept, "load_tokenizer"), (kept, "open_tokenizer"),
+                         (shards, "open_tokenizer")):  # fmt: skip
+        real = getattr(module, name)
+
+        def counted(*given: object, real: Any = real, **more: object) -> object:
+            opened.append(given)
+            return real(*given, **more)
+
+        monkeypatch.setattr(module, name, counted)
+    own = TokenizerConfig("file", path=str(tmp_path / "tokenizer.json"))
+    prepare(replace(data, tokenizer=own))
+    assert len(opened) == 1
 
 
 def test_content_decides_not_dates_or_places(data: DataConfig, tmp_path: Path) -> None:
