@@ -28,7 +28,6 @@ from replay_jax.compile.hlo.text import parse_module
 from replay_jax.compile.roofline import Speeds, roofline
 from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
 from replay_jax.model.flops import flops_per_token, forward_flops_per_token
-from replay_jax.model.trained import FLOAT32_BYTES, trained_counts
 from replay_jax.progress import stage
 from replay_jax.training.mesh.choice import MeshChoice, choose_mesh
 from replay_jax.training.mesh.config import MeshConfig
@@ -215,13 +214,12 @@ def mesh_choice(
     shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside = NOTHING
 ) -> MeshChoice:
     """The mesh of a step on a target, every axis decided."""
-    average = FLOAT32_BYTES * trained_counts(shape.model).total if beside.average else 0
     return choose_mesh(
         mesh,
         shape.model,
         devices=target.devices,
         device_bytes=target.chip.hbm_bytes,
-        optimizer_bytes=shape.optimizer.state_bytes(shape.model) + average,
+        training_bytes=shape.training_bytes(average=beside.average),
     )
 
 

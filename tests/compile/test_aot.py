@@ -16,12 +16,13 @@ from replay_jax.compile import ahead as aot
 from replay_jax.compile import fitting
 from replay_jax.compile.ahead import compile_report
 from replay_jax.compile.chips import CHIPS, KNOWN_SHAPES
-from replay_jax.compile.fitting import Beside, peak_of_failure
+from replay_jax.compile.fitting import NOTHING, Beside, peak_of_failure
 from replay_jax.compile.search import fastest, misfit, nearest_fit, search
 from replay_jax.compile.topology import Target, tpu_slice
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.flops import flops_per_token
+from replay_jax.model.lora import LoraConfig
 from replay_jax.training.config import StepShape
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
@@ -110,6 +111,28 @@ def test_an_average_lies_beside_every_program(monkeypatch):
     assert added == {"evaluation": split, "cosine": split, "population": 2 * 4 * numbers}
     states = [fitting.state_bytes(SHAPE, mesh, Beside(average=on)) for on in (True, False)]
     assert states[0] - states[1] == split
+
+
+def test_a_base_and_an_average_count_in_the_choice_of_a_mesh():
+    """Replicated without them, as parameters, gradients and moments fill just a quarter."""
+    held = dataclasses.replace(SHAPE, kl_sources=(0,))
+    need, numbers = SHAPE.training_bytes(average=False), parameter_counts(DEEP).total
+    assert need == 16 * numbers and held.training_bytes(average=True) == 24 * numbers
+    chip = dataclasses.replace(FAKE_CHIP, hbm_bytes=4 * need)
+    target = Target("local", chip, (8,), tuple(jax.devices()))
+
+    def ways(shape, beside=NOTHING):
+        return aot.mesh_choice(shape, MeshConfig(), target, beside).config.fsdp
+
+    assert ways(SHAPE) == 1
+    assert ways(held) == ways(SHAPE, Beside(average=True)) == 2
+    # Adapters are held to the parameters that are there anyway.
+    adapters = LoraConfig(rank=1, alpha=1.0, matrices=("query",))
+    plain, adapted = (
+        dataclasses.replace(shape, model=dataclasses.replace(DEEP, lora=adapters))
+        for shape in (SHAPE, held)
+    )
+    assert adapted.training_bytes(average=False) == plain.training_bytes(average=False)
 
 
 def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
