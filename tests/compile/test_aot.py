@@ -85,7 +85,7 @@ def test_a_report_describes_the_real_step(report):
     assert plain["peak_bytes_per_device"] > plain["state_bytes_per_device"]
     needed = flops_per_token(DEEP, 32, causal_half=False).total * 16 * 32 / 8
     assert plain["model_flops_per_device"] == needed
-    assert 0.9 < plain["flops_per_device"] / needed < 1.5
+    assert 0.7 * needed < plain["flops_per_device"] < needed  # of attention the half alone
     estimate = needed / (FAKE_CHIP.peak_flops * plain["roofline_seconds"])
     assert plain["mfu_estimate"] == pytest.approx(estimate)
     assert 0 < plain["mfu_estimate_causal"] < plain["mfu_estimate"] <= 1.0
@@ -145,41 +145,29 @@ def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
 
     for module in (aot, fitting):
         monkeypatch.setattr(module, "compiled_or_peak", peak_of)
-    for name in ("parse_module", "program_cost", "_estimate", "lower_train_step"):
+    for name in ("transfers", "estimate", "lower_train_step"):
         monkeypatch.setattr(aot, name, lambda *_, **__: None)
     for name in ("evaluation", "gradient_cosine", "population"):
         monkeypatch.setattr(fitting, f"lower_{name}", lambda *_: None)
 
-    def fits(*found):  # step, evaluation, cosine, population
+    def reported(*found, **more):  # step, evaluation, cosine, population
         peaks[:] = found
-        report = compile_report(
-            SHAPE, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, 8, cosine=True)
-        )
+        beside = Beside(64, 8, cosine=True, **more)
+        report = compile_report(SHAPE, MeshConfig(8, 1, 1), topology=None, beside=beside)
         assert not peaks
-        return report.fits
+        return report
+
+    def fits(*found):
+        return reported(*found).fits
 
     assert fits(few, few, few, few)
     assert not fits(few, room, few, few)  # the moments are beside it
     assert not fits(few, few, room, few)
     assert not fits(few, few, few, room + 1)
+    averaged = reported(few, few, few, few, average=True)
+    assert averaged.peak_bytes_per_device == few + 4 * parameter_counts(DEEP).total
     monkeypatch.setattr(fitting, "host_memory", lambda: 8 * few)
     assert not fits(few, few, few, few)
-
-
-def test_loops_and_recomputation_cost_what_they_should():
-    """Scanned layers and microbatches cost what they do unrolled; recomputation costs more."""
-
-    def cost(*, accumulation, **changes):
-        model = dataclasses.replace(DEEP, **changes)
-        shape = dataclasses.replace(SHAPE, model=model, accumulation=accumulation)
-        with devices_as_target(1):
-            estimate = compile_report(shape, MeshConfig(1, 1, 1), topology=None).estimate
-        assert estimate.loops_of_unknown_length == []
-        return estimate.flops_per_device
-
-    plain = cost(accumulation=1)
-    assert cost(accumulation=2, layer_loop="scan") == pytest.approx(plain, rel=0.01)
-    assert cost(accumulation=1, layer_loop="scan", remat="full") > 1.1 * plain
 
 
 def test_of_local_devices_of_unknown_speed_only_the_memory_is_said():
@@ -323,8 +311,6 @@ def test_the_step_compiles_for_a_tpu_slice_without_a_tpu(monkeypatch):
     report = compile_report(shape, MeshConfig(1, 4, 1), topology="v5e:2x2")
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert (plain["devices"], plain["chip"], plain["fits"]) == (4, "TPU v5e", True)
-    names = " ".join(name for name, _, _ in report.estimate.largest_shares)
-    assert "splash" in names  # the kernel that runs on a TPU, not the one of this CPU
     assert plain["flops_per_device"] > 0 and plain["collective_bytes"] > 0
     assert plain["loops_of_unknown_length"] == []
 
@@ -341,9 +327,6 @@ def test_the_step_compiles_for_gpus_without_a_gpu(topology, mesh):
     assert (plain["devices"], plain["fits"]) == (devices, True)
     assert topology[:4].upper() in plain["chip"]
     assert (plain["collective_bytes"] > 0) == (devices > 1)
-    # A causal half of attention is all that cuDNN computes, and nothing is recomputed.
-    needed = flops_per_token(DEEP, 64, causal_half=True).total * 8 * 64 / devices
-    assert 0.9 < plain["flops_per_device"] / needed < 1.2
     assert plain["loops_of_unknown_length"] == []
 
 
