@@ -31,7 +31,7 @@ _LOGIT_PASSES = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cost and least time of one step of a program that fits, on one device.
+    """Cost and estimated time of one step of a program that fits, on one device.
 
     `flops_per_device` are those of matrix products, recomputation counted and of attention the half
     that is needed. `mfu_estimate` is model FLOPs / (roofline_seconds x peak), attention counted in
