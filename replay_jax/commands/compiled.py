@@ -37,14 +37,6 @@ def report_lines(report: CompileReport) -> str:
         f"MFU {found.mfu_estimate:.1%} (attention in full), "
         f"{found.mfu_estimate_causal:.1%} (halved)",
         "parts: " + ", ".join(f"{k} {1e3 * v:.3g} ms" for k, v in found.roofline_parts.items()),
-        "longest:",
-    ]
-    alike: dict[tuple[str, str], list[float]] = {}
-    for name, seconds, limit in found.largest_shares:
-        alike.setdefault((limit, name[-72:]), []).append(seconds)
-    lines += [
-        f"  {1e3 * sum(each):8.3g} ms  {limit:5}  {len(each):2} x  {name}"
-        for (limit, name), each in alike.items()
     ]
     if found.loops_of_unknown_length:
         lines.append(f"counted once, length unknown: {', '.join(found.loops_of_unknown_length)}")

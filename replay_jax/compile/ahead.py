@@ -1,16 +1,15 @@
 """Compile the real train step ahead of time; say what it needs and how fast it can be.
 
 Nothing of the model is built: the step is lowered from shapes with its real shardings, for a TPU
-slice or a GPU machine that need not be attached, or for the local devices. The time is an estimate
-from the compiled text: it knows neither latency nor vector units nor a GPU's caches.
+slice or a GPU machine that need not be attached, or for the local devices. The time is an estimate.
 """
 
 import dataclasses
 import time
 from typing import Any
 
-from jax.sharding import Mesh
-
+from replay_jax.compile.chips import GPU_CHIPS
+from replay_jax.compile.estimate import Estimate, estimate, model_flops
 from replay_jax.compile.fitting import (
     NOTHING,
     Beside,
@@ -22,41 +21,14 @@ from replay_jax.compile.fitting import (
     starts,
     state_bytes,
 )
-from replay_jax.compile.gpus import GPU_CHIPS, gpu_machine
-from replay_jax.compile.hlo.costs import ProgramCost, program_cost
-from replay_jax.compile.hlo.text import parse_module
-from replay_jax.compile.roofline import Speeds, roofline
-from replay_jax.compile.topology import Target, local_devices, tpu_slice, wire_bandwidth
-from replay_jax.model.flops import flops_per_token, forward_flops_per_token
-from replay_jax.model.trained import FLOAT32_BYTES, trained_counts
+from replay_jax.compile.gpus import gpu_machine
+from replay_jax.compile.hlo.collectives import transfers
+from replay_jax.compile.topology import Target, local_devices, tpu_slice
 from replay_jax.progress import stage
 from replay_jax.training.mesh.choice import MeshChoice, choose_mesh
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
 from replay_jax.training.step import StepShape, lower_train_step
-
-LARGEST_SHARES = 12
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """Cost and least time of one step of a program that fits, on one device.
-
-    `mfu_estimate` is model FLOPs / (roofline_seconds x peak), attention counted in full as in most
-    published figures; `mfu_estimate_causal` counts only the half of it that is needed.
-    `largest_shares` are (instruction, seconds, what limits it) in order.
-    """
-
-    flops_per_device: float
-    hbm_bytes_moved: float
-    collective_bytes: float
-    roofline_seconds: float
-    roofline_parts: dict[str, float]
-    mfu_estimate: float
-    mfu_estimate_causal: float
-    limit: str
-    largest_shares: list[tuple[str, float, str]]
-    loops_of_unknown_length: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,12 +114,11 @@ def report_on(
         others = other_peaks(shape, device_mesh, target, beside)
     peaks = (peak, *others.values())
     host, memory = host_bytes(shape, device_mesh, max(peaks), beside)
-    estimate = None
-    if compiled is not None and target.chip.peak_flops:
-        module = parse_module(compiled.as_text() or "")
-        cost = program_cost(module, devices=len(target.devices))
-        estimate = _estimate(shape, cost, device_mesh, target)
     state = state_bytes(shape, device_mesh, beside) + carried_bytes(shape, device_mesh)
+    found = None
+    if compiled is not None and target.chip.peak_flops:
+        sent = transfers(compiled.as_text() or "", devices=device_mesh.size)
+        found = estimate(shape, device_mesh, target, state_bytes=state, sent=sent)
     config = choice.config
     return CompileReport(
         topology=target.name,
@@ -171,57 +142,22 @@ def report_on(
         hbm_bytes_per_device=target.chip.hbm_bytes,
         state_bytes_per_device=state,
         temporary_bytes_per_device=max(0, peak - state),
-        model_flops_per_device=_model_flops(shape, len(target.devices), causal_half=False),
-        estimate=estimate,
+        model_flops_per_device=model_flops(shape, causal_half=False) / device_mesh.size,
+        estimate=found,
         compile_seconds=seconds,
     )
-
-
-def _estimate(shape: StepShape, cost: ProgramCost, mesh: Mesh, target: Target) -> Estimate:
-    devices = list(mesh.devices.flat)
-    bandwidths: dict[tuple[int, ...], float] = {}
-
-    def wire(group: tuple[int, ...]) -> float:
-        if group not in bandwidths:
-            bandwidths[group] = wire_bandwidth(target, [devices[i] for i in group])
-        return bandwidths[group]
-
-    chip = target.chip
-    times = roofline(cost, Speeds(chip.peak_flops, chip.hbm_bandwidth, wire))
-    most = times.total * chip.peak_flops
-    return Estimate(
-        flops_per_device=cost.flops,
-        hbm_bytes_moved=cost.hbm_bytes,
-        collective_bytes=cost.collective_bytes,
-        roofline_seconds=times.total,
-        roofline_parts=times.parts,
-        mfu_estimate=_model_flops(shape, len(devices), causal_half=False) / most,
-        mfu_estimate_causal=_model_flops(shape, len(devices), causal_half=True) / most,
-        limit=times.limit,
-        largest_shares=[(s.name, s.seconds, s.limit) for s in times.shares[:LARGEST_SHARES]],
-        loops_of_unknown_length=list(cost.unknown_loops),
-    )
-
-
-def _model_flops(shape: StepShape, devices: int, *, causal_half: bool) -> float:
-    about: Any = {"seq_len": shape.seq_len, "causal_half": causal_half}
-    per_token = flops_per_token(shape.model, **about).total
-    if shape.kl_sources:
-        per_token += forward_flops_per_token(shape.model, **about)
-    return per_token * shape.batch_size * shape.seq_len / devices
 
 
 def mesh_choice(
     shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside = NOTHING
 ) -> MeshChoice:
     """The mesh of a step on a target, every axis decided."""
-    average = FLOAT32_BYTES * trained_counts(shape.model).total if beside.average else 0
     return choose_mesh(
         mesh,
         shape.model,
         devices=target.devices,
         device_bytes=target.chip.hbm_bytes,
-        optimizer_bytes=shape.optimizer.state_bytes(shape.model) + average,
+        training_bytes=shape.training_bytes(average=beside.average),
     )
 
 

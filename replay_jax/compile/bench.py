@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from replay_jax.compile.peak import matmul_peak
@@ -26,6 +27,7 @@ from replay_jax.training.step import (
     place_batch,
     place_hyper,
 )
+from replay_jax.training.trainable import as_base
 
 _SEED = 0
 _DOCUMENT = 512
@@ -120,10 +122,17 @@ def prepare_step(shape: StepShape) -> Timed:
     batch = place_batch(random_batch(shape, _SEED), mesh)
     hyper = place_hyper(hyperparameters(OptimizerConfig(), 1e-3), mesh)
     state = compile_init(shape.model, mesh, shape.optimizer)(_SEED)
-    timed = Timed(state, lambda state: program(state, batch, hyper)[0])
+    base = [_copied_base(state.params, shape.model)] if shape.carries_base else []
+    timed = Timed(state, lambda state: program(state, batch, hyper, *base)[0])
     timed.temporary_bytes = program.memory_analysis().temp_size_in_bytes  # type: ignore[attr-defined]
     timed.compile_seconds = compiled
     return timed
+
+
+def _copied_base(params: Any, model: ModelConfig) -> Any:
+    """The parameters as those of a model that rows are held to; a step consumes its own."""
+    like = as_base(params, model)
+    return jax.tree.map(lambda x, kept: jnp.array(x, kept.dtype), params, like)
 
 
 def random_batch(shape: StepShape, seed: int) -> dict[str, np.ndarray]:

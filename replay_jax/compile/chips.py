@@ -3,7 +3,7 @@
 Peak bf16 FLOP/s, HBM and interconnect of TPU chips are those of Google Cloud's pages on each
 version (cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e, read 2026-11). The pages state the
 interconnect of a chip; a link carries it divided by the number of links and by two directions.
-Peaks of GPUs are those of NVIDIA's data sheets (dense bfloat16).
+Peaks and NVLink of GPUs are those of NVIDIA's data sheets (dense bfloat16).
 """
 
 import dataclasses
@@ -62,11 +62,18 @@ _SQUARES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _SLICES = {"v4": _CUBES, "v5e": _SQUARES, "v5p": _CUBES, "v6e": _SQUARES}
 # libtpu also describes slices of more axes than the chip's torus has.
 SHAPE_FORMS = {chip: r"\d+" + r"x\d+" * shapes[0].count("x") for chip, shapes in _SLICES.items()}
-_MACHINES = ("1", "2", "4", "8")
-KNOWN_SHAPES = {**_SLICES, "h100": _MACHINES, "h200": _MACHINES}  # GPUs: gpu_machine.py
-GPU_PEAK_FLOPS = {"h100": 989e12, "h200": 989e12}
-# What their drivers report.
-GPU_MEMORY_BYTES = {"h100": 84_942_979_072, "h200": 151_397_597_184}
+# What their drivers report, and JAX may take a share of.
+GPU_MEMORY_BYTES = {"NVIDIA H100 80GB HBM3": 84_942_979_072, "NVIDIA H200": 151_397_597_184}
+
+
+def _gpu(name: str, bandwidth: float) -> Chip:
+    """989 TFLOP/s, and NVLink of 900 GB/s both ways."""
+    memory = int(GPU_MEMORY_SHARE * GPU_MEMORY_BYTES[name])
+    return Chip(name, 989e12, memory, bandwidth, 450e9, 1)
+
+
+GPU_CHIPS = {"h100": _gpu("NVIDIA H100 80GB HBM3", 3.352e12), "h200": _gpu("NVIDIA H200", 4.8e12)}
+KNOWN_SHAPES = {**_SLICES, **dict.fromkeys(GPU_CHIPS, ("1", "2", "4", "8"))}  # GPUs: gpus.py
 
 
 def chips_of(topology: str) -> tuple[int, float]:
@@ -75,21 +82,23 @@ def chips_of(topology: str) -> tuple[int, float]:
     Raises:
         UserError: it is not known; the message lists those that are.
     """
-    version, _, shape = topology.partition(":")
-    if version in GPU_PEAK_FLOPS and shape in KNOWN_SHAPES[version]:
-        return int(shape), GPU_PEAK_FLOPS[version]
-    if version not in CHIPS or not re.fullmatch(SHAPE_FORMS[version], shape):
-        raise UserError(unknown_topology(topology, "not known"))
-    return math.prod(int(length) for length in shape.split("x")), CHIPS[version].peak_flops
+    chip, shape = chip_of(topology)
+    return math.prod(int(length) for length in shape.split("x")), chip.peak_flops
 
 
 def memory_of(topology: str) -> int:
     """Bytes that a program may take of each chip. Raises UserError as `chips_of` does."""
-    chips_of(topology)
-    version = topology.partition(":")[0]
-    if version in CHIPS:
-        return CHIPS[version].hbm_bytes
-    return int(GPU_MEMORY_SHARE * GPU_MEMORY_BYTES[version])
+    return chip_of(topology)[0].hbm_bytes
+
+
+def chip_of(topology: str) -> tuple[Chip, str]:
+    """The chip of a slice or machine, and its shape. Raises UserError as `chips_of` does."""
+    version, _, shape = topology.partition(":")
+    if version in GPU_CHIPS and shape in KNOWN_SHAPES[version]:
+        return GPU_CHIPS[version], shape
+    if version in CHIPS and re.fullmatch(SHAPE_FORMS[version], shape):
+        return CHIPS[version], shape
+    raise UserError(unknown_topology(topology, "not known"))
 
 
 def unknown_topology(name: str, what: str) -> str:

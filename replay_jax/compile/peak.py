@@ -6,8 +6,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from replay_jax.compile.chips import CHIPS
-from replay_jax.compile.gpus import GPU_CHIPS
+from replay_jax.compile.chips import CHIPS, GPU_CHIPS
 
 # Sides of the square products whose best rate counts as the peak, by platform: large enough to be
 # limited by arithmetic, small enough to take well under a second.

@@ -31,7 +31,7 @@ def search(
         most = max((trial.rows_per_device for trial in fitting), default=0)
         for accumulation in _accumulations(shape.batch_size):
             tried = dataclasses.replace(shape, model=model, accumulation=accumulation)
-            if not _divides(tried, mesh, target, more_than=most):
+            if _rows_per_device(tried, mesh, target, beside) <= most:
                 break
             smallest = aot.report_on(tried, mesh, target, beside)
             if smallest.fits:
@@ -58,7 +58,7 @@ def nearest_fit(
         tried = dataclasses.replace(shape, accumulation=accumulation)
         if accumulation <= shape.accumulation:
             continue
-        if not _divides(tried, mesh, target, more_than=0):
+        if not _rows_per_device(tried, mesh, target, beside):
             break
         report = aot.report_on(tried, mesh, target, beside)
         if report.fits:
@@ -104,8 +104,8 @@ def _accumulations(batch_size: int) -> list[int]:
     return [2**n for n in range(batch_size.bit_length()) if batch_size % 2**n == 0]
 
 
-def _divides(shape: StepShape, mesh: MeshConfig, target: Target, *, more_than: int) -> bool:
-    """Whether the batch divides over the devices with more than so many rows on each."""
-    choice = aot.mesh_choice(shape, mesh, target).config
+def _rows_per_device(shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside) -> int:
+    """Rows of a microbatch on each device; 0 where it does not divide over them."""
+    choice = aot.mesh_choice(shape, mesh, target, beside).config
     rows, rest = divmod(shape.batch_size, shape.accumulation * choice.replica * choice.fsdp)
-    return rest == 0 and rows > more_than
+    return 0 if rest else rows

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
-from replay_jax.compile.chips import CHIPS, KNOWN_SHAPES, SHAPE_FORMS, Chip, unknown_topology
+from replay_jax.compile.chips import CHIPS, KNOWN_SHAPES, Chip, chip_of, unknown_topology
 from replay_jax.errors import UserError
 from replay_jax.training.mesh.devices import attached_devices
 
@@ -31,13 +31,11 @@ def tpu_slice(name: str) -> Target:
     Raises:
         UserError: the slice is not known (the message lists those that are), or libtpu is missing.
     """
-    version, _, shape = name.partition(":")
-    if version not in CHIPS or not re.fullmatch(SHAPE_FORMS[version], shape):
-        raise UserError(unknown_topology(name, "not known"))
+    chip, shape = chip_of(name)
     try:
         import libtpu  # noqa: F401
     except ImportError as missing:
-        if shape not in KNOWN_SHAPES[version]:
+        if shape not in KNOWN_SHAPES[name.partition(":")[0]]:
             raise UserError(unknown_topology(name, "not known")) from missing
         raise UserError(
             f"Compiling for {name} needs libtpu, which is not installed; "
@@ -48,7 +46,6 @@ def tpu_slice(name: str) -> Target:
     jax.config.update("jax_platforms", "cpu")
     # libtpu locks itself to one process per machine, which matters only to those that use a TPU.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    chip = CHIPS[version]
     try:
         # Also shapes that are not in the table: only libtpu knows all.
         description = topologies.get_topology_desc(

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.training.config import ADAMW, OptimizerKind
-from replay_jax.training.mesh.sharding import replicated
+from replay_jax.training.mesh.sharding import replicated, shardings_of
 from replay_jax.training.step import TrainState, abstract_state, place_hyper
 from replay_jax.training.trainable import joined, split
 
@@ -75,7 +75,7 @@ def compile_average(model: ModelConfig, mesh: Mesh, optimizer: OptimizerKind = A
     """Compile `averaged` for the states of a mesh."""
     like, _ = split(abstract_state(model, mesh, optimizer).params, model)
     weight = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
-    places = jax.tree.map(lambda leaf: leaf.sharding, like)
+    places = shardings_of(like)
     program = jax.jit(averaged, donate_argnums=0, out_shardings=places)
     compiled = program.lower(like, like, weight).compile()
     # Compiled, as the arrays may lie on several hosts.

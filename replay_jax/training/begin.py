@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.training.config import ADAMW, OptimizerKind
+from replay_jax.training.mesh.sharding import shardings_of
 from replay_jax.training.step import (
     TrainState,
     abstract_seed,
@@ -42,8 +43,7 @@ def compile_begin(
     """Compile `adapted_state`: (given part, seed) -> state; the given parameters are consumed."""
     state = abstract_state(model, mesh, optimizer)
     begin = functools.partial(adapted_state, model=model, optimizer=optimizer)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    jitted = jax.jit(begin, donate_argnums=0, out_shardings=shardings)
+    jitted = jax.jit(begin, donate_argnums=0, out_shardings=shardings_of(state))
     with on_mesh(mesh):
         program = jitted.lower(given_part(state.params, model), abstract_seed(mesh)).compile()
     return lambda params, seed: program(params, place_seed(seed, mesh))

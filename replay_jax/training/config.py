@@ -7,7 +7,12 @@ from pathlib import Path
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.trained import FLOAT32_BYTES, parameter_bytes, trained_counts
+from replay_jax.model.trained import (
+    FLOAT32_BYTES,
+    base_bytes,
+    parameter_bytes,
+    trained_counts,
+)
 from replay_jax.training.mesh.config import nearest_divisor
 
 OPTIMIZERS = ("adamw", "muon", "lion", "adafactor")
@@ -284,6 +289,12 @@ class StepShape:
     def carries_base(self) -> bool:
         """Whether a base model lies beside the state; with adapters it is the frozen part of it."""
         return bool(self.kl_sources) and self.model.lora is None
+
+    def training_bytes(self, *, average: bool) -> int:
+        """Bytes of all that training keeps of the model: state, gradients, a base, an average."""
+        base = base_bytes(self.model) if self.carries_base else 0
+        kept = FLOAT32_BYTES * trained_counts(self.model).total if average else 0
+        return self.optimizer.training_bytes(self.model) + base + kept
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,13 @@ from replay_jax.training.gradient import (
     microbatches,
 )
 from replay_jax.training.mesh.devices import compiler_options
-from replay_jax.training.mesh.sharding import host_rows, mesh_owners, placement, replicated
+from replay_jax.training.mesh.sharding import (
+    host_rows,
+    mesh_owners,
+    placement,
+    replicated,
+    shardings_of,
+)
 from replay_jax.training.step import (
     abstract_batch,
     abstract_state,
@@ -204,7 +210,7 @@ def lower_gradient_cosine(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
         if placed is None:
             return found
         # No moments say here how gradients are split: left to XLA, each would be whole everywhere.
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, split(like, shape.model)[0])
+        shardings = shardings_of(split(like, shape.model)[0])
         return jax.lax.with_sharding_constraint(found, shardings)
 
     def cosine(params: Any, a: DeviceBatch, b: DeviceBatch) -> jax.Array:

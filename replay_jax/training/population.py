@@ -21,10 +21,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from replay_jax.errors import UserError
 from replay_jax.model.attention import resolve_attention
 from replay_jax.training.config import OptimizerConfig, StepShape
-from replay_jax.training.gradient import DROPOUT_KEYS, DeviceBatch
+from replay_jax.training.gradient import DeviceBatch
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.devices import attached_devices, compiler_options
-from replay_jax.training.mesh.sharding import make_mesh
+from replay_jax.training.mesh.sharding import make_mesh, shardings_of
 from replay_jax.training.optimizer import HYPER_NAMES, Hyper, hyperparameters
 from replay_jax.training.step import (
     StepMetrics,
@@ -73,7 +73,7 @@ class Population:
 
     def place_batches(self, batches: Sequence[HostBatch | None]) -> DeviceBatch:
         """Put every lane's batch on its device; None for an idle lane."""
-        idle = _idle_batch(self.shape)
+        idle = _idle_batch(self.shape, self.solo)
         filled = [idle if batch is None else batch for batch in batches]
         stacked = {name: np.stack([batch[name] for batch in filled]) for name in idle}
         return jax.device_put(stacked, self.over_lanes)
@@ -199,7 +199,7 @@ def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict
     def number(lane: int) -> jax.Array:
         return jax.device_put(np.int32(lane), whole)
 
-    home = jax.tree.map(lambda leaf: leaf.sharding, state)
+    home = shardings_of(state)
     return {
         "empty": empty,
         "insert": lambda states, state, lane: insert(
@@ -217,18 +217,11 @@ def _placed(tree: Any, sharding: NamedSharding, *lanes: int) -> Any:
     return jax.tree.map(lambda leaf: place((*lanes, *leaf.shape), leaf.dtype), tree)
 
 
-def _idle_batch(shape: StepShape) -> dict[str, np.ndarray]:
+def _idle_batch(shape: StepShape, solo: Mesh) -> dict[str, np.ndarray]:
     """A batch with a finite loss: the first token of the vocabulary throughout."""
-    size = (shape.batch_size, shape.seq_len)
-    batch = {
-        "inputs": np.zeros(size, np.int32),
-        "labels": np.zeros(size, np.int32),
-        "loss_weights": np.ones(size, np.float32),
-        "source": np.zeros(shape.batch_size, np.int32),
-    }
-    if shape.dropout:
-        batch[DROPOUT_KEYS] = np.zeros((shape.batch_size, 2), np.uint32)
-    return {**batch, "segments": np.zeros(size, np.int32)} if shape.document_mask else batch
+    like = abstract_batch(shape, solo)
+    batch = {name: np.zeros(array.shape, array.dtype) for name, array in like.items()}
+    return {**batch, "loss_weights": np.ones_like(batch["loss_weights"])}
 
 
 _IDLE_HYPER = hyperparameters(OptimizerConfig(), 0.0)

@@ -34,6 +34,7 @@ from replay_jax.training.mesh.sharding import (
     placement,
     replicated,
     rows_of_all_hosts,
+    shardings_of,
     tree_shardings,
 )
 from replay_jax.training.optimizer import (
@@ -206,7 +207,7 @@ def lower_train_step(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
         return train_step(state, batch, hyper, base=base, **about)  # type: ignore[arg-type]
 
     # One sharding stands for all the metrics: sums are whole on every host.
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(_shardings(state), whole))
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings_of(state), whole))
     with on_mesh(mesh):
         return jitted.lower(state, batch, hyper, *base)
 
@@ -226,7 +227,7 @@ def compile_init(
     """Compile the initialisation straight into its shardings; call it with a seed."""
     jitted = jax.jit(
         lambda seed: init_state(model, seed, optimizer),
-        out_shardings=_shardings(abstract_state(model, mesh, optimizer)),
+        out_shardings=shardings_of(abstract_state(model, mesh, optimizer)),
     )
     with on_mesh(mesh):
         program = jitted.lower(abstract_seed(mesh)).compile(init_options(platform_of(mesh)))
@@ -251,7 +252,7 @@ def compile_reset(
     """Compile `reset_optimizer`; the given state is consumed."""
     state = abstract_state(model, mesh, optimizer)
     reset = functools.partial(reset_optimizer, model=model, optimizer=optimizer)
-    jitted = jax.jit(reset, donate_argnums=0, out_shardings=_shardings(state))
+    jitted = jax.jit(reset, donate_argnums=0, out_shardings=shardings_of(state))
     return jitted.lower(state).compile()
 
 
@@ -285,10 +286,6 @@ def _init_boxed(model: ModelConfig, seed: jax.Array | int) -> Any:
     transformer = build_transformer(replace(model, attention="reference"), platform="cpu")
     tokens = jnp.zeros((1, 2), jnp.int32)
     return transformer.init(jax.random.key(seed), tokens)["params"]
-
-
-def _shardings(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def platform_of(mesh: Mesh) -> str:

@@ -16,12 +16,13 @@ from replay_jax.compile import ahead as aot
 from replay_jax.compile import fitting
 from replay_jax.compile.ahead import compile_report
 from replay_jax.compile.chips import CHIPS, KNOWN_SHAPES
-from replay_jax.compile.fitting import Beside, peak_of_failure
+from replay_jax.compile.fitting import NOTHING, Beside, peak_of_failure
 from replay_jax.compile.search import fastest, misfit, nearest_fit, search
 from replay_jax.compile.topology import Target, tpu_slice
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.flops import flops_per_token
+from replay_jax.model.lora import LoraConfig
 from replay_jax.training.config import StepShape
 from replay_jax.training.mesh.config import MeshConfig
 from replay_jax.training.mesh.sharding import make_mesh
@@ -84,7 +85,7 @@ def test_a_report_describes_the_real_step(report):
     assert plain["peak_bytes_per_device"] > plain["state_bytes_per_device"]
     needed = flops_per_token(DEEP, 32, causal_half=False).total * 16 * 32 / 8
     assert plain["model_flops_per_device"] == needed
-    assert 0.9 < plain["flops_per_device"] / needed < 1.5
+    assert 0.7 * needed < plain["flops_per_device"] < needed  # of attention the half alone
     estimate = needed / (FAKE_CHIP.peak_flops * plain["roofline_seconds"])
     assert plain["mfu_estimate"] == pytest.approx(estimate)
     assert 0 < plain["mfu_estimate_causal"] < plain["mfu_estimate"] <= 1.0
@@ -112,6 +113,28 @@ def test_an_average_lies_beside_every_program(monkeypatch):
     assert states[0] - states[1] == split
 
 
+def test_a_base_and_an_average_count_in_the_choice_of_a_mesh():
+    """Replicated without them, as parameters, gradients and moments fill just a quarter."""
+    held = dataclasses.replace(SHAPE, kl_sources=(0,))
+    need, numbers = SHAPE.training_bytes(average=False), parameter_counts(DEEP).total
+    assert need == 16 * numbers and held.training_bytes(average=True) == 24 * numbers
+    chip = dataclasses.replace(FAKE_CHIP, hbm_bytes=4 * need)
+    target = Target("local", chip, (8,), tuple(jax.devices()))
+
+    def ways(shape, beside=NOTHING):
+        return aot.mesh_choice(shape, MeshConfig(), target, beside).config.fsdp
+
+    assert ways(SHAPE) == 1
+    assert ways(held) == ways(SHAPE, Beside(average=True)) == 2
+    # Adapters are held to the parameters that are there anyway.
+    adapters = LoraConfig(rank=1, alpha=1.0, matrices=("query",))
+    plain, adapted = (
+        dataclasses.replace(shape, model=dataclasses.replace(DEEP, lora=adapters))
+        for shape in (SHAPE, held)
+    )
+    assert adapted.training_bytes(average=False) == plain.training_bytes(average=False)
+
+
 def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
     """Room for the step alone is not enough, nor a device's memory without the host's."""
     few, room = 2**20, FAKE_CHIP.hbm_bytes
@@ -122,41 +145,29 @@ def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
 
     for module in (aot, fitting):
         monkeypatch.setattr(module, "compiled_or_peak", peak_of)
-    for name in ("parse_module", "program_cost", "_estimate", "lower_train_step"):
+    for name in ("transfers", "estimate", "lower_train_step"):
         monkeypatch.setattr(aot, name, lambda *_, **__: None)
     for name in ("evaluation", "gradient_cosine", "population"):
         monkeypatch.setattr(fitting, f"lower_{name}", lambda *_: None)
 
-    def fits(*found):  # step, evaluation, cosine, population
+    def reported(*found, **more):  # step, evaluation, cosine, population
         peaks[:] = found
-        report = compile_report(
-            SHAPE, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, 8, cosine=True)
-        )
+        beside = Beside(64, 8, cosine=True, **more)
+        report = compile_report(SHAPE, MeshConfig(8, 1, 1), topology=None, beside=beside)
         assert not peaks
-        return report.fits
+        return report
+
+    def fits(*found):
+        return reported(*found).fits
 
     assert fits(few, few, few, few)
     assert not fits(few, room, few, few)  # the moments are beside it
     assert not fits(few, few, room, few)
     assert not fits(few, few, few, room + 1)
+    averaged = reported(few, few, few, few, average=True)
+    assert averaged.peak_bytes_per_device == few + 4 * parameter_counts(DEEP).total
     monkeypatch.setattr(fitting, "host_memory", lambda: 8 * few)
     assert not fits(few, few, few, few)
-
-
-def test_loops_and_recomputation_cost_what_they_should():
-    """Scanned layers and microbatches cost what they do unrolled; recomputation costs more."""
-
-    def cost(*, accumulation, **changes):
-        model = dataclasses.replace(DEEP, **changes)
-        shape = dataclasses.replace(SHAPE, model=model, accumulation=accumulation)
-        with devices_as_target(1):
-            estimate = compile_report(shape, MeshConfig(1, 1, 1), topology=None).estimate
-        assert estimate.loops_of_unknown_length == []
-        return estimate.flops_per_device
-
-    plain = cost(accumulation=1)
-    assert cost(accumulation=2, layer_loop="scan") == pytest.approx(plain, rel=0.01)
-    assert cost(accumulation=1, layer_loop="scan", remat="full") > 1.1 * plain
 
 
 def test_of_local_devices_of_unknown_speed_only_the_memory_is_said():
@@ -300,8 +311,6 @@ def test_the_step_compiles_for_a_tpu_slice_without_a_tpu(monkeypatch):
     report = compile_report(shape, MeshConfig(1, 4, 1), topology="v5e:2x2")
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert (plain["devices"], plain["chip"], plain["fits"]) == (4, "TPU v5e", True)
-    names = " ".join(name for name, _, _ in report.estimate.largest_shares)
-    assert "splash" in names  # the kernel that runs on a TPU, not the one of this CPU
     assert plain["flops_per_device"] > 0 and plain["collective_bytes"] > 0
     assert plain["loops_of_unknown_length"] == []
 
@@ -318,9 +327,6 @@ def test_the_step_compiles_for_gpus_without_a_gpu(topology, mesh):
     assert (plain["devices"], plain["fits"]) == (devices, True)
     assert topology[:4].upper() in plain["chip"]
     assert (plain["collective_bytes"] > 0) == (devices > 1)
-    # A causal half of attention is all that cuDNN computes, and nothing is recomputed.
-    needed = flops_per_token(DEEP, 64, causal_half=True).total * 8 * 64 / devices
-    assert 0.9 < plain["flops_per_device"] / needed < 1.2
     assert plain["loops_of_unknown_length"] == []
 
 

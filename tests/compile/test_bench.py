@@ -3,11 +3,12 @@
 import pytest
 
 from replay_jax.compile import peak
-from replay_jax.compile.bench import bench
+from replay_jax.compile.bench import bench, prepare_step
 from replay_jax.compile.peak import known_peak, matmul_peak, process_peak
 from replay_jax.errors import UserError
 from replay_jax.model.flops import flops_per_token
 from replay_jax.model.presets import shape_model
+from replay_jax.training.config import StepShape
 
 MODEL = shape_model("32,64,1,2,1,64")
 
@@ -31,6 +32,12 @@ def test_rates_are_consistent() -> None:
     # Parameters and two moments in float32, and two counts.
     parameters = 2 * 64 * 32 + 32 * 16 * (2 * 2 + 2 * 1) + 3 * 32 * 64 + 3 * 32
     assert result.state_bytes == 12 * parameters + 8
+
+
+def test_a_step_that_holds_rows_to_a_base_keeps_it() -> None:
+    """A step consumes its parameters: the base that it goes on from must be others."""
+    step = prepare_step(StepShape(MODEL, 2, 16, sources=2, kl_sources=(0,)))
+    assert step.seconds(2) > 0
 
 
 def test_bad_requests() -> None:

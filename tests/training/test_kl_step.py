@@ -9,13 +9,14 @@ import numpy as np
 from tiny_texts import params_of
 from tiny_training import LENGTH, MODEL, OPTIMIZER, ROWS, SHAPE, batch, mesh_of
 
-from replay_jax.compile.fitting import carried_bytes
+from replay_jax.compile.fitting import bytes_of_one, carried_bytes
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.lora import LoraConfig
 from replay_jax.model.trained import base_bytes
 from replay_jax.training.gradient import batch_gradient, hidden_states
 from replay_jax.training.optimizer import hyperparameters
 from replay_jax.training.step import (
+    abstract_batch,
     abstract_state,
     begin_state,
     compile_train_step,
@@ -134,6 +135,10 @@ def test_a_step_on_eight_devices_is_that_of_the_definitions():
     """Summed over replicas once; the base is split as the parameters are, and not consumed."""
     mesh = mesh_of(4, 2, 1)
     step, like = compile_train_step(HELD, mesh), abstract_state(MODEL, mesh)
+    # What `compile` reports of the step counts the base: all arguments that are not the batch.
+    kept = bytes_of_one(like) + carried_bytes(HELD, mesh)
+    rest = step.memory_analysis().argument_size_in_bytes - kept
+    assert 0 < rest < 2 * bytes_of_one(abstract_batch(HELD, mesh)) < carried_bytes(HELD, mesh)
 
     def placed(tree, like):
         return jax.tree.map(lambda x, to: jax.device_put(np.asarray(x), to.sharding), tree, like)

@@ -27,8 +27,7 @@ from tiny_training import (
     run,
 )
 
-from replay_jax.compile.hlo.costs import program_cost
-from replay_jax.compile.hlo.text import parse_module
+from replay_jax.compile.hlo.collectives import transfers
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import parameter_counts
 from replay_jax.model.decoder import build_transformer, head_kernel
@@ -151,8 +150,7 @@ def test_gradients_are_summed_over_devices_once_an_update():
     for accumulation in (1, 4):
         shape = dataclasses.replace(SHAPE, batch_size=32, accumulation=accumulation)
         program = compile_train_step(shape, mesh)
-        cost = program_cost(parse_module(program.as_text()), devices=8)
-        sent[accumulation] = cost.collective_bytes
+        sent[accumulation] = transfers(program.as_text(), devices=8).bytes
         host = batch(0, rows=32)
         host["loss_weights"][3] = 0.0
         hyper = place_hyper(hyperparameters(OPTIMIZER, 1e-2), mesh)
@@ -169,12 +167,11 @@ def test_gradients_of_a_split_model_go_between_replicas_once_an_update(single):
     """At any accumulation, embedding and head among them; what they come to is the same."""
     mesh, parameters = mesh_of(2, 4, 1), parameter_counts(MODEL).total
     program = compile_train_step(dataclasses.replace(SHAPE, accumulation=2), mesh)
-    ops = program_cost(parse_module(program.as_text()), devices=8).ops
-    moved = [(op.times, each) for op in ops for each in op.collectives]
-    across = [(times, each) for times, each in moved if len({i // 4 for i in each.group}) == 2]
-    assert {times for times, _ in across} == {1} and {times for times, _ in moved} > {1}
+    moved = transfers(program.as_text(), devices=8).every
+    across = [each for each in moved if len({i // 4 for i in each.group}) == 2]
+    assert {each.times for each in across} == {1} and {each.times for each in moved} > {1}
     # Each device holds a quarter, and of two replicas each sends it once.
-    sent = sum(each.wire_bytes for _, each in across)
+    sent = sum(each.wire_bytes for each in across)
     assert parameters <= sent < 1.1 * parameters  # of 4 bytes a quarter
     host = batch(4)
     host["loss_weights"][0::4] = 3.0

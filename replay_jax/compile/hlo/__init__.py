@@ -1,4 +1,4 @@
-"""Reads the text of compiled programs: FLOPs, bytes moved, bytes sent.
+"""Reads the text of compiled programs: what devices send to each other, loops followed.
 
-Other rooms read `costs` (OpCost, ProgramCost, program_cost), `text` (parse_module).
+Other rooms read `collectives` (Transfers, transfers).
 """

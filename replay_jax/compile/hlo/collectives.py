@@ -1,71 +1,128 @@
 """Reads transfers between devices from HLO: who talks to whom, and how many bytes each sends."""
 
-import dataclasses
 import math
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from replay_jax.compile.hlo.text import Computation, Instruction
+from replay_jax.compile.hlo.text import Computation, Instruction, Module, parse_module, trip_count
 
-COLLECTIVES = (
-    "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute",
-    "collective-broadcast",
-)  # fmt: skip
+# Bytes that a device of n sends in a ring, over those of what it gives to the transfer.
+_RING = {
+    "all-gather": lambda n: n - 1,
+    "all-reduce": lambda n: 2 * (n - 1) / n,
+    "reduce-scatter": lambda n: (n - 1) / n,
+    "all-to-all": lambda n: (n - 1) / n,
+    "collective-permute": lambda n: 1,
+    "collective-broadcast": lambda n: 1,
+}
+# The TPU compiler's marks on a transfer that runs beside compute: the fusion that starts it has a
+# call of the first name, and it is named again, with the second, in those that follow.
+_STARTED, _FOLLOWED = 'custom_call_target="AsyncCollectiveStart"', "chain_id="
+_PRODUCTS = ("dot", "convolution")
 
 
-@dataclasses.dataclass(frozen=True)
-class Collective:
-    """One transfer: its kind, one group of devices that take part, what each of them sends.
+@dataclass(frozen=True)
+class Transfer:
+    """A transfer: its kind, one group of devices that take part, what each of them sends.
 
     `group` holds positions in the program's device order. `wire_bytes` is what a device sends in
     a ring: (n-1)/n of the gathered or scattered array, twice that for an all-reduce (Thakur,
     Rabenseifner and Gropp 2005, "Optimization of collective communication operations in MPICH").
+    It is made `times` in a step; `beside_compute` are those that other instructions run beside.
     """
 
     kind: str
     group: tuple[int, ...]
     wire_bytes: float
-    asynchronous: bool
+    times: int
+    beside_compute: bool
 
 
-def read_collective(
-    computation: Computation, instruction: Instruction, devices: int, asynchronous: bool
-) -> Collective:
-    """Describe a collective instruction (or the start of one) in a program for `devices`."""
-    kind = instruction.opcode.removesuffix("-start")
-    sent = sum(computation.instructions[name].shapes[0].bytes for name in instruction.operands)
-    group = device_group(instruction.attributes, devices)
-    others = len(group) - 1
-    wire = {
-        "all-gather": sent * others,
-        "all-reduce": 2 * sent * others / len(group),
-        "reduce-scatter": sent * others / len(group),
-        "all-to-all": sent * others / len(group),
-        "collective-permute": sent,
-        "collective-broadcast": sent,
-    }[kind]
-    return Collective(
-        kind=kind,
-        group=group,
-        wire_bytes=float(wire),
-        asynchronous=asynchronous or instruction.opcode.endswith("-start"),
-    )
+@dataclass(frozen=True)
+class Transfers:
+    """All of a program, those of `unknown_loops` counted as if these ran once."""
+
+    every: tuple[Transfer, ...]
+    unknown_loops: tuple[str, ...]
+
+    @property
+    def bytes(self) -> float:
+        """Bytes that one device sends to others."""
+        return sum(each.times * each.wire_bytes for each in self.every)
 
 
-def as_reduce_scatter(
-    collective: Collective, fused: Computation, instruction: Instruction
-) -> Collective:
-    """The same, or half of it where a fusion keeps only each device's slice of an all-reduce.
+def transfers(text: str, *, devices: int) -> Transfers:
+    """The transfers of a compiled program for `devices` (`jax.stages.Compiled.as_text`)."""
+    module = parse_module(text)
+    walk = _Walk(module, devices, [])
+    every = tuple(walk.made_by(module.computations[module.entry], times=1, beside=False))
+    return Transfers(every, tuple(walk.unknown_loops))
 
-    The TPU compiler writes a reduce-scatter as a fusion of an all-reduce and a dynamic-slice.
-    """
-    readers = [user.opcode for user in fused.users[instruction.name]]
-    if collective.kind != "all-reduce" or readers != ["dynamic-slice"]:
-        return collective
-    return dataclasses.replace(
-        collective, kind="reduce-scatter", wire_bytes=collective.wire_bytes / 2
-    )
+
+@dataclass(frozen=True)
+class _Walk:
+    module: Module
+    devices: int
+    unknown_loops: list[str]
+
+    def made_by(
+        self, computation: Computation, *, times: int, beside: bool, fused: bool = False
+    ) -> Iterator[Transfer]:
+        """Transfers of a computation that is run `times` times, calls and loops followed."""
+        starts = any(_STARTED in each.attributes for each in computation.instructions.values())
+        for instruction in computation.instructions.values():
+            code = instruction.opcode
+            if code.removesuffix("-start") in _RING:
+                if starts or _FOLLOWED not in instruction.attributes:
+                    is_started = beside or starts or code.endswith("-start")
+                    kind, group, wire = self._ring(computation, instruction, fused)
+                    yield Transfer(kind, group, wire, times, is_started)
+                continue
+            if code.endswith(("-done", "-update")):  # name again what was started
+                continue
+            # XLA fuses a transfer with the products that it is to run beside.
+            is_beside = beside or code == "async-start" or self._fuses_products(instruction)
+            count, is_fused = times * self._turns(computation, instruction), code == "fusion"
+            for name in instruction.called:
+                inner = self.module.computations[name]
+                yield from self.made_by(inner, times=count, beside=is_beside, fused=is_fused)
+
+    def _ring(
+        self, computation: Computation, instruction: Instruction, fused: bool
+    ) -> tuple[str, tuple[int, ...], float]:
+        """Kind, group and wire bytes of a transfer."""
+        kind = instruction.opcode.removesuffix("-start")
+        if fused and kind == "all-reduce" and _is_sliced(computation, instruction):
+            kind = "reduce-scatter"
+        given = sum(computation.instructions[name].sizes[0] for name in instruction.operands)
+        group = device_group(instruction.attributes, self.devices)
+        return kind, group, float(given * _RING[kind](len(group)))
+
+    def _turns(self, computation: Computation, instruction: Instruction) -> int:
+        """How often what an instruction calls is run."""
+        if instruction.opcode != "while":
+            return 1
+        turns = trip_count(self.module, instruction, computation)
+        if turns is None:
+            self.unknown_loops.append(instruction.name)
+        return 1 if turns is None else turns
+
+    def _fuses_products(self, instruction: Instruction) -> bool:
+        """Whether an instruction is a fusion with a matrix product in it."""
+        if instruction.opcode != "fusion":
+            return False
+        inner = (self.module.computations[name] for name in instruction.called)
+        parts = (part for each in inner for part in each.instructions.values())
+        return any(part.opcode in _PRODUCTS or self._fuses_products(part) for part in parts)
+
+
+def _is_sliced(computation: Computation, instruction: Instruction) -> bool:
+    """Whether a slice is all that is read of a value: of a sum, the TPU's reduce-scatter."""
+    every = computation.instructions.values()
+    return [each.opcode for each in every if instruction.name in each.operands] == ["dynamic-slice"]
 
 
 def device_group(attributes: str, devices: int) -> tuple[int, ...]:

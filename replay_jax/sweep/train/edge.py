@@ -94,7 +94,8 @@ class EdgeTrainer:
         environment = self._surroundings.enter(job)
         job = self._resumed(job)
         clock = TimeSplit()
-        mesh = self._programs.mesh(job.config.mesh, job.config.model, kept_bytes(job))
+        average = job.config.training.average_last > 0
+        mesh = self._programs.mesh(job.config.mesh, step_shape(job), average=average)
         _check_shapes(job, mesh)
         kept = kept_end(job, self._store, self._programs, mesh, clock)
         with Checkpointer() as saves:
@@ -231,13 +232,6 @@ def kept_end(
         except DamagedCheckpoint as error:
             raise DamagedState(digest, str(error)) from error
         return _beside_base(job, saved, wanted.params)
-
-
-def kept_bytes(job: EdgeJob) -> int:
-    """Bytes that are kept beside a whole model: of its optimizer, and of an average."""
-    config = job.config
-    optimizer, average = config.optimizer.kind.state_bytes, config.training.average_bytes
-    return optimizer(config.model) + average(config.model)
 
 
 def _beside_base(job: EdgeJob, saved: Any, like: Any) -> Any:

@@ -39,24 +39,21 @@ class ProgramCache:
     def __init__(self) -> None:
         self._found: dict[tuple[Any, ...], Any] = {}
 
-    def mesh(self, config: MeshConfig, model: ModelConfig, kept_bytes: int) -> Mesh:
-        """The mesh of all devices of this job for a model.
-
-        `kept_bytes` are kept beside the whole model: by its optimizer, and of an average.
-        """
+    def mesh(self, config: MeshConfig, shape: StepShape, *, average: bool) -> Mesh:
+        """The mesh of all devices of this job for a step, and an average where one is kept."""
 
         def build() -> Mesh:
             devices = attached_devices()
             choice = choose_mesh(
                 config,
-                model,
+                shape.model,
                 devices=devices,
                 device_bytes=_device_bytes(jax.local_devices()[0]),
-                optimizer_bytes=kept_bytes,
+                training_bytes=shape.training_bytes(average=average),
             )
             return make_mesh(choice.config, devices)
 
-        return self._once(("mesh", config, model, kept_bytes), build)
+        return self._once(("mesh", config, shape, average), build)
 
     def train(self, shape: StepShape, mesh: Mesh, *, clock: TimeSplit) -> Programs:
         """The train step; optimizer reset and average of parameters (compiled when needed)."""

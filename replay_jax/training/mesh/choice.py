@@ -7,12 +7,9 @@ import jax
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.trained import FLOAT32_BYTES, parameter_bytes, trained_counts
 from replay_jax.training.mesh.config import MeshConfig, nearest_divisor
 from replay_jax.training.mesh.sharding import keeps_axes_whole, slice_count
 
-# Two float32 moments where nothing else is said of them.
-_MOMENT_BYTES = 8
 # Above this share of a device's memory the state is split (chosen: it leaves three quarters for
 # activations, logits and temporaries).
 REPLICATED_SHARE = 0.25
@@ -32,17 +29,15 @@ def choose_mesh(
     *,
     devices: Sequence[jax.Device],
     device_bytes: int,
-    optimizer_bytes: int | None = None,
+    training_bytes: int,
 ) -> MeshChoice:
     """Decide the axes that `config` leaves open for devices of `device_bytes` memory each.
 
-    `optimizer_bytes` is what the optimizer keeps of the whole model (None: two float32 moments).
-
-    Small models are replicated, as that needs one collective per step; a model whose parameters,
-    moments and gradients would fill more than REPLICATED_SHARE of a device is split over fsdp, no
-    further than that needs, its embedding divides and a slice or node has devices. Every choice
-    can be built by `sharding.make_mesh`. Raises UserError if the axes do not multiply to the
-    number of devices.
+    Small models are replicated, as that needs one collective per step; a model of which
+    `training_bytes` (`StepShape.training_bytes`) would fill more than REPLICATED_SHARE of a device
+    is split over fsdp, no further than that needs, its embedding divides and a slice or node has
+    devices. Every choice can be built by `sharding.make_mesh`. Raises UserError if the axes do not
+    multiply to the number of devices.
     """
     number = len(devices)
     if number % config.tensor:
@@ -66,9 +61,7 @@ def choose_mesh(
         )
         reason = "as asked for, the other axis filled with the devices left"
     else:
-        trained = trained_counts(model).total
-        moments = _MOMENT_BYTES * trained if optimizer_bytes is None else optimizer_bytes
-        need = (parameter_bytes(model) + FLOAT32_BYTES * trained + moments) / config.tensor
+        need = training_bytes / config.tensor
         chosen, reason = _replicate_or_split(config, model.embed_dim, devices, device_bytes, need)
     product = chosen.replica * chosen.fsdp * chosen.tensor
     if product != number:
@@ -114,7 +107,7 @@ def _replicate_or_split(
     config: MeshConfig, width: int, devices: Sequence[jax.Device], device_bytes: int, need: float
 ) -> tuple[MeshConfig, str]:
     left = len(devices) // config.tensor
-    share = f"{need / 2**30:.2f} GiB of parameters, moments and gradients"
+    share = f"{need / 2**30:.2f} GiB of state and gradients"
     limit = f"{REPLICATED_SHARE:.0%} of a device's {device_bytes / 2**30:.1f} GiB"
     if need <= REPLICATED_SHARE * device_bytes:
         return MeshConfig(left, 1, config.tensor), f"replicated: {share} are within {limit}"

@@ -144,6 +144,11 @@ def tree_shardings(boxed: Any, mesh: Mesh) -> Any:
     )
 
 
+def shardings_of(tree: Any) -> Any:
+    """How every array of a tree is split."""
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of every array of a batch that goes to the devices: split by rows."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))

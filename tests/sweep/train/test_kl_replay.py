@@ -95,6 +95,8 @@ def test_plans_count_the_base_and_its_forward_pass(study, start, sweep):
     plain, held = (study.plan([item], None, **CONTINUAL) for item in (sweep[1], sweep[3]))
     model = plain.runs[0].config.model
     assert held.training_bytes - plain.training_bytes == base_bytes(model)
+    shapes = [step_shape(plan.runs[0]).training_bytes(average=False) for plan in (plain, held)]
+    assert shapes[1] - shapes[0] == base_bytes(model)  # by which the mesh is chosen
     assert held.runs[0].flops / plain.runs[0].flops == pytest.approx(4 / 3)
     lora = {"rank": 4, "alpha": 8.0, "matrices": ("query",)}
     beside = [

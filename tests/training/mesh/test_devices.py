@@ -94,7 +94,8 @@ def test_a_missing_cudnn_names_the_extra_and_the_way_without(monkeypatch):
 
 def test_an_odd_number_of_devices_is_told_the_batch_that_divides():
     devices = jax.devices()[:7]
-    chosen = choose_mesh(MeshConfig(), MODEL, devices=devices, device_bytes=2**30).config
+    about = {"device_bytes": 2**30, "training_bytes": SHAPE.training_bytes(average=False)}
+    chosen = choose_mesh(MeshConfig(), MODEL, devices=devices, **about).config
     assert chosen == MeshConfig(7, 1, 1)
     with pytest.raises(UserError, match="16 .* over 7 devices .* training.batch_size .* is 14"):
         check_shape(SHAPE, make_mesh(chosen, devices))
