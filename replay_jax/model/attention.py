@@ -8,7 +8,6 @@ Shape letters: B batch, L length, Q query positions, S key positions, H query he
 G key/value heads (H is a multiple of G), R = H / G, K head width.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from replay_jax.errors import UserError
-from replay_jax.model.blockwise import ATTENTION_OUTPUT, MASKED, WINDOW_NAME, blockwise
+from replay_jax.model.blockwise import ATTENTION_OUTPUT, MASKED, blockwise
 from replay_jax.model.placement import Placement
 
 if TYPE_CHECKING:
@@ -219,9 +218,7 @@ def _splash_attention(
     if segments_BL is not None:
         segments_BL = jnp.pad(segments_BL, grow[:2], constant_values=-1)
         ids = [splash.SegmentIds(q=segments_BL, kv=segments_BL)]
-    named = jax.named_scope(WINDOW_NAME.format(window)) if window else contextlib.nullcontext()
-    with named:
-        out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK, *ids)
+    out_BHLK = jax.vmap(kernel)(q_BHLK, k_BGLK, v_BGLK, *ids)
     return out_BHLK.transpose(0, 2, 1, 3)[:, :length]
 
 

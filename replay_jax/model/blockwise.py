@@ -21,7 +21,6 @@ from replay_jax.model.ordering import after
 
 MASKED = -1e30  # vanishes after the softmax, finite in float32 and bfloat16
 ATTENTION_OUTPUT = "attention_output"  # checkpoint name of what is saved for the backward pass
-WINDOW_NAME = "window_{}"  # scope of a kernel with a window, for who reads compiled programs
 
 # Measured on CPU at L = 512: blocks of 64 to 256 are within 5 % of each other.
 _BLOCK = 128
