@@ -7,12 +7,7 @@ from pathlib import Path
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.trained import (
-    FLOAT32_BYTES,
-    base_bytes,
-    parameter_bytes,
-    trained_counts,
-)
+from replay_jax.model.trained import FLOAT32_BYTES, base_bytes, parameter_bytes, trained_counts
 from replay_jax.training.mesh.config import nearest_divisor
 
 OPTIMIZERS = ("adamw", "muon", "lion", "adafactor")
@@ -200,16 +195,15 @@ class TrainingConfig:
     def accumulation_of(self, batch_size: int) -> int:
         """Microbatches of a batch of another size: the fewest of no more rows than others have."""
         rows = self.batch_size // self.accumulation
-        counts = (n for n in range(1, batch_size + 1) if batch_size % n == 0)
-        return next(n for n in counts if batch_size // n <= rows)
+        least = range(math.ceil(batch_size / rows), batch_size + 1)
+        return next(n for n in least if batch_size % n == 0)
 
     def average_start(self, steps: int) -> int:
         """Updates before the first whose parameters are averaged, of a run of `steps`.
 
         `steps` itself where nothing is; a share that is not 0 averages one update at least.
         """
-        averaged = max(1, round(self.average_last * steps)) if self.average_last else 0
-        return steps - averaged
+        return steps - (max(1, round(self.average_last * steps)) if self.average_last else 0)
 
     def average_bytes(self, model: ModelConfig) -> int:
         """Bytes of the average of a model's trained parameters; 0 where there is none."""
