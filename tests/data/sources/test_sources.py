@@ -158,7 +158,10 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path) -> None:
         "type.jsonl": (good + b'{"text": 3}\n', "line 2: field 'text' is int, not text"),
         "empty.txt": (b"", "empty.txt is empty"),
         "cut.jsonl.gz": (gzip.compress(good * 1000)[:-20], "cut.jsonl.gz cannot be read"),
-        "cut.jsonl.zst": (zstd(good * 1000)[:-9], "cut.jsonl.zst cannot be read: Truncated"),
+        "cut.jsonl.zst": (
+            zstd(good * 1000)[:-9],
+            "cut.jsonl.zst cannot be read: Compressed",
+        ),
         "not.jsonl.zst": (b"plain text", "not.jsonl.zst cannot be read"),
         "not.parquet": (b"plain text", "not.parquet cannot be read"),
     }
