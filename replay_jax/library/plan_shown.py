@@ -11,7 +11,7 @@ from replay_jax.data.sources.embedded import EMBEDDED_KINDS
 from replay_jax.data.sources.files import expand_paths
 from replay_jax.data.sources.source import DATASET_KINDS
 from replay_jax.errors import UserError
-from replay_jax.library.renting import Rental
+from replay_jax.library.renting import Rental, fitting
 from replay_jax.report.elements.blocks import Column, Line
 from replay_jax.report.elements.blocks import Table as Blocks
 from replay_jax.report.tables.screen import rich_table
@@ -36,7 +36,12 @@ _LITTLE, _LARGE = 0.5, 5_000_000
 
 def summary(plan: Plan) -> list[str]:
     """A plan's totals in lines, and what of its data is missing or hardly used."""
-    return [*plan_lines(plan), *_missing(plan), *_unused(plan)]
+    return [*plan_lines(plan), *data_lines(plan)]
+
+
+def data_lines(plan: Plan) -> list[str]:
+    """What of a plan's data is missing or hardly used."""
+    return [*_missing(plan), *_unused(plan)]
 
 
 def rented(found: Rental) -> str:
@@ -45,17 +50,8 @@ def rented(found: Rental) -> str:
     return (
         f"on {found.topology}: {found.chip_hours:,.3g} chip hours, "
         f"{duration(3600 * found.hours)} on its {found.chips} chips{money}, "
-        f"at {found.utilisation:.0%} of their dense peak (--mfu)\n{_fitting(found)}"
+        f"at {found.utilisation:.0%} of their dense peak (--mfu)\n{fitting(found)}"
     )
-
-
-def _fitting(found: Rental) -> str:
-    """Memory in one line: a floor, as only compiling knows what activations take."""
-    need, have = (f"{size / 2**30:,.1f}" for size in (found.chip_bytes, found.memory_bytes))
-    fact = f"parameters, gradients and moments take {need} GiB of {have} on each chip"
-    if found.holds_state:
-        return f"{fact}; `replay-jax compile` says whether activations fit beside them"
-    return f"DOES NOT FIT: {fact}; take more chips, model.lora or moments_dtype bfloat16"
 
 
 def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental], width: int) -> Table:
