@@ -96,8 +96,6 @@ def test_every_module_and_zstandard_without_the_extras(tmp_path):
          "'replay-jax[parquet]'"),
         ("tfds", "wikipedia", "tensorflow_datasets", "reading a TFDS dataset needs the extra: pip "
          "install 'replay-jax[tfds]'"),
-        ("huggingface", "wiki", "datasets", "reading a Hugging Face dataset needs the extra: pip "
-         "install 'replay-jax[huggingface]'"),
     ],
 )  # fmt: skip
 def test_a_source_without_its_extra_names_it(
