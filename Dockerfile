@@ -1,4 +1,5 @@
-# replay-jax in a container, on CPUs; for accelerators --build-arg EXTRAS=tpu,gcs or EXTRAS=cuda,gcs.
+# replay-jax in a container, on CPUs; for accelerators --build-arg EXTRAS=tpu,gcs or EXTRAS=cuda,gcs;
+# Parquet and TFDS by EXTRAS=parquet or tfds.
 #
 #   docker build -t replay-jax .
 #   docker run --rm -v "$PWD:/study" replay-jax run smoke

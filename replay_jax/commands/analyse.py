@@ -9,7 +9,6 @@ from rich.console import Console
 
 from replay_jax.errors import UserError
 from replay_jax.library.analysing.places import Analysed, Spoken, analyse_place, analyse_wandb
-from replay_jax.library.gathering import PRESET_NAMES
 from replay_jax.report.advice import Advice, advise, beside_loss, by_target
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.foreign import foreign_advice, foreign_page
@@ -17,6 +16,7 @@ from replay_jax.report.html import render_page, write_pictures, write_whole
 from replay_jax.report.naming import unnamed
 from replay_jax.report.terminal import terminal_table
 from replay_jax.strict import literal
+from replay_jax.sweep.plan.naming import PRESET_NAMES
 
 
 def analyse(arguments: argparse.Namespace, _: Sequence[str]) -> int:

@@ -78,7 +78,10 @@ def doctor(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         table.add_row("speed", f"{speed:,.0f} tokens/s, the quickstart's model on one device")
     for extra, missing in found.lacking.items():
         table.add_row(f"extra {extra}", "ready" if not missing else "; ".join(missing))
-    Console().print(table, highlight=False)
+    console = Console()
+    console.print(table, highlight=False)
+    if any(found.lacking.values()):
+        print("\npip install 'replay-jax[EXTRA]' installs what an extra lacks")
     return 0 if found.devices else 1
 
 

@@ -13,6 +13,7 @@ from replay_jax.data.stores.near_copies import find_near_copies
 from replay_jax.errors import UserError
 from replay_jax.library.inspecting import matmul_rate
 from replay_jax.library.plan_shown import (
+    data_lines,
     ledger_table,
     rentals_table,
     rented,
@@ -21,7 +22,7 @@ from replay_jax.library.plan_shown import (
 )
 from replay_jax.library.planning import plan as plan_recipe
 from replay_jax.library.preparing import preparation_shown, prepare_all, print_prepared
-from replay_jax.library.renting import USUAL_UTILISATION, Rental, rental
+from replay_jax.library.renting import USUAL_UTILISATION, Rental, fitting, rental
 from replay_jax.sweep.drive.drawing import plan_tree
 from replay_jax.sweep.plan.plan import Plan
 
@@ -47,6 +48,8 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     console = Console()
     if len(plans) > 1:
         console.print(rentals_table(plans, rentals, console.width))
+        for line in _beside(plans, rentals):
+            console.print(line, highlight=False)
         return 0
     (planned,) = plans.values()
     for line in (*summary(planned), *map(rented, rentals.values())):
@@ -58,6 +61,22 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         console.print(shown, highlight=False)
     console.print(plan_tree(planned))
     return 0
+
+
+def _beside(plans: Mapping[str, Plan], rentals: Mapping[str, Rental]) -> list[str]:
+    """What the table of several sweeps does not say: the chips, what fits, what data is missing;
+    each sentence once, after the names of those that it is said of."""
+    lines = [
+        f"on {each.topology} of {each.chips} chips, at {each.utilisation:.0%} of their dense peak "
+        "(--mfu)"
+        for each in list(rentals.values())[:1]
+    ]
+    said: dict[str, list[str]] = {}
+    for name, planned in plans.items():
+        fits = name not in rentals or rentals[name].holds_state
+        for line in (*(() if fits else [fitting(rentals[name])]), *data_lines(planned)):
+            said.setdefault(line, []).append(name)
+    return lines + [f"{', '.join(names)}: {line}" for line, names in said.items()]
 
 
 def _rentals(arguments: argparse.Namespace, plans: Mapping[str, Plan]) -> dict[str, Rental]:

@@ -46,10 +46,11 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     the group to act on, with those of all others (budget, protocol, further axes) under `others`.
     A target for which there is nothing to compare has the reason in words as its verdict.
     """
-    from replay_jax.library.gathering import PRESET_NAMES, gather
+    from replay_jax.library.gathering import gather
     from replay_jax.library.naming import first_run
     from replay_jax.report.advice import advise, beside_loss, by_target
     from replay_jax.report.naming import unnamed
+    from replay_jax.sweep.plan.naming import PRESET_NAMES
 
     workdirs = [existing(workdir) for workdir in arguments.workdirs]
     gathered = gather(workdirs, early_stopping=arguments.early_stopping)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from replay_jax.errors import UserError
+from replay_jax.report.naming import named
 
 Overrides = dict[str, Any]
 Factor = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
@@ -92,7 +93,12 @@ def _distinct(runs: list[Overrides]) -> list[Overrides]:
         key = json.dumps(run, sort_keys=True, default=str)
         if key in seen:
             raise UserError(
-                f"runs {seen[key]} and {position} of the sweep are both {run}: keep one"
+                f"runs {seen[key]} and {position} of the sweep are both {_said(run)}: keep one"
             )
         seen[key] = position
     return runs
+
+
+def _said(run: Overrides) -> str:
+    (said,) = named([{"overrides": run}], {})
+    return ", ".join(f"{key}={value}" for key, value in said["overrides"].items())

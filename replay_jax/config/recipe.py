@@ -8,6 +8,7 @@ inside, there are only frozen dataclasses.
 import contextlib
 import copy
 import dataclasses
+import difflib
 import importlib.util
 import inspect
 import os
@@ -182,7 +183,13 @@ def _config_file(given: str | Path) -> Path:
         return path
     if str(given) in shipped:
         return shipped[str(given)]
-    guess = nearest(path.stem, shipped)
+    here = path.with_name(f"{path.name}.py")
+    if here.is_file():
+        guess = f"did you mean the file '{here}'?"
+    elif close := difflib.get_close_matches(path.stem, shipped, n=1, cutoff=0.5):
+        guess = f"did you mean '{close[0]}'?"
+    else:
+        guess = "`replay-jax configs` lists them"
     raise UserError(f"no config file '{path}' and no shipped config of that name; {guess}")
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from etils import epath
@@ -17,11 +17,11 @@ from replay_jax.analysis.runs.records import (
 from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
-from replay_jax.model.presets import PRESETS
 from replay_jax.progress import step_by_step
 from replay_jax.report.elements.words import count
-from replay_jax.report.naming import Names, named
+from replay_jax.report.naming import named
 from replay_jax.shape import Each, misshapen
+from replay_jax.sweep.plan.naming import PRESET_NAMES
 from replay_jax.sweep.store import shapes
 from replay_jax.sweep.store.facts import read_object
 from replay_jax.sweep.store.workdir import WorkStore
@@ -29,7 +29,6 @@ from replay_jax.sweep.store.workdir import WorkStore
 Record = dict[str, Any]
 # Beside the sweep's facts, where it was carried out within a budget (`library/budgeted`).
 BUDGET = "budget.json"
-PRESET_NAMES: Names = {"model": {name: asdict(model) for name, model in PRESETS.items()}}
 # Parts of a configuration that change no result: sweeps may differ in them and still compare.
 _NO_MATTER = (
     "name", "seed", "data_seed", "execution", "logging", "checkpoint", "mesh", "analysis",

@@ -1,5 +1,6 @@
 """A plan for a terminal: what it takes, what of the data it uses, and its ledger, seeds folded."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ from replay_jax.data.sources.embedded import EMBEDDED_KINDS
 from replay_jax.data.sources.files import expand_paths
 from replay_jax.data.sources.source import DATASET_KINDS
 from replay_jax.errors import UserError
-from replay_jax.library.renting import Rental
+from replay_jax.library.renting import Rental, fitting
 from replay_jax.report.elements.blocks import Column, Line
 from replay_jax.report.elements.blocks import Table as Blocks
 from replay_jax.report.tables.screen import rich_table
 from replay_jax.sweep.drive.drawing import plan_lines
 from replay_jax.sweep.drive.durations import duration
+from replay_jax.sweep.plan.naming import said_overrides, text
 from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.run import Run
@@ -34,7 +36,12 @@ _LITTLE, _LARGE = 0.5, 5_000_000
 
 def summary(plan: Plan) -> list[str]:
     """A plan's totals in lines, and what of its data is missing or hardly used."""
-    return [*plan_lines(plan), *_missing(plan), *_unused(plan)]
+    return [*plan_lines(plan), *data_lines(plan)]
+
+
+def data_lines(plan: Plan) -> list[str]:
+    """What of a plan's data is missing or hardly used."""
+    return [*_missing(plan), *_unused(plan)]
 
 
 def rented(found: Rental) -> str:
@@ -43,17 +50,8 @@ def rented(found: Rental) -> str:
     return (
         f"on {found.topology}: {found.chip_hours:,.3g} chip hours, "
         f"{duration(3600 * found.hours)} on its {found.chips} chips{money}, "
-        f"at {found.utilisation:.0%} of their dense peak (--mfu)\n{_fitting(found)}"
+        f"at {found.utilisation:.0%} of their dense peak (--mfu)\n{fitting(found)}"
     )
-
-
-def _fitting(found: Rental) -> str:
-    """Memory in one line: a floor, as only compiling knows what activations take."""
-    need, have = (f"{size / 2**30:,.1f}" for size in (found.chip_bytes, found.memory_bytes))
-    fact = f"parameters, gradients and moments take {need} GiB of {have} on each chip"
-    if found.holds_state:
-        return f"{fact}; `replay-jax compile` says whether activations fit beside them"
-    return f"DOES NOT FIT: {fact}; take more chips, model.lora or moments_dtype bfloat16"
 
 
 def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental], width: int) -> Table:
@@ -100,14 +98,16 @@ def _rental_cells(rentals: Sequence[Rental]) -> list[str]:
 
 def ledger_table(plan: Plan, width: int) -> Table:
     """One line for runs that differ in their seeds alone: asked for, realised, rows and unique."""
-    axes = _axes(plan.runs)
+    said = said_overrides([run.overrides for run in plan.runs])
+    axes = _axes(said)
+    titles, settings = _settings(said, axes)
     folded: dict[tuple[str, ...], int] = {}
-    for run in plan.runs:
-        cells = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run))
+    for run, own in zip(plan.runs, settings, strict=True):
+        cells = (*own, *_cells(run))
         folded[cells] = folded.get(cells, 0) + 1
     return _table(
         "ledger (requested → realised where they differ; rows are sequences)",
-        [(key.rsplit(".", 1)[-1], 0) for key in axes],
+        [(title, 0) for title in titles],
         [("rho", 0), ("alpha", 3), ("epochs", 0), ("target rows", 0), ("unique", 4),
          ("generic rows", 2), ("unique generic", 5), ("seeds", 1)],
         [Line((*cells, str(seeds))) for cells, seeds in folded.items()],
@@ -128,9 +128,11 @@ def supervised_shown(plan: Plan) -> list[Table | str]:
         return []
     if any(None in counts for counts in _supervised_by_name(plan.runs).values()):
         return ["which labels count in the loss is known when all sources are tokenized"]
-    axes = _axes(plan.runs)
+    said = said_overrides([run.overrides for run in plan.runs])
+    axes = _axes(said)
+    titles, named = _settings(said, axes)
     table = Table(
-        *(key.rsplit(".", 1)[-1] for key in axes),
+        *titles,
         "rho", "alpha", "epochs", "target\nrows", "in its\nbudget", "of\ntarget", "of\ngeneric",
         "stage", "share\nof rows", "share\nof loss", "seeds",
         title="labels that count in the loss, and the target's shares by stage",
@@ -144,14 +146,14 @@ def supervised_shown(plan: Plan) -> list[Table | str]:
     for column in table.columns[len(axes) :]:
         column.justify = "right"
     settings: dict[tuple[str, ...], list[Run]] = {}
-    for run in plan.runs:
-        setting = (*(_text(run.overrides.get(key, "")) for key in axes), *_cells(run)[:4])
+    for run, own in zip(plan.runs, named, strict=True):
+        setting = (*own, *_cells(run)[:4])
         settings.setdefault(setting, []).append(run)
     for setting, runs in settings.items():
-        said, seeds = (*setting, *_supervised_counts(runs)), str(len(runs))
+        cells, seeds = (*setting, *_supervised_counts(runs)), str(len(runs))
         for stage, *shares in _stage_shares(runs):
-            table.add_row(*said, stage, *shares, seeds)
-            said, seeds = ("",) * len(said), ""
+            table.add_row(*cells, stage, *shares, seeds)
+            cells, seeds = ("",) * len(cells), ""
     objectives = " or ".join(sorted({run.config.training.objective for run in plan.runs}))
     return [
         table,
@@ -201,22 +203,28 @@ def _between(values: Sequence[float | None], form: str) -> str:
     return least if least == most else f"{least} to\n{most}"
 
 
-def _axes(runs: Sequence[Run]) -> list[str]:
+def _axes(said: Sequence[Mapping[str, Any]]) -> list[str]:
     """Swept keys beyond seeds and what the ledger's own columns say, that differ between runs."""
-    keys = dict.fromkeys(key for run in runs for key in run.overrides)
+    keys = dict.fromkeys(key for overrides in said for key in overrides)
     return [
         key
         for key in keys
         if key not in _SEEDS + _SHOWN
-        and len({_text(run.overrides.get(key, "")) for run in runs}) > 1
+        and len({text(overrides.get(key, "")) for overrides in said}) > 1
     ]
 
 
-def _text(value: Any) -> str:
-    """A swept value; of a table of values only what tells it from others at a glance."""
-    if isinstance(value, Mapping):
-        return " ".join(str(value[key]) for key in ("peak", "shape", "embed_dim") if key in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _settings(
+    said: Sequence[Mapping[str, Any]], axes: Sequence[str]
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Titles, and the cells of every run; words that all cells of a column begin with go above."""
+    titles, columns = [], []
+    for key in axes:
+        cells = [text(overrides.get(key, "")) for overrides in said]
+        above = os.path.commonprefix([cell.split(" ")[:-1] for cell in cells])
+        titles.append(" ".join([key.rsplit(".", 1)[-1], *above]))
+        columns.append([" ".join(cell.split(" ")[len(above) :]) for cell in cells])
+    return titles, list(zip(*columns, strict=True)) or [()] * len(said)
 
 
 def _cells(run: Run) -> tuple[str, ...]:

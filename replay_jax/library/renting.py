@@ -63,6 +63,15 @@ class Rental:
         }
 
 
+def fitting(found: Rental) -> str:
+    """Memory in one line: a floor, as only compiling knows what activations take."""
+    need, have = (f"{size / 2**30:,.1f}" for size in (found.chip_bytes, found.memory_bytes))
+    fact = f"parameters, gradients and moments take {need} GiB of {have} on each chip"
+    if found.holds_state:
+        return f"{fact}; `replay-jax compile` says whether activations fit beside them"
+    return f"DOES NOT FIT: {fact}; take more chips, model.lora or moments_dtype bfloat16"
+
+
 def rental(plan: Plan, topology: str, *, utilisation: float, price: float | None) -> Rental:
     """What is left of a plan on a slice or machine such as "v5e:4x4" or "h100:8".
 

@@ -79,6 +79,10 @@ def _name(value: Any, different: Sequence[Any], known: Mapping[str, Mapping[str,
             return ", ".join([name, *(f"{_words(key)} {_short(value[key])}" for key in changed)])
     tables = [other for other in different if isinstance(other, Mapping)]
     keys = [key for key in value if any(key not in t or t[key] != value[key] for t in tables)]
+    for key in sorted(keys, key=lambda key: key not in _TELLING):
+        if len({_short(table[key]) for table in tables if key in table}) == len(tables):
+            keys = [key]  # it alone tells all of them apart
+            break
     telling = keys or [key for key in _TELLING if key in value] or list(value)[:2]
     return ", ".join(f"{_words(key)} {_short(value[key])}" for key in telling[:4])
 

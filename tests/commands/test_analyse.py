@@ -108,6 +108,21 @@ def test_json_is_that_of_recommend_whatever_the_file(tmp_path, capsys, monkeypat
     assert found["generic_cost_nats"] is None and found["next_runs"] == []
 
 
+def test_cells_are_told_as_arrow_tells_them(tmp_path):
+    """Of a column with words all are text; elsewhere what is missing is None."""
+    import pyarrow.csv
+
+    path = tmp_path / "runs.csv"
+    path.write_text(
+        "\N{ZERO WIDTH NO-BREAK SPACE}whole,number,truth,name,mixed,lacks,code\r\n"
+        '1,1e-3,true,a,1,,1_0\r\n\r\n-20,NA,False,,x,NaN,2\r\n,inf,,"b, ""c""",2.5,,3\r\n'
+    )
+    found = read_table(path)
+    assert found == pyarrow.csv.read_csv(path).to_pydict()
+    assert found["whole"] == [1, -20, None] and found["truth"] == [True, False, None]
+    assert found["code"] == ["1_0", "2", "3"] and found["mixed"] == ["1", "x", "2.5"]
+
+
 def test_the_records_of_a_sweep_are_analysed_as_their_directory(tmp_path, capsys, monkeypatch):
     from replay_jax.analysis.runs.records import load_records
     from replay_jax.commands import analyse
@@ -147,7 +162,9 @@ def test_a_second_opinion_without_its_sampler_says_how_to_install_it(tmp_path, c
         ("runs.csv", "rho,seed\n1,2,3\n", "cannot be read"),
         ("runs.jsonl", 'null\n{"a": 1}\n', "not every line is a JSON object"),
         ("runs.jsonl", '{"a": 1}\n{"a": [1]}\n', "cannot be read"),
-        ("runs.jsonl", '{"a": 99999999999999999999}\n', "cannot be read"),
+        ("runs.jsonl", f'{{"a": 1.5}}\n{{"a": 1{"0" * 400}}}\n', "cannot be read"),
+        ("runs.csv", "rho,rho\n1,2\n", "cannot be read: two columns have one name, 'rho'"),
+        ("runs.csv", 'rho,name\n1,"a\n', "cannot be read"),
         ("runs.jsonl", "[" * 99999, "cannot be read"),
     ],
 )

@@ -30,6 +30,8 @@ def test_help_gives_an_example_that_parses(command, capsys):
     [
         (["run", "configs/none.py"], "no config file 'configs/none.py'"),
         (["run", "smoky"], "no shipped config of that name; did you mean 'smoke'?"),
+        (["run", "xyzzy"], "of that name; `replay-jax configs` lists them\n"),
+        (["plan", "configs/smoke"], "of that name; did you mean the file 'configs/smoke.py'?"),
         (["plan", "configs/smoke.py", "--config.model.num_layer=3"], "'model.num_layers'"),
         (["plan", "configs/smoke.py", "--config.model.num_layers=x"], "must be int, not 'x'"),
         (["plan", "configs/smoke.py", "--jsn"], "unknown argument '--jsn'"),

@@ -38,7 +38,9 @@ def test_doctor_tells_what_a_sweep_finds(capsys, monkeypatch):
     assert {"cuda", "ray", "tpu", "wandb"} <= set(found["lacking"])
     monkeypatch.setattr(inspecting, "_devices", lambda: ((), "Unable to initialize backend"))
     assert main(["doctor"]) == 1
-    assert "none: Unable to initialize backend" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "none: Unable to initialize backend" in said
+    assert ("pip install 'replay-jax[EXTRA]'" in said) == any(found["lacking"].values())
 
 
 def test_the_speed_of_a_matrix_product_is_that_of_the_machine_alone(monkeypatch):

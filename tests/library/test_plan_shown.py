@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from replay_jax.commands.main import main
-from replay_jax.commands.plan import _range
+from replay_jax.commands.plan import _beside, _range
 from replay_jax.config.recipe import load_recipe
 from replay_jax.errors import UserError
 from replay_jax.library.plan_shown import (
@@ -98,6 +98,18 @@ def test_nothing_is_cut_in_a_narrow_terminal(planned, width):
     assert all(title in text for title in ("rho", "alpha", "seeds", "FLOPs", "money"))
     assert width == 40 or "paper/weight_decay" in text
     assert f"{rentals['paper/weight_decay'].money:,.0f}" in text
+
+
+def test_several_plans_say_what_their_table_does_not(planned):
+    """Each sentence once, of all that it is true of."""
+    found = rental(planned, "v5e:4x4", utilisation=0.5, price=None)
+    rentals = {"a": found, "b": dataclasses.replace(found, memory_bytes=10**6)}
+    first, *lines = _beside({"a": planned, "b": planned}, rentals)
+    assert first == "on v5e:4x4 of 16 chips, at 50% of their dense peak (--mfu)"
+    assert sum(line.startswith("b: DOES NOT FIT: ") for line in lines) == 1
+    missing = [line for line in lines if "missing: source 'c4'" in line]
+    assert len(missing) == 1 and missing[0].startswith("a, b: ")
+    assert not any("b: missing" in line for line in _beside({"a": planned}, {}))
 
 
 @pytest.mark.parametrize(

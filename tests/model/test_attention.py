@@ -77,24 +77,6 @@ def test_splash(masked: bool, scores: dict) -> None:
     assert_equals_reference(attend, operands(1, 130, 4), segments, **scores)
 
 
-@pytest.mark.parametrize(("masked", "scores"), [(False, {"window": 100, "scale": 0.4}), (True, {})])
-def test_splash(masked: bool, scores: dict) -> None:
-    """The TPU kernel, interpreted; 130 positions are padded to 256."""
-    segments = documents(1, 130) if masked else None
-    attend = make_attention("splash", platform="tpu", interpret=True, **scores)
-    assert_equals_reference(attend, operands(1, 130, 4), segments, **scores)
-
-
-def test_the_kernel_s_window_can_be_read_off_a_program() -> None:
-    """Forward and backward, by the scope that the costs of compiled programs look for."""
-    attend = make_attention("splash", platform="tpu", window=100)
-    x = jax.ShapeDtypeStruct((1, 128, 1, 64), jnp.bfloat16)
-    gradient = jax.jit(jax.grad(lambda q, k, v: jnp.sum(attend(q, k, v, None))))
-    lowered = gradient.trace(x, x, x).lower(lowering_platforms=("tpu",))
-    text = lowered.as_text(debug_info=True)
-    assert "/jvp(window_100)/" in text and "/transpose(jvp(window_100))/" in text
-
-
 @pytest.mark.parametrize(("masked", "scores"), [(False, {}), (True, {"window": 7, "scale": 0.4})])
 def test_cudnn_call(masked: bool, scores: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked of cuDNN, answered by JAX's own implementation of the same function."""

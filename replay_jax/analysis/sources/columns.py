@@ -3,8 +3,12 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from replay_jax.errors import UserError
+
+# A table: values by the column's name, all columns of one length.
+Columns = dict[str, list[Any]]
 
 REQUIRED = ("target_tokens", "replay_fraction", "seed", "target_loss")
 # Column to the other names it is known by; upper case, spaces and hyphens make no difference.
@@ -88,3 +92,26 @@ def _require(name: str, names: Sequence[str]) -> None:
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
         raise UserError(f"no column {name!r}; the nearest in the table is {near!r}")
+
+
+def of_one_kind(name: str, values: Sequence[Any]) -> list[Any]:
+    """The values of a column, all floats where one is; None is of every kind.
+
+    Raises UserError where some are of another kind than others.
+    """
+    kinds = {_kind(value) for value in values if value is not None}
+    if len(kinds) > 1:
+        raise UserError(f"column {name!r} holds {' and '.join(sorted(kinds))}")
+    if not any(isinstance(value, float) for value in values):
+        return list(values)
+    try:
+        return [None if value is None else float(value) for value in values]
+    except OverflowError as error:
+        raise UserError(f"column {name!r} holds {error}") from error
+
+
+def _kind(value: Any) -> str:
+    for kinds, words in ((bool, "truth values"), (int | float, "numbers"), (str, "text")):
+        if isinstance(value, kinds):
+            return words
+    return f"values of type {type(value).__name__}"

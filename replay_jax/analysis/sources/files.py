@@ -1,37 +1,25 @@
 """Tables of runs in files: CSV, JSON lines, Parquet."""
 
+import csv
 import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
-
+from replay_jax.analysis.sources.columns import Columns, of_one_kind
 from replay_jax.errors import UserError
+from replay_jax.extras import needed
+
+# What programs write where a number lacks.
+_MISSING = frozenset(("", "NA", "N/A", "#N/A", "n/a", "NULL", "null", "NaN", "nan"))
+_TRUTH = {"true": True, "false": False}
 
 
-def _read_json_lines(path: Path) -> pyarrow.Table:
-    """Objects, one a line, as a table of all their names; what a row lacks is null.
+def read_table(path: Path) -> Columns:
+    """Read a CSV, JSON lines or Parquet file as columns by name.
 
-    Read by Python, as Arrow's own reader (26.0) crashes on a `null` before objects.
+    Raises UserError if it is none of them, or Parquet without the extra that reads it.
     """
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    rows = [json.loads(line) for line in lines if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path} cannot be read: not every line is a JSON object")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pyarrow.table({name: [row.get(name) for row in rows] for name in names})
-
-
-_READERS = {
-    ".csv": pyarrow.csv.read_csv,
-    ".jsonl": _read_json_lines,
-    ".parquet": pyarrow.parquet.read_table,
-}
-
-
-def read_table(path: Path) -> pyarrow.Table:
-    """Read a CSV, JSON lines or Parquet file; raises UserError if it is none of them."""
     if path.suffix not in _READERS:
         raise UserError(
             f"{path}: runs are read from {', '.join(_READERS)} files, TensorBoard folders and "
@@ -40,17 +28,79 @@ def read_table(path: Path) -> pyarrow.Table:
     if not path.is_file():
         raise UserError(f"no file {path}")
     try:
-        table = _READERS[path.suffix](path)
-        table.validate(full=True)  # text that is no UTF-8 would be met later
-        names = table.column_names
-    except UserError:
-        raise
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
+        columns = _READERS[path.suffix](path)
+    except (csv.Error, OSError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {str(error).strip()}") from error
-    for field in table.schema:
-        # Arrow keeps what is no UTF-8 as bytes, and in names replaces it.
-        if pyarrow.types.is_binary(field.type) or "\N{REPLACEMENT CHARACTER}" in field.name:
-            raise UserError(f"{path} cannot be read: column '{field.name}' is no UTF-8 text")
-    if not names or not table.num_rows:
+    if not any(columns.values()):
         raise UserError(f"{path} holds no run")
-    return table
+    return columns
+
+
+def _read_csv(path: Path) -> Columns:
+    """Cells between commas below a row of names; what a column holds is told from all its cells."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    (_, names), *lines = rows or [(0, [])]
+    for number, row in lines:
+        if len(row) != len(names):
+            raise ValueError(f"line {number} has {len(row)} cells, the first {len(names)}")
+    cells = zip(*(row for _, row in lines), strict=True) if lines else [()] * len(names)
+    return _named(names, map(_told, cells))
+
+
+def _told(cells: Sequence[str]) -> list[Any]:
+    """Cells as whole numbers, numbers or truth where all that are filled are such, else text."""
+    given = [cell for cell in map(str.strip, cells) if cell not in _MISSING]
+    readers: tuple[Callable[[str], Any], ...] = (int, float, lambda cell: _TRUTH[cell.lower()])
+    for read in readers:
+        try:
+            if any("_" in cell for cell in given):  # Python's own digits, nobody else's
+                break
+            values = iter([read(cell) for cell in given])
+        except (KeyError, ValueError):
+            continue
+        return [None if cell.strip() in _MISSING else next(values) for cell in cells]
+    return list(cells)
+
+
+def _read_json_lines(path: Path) -> Columns:
+    """Objects, one a line, as columns of all their names; what a row lacks is None."""
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    rows = [json.loads(line) for line in lines if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("not every line is a JSON object")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: of_one_kind(name, [row.get(name) for row in rows]) for name in names}
+
+
+def _read_parquet(path: Path) -> Columns:
+    arrow, parquet = (
+        needed(module, "parquet", "reading Parquet") for module in ("pyarrow", "pyarrow.parquet")
+    )
+    try:
+        table = parquet.read_table(path)
+        table.validate(full=True)  # text that is no UTF-8
+        columns = _named(table.column_names, (column.to_pylist() for column in table.columns))
+    except arrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+    for name, values in columns.items():
+        if any(isinstance(value, bytes) for value in values):
+            raise ValueError(f"column '{name}' is no UTF-8 text")
+    return columns
+
+
+def _named(names: Sequence[str], columns: Iterable[list[Any]]) -> Columns:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ValueError(
+                f"two columns have one name, {name!r}, or the first row is no row of names"
+            )
+    return dict(zip(names, columns, strict=True))
+
+
+_READERS: Mapping[str, Callable[[Path], Columns]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".parquet": _read_parquet,
+}

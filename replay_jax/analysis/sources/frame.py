@@ -4,7 +4,7 @@ Nothing here needs the project's trainer, or JAX.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from replay_jax.analysis.sources.checks import (
     refuse_duplicates,
     refuse_mixed_units,
 )
-from replay_jax.analysis.sources.columns import columns_of
+from replay_jax.analysis.sources.columns import columns_of, of_one_kind
 from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
@@ -57,7 +57,10 @@ def analyse_frame(
     columns: Mapping[str, str] | None = None,
     level: float = 0.9,
 ) -> Study:
-    """Analyse a table of runs (pandas, polars, pyarrow); raises UserError as `runs_of_frame`."""
+    """Analyse a table of runs (a frame of pandas, polars, pyarrow, or lists by their names).
+
+    Raises UserError as `runs_of_frame`.
+    """
     runs = runs_of_frame(
         frame, reference=reference, tuned=tuned, axes=axes, ignore=ignore, columns=columns,
         level=level,
@@ -78,7 +81,7 @@ def runs_of_frame(
     """Read a table of runs; docs/analyse.md lists its columns.
 
     Args:
-        frame: any eager frame that narwhals knows; one row per run.
+        frame: any eager frame that narwhals knows, or columns by name; one row per run.
         reference: column to value of the runs on the reference curve; default: no replay.
         tuned: columns of settings of which the best is taken; `target_epochs` is among them.
         axes: columns of further settings, which are never compared with each other.
@@ -90,20 +93,14 @@ def runs_of_frame(
         UserError: a column is missing or unknown, a row lacks a value, losses have mixed units, two
             rows are one run, or no run is left.
     """
-    try:
-        table = nw.from_native(frame, eager_only=True)
-    except nw.exceptions.DuplicateError as error:
-        raise UserError(
-            "two columns have one name, or the first row is no row of names: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    names = [name for name in table.columns if name not in ignore]
+    columns_there, lines = _table(frame)
+    names = [name for name in columns_there if name not in ignore]
     own = [name for name in (*tuned, *axes) if name != "target_epochs"]
     found = columns_of(names, own=own, named=columns or {})
     rows = [
         {"row": f"row {number}", **{ours: line[theirs] for ours, theirs in found.items()},
          **{name: line[name] for name in own}}
-        for number, line in enumerate(table.iter_rows(named=True), start=1)
+        for number, line in enumerate(lines, start=1)
     ]  # fmt: skip
     has_generic = "generic_loss" in found
     records = [_record(row, own) for row in rows]
@@ -122,6 +119,25 @@ def runs_of_frame(
         notes=notes(records, finite, found, own),
         has_generic=has_generic,
     )
+
+
+def _table(frame: Any) -> tuple[Sequence[str], Iterable[Row]]:
+    """Names of the columns, and the rows."""
+    if isinstance(frame, Mapping):
+        columns = [of_one_kind(name, values) for name, values in frame.items()]
+        if len({len(values) for values in columns}) > 1:
+            lengths = ", ".join(f"{name}: {len(values)}" for name, values in frame.items())
+            raise UserError(f"columns of different lengths ({lengths}) are no table")
+        rows = zip(*columns, strict=True)
+        return list(frame), (dict(zip(frame, row, strict=True)) for row in rows)
+    try:
+        table = nw.from_native(frame, eager_only=True)
+    except nw.exceptions.DuplicateError as error:
+        raise UserError(
+            "two columns have one name, or the first row is no row of names: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    return table.columns, table.iter_rows(named=True)
 
 
 def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:

@@ -11,9 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow
-
-from replay_jax.analysis.sources.columns import ALIASES, REQUIRED, column_called, plain
+from replay_jax.analysis.sources.columns import (
+    ALIASES,
+    REQUIRED,
+    Columns,
+    column_called,
+    of_one_kind,
+    plain,
+)
 from replay_jax.errors import UserError
 
 # Under this name a run of this project has its whole record, as JSON text.
@@ -61,7 +66,7 @@ def table_of(
     named: Mapping[str, str],
     own: Sequence[str],
     ignore: Sequence[str],
-) -> pyarrow.Table:
+) -> Columns:
     """A row per run under the names of docs/analyse.md, and a column per setting of the user's.
 
     Args:
@@ -71,7 +76,8 @@ def table_of(
         ignore: settings that are none.
 
     Raises:
-        UserError: no name, or several, for a column; or settings that differ and are not named.
+        UserError: no name, or several, for a column; a column of several kinds; or settings that
+            differ and are not named.
     """
     settings = list(dict.fromkeys(name for run in runs for name in run.settings))
     values = list(dict.fromkeys(name for run in runs for name in run.values))
@@ -95,10 +101,7 @@ def table_of(
     }
     if "name" not in columns:
         table["name"] = [run.name for run in runs]
-    try:
-        return pyarrow.table(table)
-    except (pyarrow.ArrowException, OverflowError) as error:
-        raise UserError(f"the runs make no table: {str(error).strip()}") from error
+    return table
 
 
 def _named(ours: str, pools: Sequence[Sequence[str]], settings: Sequence[str]) -> str | None:
@@ -162,4 +165,4 @@ def _column(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     found = [row[name] if name in row else None for row in rows]
     if any(isinstance(value, str) for value in found):
         return [None if value is None else str(value) for value in found]
-    return [float(v) if isinstance(v, int) and abs(v) > 2**62 else v for v in found]
+    return of_one_kind(name, found)

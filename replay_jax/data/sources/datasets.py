@@ -8,6 +8,7 @@ from typing import Any
 from replay_jax.data.conversations.marked import Marked, Taker, TextField
 from replay_jax.data.sources.formats import taken
 from replay_jax.errors import UserError
+from replay_jax.extras import needed
 
 _READ_ROWS = 256
 
@@ -120,8 +121,7 @@ def _text(value: object, where: str) -> str | UserError:
 
 
 def _tfds_builder(path: str) -> Any:
-    import tensorflow_datasets as tfds
-
+    tfds = needed("tensorflow_datasets", "tfds", "reading a TFDS dataset")
     try:
         folder = Path(path).expanduser()
         if folder.is_dir():
@@ -144,12 +144,7 @@ def _check_split(path: str, split: str, splits: list[str]) -> None:
 
 
 def _huggingface(path: str, split: str) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(
-            "reading a Hugging Face dataset needs the extra: pip install 'replay-jax[huggingface]'"
-        ) from error
+    datasets = needed("datasets", "huggingface", "reading a Hugging Face dataset")
     name, config = _name_and_config(path)
     try:
         return datasets.load_dataset(name, config, split=split)

@@ -6,7 +6,7 @@ parsed, never imported. Three kinds share no text by construction:
 
     python_docs   docstrings (one document per module), pydoc topics, README metadata, .rst/.md
     python_code   the same modules' source with docstrings cut out, comments kept
-    c_headers     C and C++ headers, of the distributions and of Python
+    c_headers     C and C++ headers, of the distributions, of Python and of Arrow (an extra)
 
 Left out everywhere: tests (a distribution may or may not ship them), licence texts and banners
 (the same page in every package), and Python files with a line over 400 characters (generated
@@ -36,6 +36,8 @@ EXTRACTION_VERSION = f"1 python {'.'.join(platform.python_version_tuple()[:2])}"
 
 _PYTHON = "python"
 _ROOT = "replay-jax"
+# Three quarters of the headers that published studies trained on; it was required until 2026-11-26.
+_ARROW = "pyarrow"
 _HEADERS = (".h", ".hh", ".hpp", ".hxx", ".cuh")
 _PROSE = (".md", ".rst")
 _TEST_FOLDERS = ("test", "tests", "testing", "_test", "idle_test", "internal_test_util")
@@ -56,13 +58,14 @@ def embedded_files(kind: str, only: str) -> list[EmbeddedFile]:
     """The files a kind is made of, sorted by distribution and name.
 
     `only` limits them to some distributions, comma-separated ("python" is the standard
-    library); "" means all. Raises UserError for a name that is not among them.
+    library); "" means all. Raises UserError for a name that is not among them, or where headers of
+    Arrow are asked for and it is not installed.
     """
     distributions = _required_distributions()
-    names = [name.strip() for name in only.split(",") if name.strip()] or [
-        _PYTHON,
-        *sorted(distributions),
-    ]
+    asked = [name.strip() for name in only.split(",") if name.strip()]
+    if kind == "c_headers" and (not asked or _ARROW in asked):
+        distributions[_ARROW] = _arrow()
+    names = asked or [_PYTHON, *sorted(distributions)]
     files: list[EmbeddedFile] = []
     for name in sorted(names):
         if name == _PYTHON:
@@ -213,6 +216,16 @@ def _distribution_files(
             path = Path(str(file.locate()))
             if path.is_file():
                 yield EmbeddedFile(name, file.as_posix(), path)
+
+
+def _arrow() -> importlib.metadata.Distribution:
+    try:
+        return importlib.metadata.distribution(_ARROW)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            "most of all C headers here are Arrow's, which the extra brings: pip install "
+            "'replay-jax[parquet]', or name others, such as path='python,numpy'"
+        ) from error
 
 
 def _required_distributions() -> dict[str, importlib.metadata.Distribution]:

@@ -9,14 +9,18 @@ import json
 import lzma
 import os
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow
-
 from replay_jax.errors import UserError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BLOCK_BYTES = 1 << 20
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
@@ -234,7 +238,7 @@ class _Decompressed(io.RawIOBase):
     def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
         try:
             block = self._inner.read(len(buffer))
-        except (zlib.error, lzma.LZMAError, pyarrow.ArrowException) as error:
+        except (zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
             raise OSError(f"damaged: {error}") from error
         buffer[: len(block)] = block
         return len(block)
@@ -253,8 +257,7 @@ def _decompressed(file: io.RawIOBase | IO[bytes], ending: str) -> IO[bytes]:
     elif ending == ".xz":
         raw = lzma.LZMAFile(file)  # type: ignore[arg-type, assignment]
     elif ending == ".zst":
-        # Arrow's reader, because it notices a stream that was cut off.
-        raw = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd")
+        raw = zstd.ZstdFile(file)  # type: ignore[assignment, arg-type]
     else:
         return io.BufferedReader(file, BLOCK_BYTES) if isinstance(file, io.RawIOBase) else file
     return io.BufferedReader(_Decompressed(raw), BLOCK_BYTES)

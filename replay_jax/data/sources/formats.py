@@ -8,14 +8,14 @@ A file that cannot be read on is always an error.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import orjson
-from pyarrow import ArrowException, RecordBatch, parquet
 
 from replay_jax.data.conversations.marked import Marked, Taker, TextField, UnfitTemplate
 from replay_jax.data.sources.files import BLOCK_BYTES
 from replay_jax.errors import UserError
+from replay_jax.extras import needed
 
 Texts = Iterator[str | Marked | UserError]
 _MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()  # byte-order mark: of the file, not of its text
@@ -80,11 +80,12 @@ def taken(record: object, taker: Taker, where: object) -> str | Marked | UserErr
 def read_parquet(path: Path, taker: Taker, *, first: int, stop: int | None) -> Texts:
     """What is taken of the rows of row groups [first, stop) of a Parquet file.
 
-    Raises UserError where the file is no Parquet file or has no such columns of text.
+    Raises UserError where the file is no Parquet file or has no such columns of text, or the extra
+    is not installed.
     """
-    row = 0
+    row, arrow = 0, _arrow()
     try:
-        with parquet.ParquetFile(path) as table:
+        with arrow.parquet.ParquetFile(path) as table:
             names = table.schema_arrow.names
             wanted = None if taker.fields is None else list(taker.fields)
             for name in wanted or ():
@@ -100,18 +101,23 @@ def read_parquet(path: Path, taker: Taker, *, first: int, stop: int | None) -> T
                 row += batch.num_rows
     except UserError:
         raise
-    except (ArrowException, OSError, UnicodeDecodeError) as error:  # names of columns are text
+    except (
+        arrow.ArrowException,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:  # names are text
         raise _unreadable(path, error) from error
 
 
 def parquet_cuts(path: Path, size: int) -> list[tuple[int, int, int]]:
     """Ranges [first, stop) of row groups with about `size` bytes of data each, and those bytes.
 
-    Raises UserError where the file is no Parquet file.
+    Raises UserError where the file is no Parquet file, or the extra is not installed.
     """
+    arrow = _arrow()
     try:
-        metadata = parquet.read_metadata(path)
-    except (ArrowException, OSError, UnicodeDecodeError) as error:
+        metadata = arrow.parquet.read_metadata(path)
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     cuts, first, held = [], 0, 0
     for group in range(metadata.num_row_groups):
@@ -124,19 +130,24 @@ def parquet_cuts(path: Path, size: int) -> list[tuple[int, int, int]]:
 
 def parquet_bytes(path: Path, first: int, stop: int) -> list[tuple[int, int]]:
     """Byte ranges that decide what row groups [first, stop) hold: their own and the footer's."""
-    metadata = parquet.read_metadata(path)
+    metadata = _arrow().parquet.read_metadata(path)
     size = path.stat().st_size
     footer = size - metadata.serialized_size - 8
     begins = [_group_start(metadata.row_group(group)) for group in range(metadata.num_row_groups)]
     return [(begins[first], [*begins, footer][stop]), (footer, size)]
 
 
-def _group_start(group: parquet.RowGroupMetaData) -> int:
+def _arrow() -> Any:
+    needed("pyarrow.parquet", "parquet", "reading Parquet")
+    return needed("pyarrow", "parquet", "reading Parquet")
+
+
+def _group_start(group: Any) -> int:
     columns = [group.column(number) for number in range(group.num_columns)]
     return min(c.dictionary_page_offset or c.data_page_offset for c in columns)
 
 
-def _texts_of_column(path: Path, row: int, name: str, batch: RecordBatch) -> Texts:
+def _texts_of_column(path: Path, row: int, name: str, batch: Any) -> Texts:
     for number, text in enumerate(_column(batch.column(0)), row):
         if text is None or isinstance(text, str):
             yield text or ""
@@ -146,7 +157,7 @@ def _texts_of_column(path: Path, row: int, name: str, batch: RecordBatch) -> Tex
             raise UserError(f"{path}: column {name!r} holds {type(text).__name__}, not text")
 
 
-def _texts_of_rows(path: Path, row: int, taker: Taker, batch: RecordBatch) -> Texts:
+def _texts_of_rows(path: Path, row: int, taker: Taker, batch: Any) -> Texts:
     for number in range(batch.num_rows):
         where = f"{path}, row {row + number}"
         try:

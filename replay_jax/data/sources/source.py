@@ -31,7 +31,8 @@ class SourceConfig:
     """One source of documents and how much of it is held out.
 
     kind: text, jsonl, parquet, conversations, tfds, huggingface, megatron, npy, or what every
-        installation has, python_docs, python_code and c_headers.
+        installation has, python_docs, python_code and c_headers; Parquet, tfds and huggingface are
+        read with the extras parquet, tfds and huggingface.
     path: file, folder or glob (text, jsonl, parquet; .gz, .bz2, .xz and .zst are decompressed;
         conversations: JSON lines, or Parquet where it ends in ".parquet");
         the same for token ids (megatron: .bin files, each with its .idx; npy);

@@ -20,7 +20,7 @@ from replay_jax.data.sources.durable import read_only_allowed, write_durably
 from replay_jax.data.tokens.copies import Copies, Group
 from replay_jax.data.tokens.manifest import SPLITS
 from replay_jax.data.tokens.store import TokenStore
-from replay_jax.errors import UserError
+from replay_jax.extras import needed
 
 THRESHOLD = 0.8
 SHINGLE_BYTES = 25  # about five words
@@ -168,13 +168,7 @@ def document_ids(store: TokenStore, split: str) -> Iterator[np.ndarray]:
 
 
 def _library() -> Any:
-    try:
-        import datasketch
-    except ImportError as error:
-        raise UserError(
-            "looking for near copies needs the extra: pip install 'replay-jax[near-duplicates]'"
-        ) from error
-    return datasketch
+    return needed("datasketch", "near-duplicates", "looking for near copies")
 
 
 def _path(stores: Mapping[str, TokenStore]) -> Path:

@@ -1,5 +1,6 @@
 """The study that suits somebody's text and time: sizes, budgets, and why."""
 
+import math
 from dataclasses import dataclass
 
 from replay_jax.errors import UserError
@@ -127,26 +128,35 @@ def study_of_size(size: Size, generic: Seen, target: Seen) -> Start:
         judged = min(judged, int(there * share / 1.5))
         rows.append(int(there * (1 - share) / 1.2))
         if judged < _LEAST_JUDGED:
+            needed = round(_LEAST_JUDGED / _MOST_HELD_OUT * 1.5)
             raise UserError(
-                f"{seen.path} has about {there:,.0f} sequences of {SEQ_LEN} tokens, and "
-                f"{_LEAST_JUDGED / _MOST_HELD_OUT * 1.5:.0f} are needed to judge by some of them"
+                f"{seen.path} has about {there:,.0f} sequences of {SEQ_LEN} tokens, and {needed} "
+                f"are needed to judge by some of them: give {_more(there, needed)}"
             )
     if rows[0] < STEPS * size.batch:
         raise UserError(
             f"{generic.path} has about {rows[0]:,} sequences of {SEQ_LEN} tokens to train on, and "
-            f"{STEPS} steps of {size.batch} take {STEPS * size.batch:,}"
+            f"{STEPS} steps of {size.batch} take {STEPS * size.batch:,}: give "
+            f"{_more(rows[0], STEPS * size.batch)}"
         )
     unit = min(size.batch, rows[1] // _LARGEST) // 4 * 4
     if unit < _LEAST_UNIT:
         raise UserError(
             f"{target.path} has about {rows[1]:,} sequences of {SEQ_LEN} tokens to train on, and "
-            f"{_LARGEST * _LEAST_UNIT} are needed"
+            f"{_LARGEST * _LEAST_UNIT} are needed: give {_more(rows[1], _LARGEST * _LEAST_UNIT)}"
         )
     share = round(_CHOICE * STEPS * size.batch / rows[0], 3)
     train_fraction = share if share < 1 - held_out[0] else 1.0
     return Start(
         generic, target, *sides, size, unit, (held_out[0], held_out[1]), train_fraction, judged
     )
+
+
+def _more(there: float, needed: float) -> str:
+    """How much more text, in words, rounded up to a tenth."""
+    if there < 1:
+        return "more of it"
+    return f"{math.ceil(10 * needed / there) / 10:g} times as much of it"
 
 
 def _seen(seen: Seen, side: Measured) -> str:

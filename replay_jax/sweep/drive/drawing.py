@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from replay_jax.sweep.plan.naming import said_overrides, text
 from replay_jax.sweep.plan.plan import Plan
 from replay_jax.sweep.plan.tree import Edge
 
@@ -50,8 +51,9 @@ def plan_tree(plan: Plan, *, progress: Mapping[int, float] | None = None) -> Tre
         progress: share done of every edge that has begun, by its position; None draws no progress.
     """
     root = Tree(f"[bold]{len(plan.runs)} runs[/bold]")
+    said = said_overrides([run.overrides for run in plan.runs])
     tops = [number for number, edge in enumerate(plan.edges) if edge.parent is None]
-    _add(root, tops, plan, progress, common={})
+    _add(root, tops, plan, said, progress, common={})
     return root
 
 
@@ -59,6 +61,7 @@ def _add(
     node: Tree,
     siblings: Sequence[int],
     plan: Plan,
+    said: Sequence[Mapping[str, Any]],
     progress: Mapping[int, float] | None,
     *,
     common: Mapping[str, Any],
@@ -73,14 +76,13 @@ def _add(
         if len(group) > 1:
             label += f"  {len(group)} ×"
         label += f"  [dim]{runs} run{'s' if runs > 1 else ''}[/dim]"
-        words = _distinguishing(plan, group, common)
+        words = _distinguishing([_fixed(said, plan.edges[number]) for number in group], common)
         if words:
             label += f"  {escape(words)}"
         if progress is not None:
             label += f"  {_mark(plan, group, progress)}"
         below = node.add(label)
-        fixed = _fixed(plan, first)
-        _add(below, first.children, plan, progress, common=fixed)
+        _add(below, first.children, plan, said, progress, common=_fixed(said, first))
 
 
 def _shape(edges: Sequence[Edge], number: int) -> tuple[Any, ...]:
@@ -90,9 +92,9 @@ def _shape(edges: Sequence[Edge], number: int) -> tuple[Any, ...]:
     return (edge.start.step, edge.stop.step, len(edge.ending), below)
 
 
-def _fixed(plan: Plan, edge: Edge) -> dict[str, Any]:
-    """The overrides on which all runs through an edge agree."""
-    first, *others = [plan.runs[run].overrides for run in edge.runs]
+def _fixed(said: Sequence[Mapping[str, Any]], edge: Edge) -> dict[str, Any]:
+    """The overrides, as said, on which all runs through an edge agree."""
+    first, *others = [said[run] for run in edge.runs]
     return {
         key: value
         for key, value in first.items()
@@ -100,14 +102,13 @@ def _fixed(plan: Plan, edge: Edge) -> dict[str, Any]:
     }
 
 
-def _distinguishing(plan: Plan, group: Sequence[int], common: Mapping[str, Any]) -> str:
+def _distinguishing(fixed: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> str:
     """What the runs of each edge of a group agree on, beyond those above; a range for several."""
-    fixed = [_fixed(plan, plan.edges[number]) for number in group]
     words = []
     for key in fixed[0]:
         if key in common or not all(key in each for each in fixed):
             continue
-        values = list(dict.fromkeys(_value(each[key]) for each in fixed))
+        values = list(dict.fromkeys(text(each[key]) for each in fixed))
         words.append(f"{key.rsplit('.', 1)[-1]}={'|'.join(values)}")
     return " ".join(words)
 
@@ -120,10 +121,6 @@ def _mark(plan: Plan, group: Sequence[int], progress: Mapping[int, float]) -> st
     if not any(shares):
         return "[dim]·[/dim]"
     return f"[yellow]{sum(shares) / len(shares):.0%}[/yellow]"
-
-
-def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _bytes(number: float) -> str:

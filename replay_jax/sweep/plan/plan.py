@@ -18,6 +18,7 @@ from replay_jax.progress import step_by_step
 from replay_jax.sweep.plan.chain import Shared
 from replay_jax.sweep.plan.found import Found
 from replay_jax.sweep.plan.measuring_cost import MeasuringCost
+from replay_jax.sweep.plan.naming import run_names
 from replay_jax.sweep.plan.objective import target_shares
 from replay_jax.sweep.plan.run import Run, describe_run
 from replay_jax.sweep.plan.tree import Edge, build_edges
@@ -219,9 +220,11 @@ def plan_sweep(
     if not experiments:
         raise UserError("the sweep has no runs")
     shared = Shared()
+    names = run_names([overrides for _, overrides in experiments], experiments[0][0].name)
+    named = list(zip(experiments, names, strict=True))
     runs = tuple(
-        describe_run(config, overrides, found=found, shared=shared)
-        for config, overrides in step_by_step(experiments, "planning runs")
+        describe_run(config, overrides, name=name, found=found, shared=shared)
+        for (config, overrides), name in step_by_step(named, "planning runs")
     )
     _refuse_mixed_execution(runs)
     _refuse_duplicates(runs)

@@ -98,20 +98,24 @@ class Run:
 
 
 def describe_run(
-    config: ExperimentConfig, overrides: Mapping[str, Any], *, found: Found, shared: Shared
+    config: ExperimentConfig,
+    overrides: Mapping[str, Any],
+    *,
+    name: str,
+    found: Found,
+    shared: Shared,
 ) -> Run:
     """Build everything that is known about a run before any of it is trained.
 
     Args:
         config: the complete configuration.
-        overrides: what the sweep set for this run.
+        overrides: what the sweep set for this run; name: these in words.
         found: what there is on this machine of all that the run reads.
         shared: of all runs that are described together.
 
     Raises:
         UserError: the run cannot fit its steps, its data or its evaluation set; names the run.
     """
-    name = run_name(config, overrides)
     try:
         schedule = schedule_of(config, shared)
         views = source_views(config, schedule, stores=found.stores)
@@ -138,12 +142,6 @@ def describe_run(
         ledger=ledger,
         chain=run_chain(config, schedule, views, weights=start, shared=shared),
     )
-
-
-def run_name(config: ExperimentConfig, overrides: Mapping[str, Any]) -> str:
-    """A short name for people: the last part of every overridden key and its value."""
-    parts = [f"{key.rsplit('.', 1)[-1]}={_short(value)}" for key, value in overrides.items()]
-    return " ".join(parts) or config.name
 
 
 def source_views(
@@ -240,10 +238,3 @@ def _declared_fingerprint(source: SourceConfig, tokenizer: TokenizerConfig) -> s
     if not tokenizer.chat_template:  # is as if there were no such field
         del facts["tokenizer"]["chat_template"]
     return f"declared-{canonical_digest(facts).hex()}"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    text = str(value)
-    return text if len(text) <= 24 else f"{text[:23]}…"

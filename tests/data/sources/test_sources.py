@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from pyarrow import parquet
 
+from replay_jax.data.sources import embedded
 from replay_jax.data.sources.documents import document_hash, held_out_below, split_documents
 from replay_jax.data.sources.embedded import embedded_files, module_text, read_embedded
 from replay_jax.data.sources.parts import read_documents, source_files
@@ -158,7 +159,10 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path) -> None:
         "type.jsonl": (good + b'{"text": 3}\n', "line 2: field 'text' is int, not text"),
         "empty.txt": (b"", "empty.txt is empty"),
         "cut.jsonl.gz": (gzip.compress(good * 1000)[:-20], "cut.jsonl.gz cannot be read"),
-        "cut.jsonl.zst": (zstd(good * 1000)[:-9], "cut.jsonl.zst cannot be read: Truncated"),
+        "cut.jsonl.zst": (
+            zstd(good * 1000)[:-9],
+            "cut.jsonl.zst cannot be read: Compressed",
+        ),
         "not.jsonl.zst": (b"plain text", "not.jsonl.zst cannot be read"),
         "not.parquet": (b"plain text", "not.parquet cannot be read"),
     }
@@ -308,6 +312,18 @@ def test_embedded_kinds_share_no_text() -> None:
     assert len(lines) > 500
     leaked = {line for line in lines if f'"""{line}' in code or f"\n    {line}\n" in code}
     assert not leaked
+
+
+def test_all_headers_are_with_those_of_arrow_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What published studies trained on is not other text where an extra is missing."""
+    found = {file.distribution for file in embedded_files("c_headers", "")}
+    assert {"numpy", "pyarrow", "python"} <= found
+    assert "pyarrow" not in {f.distribution for f in embedded_files("c_headers", "numpy,python")}
+    monkeypatch.setattr(embedded, "_ARROW", "no-such-distribution")
+    for only in ("", "numpy,no-such-distribution"):
+        with pytest.raises(UserError, match=r"pip install 'replay-jax\[parquet\]', or name others"):
+            embedded_files("c_headers", only)
+    assert embedded_files("c_headers", "numpy")
 
 
 def test_embedded_text_is_limited_to_required_packages_and_repeatable() -> None:
