@@ -224,7 +224,7 @@ def _arrow() -> importlib.metadata.Distribution:
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
             "most of all C headers here are Arrow's, which the extra brings: pip install "
-            "'replay-jax[parquet]', or name others, such as path='python,numpy'"
+            "'replay-jax[quickstart]', or name others, such as path='python,numpy'"
         ) from error
 
 
