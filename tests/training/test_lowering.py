@@ -36,8 +36,8 @@ def shapes():
     """What the presets and the shipped configs train, with two rows instead of their batches.
 
     Layers are alike, and a matrix product lowers at any width: two scanned layers of few heads,
-    each as wide as it is and shared by as many, and one size of vocabulary. In float32, which cuDNN
-    does not take, that width is nothing to a GPU.
+    each as wide as it is and shared by as many. In float32, which cuDNN does not take, that width
+    is nothing to a GPU.
     """
     found = {name: shape_of(model) for name, model in PRESETS.items()}
     for path in CONFIGS:
@@ -55,13 +55,12 @@ def shapes():
 
 
 def narrowed(model, platform):
-    """The model with two layers, two heads of keys and 512 tokens, and no wider than that needs."""
+    """The model with two layers and two heads of keys, and no wider than that needs."""
     group = model.num_heads // model.num_kv_heads
     any_width = platform == "cuda" and model.compute_dtype == "float32"
     width = 16 if any_width else model.embed_dim // model.num_heads
     return dataclasses.replace(
         model,
-        vocab_size=512,
         embed_dim=width * 2 * group,
         mlp_dim=512,
         num_layers=2,
