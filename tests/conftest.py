@@ -19,11 +19,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get(
 ) or tempfile.mkdtemp(prefix="replay_jax_programs_of_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-import jax
 import pytest
-
-jax.config.update("jax_numpy_rank_promotion", "raise")
-
 
 # What takes longest by the clock, in a few tests each: begun last, it leaves one worker waiting.
 FIRST = [
@@ -54,7 +50,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def eight_devices() -> None:
-    """The suite is only meaningful on eight devices; the processes that it starts have one."""
+    """The suite is only meaningful on eight devices; the processes that it starts have one.
+
+    JAX is imported here: the process that gives out the tests needs none.
+    """
+    import jax
+
+    jax.config.update("jax_numpy_rank_promotion", "raise")
     assert jax.device_count() == 8, f"expected 8 fake CPU devices, found {jax.device_count()}"
     os.environ["XLA_FLAGS"] = flags(1)
 

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tiny_training import MODEL, mesh_of
+from tiny_training import MODEL, drawn_parameters, mesh_of
 
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
 from replay_jax.errors import UserError
@@ -55,7 +55,7 @@ def equal(one, other):
 @pytest.fixture(scope="module")
 def params():
     """Random parameters with norms that are not all one."""
-    drawn = jax.device_get(init_state(DEEP, 3).params)
+    drawn = jax.device_get(drawn_parameters(DEEP, mesh_of(1, 1, 1), 3))
     random = np.random.default_rng(0)
     return jax.tree.map(lambda x: x + random.normal(size=x.shape).astype(x.dtype), drawn)
 
@@ -88,7 +88,7 @@ def test_layers_that_are_scanned_are_the_same_layers(folder, params, tmp_path):
 
 def test_a_tied_head_is_stored_once(tmp_path):
     tied = dataclasses.replace(DEEP, tied_embeddings=True)
-    drawn = jax.device_get(init_state(tied, 1).params)
+    drawn = jax.device_get(drawn_parameters(tied, mesh_of(1, 1, 1), 1))
     at = export(tmp_path / "tied", drawn, tied)
     assert "lm_head.weight" not in load_file(at / "model.safetensors")
     assert equal(load(at, tied, mesh_of(1, 1, 1)), drawn)
@@ -100,7 +100,7 @@ HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 @pytest.mark.parametrize("kept", [(EMBEDDING, HEAD), (HEAD,)])
 def test_a_tied_head_is_found_twice_or_under_the_other_name(tmp_path, kept):
     tied = dataclasses.replace(DEEP, tied_embeddings=True)
-    drawn = jax.device_get(init_state(tied, 1).params)
+    drawn = jax.device_get(drawn_parameters(tied, mesh_of(1, 1, 1), 1))
     folder = export(tmp_path / "tied", drawn, tied)
 
     def rename(tensors):

@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from tiny_training import MODEL
+from tiny_training import MODEL, drawn_parameters, mesh_of
 
 from replay_jax.commands.main import main
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
@@ -14,7 +14,6 @@ from replay_jax.errors import UserError
 from replay_jax.hub.export import write_model_folder
 from replay_jax.library.evaluating import load_folder, row_nats, score
 from replay_jax.model.decoder import build_transformer, head_kernel
-from replay_jax.training.step import init_state
 
 TINY = dataclasses.replace(MODEL, num_layers=1)
 
@@ -22,7 +21,7 @@ TINY = dataclasses.replace(MODEL, num_layers=1)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("models") / "tiny"
-    params = jax.device_get(init_state(TINY, 3).params)
+    params = jax.device_get(drawn_parameters(TINY, mesh_of(1, 1, 1), 3))
     write_model_folder(place, params, TINY, byte_tokenizer(), dtype="float32", facts={})
     return place, params
 
@@ -30,7 +29,8 @@ def folder(tmp_path_factory):
 def test_nats_are_those_of_the_softmax_row_by_row(folder, tmp_path, capsys):
     place, params = folder
     tokens = np.random.default_rng(0).integers(0, TINY.vocab_size, (5, 9))
-    hidden = build_transformer(TINY, platform="cpu").apply({"params": params}, tokens[:, :-1])
+    model = build_transformer(TINY, platform="cpu")
+    hidden = jax.jit(model.apply)({"params": params}, tokens[:, :-1])
     logits = np.asarray(hidden @ head_kernel(params), np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

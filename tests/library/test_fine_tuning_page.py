@@ -12,6 +12,7 @@ from chats import CHATML, chat, chat_folder, write_records
 from fake_report import without_pictures
 from in_process import in_this_process
 from places import ROOT
+from tiny_training import drawn_parameters, mesh_of
 
 import replay_jax
 from replay_jax.data.tokens.config import TokenizerConfig
@@ -21,7 +22,6 @@ from replay_jax.hub.folder import RUN_FILE
 from replay_jax.library.evaluating import load_folder, load_run, score, summary
 from replay_jax.library.plan_shown import supervised_shown
 from replay_jax.model.architecture import ModelConfig, Variant
-from replay_jax.training.step import init_state
 
 PAGE = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")
 SMALL = {
@@ -44,7 +44,7 @@ def at_home(tmp_path, monkeypatch):
         num_kv_heads=1, max_seq_len=128, tied_embeddings=True,
         variant=Variant(head_dim=24, qk_norm="head"),
     )  # fmt: skip
-    params = jax.device_get(init_state(model, 3).params)
+    params = jax.device_get(drawn_parameters(model, mesh_of(1, 1, 1), 3))
     folder = tmp_path / "models" / "qwen3"
     folder.parent.mkdir()
     write_model_folder(folder, params, model, tokenizer, dtype="float32", facts={})

@@ -13,8 +13,6 @@ from replay_jax.model.placement import Placement
 
 BATCH, LENGTH, EMBED, VOCAB = 4, 12, 6, 22
 HELD = np.array([True, False, True, True])
-# The same values for less to compile.
-QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 def random_case(apart=1.0):
@@ -62,7 +60,7 @@ def step_of(chunk, axes):
         total, *told = held_loss(*case, chunk=chunk, placement=axes and placement_of(*axes))
         return total, told
 
-    return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True), compiler_options=QUICKLY)
+    return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
 
 
 def found(case, *, chunk=LENGTH, axes=None):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_training import MODEL, ROWS, SHAPE, batch, mesh_of
+from tiny_training import MODEL, ROWS, SHAPE, batch, drawn_parameters, mesh_of
 
 from replay_jax.errors import UserError
 from replay_jax.model.decoder import build_transformer
@@ -15,7 +15,7 @@ from replay_jax.training.config import TrainingConfig
 from replay_jax.training.evaluate import evaluation_shape
 from replay_jax.training.gradient import DROPOUT_KEYS, dropout_keys, hidden_states
 from replay_jax.training.mesh.sharding import placement
-from replay_jax.training.step import abstract_batch, init_state, on_mesh, place_batch
+from replay_jax.training.step import abstract_batch, on_mesh, place_batch
 
 RATE = 0.25
 SHAPES = {
@@ -55,7 +55,7 @@ def test_every_row_of_every_step_of_every_seed_has_a_key_of_its_own():
 
 def states(shape, mesh):
     """Final hidden states [B, L, D] of a batch that is spread over a mesh."""
-    params = init_state(SHAPES["unroll"].model, 0).params
+    params = jax.device_get(drawn_parameters(SHAPES["unroll"].model, mesh_of(1, 1, 1)))
     params = stacked(params) if shape.model.layer_loop == "scan" else params
     transformer = build_transformer(
         shape.model, platform="cpu", placement=placement(mesh), dropout=shape.dropout

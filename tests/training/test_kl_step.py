@@ -28,8 +28,6 @@ from replay_jax.training.trainable import as_base, joined, merged, split
 HELD = dataclasses.replace(SHAPE, kl_sources=(0,), accumulation=2, document_mask=True)
 LORA = LoraConfig(rank=3, alpha=6.0, matrices=("query", "out", "up"))
 ADAPTED = dataclasses.replace(MODEL, lora=LORA)
-# The same values for less to compile.
-QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 @functools.cache
@@ -76,7 +74,7 @@ def step_of(shape):
     def step(params, batch, base):
         return batch_gradient(params, batch, shape=shape, platform="cpu", base=base)
 
-    return jax.jit(step, compiler_options=QUICKLY)
+    return jax.jit(step)
 
 
 @functools.cache
@@ -98,7 +96,7 @@ def expected():
         sums = [jnp.stack([jnp.sum(row * held), jnp.sum(row * ~held)]) for row in by_row]
         return jnp.sum(sums[2]) / jnp.sum(sums[1]), sums
 
-    return jax.device_get(jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICKLY)(moved()))
+    return jax.device_get(jax.jit(jax.grad(loss, has_aux=True))(moved()))
 
 
 def assert_close(found, wanted, rtol=2e-4, atol=2e-6):

@@ -13,8 +13,6 @@ from replay_jax.training.step import init_state
 
 # An answer of one label, one of all but the first, none, and everything (replayed text).
 COUNTED = np.array([[0, 0, 0, 0, 0, 0, 1, 0], [0] + [1] * 7, [0] * 8, [1] * 8], np.float32)
-# The same values for less to compile.
-QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +30,7 @@ def states_of(params):
     def states(inputs, segments):
         return hidden_states(transformer, params, {"inputs": inputs, "segments": segments})
 
-    like = np.zeros((ROWS, LENGTH), np.int32)
-    return jax.jit(states).lower(like, like).compile(QUICKLY)
+    return jax.jit(states)
 
 
 def test_the_loss_is_the_mean_of_what_counts_in_float64(params, states_of):
@@ -43,7 +40,7 @@ def test_the_loss_is_the_mean_of_what_counts_in_float64(params, states_of):
     # Microbatches have rows a, a + 4, ...: the third of four has no label that counts.
     shape = dataclasses.replace(SHAPE, accumulation=4)
     step = jax.jit(lambda p, b: batch_gradient(p, b, shape=shape, platform="cpu"))
-    found, (nats, weights) = step.lower(params, arrays).compile(QUICKLY)(params, arrays)
+    found, (nats, weights) = step(params, arrays)
     loss, head = oracle(params, host, states_of)
     assert weights.sum() == COUNTED.sum() * ROWS / 4
     np.testing.assert_allclose(nats.sum() / weights.sum(), loss, rtol=2e-6)

@@ -44,6 +44,10 @@ GRADIENTS = {
 }
 
 
+# An update as one program: out of one, JAX compiles each of its operations for each shape.
+updated = jax.jit(apply_gradients, static_argnames="kind")
+
+
 def by_hand(params, gradients, moments, *, count, learning_rate, decayed, scale):
     """AdamW of one array in float64, straight from arXiv 1711.05101 with decay after Adam."""
     first, second = moments
@@ -65,7 +69,7 @@ def test_two_updates_by_hand():
     moments = jax.tree.map(lambda p: (np.zeros(p.shape), np.zeros(p.shape)), PARAMS)
     for count, rate in ((1, 0.1), (2, 0.05)):
         hyper = hyperparameters(CONFIG, rate)
-        params, state = apply_gradients(params, state, GRADIENTS, hyper=hyper)
+        params, state = updated(params, state, GRADIENTS, hyper=hyper)
         for path, decayed in ((("layer_0", "query"), True), (("norm", "scale"), False)):
             (a, b) = path
             expected[a][b], moments[a][b] = by_hand(
@@ -84,7 +88,7 @@ def test_two_updates_by_hand():
 def test_gradients_below_the_clip_are_left_alone():
     small = jax.tree.map(lambda g: g * np.float32(1e-2), GRADIENTS)
     results = [
-        apply_gradients(
+        updated(
             PARAMS,
             init_optimizer(PARAMS),
             small,
@@ -227,9 +231,7 @@ def test_muon_turns_a_matrix_by_an_orthogonal_step_of_adam_s_size():
     params = {"gate": jnp.zeros((16, 48)), "head": jnp.zeros((16, 8))}
     gradients = jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape)), params)
     hyper = hyperparameters(OptimizerConfig(weight_decay=0.0), 1.0)
-    after, _ = apply_gradients(
-        params, init_optimizer(params, kind), gradients, hyper=hyper, kind=kind
-    )
+    after, _ = updated(params, init_optimizer(params, kind), gradients, hyper=hyper, kind=kind)
     step = np.asarray(after["gate"])
     values = np.linalg.svd(step, compute_uv=False)
     assert values.max() / values.min() < 2  # five Newton-Schulz iterations bring them to .7 to 1.2
@@ -245,7 +247,7 @@ def test_decay_is_that_of_the_mask_whatever_the_rule(kind):
         params["layer_0"]["query"] = zeros["layer_0"]["query"] = jnp.ones((2, 2, 1))
         zeros = jax.tree.map(jnp.zeros_like, zeros)
     hyper = hyperparameters(CONFIG, 0.1)
-    after, _ = apply_gradients(params, init_optimizer(params, kind), zeros, hyper=hyper, kind=kind)
+    after, _ = updated(params, init_optimizer(params, kind), zeros, hyper=hyper, kind=kind)
     decayed = after["layer_0"]["query"] / params["layer_0"]["query"]
     np.testing.assert_allclose(decayed, 1 - 0.1 * CONFIG.weight_decay, rtol=1e-6)
     np.testing.assert_array_equal(after["embedding"], params["embedding"])
@@ -291,7 +293,7 @@ def test_moments_in_bfloat16_follow_those_in_float32():
         for count in range(20):
             gradients = jax.tree.map(lambda g, c=count: g * np.float32(1 + 0.1 * c), GRADIENTS)
             hyper = hyperparameters(CONFIG, 0.01)
-            params, state = apply_gradients(params, state, gradients, hyper=hyper, kind=kind)
+            params, state = updated(params, state, gradients, hyper=hyper, kind=kind)
         results.append((params, state))
     (exact, wide), (near, narrow) = results
     assert narrow.mu["embedding"].dtype == jnp.bfloat16 and narrow.count.dtype == jnp.int32
