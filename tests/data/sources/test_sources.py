@@ -321,7 +321,9 @@ def test_all_headers_are_with_those_of_arrow_or_refused(monkeypatch: pytest.Monk
     assert "pyarrow" not in {f.distribution for f in embedded_files("c_headers", "numpy,python")}
     monkeypatch.setattr(embedded, "_ARROW", "no-such-distribution")
     for only in ("", "numpy,no-such-distribution"):
-        with pytest.raises(UserError, match=r"pip install 'replay-jax\[parquet\]', or name others"):
+        with pytest.raises(
+            UserError, match=r"pip install 'replay-jax\[quickstart\]', or name others"
+        ):
             embedded_files("c_headers", only)
     assert embedded_files("c_headers", "numpy")
 
