@@ -18,9 +18,11 @@ BUDGET, RHO = "schedule.target_sequences", "schedule.replay_fraction"
 PEAK, EPOCHS = "schedule.learning_rate.peak", "schedule.target_epochs"
 # At 256 sequences: (replay fraction, peak learning rate) to epochs.
 TRIED = {
+    (0.0, 1.5e-3): [8.0, 16.0],
     (0.0, 3e-3): [4.0, 8.0, 16.0, 32.0],
     (0.0, 6e-3): [4.0, 8.0, 16.0, 32.0],
     (0.0, 1e-2): [4.0, 8.0],
+    (0.5, 3e-3): [8.0],
     (0.5, 6e-3): [4.0, 8.0, 16.0],
     (0.5, 1e-2): [4.0, 8.0, 16.0],
     (0.5, 1.5e-2): [4.0, 8.0],
@@ -29,7 +31,7 @@ TRIED = {
     (0.75, 1.5e-2): [4.0, 8.0, 16.0],
     (0.75, 2e-2): [8.0],
 }
-REFERENCE = {128: [4.0, 8.0, 16.0], 512: [4.0, 8.0, 16.0], 1024: [4.0, 8.0]}
+REFERENCE = {128: [4.0, 8.0, 16.0], 512: [4.0, 8.0, 16.0], 1024: [4.0, 8.0, 16.0]}
 BASELINE_PEAK = 6e-3
 
 
@@ -47,7 +49,7 @@ def runs(budget: int, rho: float, peak: float, epochs: list[float]) -> list[dict
 
 
 def sweep() -> list[dict]:
-    """35 settings, three orders of the data."""
+    """39 settings, three orders of the data."""
     tried = chain(*(runs(256, *place, epochs) for place, epochs in TRIED.items()))
     curve = chain(*(runs(size, 0.0, BASELINE_PEAK, epochs) for size, epochs in REFERENCE.items()))
     seeds = zipped({"seed": BASQUE_SMALL.SEEDS, "data_seed": BASQUE_SMALL.SEEDS})
