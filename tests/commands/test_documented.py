@@ -125,6 +125,18 @@ def test_a_file_of_the_code_that_a_page_names_is_there():
         assert named <= ends, f"{page.name}: {sorted(named - ends)}"
 
 
+def test_the_parts_of_the_suite_that_ci_names_are_there():
+    """A file that is gone ends a part with no test run, after the suite."""
+    text = re.sub(r"\{(\w+),(\w+)\}", r"{\1|\2}", (ROOT / ".ci/run").read_text())
+    named = re.findall(r"tests/[\w/{}|.]+", text)
+    assert named
+    for name in named:
+        either = re.search(r"\{(.*)\}", name)
+        for part in either[1].split("|") if either else [""]:
+            path = re.sub(r"\{.*\}", part, name)
+            assert (ROOT / path).exists(), f".ci/run: {path}"
+
+
 @pytest.mark.parametrize("command", sorted(HERE))
 def test_a_cheap_command_runs_as_it_stands(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
