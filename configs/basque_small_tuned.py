@@ -18,7 +18,8 @@ BUDGET, RHO = "schedule.target_sequences", "schedule.replay_fraction"
 PEAK, EPOCHS = "schedule.learning_rate.peak", "schedule.target_epochs"
 # At 256 sequences: (replay fraction, peak learning rate) to epochs.
 TRIED = {
-    (0.0, 1.5e-3): [8.0, 16.0],
+    (0.0, 7.5e-4): [16.0, 32.0],
+    (0.0, 1.5e-3): [8.0, 16.0, 32.0],
     (0.0, 3e-3): [4.0, 8.0, 16.0, 32.0],
     (0.0, 6e-3): [4.0, 8.0, 16.0, 32.0],
     (0.0, 1e-2): [4.0, 8.0],
@@ -49,7 +50,7 @@ def runs(budget: int, rho: float, peak: float, epochs: list[float]) -> list[dict
 
 
 def sweep() -> list[dict]:
-    """39 settings, three orders of the data."""
+    """42 settings, three orders of the data."""
     tried = chain(*(runs(256, *place, epochs) for place, epochs in TRIED.items()))
     curve = chain(*(runs(size, 0.0, BASELINE_PEAK, epochs) for size, epochs in REFERENCE.items()))
     seeds = zipped({"seed": BASQUE_SMALL.SEEDS, "data_seed": BASQUE_SMALL.SEEDS})
