@@ -2,7 +2,8 @@
 
 The quickstart's model and data with half of the target rows in stage 1 (alpha = .5), rho in
 {0, .5, .75}, both placements, paired seeds; and without replay in the paper's placement the further
-settings of configs/quickstart_controls.py. Result: experiments/placement/README.md.
+settings of configs/quickstart_controls.py. On other seeds, without those: --config.fresh=True.
+Result: experiments/placement/README.md.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from replay_jax.config.grid import chain, grid, zipped
 from replay_jax.config.recipe import config_module
 
 QUICKSTART = config_module(Path(__file__).with_name("quickstart.py"))
-SEEDS = [1, 2, 3]
+SEEDS, FRESH = [1, 2, 3], [4, 5, 6, 7]
 REPLAY_FRACTIONS = [0.0, 0.5, 0.75]
 RHO, ALPHA = "schedule.replay_fraction", "schedule.stage2_allocation"
 PLACEMENT, ALIGNED = "schedule.placement", "schedule.aligned_replay_fraction"
@@ -30,13 +31,17 @@ def get_config() -> ConfigDict:
     return config
 
 
-def sweep() -> list[dict]:
+def sweep(fresh: bool = False) -> list[dict]:
     """Seed x (placement x rho, and alpha x epochs at rho = 0)."""
-    seeds = zipped({"seed": SEEDS, "data_seed": SEEDS})
+    numbers = FRESH if fresh else SEEDS
+    seeds = zipped({"seed": numbers, "data_seed": numbers})
     placements = zipped({PLACEMENT: ["paper", "aligned"], ALIGNED: [None, max(REPLAY_FRACTIONS)]})
+    compared = grid(placements, {RHO: REPLAY_FRACTIONS})
+    if fresh:
+        return grid(seeds, compared)
     paper = {PLACEMENT: ["paper"], ALIGNED: [None], RHO: [0.0]}
     more = chain(
         grid(paper, {ALPHA: [0.5]}, {EPOCHS: [32.0]}),
         grid(paper, {ALPHA: [0.75]}, {EPOCHS: [24.0, 32.0]}),
     )
-    return grid(seeds, chain(grid(placements, {RHO: REPLAY_FRACTIONS}), more))
+    return grid(seeds, chain(compared, more))

@@ -9,6 +9,8 @@ and rates of which a budget drew the runs that say most, and of which more can b
 
     replay-jax run configs/practice_instructions.py --config.everything=True --budget=2.2e13flops
     replay-jax run configs/practice_instructions.py
+
+On seeds that had no part in the choice, none and the best: --config.fresh=True.
 """
 
 from pathlib import Path
@@ -23,6 +25,7 @@ BASE = config_module(Path(__file__).with_name("practice_base.py"))
 RHO, EPOCHS = "schedule.replay_fraction", "schedule.target_epochs"
 PEAK = "schedule.learning_rate.peak"
 SEEDS = zipped({"seed": [1, 2, 3], "data_seed": [1, 2, 3]})
+FRESH = zipped({"seed": [4, 5, 6, 7], "data_seed": [4, 5, 6, 7]})
 BUDGET, PEAKS = 64, [1e-3, 2e-3, 4e-3]
 FEW, MANY = [2.0, 4.0, 8.0], 16.0
 # Replay fraction and epochs, at the rate that was best with and without replay.
@@ -55,8 +58,10 @@ def go_on(config: ConfigDict, model: str, budget: int) -> None:
     config.analysis.tuned = (EPOCHS, PEAK)
 
 
-def sweep(everything: bool = False) -> list[Overrides]:
-    """12 runs, or the 117 of the grid."""
+def sweep(everything: bool = False, fresh: bool = False) -> list[Overrides]:
+    """12 runs, or the 117 of the grid, or 8 on fresh seeds."""
+    if fresh:
+        return grid(FRESH, chosen([CHOSEN[0], CHOSEN[-1]], PEAK_CHOSEN))
     runs = grid_of(FEW, MANY, PEAKS) if everything else chosen(CHOSEN, PEAK_CHOSEN)
     return grid(SEEDS, runs)
 

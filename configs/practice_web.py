@@ -8,6 +8,8 @@ English task, and by turn scores of what the models write (experiments/practice_
 
     replay-jax run configs/practice_web.py --config.everything=True --budget=2.3e13flops
     replay-jax run configs/practice_web.py
+
+On seeds that had no part in the choice, none and the best: --config.fresh=True.
 """
 
 from pathlib import Path
@@ -43,7 +45,9 @@ def get_config(
     return config
 
 
-def sweep(everything: bool = False) -> list[Overrides]:
-    """12 runs, or the 117 of the grid."""
+def sweep(everything: bool = False, fresh: bool = False) -> list[Overrides]:
+    """12 runs, or the 117 of the grid, or 8 on fresh seeds."""
+    if fresh:
+        return grid(STUDY.FRESH, STUDY.chosen([CHOSEN[0], CHOSEN[-1]], PEAK_CHOSEN))
     compared = STUDY.chosen(CHOSEN, PEAK_CHOSEN)
     return grid(STUDY.SEEDS, STUDY.grid_of(FEW, MANY, PEAKS) if everything else compared)

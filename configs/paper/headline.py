@@ -29,23 +29,29 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
 
 def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[dict]:
     """51 runs for each seed: target x (7 reference budgets, 5 rho, 5 rho)."""
-    reference = grid(
+    runs = chain(
+        uniform(batches(scale, BATCHES)), grid({RHO: MID_TRAINING}), fine_tuning(FINE_TUNING)
+    )
+    return repeated(grid(target_axis(scale, data_target), runs), seeds)
+
+
+def uniform(sequences: list[int]) -> list[dict]:
+    """A constant mixture with each of these budgets: the reference law, and at one the control."""
+    return grid(
         _recipe("uniform", cosine(3e-3), epochs=32.0),
-        {"schedule.target_sequences": batches(scale, BATCHES)},
+        {"schedule.target_sequences": sequences},
         zipped({RHO: [None], "schedule.stage2_allocation": [None]}),
     )
-    fine_tuning = grid(
-        _recipe("fine_tuning", cosine(1e-3), epochs=64.0),
-        [
-            {
-                "schedule.stage2_learning_rate": cosine(3e-4).to_dict(),
-                "schedule.stage2_optimizer": "reset",
-            }
-        ],
-        {RHO: FINE_TUNING},
-    )
-    runs = chain(reference, grid({RHO: MID_TRAINING}), fine_tuning)
-    return repeated(grid(target_axis(scale, data_target), runs), seeds)
+
+
+def fine_tuning(fractions: list[float]) -> list[dict]:
+    """Fine-tuning at each of these replay fractions."""
+    stage2 = {
+        "schedule.stage2_learning_rate": cosine(3e-4).to_dict(),
+        "schedule.stage2_optimizer": "reset",
+    }
+    recipe = _recipe("fine_tuning", cosine(1e-3), epochs=64.0)
+    return grid(recipe, [stage2], {RHO: fractions})
 
 
 def _recipe(protocol: str, learning_rate: ConfigDict, *, epochs: float) -> list[dict]:

@@ -161,20 +161,22 @@ def batches(scale: str, numbers: Sequence[float]) -> list[int]:
     return [round(number * sized(scale).batch_size) for number in numbers]
 
 
-def repeated(runs: Sequence[Mapping[str, Any]], seeds: int) -> list[Overrides]:
+def repeated(runs: Sequence[Mapping[str, Any]], seeds: int, *, after: int = 0) -> list[Overrides]:
     """Every run with so many paired seeds: model, order and choice of target rows all change.
 
-    Seeds 0 and 42 are the paper's own, and the only ones with `seeds` 1.
+    Seeds 0 and 42 are the paper's own, and the only ones with `seeds` 1; `after` are passed over.
 
     Raises:
-        UserError: no whole number from 1 up.
+        UserError: no whole number from 1 up, or from 0 up to pass over.
     """
-    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise UserError(f"seeds must be a whole number from 1 up, not {seeds!r}")
+    for name, number, least in (("seeds", seeds, 1), ("after", after, 0)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise UserError(f"{name} must be a whole number from {least} up, not {number!r}")
+    numbers = range(after, after + seeds)
     pairs = zipped(
         {
-            "seed": [FIRST_SEED + number for number in range(seeds)],
-            "data_seed": [FIRST_DATA_SEED + number for number in range(seeds)],
+            "seed": [FIRST_SEED + number for number in numbers],
+            "data_seed": [FIRST_DATA_SEED + number for number in numbers],
         }
     )
     return grid(pairs, [dict(run) for run in runs])

@@ -17,7 +17,7 @@ from replay_jax.sweep.plan.plan import plan_sweep
 from replay_jax.sweep.plan.programs import programs_of
 from replay_jax.sweep.plan.work import Done
 
-# Runs of one seed, and the sum of their steps.
+# Runs of one seed (of the fresh ones, of four), and the sum of their steps.
 STUDIES = {
     "basque_8b": (23, 41_120),
     "constant_mixture": (24, 24 * 1024),
@@ -28,6 +28,7 @@ STUDIES = {
     "fine_tuning_replay": (21, 21 * 1024),
     "fine_tuning_target_scaling": (18, 6 * (3 * 1000 + 448)),
     "headline": (51, 52_224),
+    "headline_fresh": (72, 72 * 1024),
     "longer_run": (6, 3 * (1024 + 4096)),
     "mid_training": (60, 60 * 1024),
     "mid_training_replay": (15, 15 * 1024),
@@ -67,7 +68,9 @@ def test_a_study_has_the_paper_s_grid_and_plans_at_full_size(name):
     planned = plan_sweep(experiments, found=find_all(configs), done=Done())
     assert (len(planned.runs), planned.steps_naive) == STUDIES[name]
     assert 0 < planned.steps_planned <= planned.steps_naive
-    assert {(config.seed, config.data_seed) for config in configs} == {(0, 42)}
+    seeds = range(3, 7) if name == "headline_fresh" else (0,)
+    pairs = {(config.seed, config.data_seed) for config in configs}
+    assert pairs == {(seed, FIRST_DATA_SEED + seed) for seed in seeds}
     for config in configs:
         marks = config.data.tokenizer
         assert (marks.bos_token, marks.eos_token) == ("<|begin_of_text|>", "<|end_of_text|>")
@@ -130,6 +133,35 @@ def test_seeds_multiply_a_sweep_in_pairs():
     for wrong in (0, -1, 2.5, True, "3"):
         with pytest.raises(UserError, match=f"whole number from 1 up, not {wrong!r}"):
             repeated([{}], wrong)
+
+
+def test_fresh_seeds_repeat_what_was_picked_and_nothing_else():
+    """Runs of the headline and of weight decay under other seeds, a fraction for each target."""
+    targets = {"data.target": "law.txt,code.txt", "scale": "tiny"}
+    picked = {"rho": "7/8,1/2", "fine_tuning_rho": "1/2,1/3", "weight_decay": 0.2}
+    fresh = study("headline_fresh", **targets, **picked)
+
+    def kinds(configs):
+        return {
+            dataclasses.replace(config, name="", seed=0, data_seed=42, analysis=None)
+            for config in configs
+        }
+
+    of_one_seed = kinds(fresh)
+    assert len(fresh) == 4 * len(of_one_seed) == 4 * 12
+    assert len(of_one_seed & kinds(study("headline", **targets))) == 10
+    assert len(of_one_seed & kinds(study("weight_decay", **targets))) == 2 + 2
+    mid = {
+        c.data.target: c.schedule.replay_fraction
+        for c in fresh
+        if c.schedule.protocol == "two_stage" and c.schedule.replay_fraction
+    }
+    assert mid == {"law": 7 / 8, "code": 1 / 2}
+    for wrong in ({"rho": "1/2,1/2,1/2"}, {"fine_tuning_rho": "half"}, {"rho": "1/0"}):
+        with pytest.raises(UserError, match="2 targets|must be fractions"):
+            study("headline_fresh", **targets, **wrong)
+    with pytest.raises(UserError, match="after must be a whole number from 0 up, not -1"):
+        repeated([{}], 1, after=-1)
 
 
 def test_own_text_takes_the_place_of_the_sources():
