@@ -1,0 +1,116 @@
+"""What the pages of experiments/paper/ claim follows from the records beside them."""
+
+import collections
+import dataclasses
+import re
+import statistics
+
+import pytest
+from places import ROOT
+
+from replay_jax.analysis.advice.compare import compare
+from replay_jax.analysis.runs.records import load_records, stored_analysis
+from replay_jax.analysis.study.analyse import analyse_anyway
+
+PAPER = ROOT / "experiments" / "paper"
+EPOCHS = "schedule.target_epochs"
+TARGETS = ("gsm8k_train", "code", "basque")
+
+
+class Page:
+    """One study: its words, its records, and every setting of it as a cell of its own."""
+
+    def __init__(self, name):
+        self.text = (PAPER / name / "README.md").read_text()
+        self.records = load_records(PAPER / name / "results.jsonl")
+        analysis = stored_analysis(self.records[0]["config"]["analysis"])
+        self.apart = analyse_anyway(self.records, dataclasses.replace(analysis, tuned=()))
+
+    def rows(self, columns, *, after=""):
+        """The rows of so many columns, without bold type, of the tables after some words."""
+        lines = re.findall(r"^\| .* \|$", self.text[self.text.index(after) :], re.MULTILINE)
+        cells = ([c.strip().replace("*", "") for c in line[1:-1].split("|")] for line in lines)
+        rows = [row for row in cells if len(row) == columns]
+        return [row for row in rows if re.search(r"\d", "".join(row[1:]))]
+
+    def means(self, role, *fields):
+        """Mean losses over the seeds, by what `fields` say of a record, as pages write them."""
+        found = collections.defaultdict(list)
+        for record in self.records:
+            found[tuple(field(record) for field in fields)].append(record["losses"][role])
+        return {key: f"{statistics.mean(losses):.3f}" for key, losses in found.items()}
+
+    def gain(self, target, own, others):
+        """What the best of some cells gains over the best of others, as pages write it."""
+        study = self.apart.target(target)
+        own, others = (
+            [i for i, cell in enumerate(study.cells) if chosen(cell)] for chosen in (own, others)
+        )
+        return spelled(compare(study, own, others).gain)
+
+
+def spelled(found, form=".3f"):
+    numbers = [f"{x:{form}}" for x in (found.value, found.low, found.high)]
+    value, low, high = (re.sub(r"^(-?)0\.", r"\1.", number) for number in numbers)
+    return f"{value} ({low} to {high})"
+
+
+def has(axis, value):
+    """Whether a cell has this value of an axis."""
+    return lambda cell: float(dict(cell.key.axes)[axis]) == value
+
+
+def grouped(found):
+    """Shown losses of every target."""
+    losses = collections.defaultdict(list)
+    for (name, *_), loss in found.items():
+        losses[name].append(loss)
+    return losses
+
+
+@pytest.fixture(scope="module")
+def epochs():
+    return Page("fine_tuning_epochs")
+
+
+def target_of(record):
+    return record["target"]
+
+
+def epochs_of(record):
+    return record["target_epochs"]
+
+
+def second_rate(record):
+    return record["config"]["schedule"]["stage2_learning_rate"]["peak"]
+
+
+def test_losses_by_epochs_of_fine_tuning(epochs):
+    numbers, *rows = epochs.rows(8)
+    found = {
+        role: epochs.means(role, target_of, second_rate, epochs_of)
+        for role in ("target", "generic")
+    }
+    losses = [row for row in rows if row[0] != "target"]
+    assert len(losses) == 12 and len(found["target"]) == 36
+    for number, (name, rate, *shown) in enumerate(losses):
+        of_role = found["target" if number < 6 else "generic"]
+        assert shown == [of_role[name, float(rate), float(epoch)] for epoch in numbers[2:]]
+
+
+def test_what_the_paper_s_number_of_epochs_gains_over_others(epochs):
+    gains = epochs.rows(5, after="| target | 64 epochs against 8")
+    assert len(gains) == 4
+    for name, *shown in gains[1:]:
+        assert shown == [
+            epochs.gain(name, has(EPOCHS, 64), has(EPOCHS, other)) for other in (8, 32, 128, 256)
+        ]
+
+
+def test_what_the_paper_s_pair_costs_against_the_best(epochs):
+    found = epochs.means("target", target_of, second_rate, epochs_of)
+    best = {name: min(losses) for name, losses in grouped(found).items()}
+    means = {name: float(found[name, 3e-4, 64.0]) - float(least) for name, least in best.items()}
+    said = re.search(r"costs \.(\d+) \(word.*\.(\d+) \(code\) and \.(\d+) nat", epochs.text)
+    shown = [float(f".{digits}") for digits in said.groups()]
+    assert shown == pytest.approx([means[name] for name in TARGETS], abs=2e-3)
