@@ -20,18 +20,17 @@ TARGETS = ("gsm8k_train", "code", "basque")
 class Page:
     """One study: its words, its records, and every setting of it as a cell of its own."""
 
-    def __init__(self, name):
+    def __init__(self, name, file="results.jsonl"):
         self.text = (PAPER / name / "README.md").read_text()
-        self.records = load_records(PAPER / name / "results.jsonl")
+        self.records = load_records(PAPER / name / file)
         analysis = stored_analysis(self.records[0]["config"]["analysis"])
         self.apart = analyse_anyway(self.records, dataclasses.replace(analysis, tuned=()))
 
     def rows(self, columns, *, after=""):
-        """The rows of so many columns, without bold type, of the tables after some words."""
+        """Rows of so many columns, headers too, of the tables from some words on; no bold."""
         lines = re.findall(r"^\| .* \|$", self.text[self.text.index(after) :], re.MULTILINE)
         cells = ([c.strip().replace("*", "") for c in line[1:-1].split("|")] for line in lines)
-        rows = [row for row in cells if len(row) == columns]
-        return [row for row in rows if re.search(r"\d", "".join(row[1:]))]
+        return [row for row in cells if len(row) == columns and set(row[0]) != {"-"}]
 
     def means(self, role, *fields):
         """Mean losses over the seeds, by what `fields` say of a record, as pages write them."""
@@ -41,7 +40,7 @@ class Page:
         return {key: f"{statistics.mean(losses):.3f}" for key, losses in found.items()}
 
     def gain(self, target, own, others):
-        """What the best of some cells gains over the best of others, as pages write it."""
+        """What the best of some cells gains over the best of others, in nats, as pages write it."""
         study = self.apart.target(target)
         own, others = (
             [i for i, cell in enumerate(study.cells) if chosen(cell)] for chosen in (own, others)
@@ -114,3 +113,58 @@ def test_what_the_paper_s_pair_costs_against_the_best(epochs):
     said = re.search(r"costs \.(\d+) \(word.*\.(\d+) \(code\) and \.(\d+) nat", epochs.text)
     shown = [float(f".{digits}") for digits in said.groups()]
     assert shown == pytest.approx([means[name] for name in TARGETS], abs=2e-3)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return Page("headline", "fresh.jsonl")
+
+
+def test_what_the_headline_picked_on_fresh_seeds(fresh):
+    front, below = fresh.text.split("## On seeds that picked nothing")
+    picked = {tuple(row[:3]): row[6] for row in fresh.rows(7)[1:13]}
+    _, *rows = fresh.rows(7, after=below)
+    assert len(rows) == 6 and len(fresh.records) == 72
+    for target, protocol, rho, gain, confirmed, over_mixture, confirmed_mixture in rows:
+        assert gain == picked[target, protocol, rho]
+        replayed, none = (staged(protocol, float(value)) for value in (rho, 0))
+        assert confirmed == fresh.gain(target, replayed, none)
+        if over_mixture:
+            value, _, ends = over_mixture.partition(" ")
+            assert value in front and ends.strip("()").split(" to ")[0] in front
+            assert confirmed_mixture == fresh.gain(target, replayed, constant_mixture)
+    means = [
+        statistics.mean(float(row[column].split()[0]) for row in rows[:3]) for column in (6, 5)
+    ]
+    said = re.search(r"replay gains \.(\d+) nat on average where it gained \.(\d+)", below)
+    assert [f"{mean:.3f}" for mean in means] == [f"0.{digits}" for digits in said.groups()]
+
+
+def test_weight_decay_on_the_same_fresh_seeds(fresh):
+    text = " ".join((PAPER / "weight_decay" / "README.md").read_text().split())
+    plain, decayed = staged("two_stage", 0), staged("two_stage", 0, "0.4")
+    found = {
+        target: [
+            fresh.gain(target, decayed, plain),
+            fresh.gain(target, staged("two_stage", rho), decayed),
+        ]
+        for target, rho in (("gsm8k_train", 7 / 8), ("code", 1 / 2), ("basque", 1 / 2))
+    }
+    by_decay, by_replay = (gain.replace(" (", " nat over # (") for gain in found["gsm8k_train"])
+    assert by_decay.replace("#", ".1") in text
+    assert by_replay.replace("#", "that decay").removesuffix(")") in text
+    values = {target: [gain.split()[0] for gain in gains] for target, gains in found.items()}
+    assert "code: {} and {}, Basque: {} and {})".format(*values["code"], *values["basque"]) in text
+
+
+def staged(protocol, rho, decay=None):
+    """Whether a cell is of this protocol and fraction, at the usual weight decay or another."""
+    axes = (("optimizer.weight_decay", decay),) if decay else ()
+    return lambda cell: (
+        (cell.key.protocol, cell.key.axes) == (protocol, axes)
+        and cell.key.replay_fraction == pytest.approx(rho, abs=1e-6)
+    )
+
+
+def constant_mixture(cell):
+    return cell.key.protocol == "uniform"
