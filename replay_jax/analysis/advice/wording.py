@@ -88,9 +88,7 @@ def brief(said: Answered, verdict: str, where: str) -> str:
     """One more answer, of the group that `where` names, after a first one in full."""
     multiplier, own = said.rival.multiplier, f"{said.own.replay_fraction:.4g}"
     if multiplier is not None and multiplier.value is not None:
-        range_ = ends(multiplier.low, multiplier.high, ".2f")
-        marked = ", extrapolated" if multiplier.extrapolated else ""
-        worth = f"is worth {multiplier.value:.2f} times the target data ({range_}{marked})"
+        worth = f"is worth {multiplier.value:.2f} times the target data ({_range(multiplier)})"
     else:
         worth = f"changes target loss by {_change(said.rival.gain)}"
     opening = {HELPS: HELPS, HURTS: HURTS, SAME: "replay changes nothing"}
@@ -148,19 +146,22 @@ def ends(low: float | None, high: float | None, form: str) -> str:
 
 
 def _worth(rival: Comparison, level: float) -> str:
-    percent = f"{100 * level:g} % interval"
     multiplier, gain = rival.multiplier, rival.gain
     if multiplier is not None and multiplier.value is not None:
-        if multiplier.low is None and multiplier.high is None:
-            range_ = "no interval"
-        else:
-            range_ = f"{percent} {ends(multiplier.low, multiplier.high, '.2f')}"
-        marked = ", extrapolated" if multiplier.extrapolated else ""
+        unknown = multiplier.low is None and multiplier.high is None
+        percent = "" if unknown else f"{100 * level:g} % interval "
         return (
-            f"is worth {multiplier.value:.2f} times the target data ({range_}{marked}) against "
-            f"{rival.words}"
+            f"is worth {multiplier.value:.2f} times the target data "
+            f"({percent}{_range(multiplier)}) against {rival.words}"
         )
     return f"changes target loss by {change_words(gain, level)} against {rival.words}"
+
+
+def _range(worth: Interval) -> str:
+    """The interval of a multiplier in words, and whether it lies beyond the measured budgets."""
+    unknown = worth.low is None and worth.high is None
+    range_ = "no interval" if unknown else ends(worth.low, worth.high, ".2f")
+    return f"{range_}, extrapolated" if worth.extrapolated else range_
 
 
 def change_words(gain: Interval, level: float) -> str:
@@ -174,7 +175,7 @@ def _short(usual: Comparison) -> str:
     """What it is worth against the usual recipe, without the words of a sentence."""
     worth, gain = usual.multiplier, usual.gain
     if worth is not None and worth.value is not None:
-        return f"{worth.value:.2f} times ({ends(worth.low, worth.high, '.2f')}) against"
+        return f"{worth.value:.2f} times ({_range(worth)}) against"
     known = gain.low is not None and gain.high is not None
     return f"{_change(gain)} ({_change_ends(gain) if known else 'noise unknown'}) against"
 

@@ -85,6 +85,11 @@ def test_a_further_answer_says_what_it_rests_on_and_the_usual_recipe(found):
     assert f"against a rival, {usual.multiplier.value:.2f} times (" in words
     assert usual.words in words
     assert brief(replace(found.answered, rival=usual), HURTS, "x").count(usual.words) == 1
+    beyond = replace(usual, multiplier=Interval(16.25, 2.57, None, True))
+    answered = replace(found.answered, rival=rival, usual=beyond)
+    said = f"16.25 times (from 2.57 up, extrapolated) against {usual.words}"
+    assert said in brief(answered, HURTS, "x")
+    assert said in replace(found, answered=answered).sentence
 
 
 def test_a_constant_mixture_of_one_setting_was_not_tuned(found):
