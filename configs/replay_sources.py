@@ -20,7 +20,8 @@ from replay_jax.config.recipe import config_module
 
 BASE = config_module(Path(__file__).with_name("replay_sources_base.py"))
 PLACE = "runs/replay_sources_base"
-EPOCHS = [4.0, 8.0, 16.0]
+EPOCHS = [4.0, 8.0, 16.0, 32.0]
+MANY = 64.0  # without replay as many steps as half replayed takes at most
 FRACTIONS = [0.25, 0.5]
 # What is replayed, and whether as text, held to the model, or both.
 BOTH = ("next_token", "kl")
@@ -50,13 +51,17 @@ def get_config(data_generic: str = "", initial_weights: str = f"{PLACE}/model") 
 
 
 def sweep(seeds: int = 3, data_generic: str = "") -> list[dict]:
-    """Every choice at two replay fractions against none, epochs tuned for each."""
+    """Every choice at two replay fractions against none, epochs tuned for each.
+
+    Without replay also as many steps as replay takes at most.
+    """
     choices = {**REPLAYED, **{name: BOTH[:1] for name in _given(data_generic)}}
     replay = chain(*(_replayed(name, objectives) for name, objectives in choices.items()))
     runs = chain([{"schedule.replay_fraction": 0.0}], replay)
     numbers = list(range(1, seeds + 1))
     both = zipped({"seed": numbers, "data_seed": numbers})
-    return grid(both, runs, {"schedule.target_epochs": EPOCHS})
+    longer = [{"schedule.replay_fraction": 0.0, "schedule.target_epochs": MANY}]
+    return grid(both, chain(grid(runs, {"schedule.target_epochs": EPOCHS}), longer))
 
 
 def _replayed(name: str, objectives: Sequence[str]) -> list[dict]:

@@ -102,6 +102,14 @@ def test_another_target_is_compared_with_all_and_what_is_missing_is_a_dash(study
     assert ours in {times(cell.multiplier) for cell in study.targets[0].cells}
 
 
+def test_all_layers_of_worths_share_one_scale_without_a_zero(study):
+    """Browsers warn where a log scale is asked to hold zero, or a layer has one of its own."""
+    (figure,) = figures_of(study, "headline")
+    scales = [layer["encoding"]["x"]["scale"] for layer in figure.spec["layer"]]
+    assert len(scales) == 3 and all(scale == scales[0] for scale in scales)
+    assert scales[0]["type"] == "log" and "zero" not in scales[0]
+
+
 @pytest.mark.parametrize("name", PUBLISHED[1:])
 def test_every_published_value_has_a_line_beside_any_study(study, name):
     table = table_of(study, name)

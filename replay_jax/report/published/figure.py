@@ -52,7 +52,8 @@ def published_chart(rows: Sequence[Row], *, unit: str) -> Chart:
     Rows: {series, label, value, low, high}, `low` and `high` None where there is no interval.
     """
     worth = unit == WORTH
-    scale = alt.Scale(type="log" if worth else "linear", zero=False, nice=False, padding=16)
+    kind = {"type": "log"} if worth else {"type": "linear", "zero": False}
+    scale = alt.Scale(**kind, nice=False, padding=16)
     x = alt.X(
         "value", type="quantitative", title=_TITLES[unit], scale=scale, axis=alt.Axis(tickCount=8)
     )
@@ -71,7 +72,9 @@ def published_chart(rows: Sequence[Row], *, unit: str) -> Chart:
     if known := [row for row in rows if row["low"] is not None and row["high"] is not None]:
         bars = alt.Chart(data(known)).mark_rule(strokeWidth=4, opacity=0.4)
         layers.append(
-            bars.encode(x=alt.X("low:Q", title=_TITLES[unit]), x2="high:Q", y=y, color=colour)
+            bars.encode(
+                x=alt.X("low:Q", title=_TITLES[unit], scale=scale), x2="high:Q", y=y, color=colour
+            )
         )
     dots = alt.Chart(data(rows)).mark_point(size=80, filled=True, opacity=1)
     layers.append(dots.encode(x=x, y=y, color=colour, shape=shape, tooltip=tips))
