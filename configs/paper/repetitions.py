@@ -26,14 +26,14 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
 
 
 def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[dict]:
-    """16 runs for each seed: 8 of four batches, 8 of sixteen."""
+    """20 runs for each seed: 12 of four batches, 8 of sixteen."""
     four, sixteen = batches(scale, [4, 16])
     targets = target_axis(scale, data_target, TARGETS)
     last = {"data.target": targets["data.target"][-1:]}
     few = [{"schedule.target_sequences": four, "schedule.total_steps": 1000, PEAK: 3e-3}]
     many = [{"schedule.target_sequences": sixteen, "schedule.total_steps": 1024}]
     runs = chain(
-        grid(targets, few, {EPOCHS: [8.0, 16.0, 32.0, 64.0]}),
+        grid(targets, few, {EPOCHS: [2.0, 4.0, 8.0, 16.0, 32.0, 64.0]}),
         grid(last, many, {PEAK: [1e-3, 3e-3]}, {EPOCHS: [4.0, 8.0, 16.0, 32.0]}),
     )
     return repeated(runs, seeds)

@@ -35,7 +35,7 @@ STUDIES = {
     "model_scaling": (20, 20 * 1024),
     "more_target": (16, 16 * 1024),
     "reference_law": (15, 15 * 1024),
-    "repetitions": (16, 8 * 1000 + 8 * 1024),
+    "repetitions": (20, 12 * 1000 + 8 * 1024),
     "weblinx_8b": (27, 179_271),
     "weight_decay": (12, 12 * 1024),
 }
