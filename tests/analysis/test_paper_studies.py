@@ -168,3 +168,41 @@ def staged(protocol, rho, decay=None):
 
 def constant_mixture(cell):
     return cell.key.protocol == "uniform"
+
+
+@pytest.fixture(scope="module")
+def repetitions():
+    return Page("repetitions")
+
+
+def test_losses_by_repetitions(repetitions):
+    def batches(record):
+        return record["target_tokens"] / 2048
+
+    def rate(record):
+        return record["learning_rate"]
+
+    numbers, *rows = repetitions.rows(8)
+    losses = [row for row in rows if row[0] != "batches"]
+    assert len(losses) == 6 and len(repetitions.records) == 42
+    for number, (budget, peak, *shown) in enumerate(losses):
+        found = repetitions.means("target" if number < 3 else "generic", batches, rate, epochs_of)
+        places = [(float(budget), float(peak), float(epoch)) for epoch in numbers[2:]]
+        assert shown == [found.get(place, "") for place in places]
+
+
+def test_what_the_best_number_of_repetitions_gains(repetitions):
+    _, *rows = repetitions.rows(5)
+    assert len(rows) == 3
+    for series, best, *gains in rows:
+        budget, peak = (float(part) for part in series.split(", "))
+
+        def of(epochs, budget=budget, peak=peak):
+            return lambda cell: (
+                cell.key.target_tokens == 2048 * budget
+                and has("schedule.learning_rate.peak", peak)(cell)
+                and has(EPOCHS, epochs)(cell)
+            )
+
+        others = (int(best) / 2, int(best) * 2, 32)
+        assert gains == [repetitions.gain("gsm8k_train", of(int(best)), of(n)) for n in others]
