@@ -5,11 +5,13 @@ import dataclasses
 import re
 import statistics
 
+import numpy
 import pytest
 from places import ROOT
 
 from replay_jax.analysis.advice.compare import compare
 from replay_jax.analysis.runs.records import load_records, stored_analysis
+from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.analyse import analyse_anyway
 
 PAPER = ROOT / "experiments" / "paper"
@@ -155,6 +157,39 @@ def test_weight_decay_on_the_same_fresh_seeds(fresh):
     assert by_replay.replace("#", "that decay").removesuffix(")") in text
     values = {target: [gain.split()[0] for gain in gains] for target, gains in found.items()}
     assert "code: {} and {}, Basque: {} and {})".format(*values["code"], *values["basque"]) in text
+
+
+def test_gains_of_three_sizes_of_models():
+    page = Page("model_scaling")
+    analysis = stored_analysis(page.records[0]["config"]["analysis"])
+    (study,) = analyse_anyway(page.records, analysis).targets
+    sizes = {record["config"]["model"]["embed_dim"]: record["model"] for record in page.records}
+    found = {}
+    for position, cell in enumerate(study.cells):
+        width = int(re.search(r"'embed_dim': (\d+)", dict(cell.key.axes)["model"])[1])
+        found[width, cell.key.replay_fraction] = position
+    _, *rows = page.rows(8)
+    assert len(rows) == len(found) == 15 and len(page.records) == 45
+    for parameters, width, _, rho, by_seed, target, generic, gain in rows:
+        cell = study.cells[found[int(width), float(rho)]]
+        assert parameters == f"{sizes[int(width)]['total']:,}"
+        assert by_seed.split() == [f"{loss:.3f}" for loss in cell.chosen.target_by_seed]
+        assert target == f"{cell.chosen.target_loss:.3f}"
+        assert generic == f"{cell.chosen.generic_loss:.3f}"
+        assert gain == ("" if cell.gain is None else spelled(cell.gain))
+
+    def gained(losses):
+        """What .875 gains at the smallest size less what it gains at the largest."""
+        small, large = ((losses(found[w, 0.0]) - losses(found[w, 0.875])) for w in (32, 64))
+        return small - large
+
+    value = gained(lambda i: study.cells[i].target_loss.value)
+    low, high = interval(gained(lambda i: study.draws.target[:, i]), level=study.level)
+    by_seed = gained(lambda i: numpy.array(study.cells[i].chosen.target_by_seed))
+    words = " ".join(page.text.split())
+    assert f"by {spelled(Interval(value, low, high))} nat, but one" in words
+    shown = ", ".join(re.sub(r"^(-?)0", r"\1", f"{x:.3f}") for x in by_seed)
+    assert f"says the opposite ({shown})" in words
 
 
 def staged(protocol, rho, decay=None):
