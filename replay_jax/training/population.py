@@ -95,15 +95,6 @@ class Population:
         return NamedSharding(self.mesh, _LANES)
 
 
-def check_lanes(lanes: int, devices: int) -> None:
-    """Raise UserError unless the lanes are split evenly over the devices."""
-    if lanes % devices:
-        raise UserError(
-            f"execution.population {lanes} does not divide over {devices} devices; "
-            f"{-(-lanes // devices) * devices} would do."
-        )
-
-
 def compile_population(
     shape: StepShape, lanes: int, devices: Sequence[jax.Device] | None = None
 ) -> Population:
@@ -138,7 +129,11 @@ def lower_population(
     shape: StepShape, lanes: int, devices: Sequence[jax.Device]
 ) -> jax.stages.Lowered:
     """Lower a population's step, as `compile_population` compiles it, with its errors."""
-    check_lanes(lanes, len(devices))
+    if lanes % len(devices):
+        raise UserError(
+            f"execution.population {lanes} does not divide over {len(devices)} devices; "
+            f"{-(-lanes // len(devices)) * len(devices)} would do."
+        )
     mesh, solo = _meshes(devices)
     check_shape(shape, solo)
     every = population_step(shape, mesh, platform=platform_of(mesh))
