@@ -25,13 +25,7 @@ _ROWS_NAMED = 16
 
 
 class NonFiniteLoss(FloatingPointError):
-    """A loss or gradient norm that is not a number; `step` is the update's 0-based number."""
-
-    def __init__(self, message: str, record: StepRecord) -> None:
-        super().__init__(message)
-        self.step = record.index
-        self.source = record.source
-        self.row = record.row
+    """A loss or gradient norm that is not a number; the message names the update and its rows."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,7 @@ def step_record(index: int, metrics: StepMetrics, host: HostBatch, span: Span) -
         row=host["row"],
     )
     if not record.is_finite():
-        raise NonFiniteLoss(_non_finite(record, span.source_names), record)
+        raise NonFiniteLoss(_non_finite(record, span.source_names))
     return record
 
 

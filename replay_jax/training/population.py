@@ -191,18 +191,15 @@ def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict
     reset = build(jax.vmap(maybe_reset), states, mask, out=over)
     clear = build(lambda states, lane: put(states, zeros(state), lane), states, lane, out=over)
 
-    def number(lane: int) -> jax.Array:
-        return jax.device_put(np.int32(lane), whole)
-
     home = shardings_of(state)
     return {
         "empty": empty,
         "insert": lambda states, state, lane: insert(
-            states, jax.device_put(state, whole), number(lane)
+            states, jax.device_put(state, whole), np.int32(lane)
         ),
-        "take": lambda states, lane: jax.device_put(take(states, number(lane)), home),
-        "reset": lambda states, wanted: reset(states, jax.device_put(wanted, over)),
-        "clear": lambda states, lane: clear(states, number(lane)),
+        "take": lambda states, lane: jax.device_put(take(states, np.int32(lane)), home),
+        "reset": reset,
+        "clear": lambda states, lane: clear(states, np.int32(lane)),
     }
 
 

@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from tiny_training import MODEL
 
@@ -79,6 +80,22 @@ def test_a_report_describes_the_real_step(report):
     assert plain["collective_bytes"] > 0
     assert plain["loops_of_unknown_length"] == []
     assert "GiB" in report_lines(report) and "fits" in report_lines(report)
+
+
+@pytest.mark.parametrize(
+    ("owners", "starts"),
+    [
+        ([[[0, 0], [1, 1]], [[0, 0], [1, 1]]], True),  # strided
+        ([[[0, 1], [0, 1]], [[2, 3], [2, 3]]], True),  # shared by two
+        ([[[0, 0], [0, 0]], [[0, 0], [1, 1]]], False),  # three parts and one
+        ([[[0, 1], [1, 2]], [[2, 3], [3, 0]]], False),  # each has another one's half
+    ],
+)
+def test_processes_start_with_as_many_rows_that_are_the_same_or_others(owners, starts):
+    devices = [SimpleNamespace(process_index=owner) for owner in np.ravel(owners)]
+    grid = np.array(devices).reshape(2, 2, 2)
+    mesh = SimpleNamespace(devices=grid, shape={"replica": 2, "fsdp": 2, "tensor": 2})
+    assert fitting.starts(mesh) is starts
 
 
 def test_an_average_lies_beside_every_program(monkeypatch):
