@@ -73,7 +73,7 @@ GPU_CHIPS = {"h100": _gpu("NVIDIA H100 80GB HBM3", 3.352e12), "h200": _gpu("NVID
 KNOWN_SHAPES = {**_SLICES, **dict.fromkeys(GPU_CHIPS, ("1", "2", "4", "8"))}  # GPUs: gpus.py
 # libtpu also describes slices of more axes than the chip's torus has, and of other lengths.
 SHAPE_FORMS = {chip: r"\d+" + r"x\d+" * shapes[0].count("x") for chip, shapes in _SLICES.items()}
-SHAPE_FORMS |= dict.fromkeys(GPU_CHIPS, "[1248]")
+SHAPE_FORMS |= {chip: "|".join(KNOWN_SHAPES[chip]) for chip in GPU_CHIPS}
 
 
 def chip_of(topology: str) -> tuple[Chip, tuple[int, ...]]:

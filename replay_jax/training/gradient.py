@@ -134,11 +134,10 @@ def _loss(
     x_MLD = states(params, model, shape.dropout)
     given = (x_MLD, head_kernel(params), micro["labels"], micro["scaled_weights"])
     settings: Any = {"placement": placement, "trains_head": head_is_trained(model)}
-    weights_S = _sum_rows(jnp.sum(micro["loss_weights"], axis=1), micro, shape)
     if not shape.kl_sources:
         chunk = loss_chunk(model, (rows, length), placement)
         total, nats_ML = weighted_loss(*given, chunk=chunk, **settings)
-        return total, (_by_source(nats_ML, micro, shape), weights_S)
+        return total, (_by_source(nats_ML, micro, shape), _weights_by_source(micro, shape))
     like = frozen if base is None else base
     held_M = jnp.isin(micro["source"], jnp.array(shape.kl_sources))
     beside = Base(states(like, replace(model, lora=None), 0.0), head_kernel(like), held_M)
@@ -146,7 +145,7 @@ def _loss(
     total, nats_ML, kl_ML = held_loss(*given, beside, chunk=chunk, **settings)
     costs = (nats_ML, jnp.where(held_M[:, None], kl_ML, nats_ML))
     nats_S, minimised_S = (_by_source(cost_ML, micro, shape) for cost_ML in costs)
-    return total, (nats_S, weights_S, minimised_S)
+    return total, (nats_S, _weights_by_source(micro, shape), minimised_S)
 
 
 def _by_source(cost_ML: jax.Array, micro: DeviceBatch, shape: StepShape) -> jax.Array:
@@ -154,6 +153,10 @@ def _by_source(cost_ML: jax.Array, micro: DeviceBatch, shape: StepShape) -> jax.
     weights_ML = micro["loss_weights"]
     cost_M = jnp.sum(jnp.where(weights_ML > 0, cost_ML * weights_ML, 0.0), axis=1)
     return _sum_rows(cost_M, micro, shape)
+
+
+def _weights_by_source(micro: DeviceBatch, shape: StepShape) -> jax.Array:
+    return _sum_rows(jnp.sum(micro["loss_weights"], axis=1), micro, shape)
 
 
 def _sum_rows(x_M: jax.Array, micro: DeviceBatch, shape: StepShape) -> jax.Array:
