@@ -48,13 +48,13 @@ def programs() -> dict[StepProgram, list[str]]:
 
 def compiled(program: StepProgram, topology: str) -> dict[str, Any]:
     """The report of one program, compiled in this process."""
-    from replay_jax.compile.ahead import compile_report
+    from replay_jax.compile.ahead import compile_report, target_of
     from replay_jax.compile.fitting import Beside
 
     beside = Beside(
         program.evaluation_batch, program.lanes, cosine=program.cosine, average=program.average
     )
-    report = compile_report(program.shape, program.mesh, topology=topology, beside=beside)
+    report = compile_report(program.shape, program.mesh, target_of(topology), beside)
     return report.to_json()
 
 

@@ -17,7 +17,6 @@ from replay_jax.errors import UserError
 
 if TYPE_CHECKING:
     from replay_jax.compile.ahead import CompileReport
-    from replay_jax.sweep.plan.programs import StepProgram
 
 _MANY_POINTS = 30
 
@@ -87,6 +86,7 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     What does not fit is a mistake, whose sentence names the nearest batch that does: it is found by
     compiling, which takes as long again for every batch that is tried.
     """
+    from replay_jax.compile import ahead as aot
     from replay_jax.compile import search as aot_search
     from replay_jax.compile.fitting import Beside
     from replay_jax.config.experiments import configs_of, experiments_of
@@ -95,21 +95,23 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     programs = programs_of(configs_of(experiments_of(recipe)))
+    target = aot.target_of(arguments.topology)
     found: list[list[dict[str, Any]]] = []
     problem = None
     for program in programs:
         beside = Beside(
             program.evaluation_batch, program.lanes, cosine=program.cosine, average=program.average
         )
-        asked = {"topology": arguments.topology, "beside": beside}
-        reports = _reports(program, asked, search=arguments.search)
+        asked = (program.shape, program.mesh, target, beside)
+        searched = arguments.search
+        reports = aot_search.search(*asked) if searched else [aot.compile_report(*asked)]
         found.append([report.to_json() for report in reports])
         if not arguments.json:
             several = f", {program.runs} of {len(recipe.sweep)} runs ({program.words})"
             _print_reports(recipe.name + several * (len(programs) > 1), reports)
         if not reports[0].fits and problem is None:
             print("it does not fit; trying fewer rows at once", file=sys.stderr)
-            fitting = aot_search.nearest_fit(program.shape, program.mesh, **asked)
+            fitting = aot_search.nearest_fit(*asked)
             problem = aot_search.misfit(reports[0], fitting)
     if arguments.json:
         shown = found if arguments.search else [reports[0] for reports in found]
@@ -117,17 +119,6 @@ def compile(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     if problem is not None:
         raise UserError(problem)
     return 0
-
-
-def _reports(
-    program: "StepProgram", asked: dict[str, Any], *, search: bool
-) -> "list[CompileReport]":
-    from replay_jax.compile import ahead as aot
-    from replay_jax.compile import search as aot_search
-
-    if search:
-        return aot_search.search(program.shape, program.mesh, **asked)
-    return [aot.compile_report(program.shape, program.mesh, **asked)]
 
 
 def _print_reports(title: str, reports: "list[CompileReport]") -> None:

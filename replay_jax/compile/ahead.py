@@ -13,13 +13,11 @@ from replay_jax.compile.estimate import Estimate, estimate, model_flops
 from replay_jax.compile.fitting import (
     NOTHING,
     Beside,
-    average_bytes,
-    carried_bytes,
     compiled_or_peak,
     host_bytes,
+    kept_bytes,
     other_peaks,
     starts,
-    state_bytes,
 )
 from replay_jax.compile.gpus import gpu_machine
 from replay_jax.compile.hlo.collectives import transfers
@@ -88,33 +86,26 @@ def target_of(topology: str | None) -> Target:
 
 
 def compile_report(
-    shape: StepShape, mesh: MeshConfig, *, topology: str | None, beside: Beside = NOTHING
-) -> CompileReport:
-    """Compile the train step of `shape` for a topology (None: the local devices) and cost it.
-
-    The programs that run beside it are compiled too, for their memory.
-
-    Raises UserError as `target_of` does, or for a shape that the mesh does not divide.
-    """
-    return report_on(shape, mesh, target_of(topology), beside)
-
-
-def report_on(
     shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside = NOTHING
 ) -> CompileReport:
-    """`compile_report` for devices that were looked up before."""
+    """Compile the train step of `shape` for a target and cost it.
+
+    The programs that run beside it are compiled too, for their memory. Raises UserError for a shape
+    that the mesh does not divide.
+    """
     choice = mesh_choice(shape, mesh, target, beside)
     device_mesh = make_mesh(choice.config, target.devices)
     start = time.perf_counter()
     with stage(f"compiling for {target.name}"):
         compiled, peak = compiled_or_peak(lower_train_step(shape, device_mesh), target)
         seconds = time.perf_counter() - start
+        kept = kept_bytes(shape, device_mesh, beside)
         if compiled is not None:
-            peak += average_bytes(shape, device_mesh, beside)
-        others = other_peaks(shape, device_mesh, target, beside)
+            peak += kept.average
+        others = other_peaks(shape, device_mesh, target, beside, kept)
     peaks = (peak, *others.values())
-    host, memory = host_bytes(shape, device_mesh, max(peaks), beside)
-    state = state_bytes(shape, device_mesh, beside) + carried_bytes(shape, device_mesh)
+    host, memory = host_bytes(device_mesh, kept, max(peaks))
+    state = kept.state + kept.average + kept.base
     found = None
     if compiled is not None and target.chip.peak_flops:
         sent = transfers(compiled.as_text() or "", devices=device_mesh.size)

@@ -7,7 +7,6 @@ Peaks and NVLink of GPUs are those of NVIDIA's data sheets (dense bfloat16).
 """
 
 import dataclasses
-import math
 import re
 from typing import Any
 
@@ -60,8 +59,6 @@ _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8"
 _SQUARES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 # Shapes that Google Cloud rents, up to 512 chips; each was described by libtpu 0.0.52.
 _SLICES = {"v4": _CUBES, "v5e": _SQUARES, "v5p": _CUBES, "v6e": _SQUARES}
-# libtpu also describes slices of more axes than the chip's torus has.
-SHAPE_FORMS = {chip: r"\d+" + r"x\d+" * shapes[0].count("x") for chip, shapes in _SLICES.items()}
 # What their drivers report, and JAX may take a share of.
 GPU_MEMORY_BYTES = {"NVIDIA H100 80GB HBM3": 84_942_979_072, "NVIDIA H200": 151_397_597_184}
 
@@ -74,31 +71,27 @@ def _gpu(name: str, bandwidth: float) -> Chip:
 
 GPU_CHIPS = {"h100": _gpu("NVIDIA H100 80GB HBM3", 3.352e12), "h200": _gpu("NVIDIA H200", 4.8e12)}
 KNOWN_SHAPES = {**_SLICES, **dict.fromkeys(GPU_CHIPS, ("1", "2", "4", "8"))}  # GPUs: gpus.py
+# libtpu also describes slices of more axes than the chip's torus has, and of other lengths.
+SHAPE_FORMS = {chip: r"\d+" + r"x\d+" * shapes[0].count("x") for chip, shapes in _SLICES.items()}
+SHAPE_FORMS |= {chip: "|".join(KNOWN_SHAPES[chip]) for chip in GPU_CHIPS}
 
 
-def chips_of(topology: str) -> tuple[int, float]:
-    """How many chips a slice or machine has, and the dense bfloat16 peak of each in FLOP/s.
+def chip_of(topology: str) -> tuple[Chip, tuple[int, ...]]:
+    """The chip of a slice or machine, and how many of them it has along each axis.
 
     Raises:
         UserError: it is not known; the message lists those that are.
     """
-    chip, shape = chip_of(topology)
-    return math.prod(int(length) for length in shape.split("x")), chip.peak_flops
-
-
-def memory_of(topology: str) -> int:
-    """Bytes that a program may take of each chip. Raises UserError as `chips_of` does."""
-    return chip_of(topology)[0].hbm_bytes
-
-
-def chip_of(topology: str) -> tuple[Chip, str]:
-    """The chip of a slice or machine, and its shape. Raises UserError as `chips_of` does."""
     version, _, shape = topology.partition(":")
-    if version in GPU_CHIPS and shape in KNOWN_SHAPES[version]:
-        return GPU_CHIPS[version], shape
-    if version in CHIPS and re.fullmatch(SHAPE_FORMS[version], shape):
-        return CHIPS[version], shape
-    raise UserError(unknown_topology(topology, "not known"))
+    if version not in KNOWN_SHAPES or not re.fullmatch(SHAPE_FORMS[version], shape):
+        raise UserError(unknown_topology(topology, "not known"))
+    return {**CHIPS, **GPU_CHIPS}[version], tuple(int(length) for length in shape.split("x"))
+
+
+def tpu_of_kind(kind: str) -> Chip | None:
+    """The TPU of JAX's `device_kind` ("TPU v5 lite", "TPU v5p" or "TPU v5", "TPU v4")."""
+    name = "TPU v5p" if kind == "TPU v5" else re.sub(" lite$", "e", kind)
+    return next((chip for chip in CHIPS.values() if chip.name == name), None)
 
 
 def unknown_topology(name: str, what: str) -> str:

@@ -16,7 +16,7 @@ from replay_jax.compile.hlo.collectives import Transfers
 from replay_jax.compile.topology import Target, wire_bandwidth
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.flops import flops_per_token, forward_flops_per_token
-from replay_jax.model.trained import FLOAT32_BYTES, trained_counts
+from replay_jax.model.trained import FLOAT32_BYTES, trained_bytes
 from replay_jax.training.config import StepShape
 from replay_jax.training.step import platform_of
 
@@ -111,7 +111,7 @@ def moved_bytes(shape: StepShape, mesh: Mesh, state_bytes: int) -> float:
     """
     model, axes = shape.model, mesh.shape
     ways = axes["replica"] * axes["fsdp"]
-    gradient = FLOAT32_BYTES * trained_counts(model).total / (axes["fsdp"] * axes["tensor"])
+    gradient = trained_bytes(model) / (axes["fsdp"] * axes["tensor"])
     width = jnp.dtype(model.compute_dtype).itemsize
     of_logit = width if platform_of(mesh) == "tpu" else FLOAT32_BYTES
     forward = _FORWARD_PASSES * (1 + (model.remat != "none") + bool(shape.kl_sources))

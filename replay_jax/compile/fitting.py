@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from replay_jax.compile.topology import Target, host_memory
-from replay_jax.model.trained import FLOAT32_BYTES, trained_counts
+from replay_jax.model.trained import trained_bytes
 from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import evaluation_shape, lower_evaluation, lower_gradient_cosine
 from replay_jax.training.mesh.devices import compiler_options
@@ -22,12 +22,11 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def starts(mesh: Mesh) -> bool:
-    """Whether every process gets rows, all as many, and together the whole batch."""
+    """Whether all processes get as many rows, and any two of them the same or none in common."""
     owners = mesh_owners(mesh)
     ways = mesh.shape["replica"] * mesh.shape["fsdp"]
-    rows = [host_rows(owners, process, ways).tolist() for process in set(owners.flat)]
-    alike = len({len(mine) for mine in rows}) == 1
-    return alike and sorted({row for mine in rows for row in mine}) == list(range(ways))
+    rows = {tuple(host_rows(owners, process, ways).tolist()) for process in set(owners.flat)}
+    return len({len(mine) for mine in rows}) == 1 and sum(map(len, rows)) == ways
 
 
 def compiled_or_peak(
@@ -59,7 +58,30 @@ class Beside(NamedTuple):
 NOTHING = Beside()
 
 
-def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) -> dict[str, int]:
+class Kept(NamedTuple):
+    """Bytes that one device holds of a model in training (unpadded).
+
+    `moments` are a part of the `state`; `average` is that of the trained parameters, `base` the
+    model that rows are held to; each is 0 where there is none.
+    """
+
+    state: int
+    moments: int
+    average: int
+    base: int
+
+
+def kept_bytes(shape: StepShape, mesh: Mesh, beside: Beside) -> Kept:
+    """What lies on a device all the time."""
+    state = abstract_state(shape.model, mesh, shape.optimizer)
+    average = split(state.params, shape.model)[0] if beside.average else None
+    base = as_base(state.params, shape.model) if shape.carries_base else None
+    return Kept(*map(bytes_of_one, (state, state.opt_state, average, base)))
+
+
+def other_peaks(
+    shape: StepShape, mesh: Mesh, target: Target, beside: Beside, kept: Kept
+) -> dict[str, int]:
     """Bytes of one device in a run's other programs, by program, with what lies there meanwhile.
 
     The moments, and a base that is carried, lie beside an evaluation and a gradient cosine, and so
@@ -67,8 +89,7 @@ def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) ->
     averages. 0 where one does not fit and the compiler does not say what it needs.
     """
     programs, (evaluation_batch, lanes, cosine, _) = [], beside
-    moments = bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer).opt_state)
-    moments += average_bytes(shape, mesh, beside) + carried_bytes(shape, mesh)
+    moments = kept.moments + kept.average + kept.base
     if evaluation_batch is not None:
         measured = evaluation_shape(shape, mesh, batch_size=evaluation_batch)
         programs.append(("evaluation", lower_evaluation(measured, mesh), moments))
@@ -78,8 +99,7 @@ def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) ->
         programs.append(("cosine", lower_gradient_cosine(compared, mesh), moments))
     if lanes > 1:
         # Every lane is whole on its device.
-        each = FLOAT32_BYTES * trained_counts(shape.model).total if beside.average else 0
-        averages = each * lanes // len(target.devices)
+        averages = beside.average * trained_bytes(shape.model) * lanes // len(target.devices)
         programs.append(("population", lower_population(shape, lanes, target.devices), averages))
     found = {}
     for name, lowered, more in programs:
@@ -88,9 +108,7 @@ def other_peaks(shape: StepShape, mesh: Mesh, target: Target, beside: Beside) ->
     return found
 
 
-def host_bytes(
-    shape: StepShape, mesh: Mesh, peak: int, beside: Beside = NOTHING
-) -> tuple[int, int | None]:
+def host_bytes(mesh: Mesh, kept: Kept, peak: int) -> tuple[int, int | None]:
     """Bytes that the fullest process needs of its host, and what this machine has (None: another).
 
     A save copies the state of the process's devices; on CPU the `peak` of each is there as well.
@@ -98,7 +116,7 @@ def host_bytes(
     owners, on_cpu = mesh_owners(mesh), platform_of(mesh) == "cpu"
     most = int(np.bincount(owners.reshape(-1)).max())
     memory = host_memory() if mesh.devices.flat[0] in jax.devices() else None
-    return most * (state_bytes(shape, mesh, beside) + on_cpu * peak), memory
+    return most * (kept.state + kept.average + on_cpu * peak), memory
 
 
 def told(target: Target) -> dict[str, Any]:
@@ -113,25 +131,6 @@ def peak_of_failure(message: str) -> int | None:
     if found:
         return int(float(found[1]) * _UNITS[found[2]])
     return 0 if "RESOURCE_EXHAUSTED" in message else None
-
-
-def state_bytes(shape: StepShape, mesh: Mesh, beside: Beside = NOTHING) -> int:
-    """Bytes of parameters, their average and optimizer state that one device holds (unpadded)."""
-    kept = bytes_of_one(abstract_state(shape.model, mesh, shape.optimizer))
-    return kept + average_bytes(shape, mesh, beside)
-
-
-def average_bytes(shape: StepShape, mesh: Mesh, beside: Beside) -> int:
-    """Bytes of the average of the trained parameters that one device holds; 0 without one."""
-    like = abstract_state(shape.model, mesh, shape.optimizer)
-    return bytes_of_one(split(like.params, shape.model)[0]) if beside.average else 0
-
-
-def carried_bytes(shape: StepShape, mesh: Mesh) -> int:
-    """Bytes that one device holds of the model that rows are held to, 0 where it is the own."""
-    if not shape.carries_base:
-        return 0
-    return bytes_of_one(as_base(abstract_state(shape.model, mesh).params, shape.model))
 
 
 def bytes_of_one(tree: Any) -> int:

@@ -23,7 +23,7 @@ def gpu_machine(name: str) -> Target:
     Raises:
         UserError: the machine is not known, or JAX's CUDA plugin is missing.
     """
-    chip, count = chip_of(name)
+    chip, extent = chip_of(name)
     if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))):
         raise UserError(
             f"Compiling for {name} needs JAX's CUDA plugin, which is not installed; "
@@ -36,10 +36,10 @@ def gpu_machine(name: str) -> Target:
     description = topologies.get_topology_desc(
         platform="cuda",
         topology_name=name,
-        topology=f"1x1x{count}",
+        topology=f"1x1x{extent[0]}",
         target_config=_description(chip),
     )
-    return Target(name, chip, (int(count),), tuple(description.devices))
+    return Target(name, chip, extent, tuple(description.devices))
 
 
 def _description(chip: Chip) -> str:

@@ -6,20 +6,15 @@ import time
 import jax
 import jax.numpy as jnp
 
-from replay_jax.compile.chips import CHIPS, GPU_CHIPS
+from replay_jax.compile.chips import GPU_CHIPS, tpu_of_kind
 
 # Sides of the square products whose best rate counts as the peak, by platform: large enough to be
 # limited by arithmetic, small enough to take well under a second.
 _SIDES = {"cpu": (1024, 2048), "gpu": (8192,), "tpu": (8192,)}
 
-# By how the device's name begins, the first that fits; dense bfloat16, from the vendors' data
+# By how the device's name begins, the first that fits; dense bfloat16, from the vendor's data
 # sheets, also where a computation is in float32.
-_ACCELERATORS = (
-    ("TPU v4", CHIPS["v4"].peak_flops),
-    ("TPU v5 lite", CHIPS["v5e"].peak_flops),
-    ("TPU v5e", CHIPS["v5e"].peak_flops),
-    ("TPU v5", CHIPS["v5p"].peak_flops),
-    ("TPU v6", CHIPS["v6e"].peak_flops),
+_GPUS = (
     ("NVIDIA A100", 312e12),
     ("NVIDIA H100 PCIe", 756e12),
     ("NVIDIA H100", GPU_CHIPS["h100"].peak_flops),
@@ -29,10 +24,9 @@ _ACCELERATORS = (
 
 def known_peak(device_kind: str) -> float | None:
     """Peak of an accelerator by the name that JAX gives it, or None if it is not in the table."""
-    for name, peak in _ACCELERATORS:
-        if device_kind.startswith(name):
-            return peak
-    return None
+    tpu = tpu_of_kind(device_kind)
+    peaks = (peak for name, peak in _GPUS if device_kind.startswith(name))
+    return next(peaks, None) if tpu is None else tpu.peak_flops
 
 
 @functools.cache

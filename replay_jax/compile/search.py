@@ -1,7 +1,7 @@
 """What fits: search batch sizes and rematerialisation by compiling, never by guessing."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from replay_jax.compile import ahead as aot
 from replay_jax.compile.fitting import NOTHING, Beside
@@ -13,7 +13,7 @@ from replay_jax.training.mesh.config import MeshConfig
 
 
 def search(
-    shape: StepShape, mesh: MeshConfig, *, topology: str | None, beside: Beside = NOTHING
+    shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside = NOTHING
 ) -> list[aot.CompileReport]:
     """Find the most rows per device and the least recomputation that fit; best trial first.
 
@@ -23,17 +23,12 @@ def search(
     cheapest policy; the others fit with fewer rows and less recomputation. Raises UserError as
     `compile_report` does, and if nothing fits.
     """
-    target = aot.target_of(topology)
     fitting: list[aot.CompileReport] = []
     smallest: aot.CompileReport | None = None
     for remat in REMAT_POLICIES:
-        model = dataclasses.replace(shape.model, remat=remat)
+        tried = dataclasses.replace(shape, model=dataclasses.replace(shape.model, remat=remat))
         most = max((trial.rows_per_device for trial in fitting), default=0)
-        for accumulation in _accumulations(shape.batch_size):
-            tried = dataclasses.replace(shape, model=model, accumulation=accumulation)
-            if _rows_per_device(tried, mesh, target, beside) <= most:
-                break
-            smallest = aot.report_on(tried, mesh, target, beside)
+        for smallest in _trials(tried, mesh, target, beside, most=most):
             if smallest.fits:
                 fitting.append(smallest)
                 break
@@ -47,23 +42,14 @@ def search(
 
 
 def nearest_fit(
-    shape: StepShape, mesh: MeshConfig, *, topology: str | None, beside: Beside = NOTHING
+    shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside = NOTHING
 ) -> aot.CompileReport | None:
     """The fewest microbatches with which a step fits that does not, all else the same.
 
     None if it does not fit with one row per device either.
     """
-    target = aot.target_of(topology)
-    for accumulation in _accumulations(shape.batch_size):
-        tried = dataclasses.replace(shape, accumulation=accumulation)
-        if accumulation <= shape.accumulation:
-            continue
-        if not _rows_per_device(tried, mesh, target, beside):
-            break
-        report = aot.report_on(tried, mesh, target, beside)
-        if report.fits:
-            return report
-    return None
+    trials = _trials(shape, mesh, target, beside, above=shape.accumulation)
+    return next((trial for trial in trials if trial.fits), None)
 
 
 def fastest(reports: Sequence[aot.CompileReport]) -> str:
@@ -99,13 +85,24 @@ def misfit(report: aot.CompileReport, fitting: aot.CompileReport | None) -> str:
     )
 
 
-def _accumulations(batch_size: int) -> list[int]:
-    """1, 2, 4, ... as far as they divide the batch."""
-    return [2**n for n in range(batch_size.bit_length()) if batch_size % 2**n == 0]
+def _trials(
+    shape: StepShape,
+    mesh: MeshConfig,
+    target: Target,
+    beside: Beside,
+    *,
+    most: int = 0,
+    above: int = 0,
+) -> Iterator[aot.CompileReport]:
+    """Reports with 1, 2, 4, ... microbatches, those `above` a number.
 
-
-def _rows_per_device(shape: StepShape, mesh: MeshConfig, target: Target, beside: Beside) -> int:
-    """Rows of a microbatch on each device; 0 where it does not divide over them."""
+    As long as a device has a whole number of rows at once, and more than `most`.
+    """
     choice = aot.mesh_choice(shape, mesh, target, beside).config
-    rows, rest = divmod(shape.batch_size, shape.accumulation * choice.replica * choice.fsdp)
-    return 0 if rest else rows
+    for accumulation in (2**n for n in range(shape.batch_size.bit_length())):
+        rows, rest = divmod(shape.batch_size, accumulation * choice.replica * choice.fsdp)
+        if rest or rows <= most:
+            return
+        if accumulation > above:
+            tried = dataclasses.replace(shape, accumulation=accumulation)
+            yield aot.compile_report(tried, mesh, target, beside)

@@ -1,13 +1,13 @@
 """What a step is compiled for: a named TPU slice that need not be there, or the local devices."""
 
 import dataclasses
+import importlib.util
 import os
-import re
 from collections.abc import Sequence
 
 import jax
 
-from replay_jax.compile.chips import CHIPS, KNOWN_SHAPES, Chip, chip_of, unknown_topology
+from replay_jax.compile.chips import KNOWN_SHAPES, Chip, chip_of, tpu_of_kind, unknown_topology
 from replay_jax.errors import UserError
 from replay_jax.training.mesh.devices import attached_devices
 
@@ -31,16 +31,15 @@ def tpu_slice(name: str) -> Target:
     Raises:
         UserError: the slice is not known (the message lists those that are), or libtpu is missing.
     """
-    chip, shape = chip_of(name)
-    try:
-        import libtpu  # noqa: F401
-    except ImportError as missing:
-        if shape not in KNOWN_SHAPES[name.partition(":")[0]]:
-            raise UserError(unknown_topology(name, "not known")) from missing
+    chip, extent = chip_of(name)
+    if importlib.util.find_spec("libtpu") is None:
+        version, _, shape = name.partition(":")
+        if shape not in KNOWN_SHAPES[version]:
+            raise UserError(unknown_topology(name, "not known"))
         raise UserError(
             f"Compiling for {name} needs libtpu, which is not installed; "
             "pip install 'replay-jax[tpu-compile]' (Linux; no TPU is needed)."
-        ) from missing
+        )
     from jax.experimental import topologies
 
     jax.config.update("jax_platforms", "cpu")
@@ -54,7 +53,6 @@ def tpu_slice(name: str) -> Target:
     except jax.errors.JaxRuntimeError as refusal:
         why = str(refusal).removeprefix("INVALID_ARGUMENT: ").split("\n")[0]
         raise UserError(unknown_topology(name, f"not known to libtpu ({why})")) from refusal
-    extent = tuple(int(length) for length in shape.split("x"))
     return Target(name, chip, extent, tuple(description.devices))
 
 
@@ -65,8 +63,8 @@ def local_devices() -> Target:
     above the time that steps really took.
     """
     devices = tuple(attached_devices())
-    found = [chip for chip in CHIPS.values() if _same_kind(chip.name, devices[0].device_kind)]
-    chip = found[0] if found else _unknown_chip(devices[0], len(jax.local_devices()))
+    known = tpu_of_kind(devices[0].device_kind)
+    chip = known or _unknown_chip(devices[0], len(jax.local_devices()))
     return Target("local", chip, (len(devices),), devices)
 
 
@@ -83,12 +81,6 @@ def wire_bandwidth(target: Target, devices: Sequence[jax.Device]) -> float:
         if len(used) > 1:
             links += 2 if len(used) == length and length % target.chip.wrap == 0 else 1
     return max(links, 1) * target.chip.link_bandwidth
-
-
-def _same_kind(chip: str, kind: str) -> bool:
-    """Whether JAX's `device_kind` ("TPU v5 lite", "TPU v5p", "TPU v4") is the chip of a name."""
-    lite = re.sub(r" lite$", "e", kind)
-    return chip == ("TPU v5p" if lite == "TPU v5" else lite)
 
 
 def _unknown_chip(device: jax.Device, sharing: int) -> Chip:

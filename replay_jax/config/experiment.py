@@ -102,10 +102,12 @@ class ExperimentConfig:
         return self.training.generic_objective == "kl"
 
     @property
-    def beside_bytes(self) -> int:
-        """Bytes of the model that rows are held to, where it is not the frozen part of the own."""
+    def training_bytes(self) -> int:
+        """Bytes of parameters, gradients, moments, an average, and a base that lies beside them."""
         carried = self.holds_generic_to_base and self.model.lora is None
-        return base_bytes(self.model) if carried else 0
+        beside = base_bytes(self.model) if carried else 0
+        own = self.optimizer.kind.training_bytes(self.model)
+        return own + self.training.average_bytes(self.model) + beside
 
     def _check_base(self) -> None:
         """Refuse to hold rows to a model that is not there, or as lanes, which have no room."""

@@ -1,8 +1,9 @@
 """What a sweep takes on rented chips: chip hours, time, money and memory."""
 
+import math
 from dataclasses import dataclass
 
-from replay_jax.compile.chips import chips_of, memory_of
+from replay_jax.compile.chips import chip_of
 from replay_jax.errors import UserError
 from replay_jax.sweep.plan.plan import Plan
 
@@ -82,10 +83,10 @@ def rental(plan: Plan, topology: str, *, utilisation: float, price: float | None
         raise UserError(f"--mfu is {utilisation:g}: a share of the peak lies between 0 and 1")
     if price is not None and price < 0:
         raise UserError(f"--price is {price:g}: give what a chip costs for an hour, 0 or more")
-    chips, peak = chips_of(topology)
+    chip, extent = chip_of(topology)
+    chips = math.prod(extent)
     totals = plan.to_json()["totals"]
     flops = float(totals["flops_remaining"]) + float(totals["evaluation_flops_remaining"])
-    hours = flops / (chips * peak * utilisation) / 3600
+    hours = flops / (chips * chip.peak_flops * utilisation) / 3600
     each = -(-plan.training_bytes // chips)
-    memory = memory_of(topology)
-    return Rental(topology, chips, utilisation, flops, hours, price, each, memory)
+    return Rental(topology, chips, utilisation, flops, hours, price, each, chip.hbm_bytes)

@@ -7,5 +7,5 @@ parameter_counts), `attention` (make_attention, resolve_attention), `blockwise` 
 rope_tables, rotate, stacked_tables), `lora` (DOWN, MATRICES, UP, is_adapter), `loss`
 (chunk_positions, token_losses, weighted_loss), `placement` (Placement), `presets` (PRESETS,
 preset, scanned, shape_model), `trained` (FLOAT32_BYTES, base_bytes, base_dtype, head_is_trained,
-is_trained, parameter_bytes, saved_bytes, stored_dtype, trained_counts).
+is_trained, parameter_bytes, saved_bytes, stored_dtype, trained_bytes, trained_counts).
 """

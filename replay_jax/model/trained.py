@@ -54,6 +54,11 @@ def trained_counts(model: ModelConfig) -> ParameterCounts:
     return ParameterCounts(every.body, embedding, 0 if "head" in model.frozen else every.head)
 
 
+def trained_bytes(model: ModelConfig) -> int:
+    """Bytes of the parameters that are trained, of their gradients, and of an average of them."""
+    return FLOAT32_BYTES * trained_counts(model).total
+
+
 def parameter_bytes(model: ModelConfig) -> int:
     """Bytes of all parameters, the frozen ones among them."""
     kept = _bytes_without_adapters(model, stored_dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from replay_jax.errors import UserError
 from replay_jax.model.architecture import ModelConfig
-from replay_jax.model.trained import FLOAT32_BYTES, base_bytes, parameter_bytes, trained_counts
+from replay_jax.model.trained import base_bytes, parameter_bytes, trained_bytes, trained_counts
 from replay_jax.training.mesh.config import nearest_divisor
 
 OPTIMIZERS = ("adamw", "muon", "lion", "adafactor")
@@ -53,8 +53,7 @@ class OptimizerKind:
 
     def training_bytes(self, model: ModelConfig) -> int:
         """Bytes of a model's parameters, of the gradients of those trained, and beside them."""
-        gradients = FLOAT32_BYTES * trained_counts(model).total
-        return parameter_bytes(model) + gradients + self.state_bytes(model)
+        return parameter_bytes(model) + trained_bytes(model) + self.state_bytes(model)
 
 
 ADAMW = OptimizerKind()
@@ -164,15 +163,10 @@ class TrainingConfig:
                 f"training.batch_size {self.batch_size} is not a multiple of training.accumulation "
                 f"{self.accumulation}; {near} is the nearest accumulation that divides it."
             )
-        if self.objective not in OBJECTIVES:
-            raise UserError(
-                f"training.objective is {self.objective!r}; use one of {', '.join(OBJECTIVES)}."
-            )
-        if self.generic_objective not in GENERIC_OBJECTIVES:
-            raise UserError(
-                f"training.generic_objective is {self.generic_objective!r}; use one of "
-                f"{', '.join(GENERIC_OBJECTIVES)}."
-            )
+        for name, known in (("objective", OBJECTIVES), ("generic_objective", GENERIC_OBJECTIVES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise UserError(f"training.{name} is {value!r}; use one of {', '.join(known)}.")
         names = [name for name, _ in self.loss_weights]
         if len(set(names)) != len(names):
             raise UserError(f"training.loss_weights names a source twice: {', '.join(names)}.")
@@ -207,7 +201,7 @@ class TrainingConfig:
 
     def average_bytes(self, model: ModelConfig) -> int:
         """Bytes of the average of a model's trained parameters; 0 where there is none."""
-        return FLOAT32_BYTES * trained_counts(model).total if self.average_last else 0
+        return trained_bytes(model) if self.average_last else 0
 
 
 @dataclass(frozen=True)
@@ -287,7 +281,7 @@ class StepShape:
     def training_bytes(self, *, average: bool) -> int:
         """Bytes of all that training keeps of the model: state, gradients, a base, an average."""
         base = base_bytes(self.model) if self.carries_base else 0
-        kept = FLOAT32_BYTES * trained_counts(self.model).total if average else 0
+        kept = trained_bytes(self.model) if average else 0
         return self.optimizer.training_bytes(self.model) + base + kept
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
 
 from replay_jax.model.architecture import ModelConfig
@@ -30,8 +30,7 @@ from replay_jax.training.gradient import (
 )
 from replay_jax.training.mesh.devices import compiler_options
 from replay_jax.training.mesh.sharding import (
-    host_rows,
-    mesh_owners,
+    batch_sharding,
     placement,
     replicated,
     shardings_of,
@@ -63,16 +62,6 @@ class EvaluationResult:
     row_nats: np.ndarray
     row_tokens: np.ndarray
 
-    @property
-    def nats_per_token(self) -> float:
-        """Mean loss of a label in nats."""
-        return self.nats / self.tokens
-
-    @property
-    def bits_per_byte(self) -> float | None:
-        """Loss in bits per UTF-8 byte of text; None if the labels stand for no bytes."""
-        return self.nats / math.log(2) / self.label_bytes if self.label_bytes else None
-
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -86,10 +75,13 @@ def place_held_out(batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh) -> H
     """Place the batches of `pipeline.held_out_dataset` (labels with weight 0 do not count)."""
     placed, label_bytes = [], 0
     for batch in batches:
-        # Every host must know the total, and each reads its own rows only.
-        label_bytes += int(batch["label_bytes"][_counted_here(mesh, batch)].sum())
         placed.append(place_batch(batch, mesh))
-    return HeldOut(tuple(placed), sum_over_hosts(label_bytes))
+        # Every host must know the total, and each reads its own rows only. A row has few bytes,
+        # but a set may have more than the 32 bits count that JAX has.
+        sharding, own = batch_sharding(mesh), batch["label_bytes"].astype(np.int32)
+        rows = jax.make_array_from_process_local_data(sharding, own)
+        label_bytes += int(process_allgather(rows, tiled=True).sum(dtype=np.int64))
+    return HeldOut(tuple(placed), label_bytes)
 
 
 def evaluate(program: EvaluationProgram, params: Any, held_out: HeldOut) -> EvaluationResult:
@@ -228,24 +220,3 @@ def lower_gradient_cosine(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
 def compile_gradient_cosine(shape: StepShape, mesh: Mesh) -> CosineProgram:
     """Compile `lower_gradient_cosine`."""
     return lower_gradient_cosine(shape, mesh).compile(compiler_options(platform_of(mesh)))
-
-
-def sum_over_hosts(number: int) -> int:
-    """Sum of a number below 2**63 over all hosts; every one must call it.
-
-    It travels as bytes: JAX makes 32 bits of 64 unless told otherwise.
-    """
-    if jax.process_count() == 1:
-        return number
-    mine = np.frombuffer(np.int64(number).tobytes(), np.uint8)
-    everybody = np.asarray(multihost_utils.process_allgather(mine), np.uint8)
-    return int(np.frombuffer(everybody.tobytes(), np.int64).sum())
-
-
-def _counted_here(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Which of this host's rows are its own to count: hosts may share rows, the first one does."""
-    owners = mesh_owners(mesh)
-    first = owners.reshape(-1, owners.shape[-1]).min(axis=1)
-    mine = host_rows(owners, jax.process_index(), len(first))
-    per_part = len(batch["label_bytes"]) // len(mine)
-    return np.repeat(first[mine] == jax.process_index(), per_part)

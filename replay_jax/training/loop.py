@@ -25,13 +25,7 @@ _ROWS_NAMED = 16
 
 
 class NonFiniteLoss(FloatingPointError):
-    """A loss or gradient norm that is not a number; `step` is the update's 0-based number."""
-
-    def __init__(self, message: str, record: StepRecord) -> None:
-        super().__init__(message)
-        self.step = record.index
-        self.source = record.source
-        self.row = record.row
+    """A loss or gradient norm that is not a number; the message names the update and its rows."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +67,7 @@ def train_span(
                 stopped = True
                 break
             assert batch is not None
+            host, placed = batch
             tracer.before(step, state)
             if span.resets[step]:
                 state = programs.reset(state)
@@ -80,33 +75,20 @@ def train_span(
             hyper = {**hyper, **place_hyper(rate, programs.mesh)}
             # Anything that is still on the host here would be copied again at every step.
             with jax.transfer_guard("disallow"):
-                state, metrics = programs.update(step)(state, batch.placed, hyper)
-            flight.launch(step, metrics, batch.host)
+                state, metrics = programs.update(step)(state, placed, hyper)
+            flight.launch(step, metrics, host)
             step += 1
             if step > averaging:
                 assert programs.average is not None
                 average = programs.average(average, state.params, step - averaging)
             batch = _fetch(batches, step, span, programs.mesh, flight, clock)
-            flight.land_all_but_last()
+            flight.land(leave=1)
             if step in span.points:
-                flight.land_all()
+                flight.land()
                 hooks.on_point(step, with_average(state, average))
-        flight.land_all()
+        flight.land()
         tracer.before(step, state)
     return SpanEnd(with_average(state, average), step, stopped)
-
-
-@dataclass(frozen=True)
-class _Placed:
-    host: HostBatch
-    placed: DeviceBatch
-
-
-@dataclass(frozen=True)
-class _Launched:
-    index: int
-    metrics: StepMetrics
-    host: HostBatch
 
 
 class _Flight:
@@ -114,30 +96,21 @@ class _Flight:
 
     def __init__(self, span: Span, hooks: Hooks) -> None:
         self._span, self._hooks = span, hooks
-        self._launched: list[_Launched] = []
+        self._launched: list[tuple[int, StepMetrics, HostBatch]] = []
 
     def launch(self, index: int, metrics: StepMetrics, host: HostBatch) -> None:
-        self._launched.append(_Launched(index, metrics, host))
+        self._launched.append((index, metrics, host))
 
     def is_idle(self) -> bool:
         """Whether the devices have finished all that was started."""
-        if not self._launched:
-            return True
-        last = self._launched[-1].metrics.gradient_norm
-        return bool(last.is_ready())  # type: ignore[attr-defined]
+        last = [metrics.gradient_norm for _, metrics, _ in self._launched[-1:]]
+        return all(norm.is_ready() for norm in last)  # type: ignore[attr-defined]
 
-    def land_all_but_last(self) -> None:
-        while len(self._launched) > 1:
-            self._land()
-
-    def land_all(self) -> None:
-        while self._launched:
-            self._land()
-
-    def _land(self) -> None:
-        launched = self._launched.pop(0)
-        metrics: StepMetrics = jax.device_get(launched.metrics)
-        self._hooks.on_step(step_record(launched.index, metrics, launched.host, self._span))
+    def land(self, *, leave: int = 0) -> None:
+        """Read the metrics of all updates but the last `leave`."""
+        while len(self._launched) > leave:
+            index, metrics, host = self._launched.pop(0)
+            self._hooks.on_step(step_record(index, jax.device_get(metrics), host, self._span))
 
 
 def step_record(index: int, metrics: StepMetrics, host: HostBatch, span: Span) -> StepRecord:
@@ -158,7 +131,7 @@ def step_record(index: int, metrics: StepMetrics, host: HostBatch, span: Span) -
         row=host["row"],
     )
     if not record.is_finite():
-        raise NonFiniteLoss(_non_finite(record, span.source_names), record)
+        raise NonFiniteLoss(_non_finite(record, span.source_names))
     return record
 
 
@@ -199,7 +172,7 @@ def _fetch(
     mesh: Mesh,
     flight: _Flight,
     clock: TimeSplit,
-) -> _Placed | None:
+) -> tuple[HostBatch, DeviceBatch] | None:
     """Take the batch of update `step` to the devices while they work on the last one.
 
     None past the end of the span. The time counts as waiting for data only if the devices ran
@@ -216,7 +189,7 @@ def _fetch(
     placed = place_batch(host, mesh)
     if flight.is_idle():
         clock.move(clock.seconds["train"] - before, source="train", to="data_wait")
-    return _Placed(host, placed)
+    return host, placed
 
 
 def _non_finite(record: StepRecord, source_names: tuple[str, ...]) -> str:

@@ -34,14 +34,8 @@ _MATRICES = {
 
 def hyperparameters(config: OptimizerConfig, learning_rate: float) -> Hyper:
     """The float32 scalars that one update is given; `learning_rate` is that of the update."""
-    return {
-        "learning_rate": np.float32(learning_rate),
-        "weight_decay": np.float32(config.weight_decay),
-        "b1": np.float32(config.b1),
-        "b2": np.float32(config.b2),
-        "epsilon": np.float32(config.epsilon),
-        "clip_norm": np.float32(config.clip_norm),
-    }
+    values = {"learning_rate": learning_rate, **vars(config)}
+    return {name: np.float32(values[name]) for name in HYPER_NAMES}
 
 
 def decay_mask(params: Any) -> Any:

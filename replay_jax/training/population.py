@@ -95,15 +95,6 @@ class Population:
         return NamedSharding(self.mesh, _LANES)
 
 
-def check_lanes(lanes: int, devices: int) -> None:
-    """Raise UserError unless the lanes are split evenly over the devices."""
-    if lanes % devices:
-        raise UserError(
-            f"execution.population {lanes} does not divide over {devices} devices; "
-            f"{-(-lanes // devices) * devices} would do."
-        )
-
-
 def compile_population(
     shape: StepShape, lanes: int, devices: Sequence[jax.Device] | None = None
 ) -> Population:
@@ -138,7 +129,11 @@ def lower_population(
     shape: StepShape, lanes: int, devices: Sequence[jax.Device]
 ) -> jax.stages.Lowered:
     """Lower a population's step, as `compile_population` compiles it, with its errors."""
-    check_lanes(lanes, len(devices))
+    if lanes % len(devices):
+        raise UserError(
+            f"execution.population {lanes} does not divide over {len(devices)} devices; "
+            f"{-(-lanes // len(devices)) * len(devices)} would do."
+        )
     mesh, solo = _meshes(devices)
     check_shape(shape, solo)
     every = population_step(shape, mesh, platform=platform_of(mesh))
@@ -196,18 +191,15 @@ def _compile_moves(shape: StepShape, lanes: int, mesh: Mesh, solo: Mesh) -> dict
     reset = build(jax.vmap(maybe_reset), states, mask, out=over)
     clear = build(lambda states, lane: put(states, zeros(state), lane), states, lane, out=over)
 
-    def number(lane: int) -> jax.Array:
-        return jax.device_put(np.int32(lane), whole)
-
     home = shardings_of(state)
     return {
         "empty": empty,
         "insert": lambda states, state, lane: insert(
-            states, jax.device_put(state, whole), number(lane)
+            states, jax.device_put(state, whole), np.int32(lane)
         ),
-        "take": lambda states, lane: jax.device_put(take(states, number(lane)), home),
-        "reset": lambda states, wanted: reset(states, jax.device_put(wanted, over)),
-        "clear": lambda states, lane: clear(states, number(lane)),
+        "take": lambda states, lane: jax.device_put(take(states, np.int32(lane)), home),
+        "reset": reset,
+        "clear": lambda states, lane: clear(states, np.int32(lane)),
     }
 
 

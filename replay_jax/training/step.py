@@ -33,7 +33,6 @@ from replay_jax.training.mesh.sharding import (
     batch_sharding,
     placement,
     replicated,
-    rows_of_all_hosts,
     shardings_of,
     tree_shardings,
 )
@@ -171,22 +170,12 @@ def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> DeviceBatch:
     The rows are those of `sharding.mesh_host_rows`, in its order.
     """
     arrays = {name: batch[name] for name in _DEVICE_ARRAYS if name in batch}
-    sharding, place = batch_sharding(mesh), jax.make_array_from_process_local_data
-    if jax.process_count() == 1:
-        return jax.device_put(arrays, sharding)
-    rows = rows_of_all_hosts(mesh, len(batch["source"]))
-    return {
-        name: place(sharding, array, (rows, *array.shape[1:])) for name, array in arrays.items()
-    }
+    return jax.make_array_from_process_local_data(batch_sharding(mesh), arrays)
 
 
 def place_hyper(hyper: Hyper, mesh: Mesh) -> Hyper:
     """Put hyperparameters on every device of a mesh."""
-    whole = replicated(mesh)
-    if jax.process_count() == 1:
-        return jax.device_put(hyper, whole)
-    place = jax.make_array_from_process_local_data
-    return {name: place(whole, value) for name, value in hyper.items()}
+    return jax.make_array_from_process_local_data(replicated(mesh), hyper)
 
 
 def lower_train_step(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:

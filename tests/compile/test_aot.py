@@ -1,12 +1,13 @@
 """Ahead-of-time compilation: the real step's costs, the search, bad input, and a TPU slice."""
 
-import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from tiny_training import MODEL
 
@@ -38,29 +39,16 @@ SHAPE = StepShape(DEEP, batch_size=16, seq_len=32, sources=2)
 FAKE_CHIP = dataclasses.replace(CHIPS["v4"], name="made up", hbm_bytes=64 * 2**20)
 
 
-@contextlib.contextmanager
-def devices_as_target(count):
-    """So many local devices as a target whose speeds need no measuring."""
-    target = Target("local", FAKE_CHIP, (count,), tuple(jax.devices()[:count]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aot, "local_devices", lambda: target)
-        yield target
-
-
-@pytest.fixture
-def on_fake_devices():
-    """All eight."""
-    with devices_as_target(8) as target:
-        yield target
+@functools.cache
+def local():
+    """All local devices as a target whose speeds need no measuring."""
+    return Target("local", FAKE_CHIP, (8,), tuple(jax.devices()))
 
 
 @pytest.fixture(scope="module")
 def report():
     """The report of the step, compiled once."""
-    with devices_as_target(8):
-        return compile_report(
-            SHAPE, MeshConfig(2, 2, 2), topology=None, beside=Beside(64, lanes=8, cosine=True)
-        )
+    return compile_report(SHAPE, MeshConfig(2, 2, 2), local(), Beside(64, lanes=8, cosine=True))
 
 
 def test_a_report_describes_the_real_step(report):
@@ -94,23 +82,39 @@ def test_a_report_describes_the_real_step(report):
     assert "GiB" in report_lines(report) and "fits" in report_lines(report)
 
 
+@pytest.mark.parametrize(
+    ("owners", "starts"),
+    [
+        ([[[0, 0], [1, 1]], [[0, 0], [1, 1]]], True),  # strided
+        ([[[0, 1], [0, 1]], [[2, 3], [2, 3]]], True),  # shared by two
+        ([[[0, 0], [0, 0]], [[0, 0], [1, 1]]], False),  # three parts and one
+        ([[[0, 1], [1, 2]], [[2, 3], [3, 0]]], False),  # each has another one's half
+    ],
+)
+def test_processes_start_with_as_many_rows_that_are_the_same_or_others(owners, starts):
+    devices = [SimpleNamespace(process_index=owner) for owner in np.ravel(owners)]
+    grid = np.array(devices).reshape(2, 2, 2)
+    mesh = SimpleNamespace(devices=grid, shape={"replica": 2, "fsdp": 2, "tensor": 2})
+    assert fitting.starts(mesh) is starts
+
+
 def test_an_average_lies_beside_every_program(monkeypatch):
     for name in ("lower_evaluation", "lower_gradient_cosine", "lower_population"):
         monkeypatch.setattr(fitting, name, lambda *_: None)
     monkeypatch.setattr(fitting, "compiled_or_peak", lambda *_: (object(), 100))
     mesh, numbers = make_mesh(MeshConfig(2, 2, 2), jax.devices()), parameter_counts(DEEP).total
-    with devices_as_target(8) as target:
-        with_, without = (
-            fitting.other_peaks(SHAPE, mesh, target, Beside(64, lanes=16, cosine=True, average=on))
-            for on in (True, False)
-        )
+
+    def peaks(beside):
+        kept = fitting.kept_bytes(SHAPE, mesh, beside)
+        return fitting.other_peaks(SHAPE, mesh, local(), beside, kept)
+
+    with_, without = (peaks(Beside(64, lanes=16, cosine=True, average=on)) for on in (True, False))
     added = {name: peak - without[name] for name, peak in with_.items()}
     # A quarter of all but the norms on each device; of a population two whole models.
-    split = fitting.average_bytes(SHAPE, mesh, Beside(average=True))
+    split = fitting.kept_bytes(SHAPE, mesh, Beside(average=True)).average
     assert numbers < split < 1.1 * numbers
     assert added == {"evaluation": split, "cosine": split, "population": 2 * 4 * numbers}
-    states = [fitting.state_bytes(SHAPE, mesh, Beside(average=on)) for on in (True, False)]
-    assert states[0] - states[1] == split
+    assert fitting.kept_bytes(SHAPE, mesh, NOTHING).average == 0
 
 
 def test_a_base_and_an_average_count_in_the_choice_of_a_mesh():
@@ -135,7 +139,7 @@ def test_a_base_and_an_average_count_in_the_choice_of_a_mesh():
     assert adapted.training_bytes(average=False) == plain.training_bytes(average=False)
 
 
-def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
+def test_fits_means_every_program_and_the_host(monkeypatch):
     """Room for the step alone is not enough, nor a device's memory without the host's."""
     few, room = 2**20, FAKE_CHIP.hbm_bytes
     peaks = []
@@ -153,7 +157,7 @@ def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
     def reported(*found, **more):  # step, evaluation, cosine, population
         peaks[:] = found
         beside = Beside(64, 8, cosine=True, **more)
-        report = compile_report(SHAPE, MeshConfig(8, 1, 1), topology=None, beside=beside)
+        report = compile_report(SHAPE, MeshConfig(8, 1, 1), local(), beside)
         assert not peaks
         return report
 
@@ -171,7 +175,7 @@ def test_fits_means_every_program_and_the_host(on_fake_devices, monkeypatch):
 
 
 def test_of_local_devices_of_unknown_speed_only_the_memory_is_said():
-    report = compile_report(SHAPE, MeshConfig(8, 1, 1), topology=None)
+    report = compile_report(SHAPE, MeshConfig(8, 1, 1), aot.target_of(None))
     plain = report.to_json()
     assert plain["starts"] and plain["fits"] and plain["peak_bytes_per_device"] > 0
     assert report.estimate is plain["roofline_seconds"] is plain["mfu_estimate"] is None
@@ -208,9 +212,9 @@ def test_missing_cuda_plugin_names_the_extra(monkeypatch):
         ({}, MeshConfig(3, 1, 1), ("3", "8 devices")),
     ],
 )
-def test_what_does_not_fit_the_mesh_is_one_sentence(on_fake_devices, change, mesh, words):
+def test_what_does_not_fit_the_mesh_is_one_sentence(change, mesh, words):
     with pytest.raises(UserError) as refusal:
-        compile_report(dataclasses.replace(SHAPE, **change), mesh, topology=None)
+        compile_report(dataclasses.replace(SHAPE, **change), mesh, local())
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
 
 
@@ -232,7 +236,7 @@ class Memory:
     def __init__(self, room: int) -> None:
         self.room, self.tried = room, []
 
-    def report_on(self, shape, mesh, target, beside=None):
+    def compile_report(self, shape, mesh, target, beside=None):
         rows = shape.batch_size // (shape.accumulation * 8)
         peak = rows * self.NEED[shape.model.remat]
         self.tried.append((shape.model.remat, rows))
@@ -257,13 +261,11 @@ class Memory:
         (1, [("full", 1)], 12),
     ],
 )
-def test_search_finds_the_most_rows_and_the_least_recomputation(
-    on_fake_devices, monkeypatch, room, found, compiled
-):
+def test_search_finds_the_most_rows_and_the_least_recomputation(monkeypatch, room, found, compiled):
     compiler = Memory(room)
-    monkeypatch.setattr(aot, "report_on", compiler.report_on)
+    monkeypatch.setattr(aot, "compile_report", compiler.compile_report)
     shape = dataclasses.replace(SHAPE, batch_size=64)
-    trials = search(shape, MeshConfig(8, 1, 1), topology=None)
+    trials = search(shape, MeshConfig(8, 1, 1), local())
     assert [(trial.remat, trial.rows_per_device) for trial in trials] == found
     assert len(compiler.tried) == compiled == len(set(compiler.tried))
 
@@ -273,15 +275,13 @@ def test_search_finds_the_most_rows_and_the_least_recomputation(
     [(24, 4, "--config.training.accumulation=4 fits"), (4, None, "nor does one row fit")],
 )
 def test_what_does_not_fit_is_told_the_nearest_batch_that_does(
-    on_fake_devices, monkeypatch, room, accumulation, words
+    monkeypatch, room, accumulation, words
 ):
-    monkeypatch.setattr(aot, "report_on", Memory(room).report_on)
+    monkeypatch.setattr(aot, "compile_report", Memory(room).compile_report)
     shape = dataclasses.replace(SHAPE, batch_size=64)
-    report = compile_report(shape, MeshConfig(8, 1, 1), topology=None)
+    report = aot.compile_report(shape, MeshConfig(8, 1, 1), local())
     assert not report.fits
-    fitting = nearest_fit(
-        shape, MeshConfig(8, 1, 1), topology=None, beside=Beside(64, lanes=8, cosine=True)
-    )
+    fitting = nearest_fit(shape, MeshConfig(8, 1, 1), local(), NOTHING)
     assert (fitting.accumulation if fitting else None) == accumulation
     said = misfit(report, fitting)
     assert words in said and "8 rows per device" in said and "GiB" in said
@@ -297,10 +297,10 @@ def test_the_fastest_of_a_search_is_named(report):
     assert "(4) cost 100% more" in said
 
 
-def test_search_says_so_when_nothing_fits(on_fake_devices, monkeypatch):
-    monkeypatch.setattr(aot, "report_on", Memory(0).report_on)
+def test_search_says_so_when_nothing_fits(monkeypatch):
+    monkeypatch.setattr(aot, "compile_report", Memory(0).compile_report)
     with pytest.raises(UserError, match="No batch per device fits"):
-        search(SHAPE, MeshConfig(8, 1, 1), topology=None)
+        search(SHAPE, MeshConfig(8, 1, 1), local())
 
 
 def test_the_step_compiles_for_a_tpu_slice_without_a_tpu(monkeypatch):
@@ -308,7 +308,7 @@ def test_the_step_compiles_for_a_tpu_slice_without_a_tpu(monkeypatch):
     # The CPU has read them; the TPU compiler ends the process at a flag that it does not know.
     monkeypatch.delenv("XLA_FLAGS")
     shape = StepShape(dataclasses.replace(DEEP, compute_dtype="bfloat16"), 8, 64, 2)
-    report = compile_report(shape, MeshConfig(1, 4, 1), topology="v5e:2x2")
+    report = compile_report(shape, MeshConfig(1, 4, 1), aot.target_of("v5e:2x2"))
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert (plain["devices"], plain["chip"], plain["fits"]) == (4, "TPU v5e", True)
     assert plain["flops_per_device"] > 0 and plain["collective_bytes"] > 0
@@ -321,7 +321,7 @@ def test_the_step_compiles_for_a_tpu_slice_without_a_tpu(monkeypatch):
 def test_the_step_compiles_for_gpus_without_a_gpu(topology, mesh):
     pytest.importorskip("jax_cuda12_plugin", reason="no CUDA plugin (extra 'cuda')")
     shape = StepShape(dataclasses.replace(DEEP, compute_dtype="bfloat16"), 8, 64, 2)
-    report = compile_report(shape, mesh, topology=topology)
+    report = compile_report(shape, mesh, aot.target_of(topology))
     plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
     devices = int(topology[-1])
     assert (plain["devices"], plain["fits"]) == (devices, True)
@@ -346,7 +346,7 @@ def test_every_different_program_of_a_config_is_compiled_once(tmp_path, monkeypa
     """It was only that of the first run: a larger model later in the sweep went unseen."""
     asked = []
 
-    def compiled(shape, mesh, *, topology, beside):
+    def compiled(shape, mesh, target, beside):
         asked.append((shape.model.embed_dim, beside.cosine))
         fits = shape.model.embed_dim < 16
         return SimpleNamespace(fits=fits, to_json=lambda: {"fits": fits})

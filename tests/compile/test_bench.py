@@ -58,7 +58,7 @@ def test_peaks_of_accelerators_by_the_names_that_jax_gives_them():
     assert known_peak("TPU v6 lite") == 918e12
     assert known_peak("NVIDIA H100 80GB HBM3") == known_peak("NVIDIA H200") == 989e12
     assert known_peak("NVIDIA H100 PCIe") == 756e12
-    assert known_peak("Something else") is None
+    assert known_peak("Something else") is known_peak("TPU v4 lite") is None
 
 
 def test_the_peak_of_a_cpu_is_measured_once_and_shared_by_its_devices():

@@ -1,7 +1,6 @@
 """Held-out loss: sums of tokens, padding without effect, nats and bits that agree."""
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from replay_jax.errors import UserError
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.training.config import EvaluationConfig
 from replay_jax.training.evaluate import (
-    EvaluationResult,
     compile_evaluation,
     compile_gradient_cosine,
     evaluate,
@@ -91,13 +89,6 @@ def test_microbatches_change_nothing_but_the_memory(trained):
     at_once, in_parts = program(params, placed), compile_evaluation(shape, mesh)(params, placed)
     for one, other in zip(at_once, in_parts, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
-
-
-def test_units_agree():
-    result = EvaluationResult(math.log(2) * 12, 6, 24, np.zeros(0), np.zeros(0))
-    assert result.nats_per_token == pytest.approx(2 * math.log(2))
-    assert result.bits_per_byte == pytest.approx(0.5)
-    assert EvaluationResult(1.0, 1, 0, np.zeros(0), np.zeros(0)).bits_per_byte is None
 
 
 def test_diverged_parameters_are_an_error(trained):

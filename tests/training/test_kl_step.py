@@ -9,7 +9,7 @@ import numpy as np
 from tiny_texts import params_of
 from tiny_training import LENGTH, MODEL, OPTIMIZER, ROWS, SHAPE, batch, mesh_of
 
-from replay_jax.compile.fitting import bytes_of_one, carried_bytes
+from replay_jax.compile.fitting import NOTHING, bytes_of_one, kept_bytes
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.lora import LoraConfig
 from replay_jax.model.trained import base_bytes
@@ -134,9 +134,9 @@ def test_a_step_on_eight_devices_is_that_of_the_definitions():
     mesh = mesh_of(4, 2, 1)
     step, like = compile_train_step(HELD, mesh), abstract_state(MODEL, mesh)
     # What `compile` reports of the step counts the base: all arguments that are not the batch.
-    kept = bytes_of_one(like) + carried_bytes(HELD, mesh)
-    rest = step.memory_analysis().argument_size_in_bytes - kept
-    assert 0 < rest < 2 * bytes_of_one(abstract_batch(HELD, mesh)) < carried_bytes(HELD, mesh)
+    kept = kept_bytes(HELD, mesh, NOTHING)
+    rest = step.memory_analysis().argument_size_in_bytes - kept.state - kept.base
+    assert 0 < rest < 2 * bytes_of_one(abstract_batch(HELD, mesh)) < kept.base
 
     def placed(tree, like):
         return jax.tree.map(lambda x, to: jax.device_put(np.asarray(x), to.sharding), tree, like)
@@ -167,6 +167,7 @@ def test_the_base_is_kept_as_products_read_it():
     assert kept["final_norm"]["scale"].dtype == like["head"].dtype == jnp.float32
     assert kept["head"].sharding == like["head"].sharding
     held = dataclasses.replace(HELD, model=half)
-    assert carried_bytes(held, mesh_of(1, 1, 1)) == base_bytes(half)
-    assert carried_bytes(dataclasses.replace(held, kl_sources=()), mesh_of(1, 1, 1)) == 0
-    assert carried_bytes(dataclasses.replace(HELD, model=ADAPTED), mesh_of(1, 1, 1)) == 0
+    plain = dataclasses.replace(held, kl_sources=())
+    adapted = dataclasses.replace(HELD, model=ADAPTED)
+    bases = [kept_bytes(x, mesh_of(1, 1, 1), NOTHING).base for x in (held, plain, adapted)]
+    assert bases == [base_bytes(half), 0, 0]

@@ -155,7 +155,6 @@ def test_a_loss_that_is_not_finite_stops_within_one_step_and_names_the_rows(at):
         f"Update {at} has loss {at + 1} nats in 4 tokens and gradient norm inf; the rows of its "
         f"batch are generic {rows[0]}, {rows[1]}, {rows[2]}; target {rows[3]}."
     )
-    assert caught.value.step == at and caught.value.row.tolist() == rows
     assert f"start {at + 2}" not in events.log
     assert f"point {at + 1} {at + 1}" not in events.log
     assert [record.index for record in events.records] == list(range(at))

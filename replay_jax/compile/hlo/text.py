@@ -11,6 +11,11 @@ from dataclasses import dataclass
 
 _ARRAY = re.compile(r"(\w+)\[([\d,<=]*)\](?:\{[^{}]*\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
+# No argument has a parenthesis in it, but constants that are not numbers.
+_INSTRUCTION = re.compile(
+    r"\s+(?:ROOT )?%(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<opcode>[\w\-]+)"
+    r"\((?P<argument>.*?)\)(?P<attributes>.*)"
+)
 _SAME_VALUE = ("copy", "bitcast", "convert", "copy-done", "reshape")
 _COMMENT = re.compile(r"/\*.*?\*/")
 _CALLED = re.compile(
@@ -65,13 +70,13 @@ def parse_module(text: str) -> Module:
     body: list[str] = []
     for line in text.splitlines():
         if name is None:
-            if line.endswith("{") and (line.startswith("%") or line.startswith("ENTRY")):
+            if line.endswith("{") and line.startswith(("%", "ENTRY")):
                 name, body = _NAME.search(line).group(1), []  # type: ignore[union-attr]
                 entry = name if line.startswith("ENTRY") else entry
         elif line == "}":
             instructions = [_parse_instruction(text) for text in body]
-            root = next(i for i, text in zip(instructions, body, strict=True) if _is_root(text))
-            computations[name] = Computation({i.name: i for i in instructions}, root)
+            last = next(n for n, text in enumerate(body) if text.startswith("  ROOT "))
+            computations[name] = Computation({i.name: i for i in instructions}, instructions[last])
             name = None
         elif line.startswith("  "):
             body.append(line)
@@ -143,25 +148,17 @@ def _counter_step(body: Computation, index: int) -> int | None:
     return None
 
 
-def _is_root(line: str) -> bool:
-    return line.lstrip().startswith("ROOT ")
-
-
 def _parse_instruction(line: str) -> Instruction:
-    """Split `%name = shape opcode(operands), attributes`."""
-    left, right = _COMMENT.sub("", line).split(" = ", 1)
-    end = _closing(right, 0) if right.startswith("(") else right.index(" ") - 1
-    shape, right = right[: end + 1], right[end + 2 :]
-    opening = right.index("(")
-    closing = _closing(right, opening)
-    argument = right[opening + 1 : closing]
+    parts = _INSTRUCTION.match(_COMMENT.sub("", line))
+    if parts is None:
+        raise ValueError(f"an instruction of the HLO text could not be read: {line[:80]}")
     return Instruction(
-        name=_NAME.search(left).group(1),  # type: ignore[union-attr]
-        opcode=right[:opening],
-        sizes=tuple(_bytes(dtype, dims) for dtype, dims in _ARRAY.findall(shape)),
-        operands=tuple(_NAME.findall(argument)),
-        argument=argument,
-        attributes=right[closing + 1 :],
+        name=parts["name"],
+        opcode=parts["opcode"],
+        sizes=tuple(_bytes(dtype, dims) for dtype, dims in _ARRAY.findall(parts["shape"])),
+        operands=tuple(_NAME.findall(parts["argument"])),
+        argument=parts["argument"],
+        attributes=parts["attributes"],
     )
 
 
@@ -169,13 +166,3 @@ def _bytes(dtype: str, dims: str) -> int:
     """Bytes of an array without padding: "bf16" and "128,<=64"; 0 for a token."""
     bits = 8 if dtype == "pred" else int((re.search(r"\d+", dtype) or ["0"])[0])
     return math.prod(int(size.strip("<=")) for size in dims.split(",") if size) * bits // 8
-
-
-def _closing(text: str, opening: int) -> int:
-    """Position of the parenthesis that closes the one at `opening`."""
-    depth = 0
-    for position in range(opening, len(text)):
-        depth += (text[position] == "(") - (text[position] == ")")
-        if depth == 0:
-            return position
-    raise ValueError(f"unbalanced parentheses in HLO: {text[:80]}")

@@ -5,6 +5,6 @@ canonical_digest), `found` (Found, Stores), `measured` (BOUNDARY_STEPS, CosinePa
 Measurement, TaskSet, boundary_step, evaluation_steps, measurements, run_cosine, run_sets,
 run_tasks), `naming` (PRESET_NAMES, said_overrides, text), `objective` (held_sources,
 held_updates, loss_weights, target_shares), `part` (part_of), `plan` (Plan, plan_sweep, refresh),
-`programs` (StepProgram, programs_of, shape_of), `run` (Run), `scheduler` (Scheduler), `tree`
-(Edge, Node), `work` (Done, Task).
+`programs` (programs_of, shape_of), `run` (Run), `scheduler` (Scheduler), `tree` (Edge, Node),
+`work` (Done, Task).
 """

@@ -74,15 +74,8 @@ class Plan:
     @property
     def training_bytes(self) -> int:
         """The most of a run: parameters, their average, gradients, moments, and a base beside."""
-        return max(
-            config.execution.population
-            * (
-                config.optimizer.kind.training_bytes(config.model)
-                + config.beside_bytes
-                + config.training.average_bytes(config.model)
-            )
-            for config in (run.config for run in self.runs)
-        )
+        configs = [run.config for run in self.runs]
+        return max(config.execution.population * config.training_bytes for config in configs)
 
     @functools.cached_property
     def kept_ends(self) -> dict[str, int]:

@@ -5,5 +5,5 @@ MeshConfig, nearest_divisor), `devices` (ENVIRONMENT, attached_devices, check_gp
 compiler_options, init_options, no_devices), `hosts` (Cluster, Roll, connect, initialize, join),
 `link` (Link), `sharding` (BATCH_AXES, LOGICAL_AXIS_RULES, REPLICA_AXES, RULES_WITHIN_REPLICA,
 batch_sharding, host_rows, make_mesh, mesh_host_rows, mesh_owners, placement, replicated,
-rows_of_all_hosts, shardings_of, tree_shardings).
+shardings_of, tree_shardings).
 """

@@ -24,15 +24,11 @@ _ACCELERATORS = {
     "/dev/accel0": ("libtpu",),
     "/dev/vfio/0": ("libtpu",),
 }
-_COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
-    "gpu": {
-        # Run-to-run the same bits: no operation that has none, no kernel chosen by timing.
-        "xla_gpu_deterministic_ops": True,
-        # Collectives run beside compute.
-        "xla_gpu_enable_latency_hiding_scheduler": True,
-    },
-    "cpu": {},
-    "tpu": {},
+_GPU_OPTIONS: dict[str, str | bool] = {
+    # Run-to-run the same bits: no operation that has none, no kernel chosen by timing.
+    "xla_gpu_deterministic_ops": True,
+    # Collectives run beside compute.
+    "xla_gpu_enable_latency_hiding_scheduler": True,
 }
 
 
@@ -83,7 +79,7 @@ def check_gpu(device: jax.Device, compute_dtype: str) -> None:
 
 def compiler_options(platform: str) -> dict[str, str | bool] | None:
     """What the compiler is told for a platform ("cpu", "gpu", "cuda", "tpu"); None is nothing."""
-    return _COMPILER_OPTIONS["gpu" if platform == "cuda" else platform] or None
+    return _GPU_OPTIONS if platform in ("gpu", "cuda") else None
 
 
 def init_options(platform: str) -> dict[str, Any] | None:

@@ -238,12 +238,10 @@ def _line(connection: socket.socket) -> str:
 
     Raises ConnectionError if the connection ends before the line does.
     """
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = connection.recv(1)
-        if not byte:
-            raise ConnectionError("closed by the other side")
-        line += byte
+    with connection.makefile("rb", buffering=0) as unbuffered:
+        line = unbuffered.readline()
+    if not line.endswith(b"\n"):
+        raise ConnectionError("closed by the other side")
     return line.decode(errors="replace").strip()
 
 

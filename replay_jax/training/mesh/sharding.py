@@ -3,6 +3,7 @@
 The model names logical axes; nothing else in the package knows how they are split.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def device_grid(config: MeshConfig, devices: Sequence[jax.Device]) -> np.ndarray
     do not divide `replica` (only gradients may cross the slower network between slices or nodes).
     """
     shape = (config.replica, config.fsdp, config.tensor)
-    if 0 in shape or int(np.prod(shape)) != len(devices):
+    if math.prod(shape) != len(devices):
         raise UserError(
             f"A mesh of {shape} (replica, fsdp, tensor) cannot hold {len(devices)} devices."
         )
@@ -69,9 +70,7 @@ def device_grid(config: MeshConfig, devices: Sequence[jax.Device]) -> np.ndarray
             f"mesh.replica {config.replica} must be a multiple of the {slices} slices or nodes; "
             f"{max(1, round(config.replica / slices)) * slices} would do."
         )
-    grid = _grid(shape, slices, devices, split=False)
-    if grid is None:
-        grid = _grid(shape, slices, devices, split=True)
+    grid = _grid(shape, slices, devices, split=True)
     if grid is None:
         raise UserError(f"A mesh of {shape} cannot be laid on the torus; leave mesh.fsdp at 0.")
     return grid
@@ -105,31 +104,11 @@ def _grid(
 def partition_spec(logical_axes: Sequence[str | None]) -> PartitionSpec:
     """Translate one array's logical axes by the table.
 
-    Raises ValueError for an axis without a rule, and where two axes of the array would be split
-    over the same mesh axis; both name the axes.
+    Raises KeyError for an axis without a rule. Two axes that are split over one mesh axis are
+    refused by JAX, which names it.
     """
     rules = dict(LOGICAL_AXIS_RULES)
-    used: dict[str, str] = {}
-    result: list[str | tuple[str, ...] | None] = []
-    for axis in logical_axes:
-        if axis is None:
-            result.append(None)
-            continue
-        if axis not in rules:
-            raise ValueError(
-                f"Logical axis {axis!r} of {tuple(logical_axes)} has no sharding rule; there are "
-                f"rules for {', '.join(rules)}."
-            )
-        target = rules[axis]
-        for mesh_axis in (target,) if isinstance(target, str) else target or ():
-            if mesh_axis in used:
-                raise ValueError(
-                    f"Logical axes {used[mesh_axis]!r} and {axis!r} of {tuple(logical_axes)} are "
-                    f"both split over mesh axis {mesh_axis!r}."
-                )
-            used[mesh_axis] = axis
-        result.append(target)
-    return PartitionSpec(*result)
+    return PartitionSpec(*(None if axis is None else rules[axis] for axis in logical_axes))
 
 
 def tree_shardings(boxed: Any, mesh: Mesh) -> Any:
@@ -193,20 +172,5 @@ def mesh_owners(mesh: Mesh) -> np.ndarray:
 
 
 def mesh_host_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """`host_rows` of this process for a batch of `batch_size` sequences over all hosts.
-
-    Raises UserError if the mesh does not divide the batch.
-    """
-    ways = mesh.shape["replica"] * mesh.shape["fsdp"]
-    if batch_size % ways:
-        raise UserError(
-            f"A batch of {batch_size} sequences does not divide over {ways} devices; "
-            f"{max(1, round(batch_size / ways)) * ways} would."
-        )
+    """`host_rows` of this process for a batch of `batch_size` sequences over all hosts."""
     return host_rows(mesh_owners(mesh), jax.process_index(), batch_size)
-
-
-def rows_of_all_hosts(mesh: Mesh, mine: int) -> int:
-    """Rows of the whole batch of which this process provides `mine`."""
-    ways = mesh.shape["replica"] * mesh.shape["fsdp"]
-    return mine * ways // len(mesh_host_rows(mesh, ways))

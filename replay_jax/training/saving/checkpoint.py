@@ -53,14 +53,9 @@ class Checkpointer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
+        # An error that ended the block says more than a save that it spoilt.
+        with contextlib.suppress(*([] if kind is None else [UserError])):
             self.close()
-            return
-        try:
-            self.close()
-        except UserError:
-            # The error that ended the block says more than a save that it spoilt.
-            pass
 
     def save(self, path: epath.PathLike, state: Any, meta: Mapping[str, Any]) -> None:
         """Start saving; on return the state may be donated, on `wait` the directory exists.

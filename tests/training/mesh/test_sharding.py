@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from replay_jax.training.mesh.sharding import (
     mesh_host_rows,
     partition_spec,
     placement,
+    tree_shardings,
 )
 from replay_jax.training.step import abstract_state, check_shape, compile_init
 
@@ -44,15 +46,16 @@ def test_every_logical_axis_of_the_model_has_one_rule():
 
 
 def test_an_axis_without_a_rule_is_named():
-    with pytest.raises(ValueError, match="'experts' .* has no sharding rule"):
+    with pytest.raises(KeyError, match="experts"):
         partition_spec(("embed", "experts"))
 
 
-def test_two_axes_on_one_mesh_axis_are_refused():
-    with pytest.raises(ValueError, match="'mlp' and 'vocab' .* both split over mesh axis 'tensor'"):
-        partition_spec(("mlp", None, "vocab"))
-    with pytest.raises(ValueError, match="'batch' and 'embed' .* mesh axis 'fsdp'"):
-        partition_spec(("batch", "embed"))
+@pytest.mark.parametrize(
+    ("axes", "twice"), [(("mlp", None, "vocab"), "tensor"), (("batch", "embed"), "fsdp")]
+)
+def test_two_axes_on_one_mesh_axis_are_refused(axes, twice):
+    with pytest.raises(Exception, match=f"duplicate entries for `{twice}`"):
+        tree_shardings(nn.Partitioned(0.0, axes), mesh_of(2, 2, 2))
 
 
 @pytest.mark.parametrize("layer_loop", ["unroll", "scan"])
@@ -182,7 +185,7 @@ def test_rows_of_a_device_order_are_those_that_jax_places(shape):
         wanted = sorted({row for part in mine for row in range(*part.indices(16))})
         assert host_rows(owners, host, 16).tolist() == wanted
     assert mesh_host_rows(mesh, 16).tolist() == list(range(16))
-    with pytest.raises(UserError, match="batch of 15 .* does not divide over"):
+    with pytest.raises(ValueError, match="size 15"):
         mesh_host_rows(mesh, 15)
 
 

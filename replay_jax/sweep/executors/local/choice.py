@@ -126,8 +126,7 @@ def training_bytes(config: ExperimentConfig) -> int | None:
     """
     if max(config.mesh.replica, config.mesh.fsdp, config.mesh.tensor) > 1:
         return None
-    model, training, optimizer = config.model, config.training, config.optimizer.kind
-    states = optimizer.training_bytes(model) + config.beside_bytes + training.average_bytes(model)
+    model, training = config.model, config.training
     width = 4 if model.compute_dtype == "float32" else 2
     features = _BYTES_PER_FEATURE * model.embed_dim
     scores = _BYTES_PER_SCORE * model.num_heads * training.seq_len
@@ -135,7 +134,7 @@ def training_bytes(config: ExperimentConfig) -> int | None:
     rows = max(training.batch_size // training.accumulation, config.evaluation.batch_size)
     tokens = rows * training.seq_len
     lanes = config.execution.population
-    return lanes * (states + tokens * (layers + _BYTES_PER_LOGIT * model.vocab_size))
+    return lanes * (config.training_bytes + tokens * (layers + _BYTES_PER_LOGIT * model.vocab_size))
 
 
 def ray_choice(execution: ExecutionConfig) -> WorkerChoice:
