@@ -10,6 +10,7 @@ import pytest
 from places import ROOT
 
 from replay_jax.analysis.advice.compare import compare
+from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.runs.records import load_records, stored_analysis
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.analyse import analyse_anyway
@@ -159,10 +160,24 @@ def test_weight_decay_on_the_same_fresh_seeds(fresh):
     assert "code: {} and {}, Basque: {} and {})".format(*values["code"], *values["basque"]) in text
 
 
-def test_gains_of_three_sizes_of_models():
+@pytest.fixture(scope="module")
+def scaling():
+    """The page of model scaling, and its study as the tool analyses it."""
     page = Page("model_scaling")
     analysis = stored_analysis(page.records[0]["config"]["analysis"])
-    (study,) = analyse_anyway(page.records, analysis).targets
+    return page, analyse_anyway(page.records, analysis)
+
+
+def test_runs_to_add_keep_the_pairs_of_seed_and_data_seed(scaling):
+    """Seeds 0, 1, 2 were run with data seeds 42, 43, 44: others would not be the same rows."""
+    runs = [run for option in recommend(scaling[1]).next_runs for run in option.runs]
+    assert {run["seed"] for run in runs} == {0, 1, 2, 3}
+    assert all(run["data_seed"] == 42 + run["seed"] for run in runs)
+
+
+def test_gains_of_three_sizes_of_models(scaling):
+    page, found_study = scaling
+    (study,) = found_study.targets
     sizes = {record["config"]["model"]["embed_dim"]: record["model"] for record in page.records}
     found = {}
     for position, cell in enumerate(study.cells):

@@ -79,7 +79,9 @@ def _more_seeds(
         why=f"seed {seed} for {whose}" + ("" if known else ": noise between seeds is unknown"),
         narrows="multiplier",
         width_ratio=_width_ratio(found, cells, pair) if known and cells else None,
-        runs=tuple(_seeded(found.cells[i].chosen.overrides, seed) for i in dict.fromkeys(cells)),
+        runs=tuple(
+            _seeded(found, found.cells[i].chosen.overrides, seed) for i in dict.fromkeys(cells)
+        ),
     )
 
 
@@ -136,7 +138,7 @@ def _equal_training(found: TargetStudy, best: int, baseline: int) -> list[NextRu
             why=f"{other.label}, trained as long: replay has {longer.words}",
             narrows="tuning",
             width_ratio=None,
-            runs=tuple(_seeded(overrides, seed) for seed in found.seeds),
+            runs=tuple(_seeded(found, overrides, seed) for seed in found.seeds),
         )
     ]
 
@@ -160,13 +162,21 @@ def _with_seeds(
     found: TargetStudy, cell: CellResult, changes: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], ...]:
     """The cell's best setting with changes, once for every seed of the study."""
-    return tuple(_seeded({**cell.chosen.overrides, **changes}, seed) for seed in found.seeds)
+    overrides = {**cell.chosen.overrides, **changes}
+    return tuple(_seeded(found, overrides, seed) for seed in found.seeds)
 
 
-def _seeded(overrides: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
-    """Overrides of one more seed; a data seed that the sweep varies goes with the model's."""
-    follows = {"data_seed": seed} if "data_seed" in overrides else {}
-    return {**overrides, "seed": seed, **follows}
+def _seeded(found: TargetStudy, overrides: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    """Overrides of one more seed, with the data seed that goes with it where the sweep has any.
+
+    Runs of one seed are compared in pairs, so a known seed keeps its own; a new one is as far from
+    the last as its model's.
+    """
+    known = found.data_seeds
+    if not known:
+        return {**overrides, "seed": seed}
+    last = max(known)
+    return {**overrides, "seed": seed, "data_seed": known.get(seed, known[last] + seed - last)}
 
 
 def _extend_budgets(found: TargetStudy, best: int) -> list[NextRuns]:

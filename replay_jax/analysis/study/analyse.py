@@ -135,6 +135,7 @@ def _analyse_target(
         target=group.target,
         generic=group.generic,
         seeds=group.seeds,
+        data_seeds=_data_seeds(runs),
         level=config.level,
         margin=config.margin,
         bits_per_nat=_bits_per_nat(runs[0]),
@@ -248,6 +249,12 @@ def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingRe
         run_ids=tuple(str(record["id"]) for record in own.records),
         overrides=overrides_of(own),
     )
+
+
+def _data_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """The data seed of each seed, where a sweep varies it."""
+    varied = (run for run in runs if "data_seed" in run["overrides"])
+    return {int(run["seed"]): int(run["overrides"]["data_seed"]) for run in varied}
 
 
 def _bits_per_nat(record: Mapping[str, Any]) -> float | None:

@@ -178,11 +178,13 @@ class TargetStudy:
     `bits_per_nat`: bits per byte of a nat per token of held-out target text, None where unknown.
     `components` and `generic_components` say what that noise is made of; empty when unknown.
     `dropped`: schedules that were tried and are not compared (`study/tried.py`).
+    `data_seeds`: the data seed of each seed, where the sweep varies it.
     """
 
     target: str
     generic: str
     seeds: tuple[int, ...]
+    data_seeds: Mapping[int, int]
     level: float
     margin: float
     bits_per_nat: float | None
