@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -11,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from fake_devices import with_devices
 from fake_report import without_pictures
 from forked import Command
 from in_process import in_this_process
@@ -42,13 +40,10 @@ def train_here(folder: Path, workdir: Path) -> None:
     assert (outcome.failures, outcome.results) == ((), 2)
 
 
-def start_alone(folder: Path, workdir: str) -> subprocess.Popen[str]:
-    """Start `replay-jax run` as a user does, on one host of two devices."""
-    command = [sys.executable, "-m", "replay_jax", "run", "study.py", f"--workdir={workdir}"]
-    return subprocess.Popen(
-        [*command, "--executor=hosts", "--num_processes=1"],
-        cwd=folder, env=with_devices(2), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def start_alone(folder: Path, workdir: str) -> Command:
+    """Start the same run on one host of two devices."""
+    command = ("run", "study.py", f"--workdir={workdir}", "--executor=hosts", "--num_processes=1")
+    return Command(folder, command, devices=2)
 
 
 def start_hosts(folder: Path, workdir: str, *options: str) -> list[Command]:
@@ -81,14 +76,14 @@ def wait_for_span(workdir: Path, running: list[Command]) -> None:
         time.sleep(0.02)
 
 
-def end_with_results(workdir: Path, running: subprocess.Popen[str]) -> None:
+def end_with_results(workdir: Path, running: Command) -> None:
     """Until both runs have a result; the report, which takes longer, is not needed."""
     results = workdir / "results.jsonl"
     while not results.exists() or results.read_text().count("\n") < 2:
-        assert running.poll() is None, running.communicate()
+        assert running.poll() is None, running.end()
         time.sleep(0.05)
-    running.kill()
-    running.communicate()
+    os.kill(running.pid, signal.SIGKILL)
+    running.end()
 
 
 def test_hosts_are_interrupted_killed_and_fewer_and_change_nothing(tmp_path):
