@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import vl_convert
 from browser import chromium, missing_browser
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 from fake_report import COMMAND, CONFIG, PLAN, TIME, without_pixels
@@ -42,6 +43,8 @@ def browser():
 def path(page, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
+        # What the page's script draws is looked at; the pictures under it are test_report.py's.
+        patch.setattr(vl_convert, "vegalite_to_svg", lambda *_, **__: "<svg/>")
         without_pixels(patch)
         path.write_text(render_page(page, draw_figures(page.figures())))
     return path

@@ -58,7 +58,7 @@ def exact_quotas(counts, shares=None):
     return quotas
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(generic=st.integers(0, 400), target=st.integers(0, 400))
 def test_two_sources_are_the_rounded_share_in_exact_integers(generic, target):
     total = generic + target
@@ -100,7 +100,7 @@ def ramps(draw):
     return list(zip(eighths(), eighths(), strict=True)), 16 * draw(st.integers(1, 20))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(ramps())
 def test_ramps_stay_within_one_row_of_their_share(ramp):
     shares, total = ramp
@@ -114,7 +114,7 @@ def test_ramps_stay_within_one_row_of_their_share(ramp):
 weights = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.0, 1.0))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(
     ends=st.lists(st.tuples(weights, weights), min_size=2, max_size=6),
     total=st.integers(1, 300),
@@ -189,7 +189,7 @@ def test_every_batch_holds_its_share():
     assert set(per_batch.tolist()) == {3, 4} and per_batch.sum() == 200
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(
     steps=st.integers(1, 40),
     batch=st.integers(1, 16),

@@ -22,7 +22,9 @@ from replay_jax.sweep.store.workdir import WorkStore
 
 # Two seeds, each with a shared stage 1 and two ends; a save every other step.
 SWEEP = grid({"seed": [0, 1]}, {"schedule.replay_fraction": [0.0, 0.5]})
-LONG = {"schedule__total_steps": 60, "schedule__target_epochs": 10.0}
+LONG = {
+    "schedule__total_steps": 60, "schedule__target_epochs": 10.0, "training__evaluate_every": 20,
+}  # fmt: skip
 # Where kills fall, in turn: on training and saving, on a worker whose coordinator dies while it
 # recovers from that, and on anything (starting, compiling, restoring).
 KINDS = ("training", "recovering", "any time")
@@ -53,10 +55,11 @@ def killed_and_whole_agree(
 ) -> None:
     """Train a sweep in peace and one that is killed so often: same results, same ledgers."""
     whole, broken = folder / "whole", folder / "broken"
-    lanes = {**LONG, "execution__population": population}
-    often = {**lanes, "checkpoint__every": 2}
+    # What nobody kills saves where runs part alone: a save costs as much as ten updates.
+    seldom = {**LONG, "execution__population": population, "checkpoint__every": 0}
+    often = {**seldom, "checkpoint__every": 2}
     here = population == 1
-    study.train(SWEEP, whole, here=here, **lanes)
+    study.train(SWEEP, whole, here=here, **seldom)
     chance = random.Random(seed)
     (broken / "segments").mkdir(parents=True)
     for kill in range(kills):
@@ -68,7 +71,7 @@ def killed_and_whole_agree(
         # What is there can be read at any time.
         saved_states(WorkStore(broken))
         assert _spans(broken) >= before
-    study.train(SWEEP, broken, here=here, **often)
+    study.train(SWEEP, broken, here=here, **seldom)
     assert results_of(broken) == results_of(whole)
     assert verify(broken) == ([], len(SWEEP))
     # States are dropped when nothing goes on from them, and are not missed afterwards.

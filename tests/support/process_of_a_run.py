@@ -1,16 +1,16 @@
 """One process of a small run over several hosts, for test_multi_process; also run in-process.
 
-    python tests/support/process_of_a_run.py ROOT COORDINATOR PROCESSES ID
-
 Trains the run in ROOT from its last checkpoint to its end, and writes what it trained on and the
 losses; then what it saw with the devices of all processes interleaved.
 """
 
+import atexit
 import json
-import sys
+import os
 from pathlib import Path
 
 import jax
+from fake_devices import flags
 from interleaved import interleaved, train_and_measure
 from jax.sharding import Mesh
 from tiny_training import MODEL, OPTIMIZER, begun
@@ -122,14 +122,14 @@ def train(root: Path, mesh: Mesh, *, stop: int, record: Path) -> None:
         )
 
 
-def main(root: str, coordinator: str, processes: str, number: str) -> None:
-    """Be one process; the state is split over all of them."""
-    initialize(coordinator, int(processes), int(number), timeout=120.0)
+def be_one(root: Path, coordinator: str, processes: int, number: int) -> None:
+    """Be one process, with four CPU devices; the state is split over all of them."""
+    os.environ["XLA_FLAGS"] = flags(4)
+    os.dup2(os.open(root / f"{number}.err", os.O_WRONLY | os.O_CREAT), 2)
+    initialize(coordinator, processes, number, timeout=120.0)
     mesh = make_mesh(MeshConfig(1, jax.device_count(), 1), jax.devices())
-    train(Path(root), mesh, stop=STEPS, record=Path(root, f"{STEPS}.{number}.jsonl"))
-    found = train_and_measure(interleaved(), Path(root, "checkpoints", str(SAVE_EVERY)))
-    Path(root, f"{number}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    train(root, mesh, stop=STEPS, record=root / f"{STEPS}.{number}.jsonl")
+    found = train_and_measure(interleaved(), root / "checkpoints" / str(SAVE_EVERY))
+    (root / f"{number}.json").write_text(json.dumps(found))
+    # As at the end of any program, but not of a forked process: JAX takes leave of the other.
+    atexit._run_exitfuncs()

@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pprint import pformat
+from typing import Any
 
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -180,15 +181,17 @@ def get_config():
 
 
 def sweep():
-    return [{{"schedule.replay_fraction": rho}} for rho in (0.0, 0.5)]
+    return {sweep}
 '''
 
 
-def write_recipe(folder: Path) -> None:
+def write_recipe(
+    folder: Path, sweep: Sequence[Mapping[str, Any]] = ({RHO: 0.0}, {RHO: 0.5})
+) -> None:
     """The tiny study as a config file of 24 steps, with a save every 4."""
     plain = make_study(folder).config.to_dict()
     plain["schedule"].update(total_steps=24, target_epochs=4.0)
     plain["model"]["vocab_size"] = 258
     plain["checkpoint"]["every"] = 4
     plain["mesh"] = {"replica": 0, "fsdp": 0, "tensor": 1}
-    (folder / "study.py").write_text(RECIPE.format(plain=pformat(plain)))
+    (folder / "study.py").write_text(RECIPE.format(plain=pformat(plain), sweep=list(sweep)))

@@ -13,6 +13,8 @@ from tiny_training import MODEL, mesh_of
 from replay_jax.config.experiment import resolve
 from replay_jax.config.recipe import load_recipe
 from replay_jax.errors import UserError
+from replay_jax.model.architecture import RopeConfig
+from replay_jax.model.attention import make_attention
 from replay_jax.model.presets import PRESETS, preset
 from replay_jax.training.config import StepShape
 from replay_jax.training.optimizer import HYPER_NAMES
@@ -37,7 +39,7 @@ def shapes():
 
     Layers are alike, and a matrix product lowers at any width: two scanned layers of few heads,
     each as wide as it is and shared by as many. In float32, which cuDNN does not take, that width
-    is nothing to a GPU.
+    and the length are nothing to a GPU. How a model begins and turns is no more than numbers.
     """
     found = {name: shape_of(model) for name, model in PRESETS.items()}
     for path in CONFIGS:
@@ -49,18 +51,23 @@ def shapes():
     distinct = {}
     for name, shape in found.items():
         for platform in ("cuda", "tpu"):
-            same = dataclasses.replace(shape, model=narrowed(shape.model, platform))
-            distinct.setdefault((same, platform), name)
+            distinct.setdefault((narrowed(shape, platform), platform), name)
     return [(name, platform, shape) for (shape, platform), name in distinct.items()]
 
 
-def narrowed(model, platform):
-    """The model with two layers and two heads of keys, and no wider than that needs."""
+def narrowed(shape, platform):
+    """The shape with two layers and two heads of keys, and no wider or longer than that needs."""
+    model = shape.model
     group = model.num_heads // model.num_kv_heads
-    any_width = platform == "cuda" and model.compute_dtype == "float32"
-    width = 16 if any_width else model.embed_dim // model.num_heads
-    return dataclasses.replace(
+    no_kernel = platform == "cuda" and model.compute_dtype == "float32"
+    width = 16 if no_kernel else model.embed_dim // model.num_heads
+    length = 64 if no_kernel else shape.seq_len
+    model = dataclasses.replace(
         model,
+        vocab_size=512,
+        max_seq_len=length,
+        rope=RopeConfig(),
+        initialization="normal",
         embed_dim=width * 2 * group,
         mlp_dim=512,
         num_layers=2,
@@ -68,6 +75,7 @@ def narrowed(model, platform):
         num_kv_heads=2,
         layer_loop="scan",
     )
+    return dataclasses.replace(shape, model=model, seq_len=length)
 
 
 @pytest.fixture(autouse=True)
@@ -100,15 +108,17 @@ def test_it_lowers(name, platform, shape):
     assert (kernel in text) == (half or platform == "tpu"), name
 
 
-@pytest.mark.parametrize(("remat", "forward"), [("none", 2), ("matmuls", 2), ("full", 4)])
-def test_attention_runs_forward_once_where_its_outputs_are_kept(remat, forward):
+@pytest.mark.parametrize(
+    ("remat", "masked", "forward"),
+    [("none", True, 2), ("matmuls", False, 2), ("matmuls", True, 2), ("full", False, 4)],
+)
+def test_attention_runs_forward_once_where_its_outputs_are_kept(remat, masked, forward):
     """Two layers, unrolled: a forward and a backward pass of each, and what remat adds."""
     model = dataclasses.replace(preset("150m"), num_layers=2, remat=remat)
-    for masked in (False, True):
-        text = lowered(shape_of(model, seq_len=256, document_mask=masked), "cuda")
-        calls = re.findall(r"@__cudnn\$fmha\w*", text)
-        backward = [call for call in calls if call.endswith("Backward")]
-        assert (len(calls) - len(backward), len(backward)) == (forward, 2)
+    text = lowered(shape_of(model, seq_len=256, document_mask=masked), "cuda")
+    calls = re.findall(r"@__cudnn\$fmha\w*", text)
+    backward = [call for call in calls if call.endswith("Backward")]
+    assert (len(calls) - len(backward), len(backward)) == (forward, 2)
 
 
 @pytest.mark.parametrize(
@@ -117,24 +127,33 @@ def test_attention_runs_forward_once_where_its_outputs_are_kept(remat, forward):
      ("float32", 16, 32, True)],
 )  # fmt: skip
 def test_what_cudnn_does_not_take_falls_back(dtype, width, length, masked):
-    model = dataclasses.replace(
-        MODEL, embed_dim=4 * width, compute_dtype=dtype, layer_loop="scan", max_seq_len=64
-    )
-    shape = shape_of(model, seq_len=length, document_mask=masked)
-    assert "__cudnn" not in lowered(shape, "cuda")
-    asked = dataclasses.replace(shape, model=dataclasses.replace(model, attention="cudnn"))
+    """Attention alone, with its gradients; of a whole step `test_it_lowers` says so of float32."""
+    queries, keys = (jax.ShapeDtypeStruct((2, length, heads, width), dtype) for heads in (4, 2))
+    segments = jax.ShapeDtypeStruct((2, length), jnp.int32) if masked else None
+
+    def text_of(kind):
+        attend = make_attention(kind, platform="cuda")
+
+        def step(queries, keys, values, segments):
+            out, pull = jax.vjp(lambda *qkv: attend(*qkv, segments), queries, keys, values)
+            return pull(out)
+
+        traced = jax.jit(step).trace(queries, keys, keys, segments)
+        return traced.lower(lowering_platforms=("cuda",)).as_text()
+
+    assert "__cudnn" not in text_of("auto")
     with pytest.raises(
         UserError, match=f"takes no {dtype} heads of {width} in sequences of {length} with"
     ):
-        lowered(asked, "cuda")
+        text_of("cudnn")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_population_lowers(dtype):
-    shape = shape_of(dataclasses.replace(MODEL, compute_dtype=dtype), seq_len=32)
+def test_a_population_lowers():
+    """In float32; test_population.py looks for the kernels that bfloat16 has."""
+    shape = shape_of(MODEL, seq_len=32)
     mesh = mesh_of(1, 1, 1)
     lanes = jax.sharding.Mesh(mesh.devices.reshape(1), ("population",))
     arguments = jax.tree.map(_bare, abstract_arguments(shape, 2, lanes, mesh))
     traced = jax.jit(population_step(shape, lanes, platform="cuda")).trace(*arguments)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
-    assert ("__cudnn$fmha" in text) == (dtype == "bfloat16")
+    assert "__cudnn$fmha" not in text

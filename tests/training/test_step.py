@@ -2,16 +2,13 @@
 
 import dataclasses
 import functools
-import subprocess
-import sys
-import textwrap
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fake_devices import with_devices
-from places import SUPPORT
+import saving
+from forked import fork
 from saving import save_state
 from tiny_training import (
     LENGTH,
@@ -259,23 +256,10 @@ def test_interrupted_training_is_bit_identical_in_a_new_process(single, tmp_path
     straight, _ = run(step, init(0), mesh, range(6))
     state, _ = run(step, init(0), mesh, range(2))
     save_state(tmp_path / "state", state, {"step": 2})
-    code = f"""
-        import sys
-        sys.path.insert(0, {str(SUPPORT)!r})
-        from tiny_training import MODEL, SHAPE, digest, mesh_of, one_device, run
-        from replay_jax.training.saving.checkpoint import restore_state
-        from replay_jax.training.step import abstract_state, compile_train_step
-        mesh = mesh_of(1, 1, 1)
-        state, meta = restore_state({str(tmp_path / "state")!r}, abstract_state(MODEL, mesh))
-        state, _ = run(compile_train_step(SHAPE, mesh), state, mesh, range(meta["step"], 6))
-        print(digest(state))
-    """
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=with_devices(8), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.split()[-1] == digest(straight)
+    process = fork(saving.go_on, (tmp_path, 6))
+    process.join()
+    assert process.exitcode == 0
+    assert (tmp_path / "digest").read_text() == digest(straight)
 
 
 def test_memory_of_a_step_is_its_logits_once_and_the_head_gradient():

@@ -135,6 +135,8 @@ def fit_power(log_x: np.ndarray, losses: np.ndarray, weights: np.ndarray) -> Pow
 
 
 def _power_shape(u: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    if (exponent > 0).all():
+        return np.expm1(-exponent * u) / exponent
     bent = np.expm1(-exponent * u) / np.where(exponent > 0, exponent, 1.0)
     return np.where(exponent > 0, bent, -u)
 

@@ -20,8 +20,8 @@ HEIGHT = 340
 
 
 def data(rows: Sequence[Row]) -> alt.InlineData:
-    """Rows as inline data of a chart."""
-    return alt.InlineData(values=[dict(row) for row in rows])
+    """Rows as inline data of a chart, in a tuple, which Altair does not copy with every layer."""
+    return alt.InlineData(values=tuple(dict(row) for row in rows))
 
 
 def loss_axis(field: str, title: str, *, room: int = 10) -> alt.Y:

@@ -49,7 +49,7 @@ def place_of(study, rho):
 
 def test_the_worth_by_a_task_is_recovered():
     held = {"choice loss": 0, "accuracy": 0}
-    for draw in range(8):
+    for draw in range(4):
         records = scored(draw)
         study = analyse(records, CONFIG, resamples=100).targets[0]
         for measure in held:
@@ -57,7 +57,7 @@ def test_the_worth_by_a_task_is_recovered():
             found = curve.multiplier(place_of(study, 0.5), place_of(study, 0.0))
             held[measure] += found.low <= BY_TASK <= found.high
             assert BY_LOSS < found.value
-    assert min(held.values()) >= 6
+    assert min(held.values()) >= 3
 
 
 def test_items_widen_the_interval_by_accuracy_and_groups_more():

@@ -53,7 +53,7 @@ def test_multipliers_on_a_bent_curve_hold_the_truth(pair):
     truths = np.interp(np.log(pair), np.log(X), loss)
     rng = np.random.default_rng(1)
     held = 0
-    for draw in range(40):
+    for draw in range(20):
         own = 0.02 * rng.standard_normal((7, 3)) + 0.02 * rng.standard_normal(3)
         losses = np.concatenate([loss, truths])[:, None] + own
         result = fit_points(
@@ -68,7 +68,7 @@ def test_multipliers_on_a_bent_curve_hold_the_truth(pair):
         assert "read off between the measured budgets" in " ".join(result.notes)
         gain = result.ratios["gain"]
         held += (gain.low or 0) <= pair[0] / pair[1] <= (gain.high or np.inf)
-    assert held >= 31  # of 40 at 90 %: fewer have odds of 1 in 60
+    assert held >= 15  # of 20 at 90 %: fewer have odds of 1 in 90
 
 
 def test_a_law_that_is_not_rejected_is_doubted_as_far_as_its_misfit_goes():

@@ -1,8 +1,6 @@
 """Overlap: every passage that is trained on is found, and nothing else, against brute force."""
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replay_jax.commands.main import main
 from replay_jax.data.judging.overlap import Judged, overlap, right_answers, window_hashes
 from replay_jax.data.judging.tasks import Item, task_rows
 from replay_jax.data.tokens.tokenizer import byte_tokenizer
@@ -113,7 +112,9 @@ def test_windows_longer_than_rows_are_one_sentence():
         overlap(short, training(rows), np.arange(2), window=5)
 
 
-def test_a_passage_of_a_held_out_document_in_a_training_document_is_found(tmp_path):
+def test_a_passage_of_a_held_out_document_in_a_training_document_is_found(
+    tmp_path, monkeypatch, capsys
+):
     """Through the command: a licence that all documents share, and nothing else."""
     random = np.random.default_rng(0)
     licence = "this text may be copied and changed by anyone who keeps this very line "
@@ -143,15 +144,10 @@ def test_a_passage_of_a_held_out_document_in_a_training_document_is_found(tmp_pa
         "def sweep():\n"
         "    return [{}]\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "replay_jax", "overlap", "recipe.py", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = {(each["judged"], each["training"]): each for each in json.loads(done.stdout)}
+    monkeypatch.chdir(tmp_path)
+    assert main(["overlap", "recipe.py", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    found = {(each["judged"], each["training"]): each for each in printed}
     assert len(found) == 4
     own = found["held-out target", "target"]
     assert own["training_rows"] == 60 and own["window"] == 50

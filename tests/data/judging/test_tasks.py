@@ -1,12 +1,15 @@
 """Multiple-choice tasks: rows and scores by hand, then through a whole sweep."""
 
+import contextlib
 import dataclasses
 import gzip
+import io
 import json
 import math
+import runpy
 import shutil
-import subprocess
 import sys
+from unittest import mock
 
 import jax
 import numpy as np
@@ -37,7 +40,6 @@ from replay_jax.training.config import StepShape
 from replay_jax.training.evaluate import compile_evaluation, row_losses
 from replay_jax.training.step import place_batch
 
-TOOLS = ROOT / "tools"
 BYTES = byte_tokenizer()
 EOS = BYTES.eos_id
 ITEMS = [Item("ab ", ("c", "def"), 1), Item("xyz", ("!", "?", "??"), 0)]
@@ -203,13 +205,20 @@ def test_a_compressed_task_is_the_same_items(tmp_path):
 
 def converted(kind, source, task):
     """What the tool makes of a file: its exit code, its words, the task's items."""
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / "convert_task.py"), kind, str(source), str(task)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return done.returncode, done.stderr, read_items(task) if task.exists() else []
+    code, words = tool("convert_task.py", kind, str(source), str(task))
+    return code, words, read_items(task) if task.exists() else []
+
+
+def tool(name, *arguments):
+    """Run a tool as Python does, in this process: its exit code, and its complaints."""
+    words = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [name, *arguments]),
+        contextlib.redirect_stderr(words),
+        pytest.raises(SystemExit) as ended,
+    ):
+        runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+    return ended.value.code, words.getvalue()
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
@@ -263,11 +272,10 @@ def test_continuations_are_those_of_held_out_documents(tmp_path):
     recipe = tmp_path / "recipe.py"
 
     def run(*arguments):
-        command = [sys.executable, str(TOOLS / "continuation_task.py"), str(recipe), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return tool("continuation_task.py", str(recipe), *arguments)
 
-    done = run("some", str(task), "--items=20", "--context=40", "--choice=25")
-    assert done.returncode == 0, done.stderr
+    code, words = run("some", str(task), "--items=20", "--context=40", "--choice=25")
+    assert code == 0, words
     held = [t for t in texts if document_hash(t.encode()) < held_out_below(0.5)]
     items = read_items(task)
     assert len(items) == 20 and [item.answer for item in items[:5]] == [0, 1, 2, 3, 0]
@@ -277,10 +285,10 @@ def test_continuations_are_those_of_held_out_documents(tmp_path):
     again = tmp_path / "again.jsonl"
     run("some", str(again), "--items=20", "--context=40", "--choice=25")
     assert again.read_bytes() == task.read_bytes()
-    few = run("some", str(task), "--items=999")
-    assert few.returncode == 2 and "lower --items" in few.stderr
-    unknown = run("other", str(task))
-    assert unknown.returncode == 2 and "no source 'other', only c4, some" in unknown.stderr
+    code, words = run("some", str(task), "--items=999")
+    assert code == 2 and "lower --items" in words
+    code, words = run("other", str(task))
+    assert code == 2 and "no source 'other', only c4, some" in words
 
 
 @pytest.mark.parametrize("kind", ["minimal_pairs", "xcopa"])

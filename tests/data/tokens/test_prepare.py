@@ -236,9 +236,9 @@ def test_sources_that_leave_a_split_empty_are_refused(
     assert not list(Path(values["store_dir"]).glob("target-*/manifest.json"))
 
 
-def test_a_document_of_50_megabytes_is_one_document(tmp_path: Path) -> None:
+def test_a_document_of_20_megabytes_is_one_document(tmp_path: Path) -> None:
     sentence = "A long document, with größe and 数. "
-    long = sentence * (50 * 2**20 // len(sentence.encode()))
+    long = sentence * (20 * 2**20 // len(sentence.encode()))
     values = sources(
         tmp_path, [prose(i) for i in range(60)], [long, *(prose(i) for i in range(40))]
     )

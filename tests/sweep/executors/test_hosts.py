@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -11,11 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from fake_devices import with_devices
 from fake_report import without_pictures
 from forked import Command
 from in_process import in_this_process
-from tiny_sweep import BATCH, results_of, write_recipe
+from tiny_sweep import BATCH, RHO, results_of, write_recipe
 
 import replay_jax
 from replay_jax.errors import UserError
@@ -30,6 +28,9 @@ from replay_jax.sweep.train.messages import Ended, Failed, Interrupted, Started
 from replay_jax.training.mesh.hosts import Cluster, Roll
 from replay_jax.training.mesh.link import Link
 
+# A run without a second stage, at whose beginning gradients would be compared: a program less.
+ALL_AT_ONCE = [{"schedule.protocol": "uniform", RHO: None, "schedule.stage2_allocation": None}]
+
 
 def train_here(folder: Path, workdir: Path) -> None:
     """Train the same runs on two devices of this process, which no host is."""
@@ -39,13 +40,10 @@ def train_here(folder: Path, workdir: Path) -> None:
     assert (outcome.failures, outcome.results) == ((), 2)
 
 
-def start_alone(folder: Path, workdir: str) -> subprocess.Popen[str]:
-    """Start `replay-jax run` as a user does, on one host of two devices."""
-    command = [sys.executable, "-m", "replay_jax", "run", "study.py", f"--workdir={workdir}"]
-    return subprocess.Popen(
-        [*command, "--executor=hosts", "--num_processes=1"],
-        cwd=folder, env=with_devices(2), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def start_alone(folder: Path, workdir: str) -> Command:
+    """Start the same run on one host of two devices."""
+    command = ("run", "study.py", f"--workdir={workdir}", "--executor=hosts", "--num_processes=1")
+    return Command(folder, command, devices=2)
 
 
 def start_hosts(folder: Path, workdir: str, *options: str) -> list[Command]:
@@ -78,14 +76,14 @@ def wait_for_span(workdir: Path, running: list[Command]) -> None:
         time.sleep(0.02)
 
 
-def end_with_results(workdir: Path, running: subprocess.Popen[str]) -> None:
+def end_with_results(workdir: Path, running: Command) -> None:
     """Until both runs have a result; the report, which takes longer, is not needed."""
     results = workdir / "results.jsonl"
     while not results.exists() or results.read_text().count("\n") < 2:
-        assert running.poll() is None, running.communicate()
+        assert running.poll() is None, running.end()
         time.sleep(0.05)
-    running.kill()
-    running.communicate()
+    os.kill(running.pid, signal.SIGKILL)
+    running.end()
 
 
 def test_hosts_are_interrupted_killed_and_fewer_and_change_nothing(tmp_path):
@@ -118,14 +116,14 @@ def test_hosts_are_interrupted_killed_and_fewer_and_change_nothing(tmp_path):
 
 
 def test_hosts_that_share_heads_and_vocabulary_read_the_same_rows(tmp_path):
-    write_recipe(tmp_path)
+    write_recipe(tmp_path, ALL_AT_ONCE)
     options = ["--config.mesh.tensor=2", "--config.schedule.total_steps=8"]
     options += ["--config.schedule.target_epochs=2.0", "--config.checkpoint.every=0"]
     hosts = start_hosts(tmp_path, "out", *options)
     said = [process.end() for process in hosts]
     assert [code for code, _, _ in said] == [0, 0], said
     assert all(parts == [[[0, BATCH]]] for parts in parts_read(tmp_path / "out"))
-    assert verify(tmp_path / "out") == ([], 2)
+    assert verify(tmp_path / "out") == ([], 1)
 
 
 class OtherHost:

@@ -22,7 +22,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 FACTS = st.dictionaries(st.text(), JSON, max_size=5)
-OFTEN = settings(max_examples=150, deadline=None)
+OFTEN = settings(max_examples=60, deadline=None)
 
 
 @OFTEN

@@ -2,25 +2,20 @@
 
 import json
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_devices import with_devices
+from forked import fork
 from interleaved import BYTES_OF_A_ROW, interleaved, train_and_measure
-from places import SUPPORT
-from process_of_a_run import SAVE_EVERY, STEPS, saved_steps, train
+from process_of_a_run import SAVE_EVERY, STEPS, be_one, saved_steps, train
 from tiny_store import make_store
 from tiny_training import LENGTH, MODEL, ROWS, mesh_of
 
 from replay_jax.errors import UserError
 from replay_jax.training.mesh.hosts import Cluster, call_roll, join
-
-PROGRAM = SUPPORT / "process_of_a_run.py"
 
 
 def free_address() -> str:
@@ -38,16 +33,10 @@ def build(root: Path) -> None:
 def train_as_two(root: Path) -> None:
     """Go on to the end as two processes with four CPU devices each, and what comes then."""
     address = free_address()
-    running = [
-        subprocess.Popen(
-            [sys.executable, PROGRAM, str(root), address, "2", str(n)],
-            env=with_devices(4),
-            stderr=(root / f"{n}.err").open("w"),
-        )
-        for n in range(2)
-    ]
+    running = [fork(be_one, (root, address, 2, number)) for number in range(2)]
     for number, process in enumerate(running):
-        assert process.wait(timeout=120.0) == 0, (root / f"{number}.err").read_text()[-2000:]
+        process.join(120.0)
+        assert process.exitcode == 0, (root / f"{number}.err").read_text()[-2000:]
 
 
 @pytest.fixture(scope="module")
