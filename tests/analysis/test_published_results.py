@@ -65,6 +65,10 @@ def test_the_readme_prints_what_the_quickstart_gives(study):
     assert f"saves {-found.generic_cost.value:.3f} nat of generic loss" in printed
 
 
+def test_the_quickstart_compares_at_one_learning_rate(study):
+    assert "learning rate" not in {caution.kind for caution in recommend(study).cautions}
+
+
 def test_a_next_seed_changes_the_data_with_the_model(study):
     """The sweep varies seed and data_seed together; advice must not vary one alone."""
     runs = [run for option in recommend(study).next_runs for run in option.runs]
@@ -353,6 +357,12 @@ def test_the_headline_in_miniature_follows_from_its_records():
         re.MULTILINE,
     )
     assert len(rows) == 12
+    # The constant mixtures there had a cosine: that may be what is credited to replay.
+    for answer in (answer for given in advice.values() for answer in given):
+        (caution,) = (each.words for each in answer.cautions if each.kind == "learning rate")
+        staged = answer.answered.own.protocol == "two_stage"
+        rates = "shape cosine and not linear" if staged else "peak 0.003 and not 0.001"
+        assert f"a constant mixture had another learning rate over the steps ({rates})" in caution
     for target, protocol, rho, target_loss, generic_loss, worth, gain in rows:
         found = settled(study, advice).target(target)
         (cell,) = [

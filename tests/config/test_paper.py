@@ -20,7 +20,7 @@ from replay_jax.sweep.plan.work import Done
 # Runs of one seed (of the fresh ones, of four), and the sum of their steps.
 STUDIES = {
     "basque_8b": (23, 41_120),
-    "constant_mixture": (24, 24 * 1024),
+    "constant_mixture": (33, 33 * 1024),
     "controls": (37, 37 * 1024),
     "cooldown": (12, 12 * 1024),
     "fine_tuning_epochs": (36, 6 * (6 * 1000 + 504)),

@@ -10,16 +10,19 @@ from replay_jax.analysis.study.study import TargetStudy
 from replay_jax.analysis.study.tried import beside, dropped_words
 
 Kind = Literal[
-    "edge", "untuned", "multiplier", "mixture", "placement", "largest", "dropped", "incomplete",
-    "early stopping", "second opinion",
+    "edge", "untuned", "learning rate", "multiplier", "mixture", "placement", "largest", "dropped",
+    "incomplete", "early stopping", "second opinion",
 ]  # fmt: skip
+
+_RATE = "schedule.learning_rate."
 
 
 @dataclass(frozen=True)
 class Caution:
     """One caution in words.
 
-    `kind`: "edge" (a best value is the last one tried), "untuned", "multiplier" (there is none),
+    `kind`: "edge" (a best value is the last one tried), "untuned", "learning rate" (what
+    it is compared with was trained by another schedule of it), "multiplier" (there is none),
     "mixture" (how a constant mixture does), "placement" (how the place of the target data does
     alone), "largest" (replay fraction tried), "dropped" (larger ones were tried, and not compared),
     "incomplete" (groups lack runs that others have), "early stopping" (runs are judged by their
@@ -40,6 +43,7 @@ def cautions(
     """All cautions about the answer that cell `best` is, in the order of their weight."""
     lines = [Caution("early stopping", NOTE)] if NOTE in found.notes else []
     lines += _grids(found, best, rival, usual)
+    lines += _learning_rates(found, best, rival)
     if found.curve is None:
         lines.append(Caution("multiplier", f"no multiplier: {found.curve_problem}"))
     elif rival.multiplier is not None and rival.multiplier.value is None:
@@ -80,6 +84,28 @@ def _grids(found: TargetStudy, best: int, rival: Comparison, usual: Comparison) 
             words = f"{role} was not tuned in this sweep; at fixed epochs the sign can flip"
             lines.append(Caution("untuned", words))
     return lines
+
+
+def _learning_rates(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]:
+    """Where the two sides differ by the rate over the steps too, which may do what replay does."""
+    own, other = (found.cells[i].chosen for i in (best, rival.against))
+    tuned = {name.rpartition(".")[2] for name, _ in own.tuned if name.startswith(_RATE)}
+    both = [name for name in own.learning_rate if name in other.learning_rate]
+    values = {name: (other.learning_rate[name], own.learning_rate[name]) for name in both}
+    if len(set(values.get("shape", ("",)))) > 1:
+        values = {name: values[name] for name in ("shape", "peak")}  # others are of one shape
+    differing = [
+        f"{name.replace('_', ' ')} {theirs} and not {ours}"
+        for name, (theirs, ours) in values.items()
+        if theirs != ours and name not in tuned
+    ]
+    if not differing:
+        return []
+    words = (
+        f"{rival.words} had another learning rate over the steps ({', '.join(differing)}), which "
+        "may make a part of the difference: train it with that of the best replay schedule too"
+    )
+    return [Caution("learning rate", words)]
 
 
 def _controls(found: TargetStudy, best: int) -> list[Caution]:

@@ -40,6 +40,7 @@ from replay_jax.analysis.study.study import (
 from replay_jax.analysis.study.tried import (
     Tried,
     dropped_notes,
+    learning_rate_of,
     mean_of,
     overrides_of,
     result_of,
@@ -248,6 +249,7 @@ def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingRe
         flops=mean_of(own, "flops"),
         run_ids=tuple(str(record["id"]) for record in own.records),
         overrides=overrides_of(own),
+        learning_rate=learning_rate_of(own),
     )
 
 

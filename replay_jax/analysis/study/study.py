@@ -27,6 +27,7 @@ class SettingResult:
 
     `steps` (updates) and `flops` of one run are None where records do not say.
     `overrides` are those of its runs without the seed: what to repeat in a next run.
+    `learning_rate`: fields of its first stage's schedule, empty where records do not say.
     """
 
     tuned: tuple[tuple[str, Any], ...]
@@ -39,6 +40,7 @@ class SettingResult:
     flops: float | None
     run_ids: tuple[str, ...]
     overrides: Mapping[str, Any]
+    learning_rate: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.analysis.runs.records import AnalysisConfig
+from replay_jax.analysis.runs.records import AnalysisConfig, find
 from replay_jax.analysis.study.groups import Cell, CellKey, Setting, describe, group_records
 from replay_jax.analysis.study.study import (
     CellResult,
@@ -169,6 +169,7 @@ def result_of(setting: Setting, seeds: tuple[int, ...]) -> SettingResult:
         flops=mean_of(setting, "flops"),
         run_ids=tuple(str(record["id"]) for record in setting.records),
         overrides=overrides_of(setting),
+        learning_rate=learning_rate_of(setting),
     )
 
 
@@ -183,6 +184,12 @@ def overrides_of(setting: Setting) -> dict[str, Any]:
     """Overrides of a setting's runs without the seed."""
     found = setting.records[0]["overrides"]
     return {key: value for key, value in found.items() if key not in ("seed", "name")}
+
+
+def learning_rate_of(setting: Setting) -> Mapping[str, Any]:
+    """The schedule of the rate in the first stage; empty where records do not say."""
+    found = find(setting.records[0], "schedule.learning_rate")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _values(settings: Sequence[Setting], position: int) -> set[str]:
