@@ -129,8 +129,7 @@ def _analyse_target(
         for cell in tried.dropped
     )
     known = evidence.target.noise is not None and evidence.target.noise.known
-    drawn = evidence.target_drawn
-    curve, found = evidence.curve, evidence.found
+    drawn, curve, found = evidence.target_drawn, evidence.curve, evidence.found
     spread = evidence.target.noise is not None
     return TargetStudy(
         target=group.target,
