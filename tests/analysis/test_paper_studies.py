@@ -256,3 +256,51 @@ def test_what_the_best_number_of_repetitions_gains(repetitions):
 
         others = (int(best) / 2, int(best) * 2, 32)
         assert gains == [repetitions.gain("gsm8k_train", of(int(best)), of(n)) for n in others]
+
+
+def test_a_constant_mixture_at_replay_s_rate_is_not_told_from_replay():
+    page = Page("constant_mixture")
+    beside = [
+        record
+        for record in load_records(PAPER / "headline" / "results.jsonl")
+        if (record["target"], record["protocol"]) == ("gsm8k_train", "two_stage")
+    ]
+    rates = {str(r["config"]["schedule"]["learning_rate"]) for r in [*page.records, *beside]}
+    assert len(rates) == 1 and len(page.records) == 33 and len(beside) == 15
+    analysis = stored_analysis(page.records[0]["config"]["analysis"])
+    both = analyse_anyway([*page.records, *beside], dataclasses.replace(analysis, tuned=()))
+    (study,) = both.targets
+    page.apart = both
+    shown = {}
+    for cell in study.cells:
+        chosen, rho = cell.chosen, re.sub(r"^0\.", ".", f"{cell.key.replay_fraction:g}")
+        name = "constant mixture" if cell.key.protocol == "uniform" else f"ρ = {rho}"
+        shown[name, f"{chosen.target_epochs:g}"] = [
+            " ".join(f"{loss:.3f}" for loss in chosen.target_by_seed),
+            f"{chosen.target_loss:.3f}",
+            f"{chosen.generic_loss:.3f}",
+        ]
+    _, *rows = page.rows(5)
+    assert len(rows) == len(shown) == 11 + 5
+    above = ""
+    for name, epochs, *cells in rows:
+        above = above if name == '"' else name
+        assert cells == shown[above, epochs]
+
+    def mixed(*epochs):
+        return lambda cell: constant_mixture(cell) and cell.chosen.target_epochs in epochs
+
+    every = [int(epochs) for name, epochs in shown if name == "constant mixture"]
+    replayed, alone = (
+        lambda cell, wanted=wanted: (
+            cell.key.protocol == "two_stage" and bool(cell.key.replay_fraction) == wanted
+        )
+        for wanted in (True, False)
+    )
+    compared = [(replayed, mixed(*every)), (mixed(*every), alone)]
+    compared += [(mixed(32), mixed(other)) for other in (16, 48, 96)]
+    gains = [row[1] for row in page.rows(2)[1:]]
+    assert gains == [page.gain("gsm8k_train", own, others) for own, others in compared]
+    value, _, ends = gains[0].partition(" ")
+    front = " ".join(page.text[: page.text.index("replay-jax run")].split())
+    assert f"{value} nat better (90 % interval {ends[1:-1]})" in front
