@@ -5,12 +5,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.training import training
 from replay_jax.analysis.runs.records import load_records
 from replay_jax.analysis.study.analyse import analyse_anyway
+from replay_jax.analysis.study.groups import Setting
+from replay_jax.analysis.study.tried import learning_rate_of
 from replay_jax.library import gathering
 from replay_jax.library.gathering import gathered
 
@@ -97,3 +100,16 @@ def test_a_run_as_long_counts_where_it_was_only_tried(studies):
     long = replace(short, settings=(replace(chosen, steps=200.0),))
     assert training(long, short).longer
     assert not training(long, replace(short, tried=long.settings)).longer
+
+
+def test_the_learning_rate_is_read_where_a_sweep_s_own_stands_by_its_name():
+    """Reports name the schedules that a sweep varies; the configuration has them whole."""
+    rate = {"peak": 0.003, "shape": "cosine"}
+    record = {
+        "overrides": {"schedule.learning_rate": "cosine 0.003"},
+        "config": {"schedule": {"learning_rate": rate}},
+    }
+    nothing = np.zeros(0)
+    assert learning_rate_of(Setting((), 1.0, nothing, nothing, (record,))) == rate
+    foreign = {"overrides": {}, "config": {}}
+    assert learning_rate_of(Setting((), 1.0, nothing, nothing, (foreign,))) == {}

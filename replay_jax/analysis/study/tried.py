@@ -188,7 +188,8 @@ def overrides_of(setting: Setting) -> dict[str, Any]:
 
 def learning_rate_of(setting: Setting) -> Mapping[str, Any]:
     """The schedule of the rate in the first stage; empty where records do not say."""
-    found = find(setting.records[0], "schedule.learning_rate")
+    configured = {**setting.records[0], "overrides": {}}  # where a schedule may stand by its name
+    found = find(configured, "schedule.learning_rate")
     return found if isinstance(found, Mapping) else {}
 
 
