@@ -422,3 +422,29 @@ def test_the_tables_of_the_practice_studies_follow_from_their_records(name, cell
     fresh = " and ".join(f"{usual[seed] - replayed[seed]:.3f}".lstrip("0") for seed in (2, 3))
     answer = " ".join((folder / "README.md").read_text().split())
     assert f"chosen on seed 1, and on seeds 2 and 3 it is {fresh}" in answer
+
+
+def test_what_was_replayed_follows_from_its_records():
+    folder = EXPERIMENTS / "replay_sources"
+    (study,) = study_in(folder).targets
+    text = (folder / "README.md").read_text()
+    lines = re.findall(r"^\| [\w ]+ \| [\d.]+ \| \d+ \| \d+ \|.*\|$", text, re.MULTILINE)
+    places = {(dict(c.key.axes)["replay"], c.key.replay_fraction): i
+              for i, c in enumerate(study.cells)}  # fmt: skip
+    assert len(lines) == 15 and len(load_records(folder / "results.jsonl")) == 183
+    for line in lines:
+        name, rho, epochs, steps, by_seed, target, gain, generic, cost = (
+            part.strip() for part in line[1:-1].split("|")
+        )
+        cell = study.cells[places["original" if name == "none" else name, float(rho)]]
+        chosen = cell.chosen
+        assert (epochs, steps) == (f"{chosen.target_epochs:g}", f"{chosen.steps:g}")
+        assert by_seed.split() == [f"{loss:.3f}" for loss in chosen.target_by_seed]
+        assert (target, generic) == (f"{chosen.target_loss:.3f}", f"{chosen.generic_loss:.3f}")
+        for shown, found in ((gain, cell.gain), (cost, cell.generic_cost)):
+            assert shown == ("" if found is None else spelled(found, ".3f"))
+    against = re.findall(r"^\| ([\w ]+) against original \| (.*) \|$", text, re.MULTILINE)
+    assert len(against) == 5
+    for name, shown in against:
+        own, other = places[name, 0.5], places["original", 0.5]
+        assert shown == spelled(compare(study, [own], [other]).gain, ".3f")
