@@ -2,7 +2,7 @@
 
 The control of the paper's main sweep: one batch of target data mixed evenly into all 1024 steps, 1
 to 32 epochs, the learning rate of mid-training. Others announced it and published no result. Up to
-96 epochs are ours: at a small scale 32 were not enough. Run it in the working directory of
+96 epochs are ours, so that the best does not lie at the edge. Run it in the working directory of
 paper/mid_training and the report compares the two.
 """
 

@@ -4,8 +4,8 @@ The paper's headline, whose two numbers are Flan's. The reference law is uniform
 16 batches of target data (32 epochs, cosine 3e-3); by it are judged mid-training (one
 warmup-stable-decay schedule, 32 epochs) and fine-tuning (own cosines, fresh optimizer, 64 epochs)
 of one batch of target data, all at the end of 1024 steps, with and without replay. The authors'
-law starts at one batch, below which their fine-tuning lies, so it extrapolates. The smaller the
-model the less its fine-tuning learns, at the paper's rates: at "tiny" it is worth 1/16 to 1/4.
+law starts at one batch, below which their fine-tuning lies, so it extrapolates; at "tiny" some
+of it is worth less than a quarter of a batch mixed evenly, or than a sixteenth.
 """
 
 from ml_collections import ConfigDict

@@ -443,8 +443,11 @@ def test_what_was_replayed_follows_from_its_records():
         assert (target, generic) == (f"{chosen.target_loss:.3f}", f"{chosen.generic_loss:.3f}")
         for shown, found in ((gain, cell.gain), (cost, cell.generic_cost)):
             assert shown == ("" if found is None else spelled(found, ".3f"))
-    against = re.findall(r"^\| ([\w ]+) against original \| (.*) \|$", text, re.MULTILINE)
-    assert len(against) == 5
-    for name, shown in against:
-        own, other = places[name, 0.5], places["original", 0.5]
-        assert shown == spelled(compare(study, [own], [other]).gain, ".3f")
+    against = re.findall(
+        r"^\| ([a-z_A-Z ]+)" + 3 * r" \| (-?\.\d+ \([^|]*\))" + r" \|$", text, re.MULTILINE
+    )
+    assert len(against) == 6
+    for name, *shown in against:
+        found = compare(study, [places[name, 0.5]], [places["original", 0.5]])
+        costs = (found.gain, found.cost_at_best, found.generic_cost)
+        assert shown == [spelled(each, ".3f") for each in costs]
