@@ -5,7 +5,8 @@ Replayed are what it was trained on, documentation of other packages in its plac
 related to the target, or text that it wrote itself; and of each but the code, rows are trained on
 as text or held to the model by KL. Judged are the target, and by the text that it was trained on
 what is forgotten. Nothing is downloaded. Further files to replay, such as instructions, with
---config.data.generic=FILE.jsonl,FILE.jsonl.
+--config.data.generic=FILE.jsonl,FILE.jsonl. On seeds that had no part in the choice of epochs, each
+choice at its best: --config.fresh=True.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,10 @@ BASE = config_module(Path(__file__).with_name("replay_sources_base.py"))
 PLACE = "runs/replay_sources_base"
 EPOCHS = [4.0, 8.0, 16.0, 32.0]
 MANY = 64.0  # without replay as many steps as half replayed takes at most
+BEST = {"next_token": 32.0, "kl": 16.0}  # found by this sweep
+BEST_ALONE = 16.0
 FRACTIONS = [0.25, 0.5]
+FRESH = [4, 5, 6, 7]
 # What is replayed, and whether as text, held to the model, or both.
 BOTH = ("next_token", "kl")
 REPLAYED = {"original": BOTH, "other_docs": BOTH, "own": BOTH, "python_code": BOTH[:1]}
@@ -50,24 +54,32 @@ def get_config(data_generic: str = "", initial_weights: str = f"{PLACE}/model") 
     return config
 
 
-def sweep(seeds: int = 3, data_generic: str = "") -> list[dict]:
+def sweep(seeds: int = 3, data_generic: str = "", fresh: bool = False) -> list[dict]:
     """Every choice at two replay fractions against none, epochs tuned for each.
 
-    Without replay also as many steps as replay takes at most.
+    Fresh: on other seeds, at the epochs that were best.
     """
-    choices = {**REPLAYED, **{name: BOTH[:1] for name in _given(data_generic)}}
-    replay = chain(*(_replayed(name, objectives) for name, objectives in choices.items()))
-    runs = chain([{"schedule.replay_fraction": 0.0}], replay)
-    numbers = list(range(1, seeds + 1))
-    both = zipped({"seed": numbers, "data_seed": numbers})
-    longer = [{"schedule.replay_fraction": 0.0, "schedule.target_epochs": MANY}]
-    return grid(both, chain(grid(runs, {"schedule.target_epochs": EPOCHS}), longer))
-
-
-def _replayed(name: str, objectives: Sequence[str]) -> list[dict]:
+    choices = REPLAYED | dict.fromkeys(_given(data_generic), BOTH)
+    alone = [BEST_ALONE] if fresh else [*EPOCHS, MANY]
+    replay = (
+        _replayed(name, objective, [BEST[objective]] if fresh else EPOCHS)
+        for name, objectives in choices.items()
+        for objective in objectives
+    )
+    numbers = FRESH if fresh else list(range(1, seeds + 1))
     return grid(
-        {"data.generic": [name], "training.generic_objective": list(objectives)},
-        {"schedule.replay_fraction": FRACTIONS},
+        zipped({"seed": numbers, "data_seed": numbers}),
+        chain(
+            grid({"schedule.replay_fraction": [0.0], "schedule.target_epochs": alone}),
+            *replay,
+        ),
+    )
+
+
+def _replayed(name: str, objective: str, epochs: Sequence[float]) -> list[dict]:
+    return grid(
+        {"data.generic": [name], "training.generic_objective": [objective]},
+        {"schedule.replay_fraction": FRACTIONS, "schedule.target_epochs": list(epochs)},
     )
 
 

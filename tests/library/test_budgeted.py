@@ -17,6 +17,7 @@ from replay_jax.library.budgeted import run as budgeted
 from replay_jax.library.budgeted.asked import Allowance, allowance, goal
 from replay_jax.library.budgeted.costs import limit
 from replay_jax.library.gathering import gather
+from replay_jax.sweep.drive import engine
 from replay_jax.sweep.store.places import place
 from replay_jax.sweep.store.workdir import WorkStore
 
@@ -94,7 +95,7 @@ def recipe(tmp_path_factory):
 @pytest.fixture(scope="module")
 def interrupted(recipe):
     """A study that was interrupted in its third look, and what it was when it had gone on."""
-    workdir, rounds, steps = recipe.parent / "work", [], []
+    workdir, rounds, steps, executors = recipe.parent / "work", [], [], []
 
     def interrupting(part, *arguments, **named):
         rounds.append([run.id for run in part.runs])
@@ -103,6 +104,10 @@ def interrupted(recipe):
         steps.append(part.steps_remaining)
         return run_sweep(part, *arguments, **named)
 
+    def counted(*arguments, **named):
+        executors.append(here(*arguments, **named))
+        return executors[-1]
+
     run_sweep, console = (
         budgeted.run_sweep,
         Console(record=True, width=200, file=open("/dev/null", "w")),
@@ -110,13 +115,15 @@ def interrupted(recipe):
     with pytest.MonkeyPatch.context() as patch, in_this_process():
         patch.setattr(reporting, "write_report", lambda *_, **__: None)
         patch.setattr(budgeted, "run_sweep", interrupting)
+        here = engine.LocalWorkers
+        patch.setattr(engine, "LocalWorkers", counted)
         loaded = replay_jax.load_recipe(recipe)
         with pytest.raises(KeyboardInterrupt):
             replay_jax.run_within(loaded, workdir, until="interval < 1.0001x", budget="52steps")
         outcome = replay_jax.run_within(
             loaded, workdir, until="interval < 1.0001x", budget="52steps", console=console
         )
-    return workdir, rounds, outcome, console.export_text(), steps
+    return workdir, rounds, outcome, console.export_text(), executors, steps
 
 
 def test_it_goes_on_with_the_look_that_was_interrupted(interrupted):
@@ -135,8 +142,14 @@ def test_portions_train_nothing_twice(interrupted):
     assert sum(steps) == written["looks"][-1]["spent"] <= 52
 
 
+def test_portions_share_their_worker_processes(interrupted):
+    """Which start, and compile, once for every time that the command is given."""
+    _, rounds, *_, executors, steps = interrupted
+    assert len(rounds) == 1 + len(steps) > 3 and len(executors) == 2
+
+
 def test_the_study_is_of_the_runs_compared_and_says_so(interrupted):
-    workdir, _, _, printed, _ = interrupted
+    workdir, _, _, printed, *_ = interrupted
     written = json.loads((workdir / "budget.json").read_text())
     assert written["ended"] == "the budget is spent" and written["left_out"]
     records = gather([place(workdir)]).records

@@ -25,7 +25,7 @@ from replay_jax.library.reporting import remember_session, report_on, workers_of
 from replay_jax.library.running import Clock, about_sweep, default_workdir, plainly, prepared
 from replay_jax.sweep.drive.coordinator import Outcome
 from replay_jax.sweep.drive.drawing import print_plan
-from replay_jax.sweep.drive.engine import run_sweep
+from replay_jax.sweep.drive.engine import KeptExecutor, run_sweep
 from replay_jax.sweep.plan.part import part_of
 from replay_jax.sweep.plan.plan import Plan, plan_sweep, refresh
 from replay_jax.sweep.plan.work import Done
@@ -76,7 +76,7 @@ def run_within(
             "a budget trains in several rounds, which the executor 'hosts' does not: use 'local' "
             "or 'ray', or leave --budget and --until out"
         )
-    with WorkdirLock(where, say=say) as lock:
+    with WorkdirLock(where, say=say) as lock, KeptExecutor() as kept:
         with clock.phase("prepare data"):
             found = prepared(experiments, console, None)
         with clock.phase("plan"):
@@ -87,7 +87,7 @@ def run_within(
 
         def train(part: Plan) -> Outcome:
             about = about_sweep(recipe, where, part, **asked)
-            given = {"ray_address": None, "profile_steps": None, **how}
+            given = {"ray_address": None, "profile_steps": None, **how, "kept": kept}
             return run_sweep(part, lock, stores=found.stores, about=about, console=console, **given)
 
         outcome = _rounds(study, train, clock, asked, say)

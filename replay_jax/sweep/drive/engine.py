@@ -9,6 +9,7 @@ The public way in, after `plan.plan_sweep`:
 
 import contextlib
 import dataclasses
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -57,18 +58,18 @@ def run_sweep(
     hosts: Hosts | None = None,
     accept_environment: bool = False,
     retry_failed: bool = False,
+    kept: "KeptExecutor | None" = None,
 ) -> Outcome:
     """Train what is missing of a plan, in the directory of a held lock, and write results.jsonl.
 
     `about` is kept beside the sweep's runs: what was asked, in words. `hosts` are those of executor
-    "hosts", for which this is process 0. With `accept_environment`, what is missing is trained
-    although the directory holds results of another environment; with `retry_failed`, also what
-    failed before and would fail again.
+    "hosts", for which this is process 0; `kept` holds the executor of sweeps before and after. With
+    `accept_environment`, what is missing is trained although the directory holds results of another
+    environment; with `retry_failed`, also what failed before and would fail again.
 
     Raises:
-        UserError: the directory belongs to other data, another version or another environment, or
-            cannot be written; nothing has been trained then, and an earlier sweep's facts are as
-            they were.
+        UserError: the directory is of other data, another version or environment, or cannot be
+            written; nothing has been trained, and an earlier sweep's facts are as they were.
         KeyboardInterrupt: it was interrupted (Ctrl-C or SIGTERM); all states are saved.
         LostHost: one of the hosts is gone.
     """
@@ -86,10 +87,10 @@ def run_sweep(
         done = known.done(store)
         plan = refresh(plan, done)
         say_orphans(plan, store, done, console)
-        tracking = Tracking(store, {run.id: run.config.logging for run in plan.runs})
-        stack.enter_context(tracking)
-        executor = _executor(plan, store, choice, lanes, lock.fd, ray_address, hosts)
-        stack.enter_context(executor)
+        logging = {run.id: run.config.logging for run in plan.runs}
+        tracking = stack.enter_context(Tracking(store, logging))
+        make = functools.partial(_executor, plan, store, choice, lanes, lock.fd, ray_address, hosts)
+        executor = (kept or stack.enter_context(KeptExecutor())).of((choice, lanes), make)
         profile, is_over = _profile(store, profile_steps), False
         how = {"accept_environment": accept_environment, "retry_failed": retry_failed}
         while not is_over:
@@ -105,6 +106,31 @@ def run_sweep(
     if sweep.interrupted:
         raise KeyboardInterrupt
     return sweep.outcome()
+
+
+class KeptExecutor:
+    """The executor of one working directory, for sweeps of it that follow one another.
+
+    A context manager: worker processes start once, with what they compiled, and end with it.
+    """
+
+    def __init__(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._executor: Any = None
+        self._key: object = None
+
+    def __enter__(self) -> "KeptExecutor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def of(self, key: object, make: Callable[[], Any]) -> Any:
+        """The executor at hand, or a new one in its place if the key is another."""
+        if self._executor is None or key != self._key:
+            self._open.close()
+            self._executor, self._key = self._open.enter_context(make()), key
+        return self._executor
 
 
 @contextlib.contextmanager
