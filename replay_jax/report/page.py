@@ -68,7 +68,7 @@ def build_page(
         section("published", "Beside the paper", _published(study, records)),
         each_target(study, "replay", "How much replay", lambda s: replay_blocks(s, records)),
         section("along", "What the gain depends on", [*along_figures(study), *along_tables(study)]),
-        section("alone", "What tuning without replay gives", _alone(study, records)),
+        section("alone", "What tuning gives without a stage that replays", _alone(study, records)),
         each_target(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
         each_target(study, "cost", "What it costs elsewhere", cost_blocks),
         each_target(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),

@@ -39,9 +39,10 @@ class LossLine:
 
 @dataclass(frozen=True)
 class LossAxis:
-    """One axis: its key, and a line for every choice of the other axes."""
+    """One axis: its key, the schedules along it in words, a line for every choice of other axes."""
 
     key: str
+    schedules: str
     lines: tuple[LossLine, ...]
 
 
@@ -49,6 +50,7 @@ class LossAxis:
 class _Setting:
     place: Place
     found: SettingResult
+    is_mixture: bool
 
 
 def losses_along(study: TargetStudy, but: Collection[str]) -> tuple[LossAxis, ...]:
@@ -64,8 +66,16 @@ def losses_along(study: TargetStudy, but: Collection[str]) -> tuple[LossAxis, ..
     for key, together in axes(places).items():
         if together.isdisjoint({*but, TOKENS}) and (drawn := lines(key, together, places)):
             shown = (LossLine(label, _losses(settings, values)) for label, values in drawn)
-            found.append(LossAxis(key, tuple(shown)))
+            mixtures = {settings[i].is_mixture for _, values in drawn for _, i in values}
+            found.append(LossAxis(key, _schedules(mixtures), tuple(shown)))
     return tuple(found)
+
+
+def _schedules(are_mixtures: set[bool]) -> str:
+    """A constant mixture has generic rows to its end, and no stage that replays them."""
+    if are_mixtures == {True}:
+        return "of constant mixtures"
+    return "without a stage that replays" if True in are_mixtures else "without replay"
 
 
 def best_with_replay(study: TargetStudy) -> CellResult | None:
@@ -84,11 +94,12 @@ def _settings(study: TargetStudy) -> Iterator[_Setting]:
         if replays(cell):
             continue
         place = place_of(study, cell)
-        if cell.key.protocol != "uniform":
+        is_mixture = cell.key.protocol == "uniform"
+        if not is_mixture:
             place["allocation"] = f"{cell.key.allocation:g}"
         for setting in cell.settings:
             tuned = {name: text(value) for name, value in setting.tuned}
-            found.append(_Setting(place | tuned, setting))
+            found.append(_Setting(place | tuned, setting, is_mixture))
     yield from sorted(found, key=lambda each: -each.found.target_loss)
 
 

@@ -1,4 +1,4 @@
-"""Losses without replay along an axis of the study: what tuning the baseline gives."""
+"""Losses without a stage that replays along an axis: what tuning the other side gives."""
 
 from collections.abc import Collection, Mapping
 
@@ -25,7 +25,6 @@ from replay_jax.report.figures.study_figures import figure_name
 
 # More lines than colours could not be told apart.
 _MOST_LINES = 6
-_ALONE = "without replay"
 
 
 def loss_figures(
@@ -49,7 +48,10 @@ def _figure(study: TargetStudy, axis: LossAxis, chosen: Mapping[str, float]) -> 
     for line in shown:
         for each in line.losses:
             number = as_number(each.value)
-            at = {"series": line.label or _ALONE, "value": each.value if number is None else number}
+            at = {
+                "series": line.label or axis.schedules,
+                "value": each.value if number is None else number,
+            }
             means.append({**at, "loss": each.loss})
             seeds += [{**at, "loss": loss} for loss in each.by_seed]
     marks: list[Row] = []
@@ -63,7 +65,7 @@ def _figure(study: TargetStudy, axis: LossAxis, chosen: Mapping[str, float]) -> 
     more = len(axis.lines) - len(shown)
     return Figure(
         name=figure_name("without_replay", study, axis.key),
-        title=f"Target loss without replay, by {short(axis.key)}",
+        title=f"Target loss {axis.schedules}, by {short(axis.key)}",
         caption=(
             "Lines join means over seeds, small dots are single seeds; along a line nothing else "
             "changes."

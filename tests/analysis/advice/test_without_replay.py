@@ -54,6 +54,18 @@ def test_a_study_without_replay_has_a_line_for_every_other_choice():
     assert best_with_replay(study) is None
 
 
+def test_a_constant_mixture_is_not_called_a_schedule_without_replay():
+    plain = at_decay(0.1, -0.05) + at_decay(0.0, 0.0)
+    mixed = [run | {"id": f"m{run['id']}", "protocol": "uniform"} for run in plain]
+
+    def said(runs):
+        return {axis.key: axis.schedules for axis in losses_along(studied(runs), ())}
+
+    assert said(plain) == dict.fromkeys((DECAY, EPOCHS), "without replay")
+    assert said(mixed) == dict.fromkeys((DECAY, EPOCHS), "of constant mixtures")
+    assert said(plain + mixed)[DECAY] == "without a stage that replays"
+
+
 def test_the_best_that_replays_stands_beside_a_baseline_of_one_budget():
     study = studied(RUNS + at_decay(0.4, -0.05))
     (axis,) = losses_along(study, (EPOCHS,))
