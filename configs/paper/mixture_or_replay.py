@@ -1,10 +1,10 @@
-"""Two stages with replay, or a constant mixture of the same target rows, each at its best?
+"""Two stages with replay, early target data or a constant mixture of the same rows: which is best?
 
-Both with the learning rate of mid-training (warmup, constant, linear decay over the last tenth),
-one batch of target data and 1024 steps; epochs are tuned on either side. The mixture is stage 2
-spread over the whole run: what replay gains over it is what having two stages is worth. Single
-cells, on seeds after those that picked them: --config.after=3 --config.seeds=4
---config.mixture_epochs=32 --config.replay_epochs=32 --config.rho=.875. Not a study of the paper.
+All with the learning rate of mid-training (warmup, constant, linear decay over the last tenth), one
+batch of target data and 1024 steps; epochs are tuned for each. The mixture is stage 2 spread over
+the whole run: what replay gains over it is what having two stages is worth. Not a study of the
+paper. Single cells, on seeds after those that picked them: --config.after=3 --config.seeds=4
+--config.mixture_epochs=32 --config.replay_epochs=32 --config.rho=.875 --config.alpha=.5.
 """
 
 from ml_collections import ConfigDict
@@ -26,9 +26,10 @@ def sweep(
     after: int = 0,
     mixture_epochs: str = "16,24,32,48,64",
     replay_epochs: str = "16,32,48,64",
-    rho: str = ".75,.875",
+    rho: str = "0,.75,.875",
+    alpha: str = ".5,1",
 ) -> list[dict]:
-    """39 runs for each seed: target x (5 epochs of the mixture, rho x 4 epochs of replay).
+    """87 runs for each seed: target x (5 epochs of the mixture, alpha x rho x 4 epochs).
 
     Raises:
         UserError: a list of numbers that cannot be read.
@@ -36,16 +37,18 @@ def sweep(
     epochs = "schedule.target_epochs"
     uniform = {"schedule.protocol": ["uniform"], epochs: _numbers("mixture_epochs", mixture_epochs)}
     neither = zipped({"schedule.replay_fraction": [None], "schedule.stage2_allocation": [None]})
-    replay = {
+    staged = {
+        "schedule.stage2_allocation": _numbers("alpha", alpha),
         "schedule.replay_fraction": _numbers("rho", rho),
         epochs: _numbers("replay_epochs", replay_epochs),
     }
-    runs = chain(grid(uniform, neither), grid(replay))
+    runs = chain(grid(uniform, neither), grid(staged))
     return repeated(grid(target_axis(scale, data_target), runs), seeds, after=after)
 
 
-def _numbers(name: str, text: str) -> list[float]:
+def _numbers(name: str, given: object) -> list[float]:
+    """Of "16,32", which the command line has made a tuple of, or of one number."""
     try:
-        return [float(part) for part in str(text).split(",")]
+        return [float(part) for part in str(given).strip("()").split(",")]
     except ValueError:
-        raise UserError(f"{name} must be numbers such as 16,32, not {text!r}") from None
+        raise UserError(f"{name} must be numbers such as 16,32, not {given!r}") from None

@@ -295,6 +295,6 @@ def _plain(value: object) -> str:
 
 
 def _sentence(words: str) -> str:
-    """Words that begin with a capital letter and end with a full stop."""
-    words = words[:1].upper() + words[1:]
+    """Words that begin with a capital letter, which ρ has not, and end with a full stop."""
+    words = (words[:1].upper() if words[:1].isascii() else words[:1]) + words[1:]
     return words if words.endswith((".", "!", "?")) else f"{words}."

@@ -14,6 +14,7 @@ from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.runs.records import load_records, stored_analysis
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.analyse import analyse_anyway
+from replay_jax.report.answer import reasons
 
 PAPER = ROOT / "experiments" / "paper"
 EPOCHS = "schedule.target_epochs"
@@ -304,3 +305,84 @@ def test_a_constant_mixture_at_replay_s_rate_is_not_told_from_replay():
     value, _, ends = gains[0].partition(" ")
     front = " ".join(page.text[: page.text.index("replay-jax run")].split())
     assert f"{value} nat better (90 % interval {ends[1:-1]})" in front
+
+
+def two_stages(chosen):
+    """Whether a cell has two stages, and an allocation and a fraction that are chosen."""
+    return lambda cell: (
+        cell.key.protocol == "two_stage" and chosen(cell.key.allocation, cell.key.replay_fraction)
+    )
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """The page of rho and alpha, its runs by the headline's law, and beside constant mixtures."""
+    page = Page("mid_training")
+    law = [
+        record
+        for record in load_records(PAPER / "headline" / "results.jsonl")
+        if (record["target"], record["protocol"]) == ("gsm8k_train", "uniform")
+    ]
+    analysis = stored_analysis(page.records[0]["config"]["analysis"])
+    by_law = analyse_anyway([*page.records, *law], analysis)
+    mixtures = load_records(PAPER / "constant_mixture" / "results.jsonl")
+    rates = {str(r["config"]["schedule"]["learning_rate"]) for r in [*page.records, *mixtures]}
+    assert (len(page.records), len(law), len(rates)) == (60, 27, 1)
+    page.apart = analyse_anyway([*page.records, *mixtures], dataclasses.replace(analysis, tuned=()))
+    return page, by_law
+
+
+def test_losses_and_worth_by_replay_fraction_and_allocation(grid):
+    page, by_law = grid
+    cells = {
+        (cell.key.replay_fraction, cell.key.allocation): cell
+        for cell in by_law.targets[0].cells
+        if cell.key.protocol == "two_stage"
+    }
+    shown = {
+        "Target loss, nats": lambda cell: f"{cell.chosen.target_loss:.3f}",
+        "Generic loss:": lambda cell: f"{cell.chosen.generic_loss:.3f}",
+        "Worth, in times": lambda cell: (
+            "baseline" if cell.multiplier is None else spelled(cell.multiplier, ".2f")
+        ),
+    }
+    for words, said in shown.items():
+        (_, *allocations), *rows = page.rows(5, after=words)[:6]
+        for rho, *found in rows:
+            places = [(float(rho), float(alpha.split("=")[1])) for alpha in allocations]
+            assert found == [said(cells[place]) for place in places]
+    best = min(cells.values(), key=lambda cell: cell.chosen.target_loss)
+    value, _, ends = spelled(best.multiplier, ".2f").partition(" ")
+    front = " ".join(page.text[: page.text.index("replay-jax run")].split())
+    assert f"{value} times the target data (90 % interval {ends[1:-1]})" in front
+    answer = recommend(by_law)
+    (mixture,) = (each.words for each in answer.cautions if each.kind == "mixture")
+    assert "had another learning rate over the steps (shape cosine and not linear)" in mixture
+    (why,) = reasons(by_law, {answer.target: (answer,)})
+    (alone,) = (line for line in why.items if "α = 0.5 was not tuned" in line)
+    assert alone.startswith("ρ = 0 with")  # and no capital of it, which reads P
+
+
+def test_replay_and_early_target_data_alone_and_together(grid):
+    page, _ = grid
+    usual = two_stages(lambda alpha, rho: (alpha, rho) == (1, 0))
+    replay = two_stages(lambda alpha, rho: alpha == 1 and rho > 0)
+    early = two_stages(lambda alpha, rho: alpha < 1 and rho == 0)
+    both = two_stages(lambda alpha, rho: alpha < 1 and rho > 0)
+    compared = [
+        (two_stages(lambda alpha, rho: rho > 0), usual), (replay, usual), (early, usual),
+        (replay, early), (both, early), (both, replay),
+        (both, constant_mixture), (early, constant_mixture),
+    ]  # fmt: skip
+    gains = [row[1] for row in page.rows(2)[1:]]
+    assert gains == [page.gain("gsm8k_train", own, others) for own, others in compared]
+    (_, *allocations), *rows = page.rows(5, after="What each ρ gains")
+    assert len(rows) == 4
+    for rho, *found in rows:
+        for alpha, gain in zip(allocations, found, strict=True):
+            place = float(alpha.split("=")[1])
+            own, none = (
+                two_stages(lambda a, r, wanted=(place, wanted): (a, r) == wanted)
+                for wanted in (float(rho), 0)
+            )
+            assert gain == page.gain("gsm8k_train", own, none)

@@ -32,7 +32,7 @@ STUDIES = {
     "longer_run": (6, 3 * (1024 + 4096)),
     "mid_training": (60, 60 * 1024),
     "mid_training_replay": (15, 15 * 1024),
-    "mixture_or_replay": (39, 39 * 1024),
+    "mixture_or_replay": (87, 87 * 1024),
     "model_scaling": (20, 20 * 1024),
     "more_target": (16, 16 * 1024),
     "reference_law": (15, 15 * 1024),

@@ -48,7 +48,7 @@ def cautions(
         lines.append(Caution("multiplier", f"no multiplier: {found.curve_problem}"))
     elif rival.multiplier is not None and rival.multiplier.value is None:
         lines.append(Caution("multiplier", f"no multiplier: {rival.multiplier.note}"))
-    lines += _controls(found, best)
+    lines += _controls(found, best, rival)
     lines += _without_replay(found, members, usual.against)
     lines += _largest(found, members, best)
     if found.missing:
@@ -88,27 +88,32 @@ def _grids(found: TargetStudy, best: int, rival: Comparison, usual: Comparison) 
 
 def _learning_rates(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]:
     """Where the two sides differ by the rate over the steps too, which may do what replay does."""
-    own, other = (found.cells[i].chosen for i in (best, rival.against))
-    tuned = {name.rpartition(".")[2] for name, _ in own.tuned if name.startswith(_RATE)}
-    both = [name for name in own.learning_rate if name in other.learning_rate]
-    values = {name: (other.learning_rate[name], own.learning_rate[name]) for name in both}
-    if len(set(values.get("shape", ("",)))) > 1:
-        values = {name: values[name] for name in ("shape", "peak")}  # others are of one shape
-    differing = [
-        f"{name.replace('_', ' ')} {theirs} and not {ours}"
-        for name, (theirs, ours) in values.items()
-        if theirs != ours and name not in tuned
-    ]
+    differing = other_rate(found, best, rival.against)
     if not differing:
         return []
     words = (
-        f"{rival.words} had another learning rate over the steps ({', '.join(differing)}), which "
+        f"{rival.words} had another learning rate over the steps ({differing}), which "
         "may make a part of the difference: train it with that of the best replay schedule too"
     )
     return [Caution("learning rate", words)]
 
 
-def _controls(found: TargetStudy, best: int) -> list[Caution]:
+def other_rate(found: TargetStudy, best: int, against: int) -> str:
+    """How another cell's rate over the steps differs from that of `best`; "" if it does not."""
+    own, other = (found.cells[i].chosen for i in (best, against))
+    tuned = {name.rpartition(".")[2] for name, _ in own.tuned if name.startswith(_RATE)}
+    both = [name for name in own.learning_rate if name in other.learning_rate]
+    values = {name: (other.learning_rate[name], own.learning_rate[name]) for name in both}
+    if len(set(values.get("shape", ("",)))) > 1:
+        values = {name: values[name] for name in ("shape", "peak")}  # others are of one shape
+    return ", ".join(
+        f"{name.replace('_', ' ')} {theirs} and not {ours}"
+        for name, (theirs, ours) in values.items()
+        if theirs != ours and name not in tuned
+    )
+
+
+def _controls(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]:
     """The best schedule against constant mixtures tuned by themselves."""
     lines = []
     for control in found.controls:
@@ -121,9 +126,13 @@ def _controls(found: TargetStudy, best: int) -> list[Caution]:
             else:
                 told = "is not told from"
             tuned = " tuned by itself" if len(found.cells[control.constant].ever) > 1 else ""
+            said = control.constant == rival.against  # by `_learning_rates`
+            rate = "" if said else other_rate(found, best, control.constant)
             words = (
                 f"it {told} a constant mixture{tuned} ({control.target_epochs:g} epochs; "
                 f"{ends.value:+.3f} nat of target loss)"
+                + f", which had another learning rate over the steps ({rate})"
+                * bool(rate)
             )
             lines.append(Caution("mixture", words))
     return lines

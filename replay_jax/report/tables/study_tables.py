@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from replay_jax.analysis.advice.cautions import other_rate
 from replay_jax.analysis.statistics.efficiency import LAW_TITLES
 from replay_jax.analysis.study.selection import (
     best_replay,
@@ -213,22 +214,19 @@ def controls_table(study: TargetStudy) -> Table | None:
     rows = []
     for control in study.controls:
         cell = study.cells[control.cell]
-        rows.append(
-            Line(
-                (
-                    f"{cell.key.target_tokens:,}",
-                    f"{cell.key.replay_fraction:.4g}",
-                    f"{cell.key.allocation:g}",
-                    f"{control.target_epochs:g}",
-                    signed(control.difference),
-                ),
-                strong=id(cell) in best,
-            )
+        cells = (
+            f"{cell.key.target_tokens:,}",
+            f"{cell.key.replay_fraction:.4g}",
+            f"{cell.key.allocation:g}",
+            f"{control.target_epochs:g}",
+            signed(control.difference),
         )
+        rows.append(Line(cells, strong=id(cell) in best))
     if not rows:
         return None
+    rates = {other_rate(study, each.cell, each.constant) for each in study.controls} - {""}
     return Table(
-        title="Against a constant mixture, each tuned by itself",
+        title="Against a constant mixture, each at its best setting",
         columns=(
             Column("target tokens", RIGHT),
             Column("ρ", RIGHT),
@@ -241,6 +239,8 @@ def controls_table(study: TargetStudy) -> Table | None:
             "Nats per token, schedule less constant mixture, with its "
             f"{_level(study)} interval. Below zero: two stages helped. Epochs: those of the "
             "constant mixture. Bold: the best schedule that replays, at its budget."
+            + f" The mixture had another learning rate over the steps: {'; '.join(sorted(rates))}."
+            * bool(rates)
         ),
         target=study.target,
         folded=len(rows) > 8,
