@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import functools
+import operator
 import re
 import statistics
 
@@ -386,3 +388,45 @@ def test_replay_and_early_target_data_alone_and_together(grid):
                 for wanted in (float(rho), 0)
             )
             assert gain == page.gain("gsm8k_train", own, none)
+
+
+def test_the_best_of_rho_and_alpha_on_fresh_seeds(grid):
+    page = Page("mid_training", "fresh.jsonl")
+    beside = [
+        record
+        for record in load_records(PAPER / "headline" / "fresh.jsonl")
+        if (record["target"], record["protocol"]) == ("gsm8k_train", "two_stage")
+        and record["overrides"].get("optimizer.weight_decay") is None
+    ]
+    runs = [*page.records, *beside]
+    assert len(page.records) == 12 and {run["seed"] for run in runs} == {3, 4, 5, 6}
+    analysis = stored_analysis(page.records[0]["config"]["analysis"])
+    page.apart = analyse_anyway(runs, dataclasses.replace(analysis, tuned=()))
+    cells = {}
+    for cell in page.apart.targets[0].cells:
+        rho, alpha = (
+            re.sub(r"^0\.", ".", f"{n:g}") for n in (cell.key.replay_fraction, cell.key.allocation)
+        )
+        cells["constant mixture" if constant_mixture(cell) else f"ρ = {rho}, α = {alpha}"] = cell
+    _, *losses = page.rows(4, after="## On seeds that picked nothing")[:6]
+    for name, by_seed, mean, generic in losses:
+        chosen = cells[name].chosen
+        assert by_seed.split() == [f"{loss:.3f}" for loss in chosen.target_by_seed]
+        assert [mean, generic] == [f"{chosen.target_loss:.3f}", f"{chosen.generic_loss:.3f}"]
+    _, *gains = page.rows(2, after="| on fresh seeds")[:7]
+    assert len(losses) == 5 and len(gains) == 6
+    first = grid[0].apart.targets[0]
+    names = {name: cell.key for name, cell in cells.items()}
+    for compared, gain in gains:
+        own, other = compared.split(" against ")
+        sides = (functools.partial(operator.is_, cells[name]) for name in (own, other))
+        assert gain == page.gain("gsm8k_train", *sides)
+        before = [
+            min(
+                cell.chosen.target_loss
+                for cell in first.cells
+                if dataclasses.replace(cell.key, axes=()) == dataclasses.replace(key, axes=())
+            )
+            for key in (names[other], names[own])
+        ]
+        assert abs(before[0] - before[1] - float(gain.split()[0])) < 2.5e-3
