@@ -49,7 +49,7 @@ def _figure(study: TargetStudy, axis: LossAxis, chosen: Mapping[str, float]) -> 
         for each in line.losses:
             number = as_number(each.value)
             at = {
-                "series": line.label or axis.schedules,
+                "series": line.label or axis.schedules.removeprefix("of "),
                 "value": each.value if number is None else number,
             }
             means.append({**at, "loss": each.loss})
