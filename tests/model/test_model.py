@@ -58,6 +58,7 @@ def stacked(params: Any) -> dict[str, Any]:
 
 
 @functools.cache
+@functools.cache
 def hidden_and_gradient(config: ModelConfig) -> Any:
     """Final states and a gradient of all parameters, as those of the unrolled model."""
     params = parameters(MODEL)

@@ -77,7 +77,7 @@ STUDIES = {
 
 
 def page_of(records, config):
-    study = analyse_anyway(records, config)
+    study = analyse_anyway(records, config, resamples=200)
     advice = advise(study)
     page = build_page(
         records, study, advice, plan_summary=PLAN, time_rows=TIME, rerun_command=COMMAND

@@ -61,7 +61,7 @@ def embedded_files(kind: str, only: str) -> list[EmbeddedFile]:
     library); "" means all. Raises UserError for a name that is not among them, or where headers of
     Arrow are asked for and it is not installed.
     """
-    distributions = _required_distributions()
+    distributions = {**_required_distributions()}
     asked = [name.strip() for name in only.split(",") if name.strip()]
     if kind == "c_headers" and (not asked or _ARROW in asked):
         distributions[_ARROW] = _arrow()
@@ -228,6 +228,7 @@ def _arrow() -> importlib.metadata.Distribution:
         ) from error
 
 
+@functools.cache
 def _required_distributions() -> dict[str, importlib.metadata.Distribution]:
     """Everything replay-jax requires, directly or not, without extras; not replay-jax itself."""
     found: dict[str, importlib.metadata.Distribution] = {}

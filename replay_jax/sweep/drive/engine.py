@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 from rich.console import Console
@@ -28,7 +28,6 @@ from replay_jax.sweep.drive.leftovers import say_ends, say_orphans, say_unsent
 from replay_jax.sweep.drive.live import SweepView
 from replay_jax.sweep.drive.settling import settle_all
 from replay_jax.sweep.drive.tracking import Tracking
-from replay_jax.sweep.executors.hosts.others import Hosts
 from replay_jax.sweep.executors.local.choice import (
     WorkerChoice,
     choose_workers,
@@ -45,6 +44,9 @@ from replay_jax.sweep.store.stored_run import run_fact, write_runs
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.training.config import Profile
 
+if TYPE_CHECKING:
+    from replay_jax.sweep.executors.hosts.others import Hosts
+
 
 def run_sweep(
     plan: Plan,
@@ -55,7 +57,7 @@ def run_sweep(
     ray_address: str | None,
     profile_steps: tuple[int, int] | None,
     console: Console,
-    hosts: Hosts | None = None,
+    hosts: "Hosts | None" = None,
     accept_environment: bool = False,
     retry_failed: bool = False,
     kept: "KeptExecutor | None" = None,
@@ -217,7 +219,7 @@ def _executor(
     lanes: int,
     lock_fd: int,
     ray_address: str | None,
-    hosts: Hosts | None,
+    hosts: "Hosts | None",
 ) -> Any:
     execution = plan.runs[0].config.execution
     if execution.executor == "local":

@@ -3,17 +3,20 @@
 A resumed run and a shared prefix are promised to change no bit (docs/sweeps.md), which XLA keeps on
 CPU and TPU by itself. On GPU it does not: sums of scattered gradients, cuDNN's backward pass and
 kernels chosen by timing differ from run to run unless it is told otherwise.
+
+A coordinator reads this, whose workers alone load JAX.
 """
 
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
-
-import jax
+from typing import TYPE_CHECKING, Any
 
 from replay_jax.errors import UserError
 from replay_jax.training.mesh.config import GPU_MEMORY_SHARE
+
+if TYPE_CHECKING:
+    import jax
 
 # Read when JAX starts its first device.
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_MEM_FRACTION": str(GPU_MEMORY_SHARE)}
@@ -32,12 +35,14 @@ _GPU_OPTIONS: dict[str, str | bool] = {
 }
 
 
-def attached_devices() -> list[jax.Device]:
+def attached_devices() -> "list[jax.Device]":
     """The devices of this job, started with ENVIRONMENT if JAX has started none yet.
 
     Raises UserError where JAX has none, and where it falls back to the CPU although the machine has
     an accelerator and the package for it, unless JAX_PLATFORMS asks for that.
     """
+    import jax
+
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     asked_for = jax.config.jax_platforms  # type: ignore[attr-defined]
@@ -67,7 +72,7 @@ def no_devices(asked_for: str | None, why: str) -> UserError:
     )
 
 
-def check_gpu(device: jax.Device, compute_dtype: str) -> None:
+def check_gpu(device: "jax.Device", compute_dtype: str) -> None:
     """Raise UserError for a GPU that is too old for a dtype, which XLA computes slowly or not."""
     capability = getattr(device, "compute_capability", None)
     if compute_dtype == "bfloat16" and capability and float(capability) < 8:

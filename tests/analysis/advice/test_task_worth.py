@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from replay_jax.analysis.advice import task_worth
 from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.advice.task_worth import score_curve
 from replay_jax.analysis.runs.records import AnalysisConfig
@@ -17,6 +18,12 @@ CONFIG = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.
 ITEMS = 200
 # Replay is worth less by its loss than by what the task says.
 BY_LOSS, BY_TASK = 1.3, 1.8
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Enough for bounds of a 90 % interval."""
+    monkeypatch.setattr(task_worth, "RESAMPLES", 400)
 
 
 def scored(draw, *, worth=BY_TASK, seeds=3, **how):

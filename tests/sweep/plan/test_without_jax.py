@@ -1,4 +1,4 @@
-"""A sweep is planned, and its ledgers are computed, without loading what only training needs."""
+"""A sweep is planned, its ledgers are computed and its workers are led without what only trains."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import pkgutil
 import sys
 from importlib import import_module
 
+import replay_jax.commands.run
 import replay_jax.schedule
 import replay_jax.data.ledger
 import replay_jax.sweep.plan
@@ -28,7 +29,8 @@ print(*sorted({"jax", "flax", "optax", "orbax", "grain"} & set(sys.modules)))
 """
 
 
-def test_planning_loads_neither_jax_nor_grain():
+def test_planning_and_running_load_neither_jax_nor_grain():
+    """A worker loads them; `run` itself starts a second sooner without."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=120
     )

@@ -39,7 +39,7 @@ def test_an_accelerator_that_jax_cannot_start_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(devices, "_ACCELERATORS", {str(held): ("jax",)})
     held.touch()
     assert attached_devices() == jax.devices()  # JAX_PLATFORMS asks for the CPU
-    monkeypatch.setattr(devices.jax, "config", SimpleNamespace(jax_platforms=None))
+    monkeypatch.setattr(jax, "config", SimpleNamespace(jax_platforms=None))
     with pytest.raises(UserError, match=f"This machine has {held}, but .*JAX_PLATFORMS=cpu"):
         attached_devices()
     monkeypatch.setattr(devices, "_ACCELERATORS", {str(held): ("no_such_package",)})
@@ -57,8 +57,8 @@ def test_a_platform_that_was_asked_for_and_does_not_start_is_one_sentence(monkey
     def devices_of_jax():
         raise error
 
-    monkeypatch.setattr(devices.jax, "devices", devices_of_jax)
-    monkeypatch.setattr(devices.jax, "config", SimpleNamespace(jax_platforms="tpu"))
+    monkeypatch.setattr(jax, "devices", devices_of_jax)
+    monkeypatch.setattr(jax, "config", SimpleNamespace(jax_platforms="tpu"))
     with pytest.raises(UserError, match=rf"here \(JAX_PLATFORMS=tpu\): {why}.*; set .* as cpu$"):
         attached_devices()
 
