@@ -188,7 +188,7 @@ def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
             for key in [study.cells[each.best].key]
         ),
         words="Worth and changes of loss, nats per token, are against the best schedule of the "
-        "same budget that does not replay. Bold: the one answered above.",
+        "same budget that does not replay. Bold: the one answered in full.",
         target=study.target,
     )
 

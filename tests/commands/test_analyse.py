@@ -154,6 +154,21 @@ def test_a_second_opinion_without_its_sampler_says_how_to_install_it(tmp_path, c
     assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
 
 
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_a_spreadsheet_of_decimal_commas_is_read(tmp_path, between):
+    path = tmp_path / "runs.csv"
+    cells = ["rho;budget;name;loss", "0,5;2000;a,b;2,25", ";4000;1,5 x;-1,5e-2"]
+    path.write_text("\ufeff" + "\r\n".join(cells).replace(";", between), encoding="utf-8")
+    found = read_table(path)
+    assert found["rho"] == [0.5, None] and found["loss"] == [2.25, -0.015]
+    assert found["budget"] == [2000, 4000] and found["name"] == ["a,b", "1,5 x"]
+    path.write_text("rho;loss\n0.5;2.2500\n")
+    assert read_table(path) == {"rho": [0.5], "loss": [2.25]}
+    path.write_text("rho;budget\n0,5;20.000\n")
+    with pytest.raises(UserError, match="decimal commas, so '20.000' may be two"):
+        read_table(path)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -184,5 +199,5 @@ def test_bytes_that_are_no_text_are_refused_where_the_table_is_read(tmp_path):
     path = tmp_path / "runs.csv"
     for content in (b"rho,name\n0.5,caf\xe9\n", b"rho,caf\xe9\n0.5,a\n"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="runs.csv cannot be read: "):
+        with pytest.raises(UserError, match="runs.csv cannot be read: it is no UTF-8 text; save"):
             read_table(path)

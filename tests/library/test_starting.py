@@ -109,6 +109,20 @@ def test_documents_too_few_to_hold_some_out_are_refused(sides, tmp_path):
         start(tmp_path / "a.py", sides[0], few, minutes=1.0, flops_per_second=1e9)
 
 
+def test_files_that_are_not_what_they_say_are_refused(tmp_path):
+    gz = tmp_path / "own.jsonl.gz"
+    gz.write_bytes(b'{"text": "never compressed"}\n')
+    with pytest.raises(UserError, match="own.jsonl.gz cannot be read: Not a gzipped file"):
+        look(str(gz))
+    gz.write_bytes(b"")
+    with pytest.raises(UserError, match="own.jsonl.gz"):
+        look(str(gz))
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes(b"caf\xe9 " * 500)
+    with pytest.raises(UserError, match="latin.txt holds no document with text: .*UTF-8"):
+        look(str(latin))
+
+
 def test_too_little_text_is_refused_with_both_numbers(sides, tmp_path):
     web, own = sides
     few = write(tmp_path / "few.jsonl", documents(3, 20))

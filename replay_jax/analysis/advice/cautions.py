@@ -74,13 +74,14 @@ def _largest(found: TargetStudy, members: Sequence[int], best: int) -> list[Caut
 def _grids(found: TargetStudy, best: int, rival: Comparison, usual: Comparison) -> list[Caution]:
     """Whose best setting lies at an edge, and who had no grid."""
     lines: list[Caution] = []
+    other = found.cells[rival.against]
     roles = {usual.against: "the usual recipe", rival.against: rival.words}
     for index, role in (*roles.items(), (best, "the best replay schedule")):
         lines += [
             Caution("edge", f"{role} lies at the edge of its grid: {edge.words}")
             for edge in found.cells[index].at_edge
         ]
-        if index != best and len(found.cells[index].ever) == 1:
+        if len(found.cells[index].ever) == 1 and (index != best or len(other.ever) > 1):
             words = f"{role} was not tuned in this sweep; at fixed epochs the sign can flip"
             lines.append(Caution("untuned", words))
     return lines

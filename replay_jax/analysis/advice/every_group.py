@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
+from replay_jax.analysis.advice.wording import incomparable
 from replay_jax.analysis.study.selection import focus_budget, row_of
 from replay_jax.analysis.study.study import Study, TargetStudy, replays
 from replay_jax.errors import UserError
@@ -30,10 +31,7 @@ def recommend_every_group(study: Study, target: str) -> tuple[Recommendation, ..
         except UserError:
             continue  # its baseline is another group's (freely written stages)
     if not answers:
-        raise UserError(
-            f"target {target!r} has no budget with runs both with and without replay "
-            "(replay_fraction 0), so nothing can be recommended; add the missing ones to the sweep"
-        )
+        raise UserError(incomparable(found))
     first = min(answers, key=lambda answer: _rank(found, answer))
     return (first, *(answer for answer in answers if answer is not first))
 

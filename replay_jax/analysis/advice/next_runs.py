@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.advice.training import as_long, training
+from replay_jax.analysis.advice.verdict import one_sided
 from replay_jax.analysis.statistics.bootstrap import interval
 from replay_jax.analysis.statistics.efficiency import fit_reference
 from replay_jax.analysis.study.study import CellResult, TargetStudy
@@ -60,6 +61,7 @@ def plan_next_runs(
     seeds = [o for o in seeds if o.width_ratio is None or o.width_ratio < _WORTHWHILE]
     doubts = (
         _equal_training(found, best, baseline)
+        + _tune_alike(found, (baseline, best), (best, baseline))
         + _extend_grids(found, (baseline, best))
         + _extend_budgets(found, best)
     )
@@ -140,6 +142,20 @@ def _equal_training(found: TargetStudy, best: int, baseline: int) -> list[NextRu
             width_ratio=None,
             runs=tuple(_seeded(found, overrides, seed) for seed in found.seeds),
         )
+    ]
+
+
+def _tune_alike(found: TargetStudy, *pairs: tuple[int, int]) -> list[NextRuns]:
+    """A side that has one setting, at the best one of the other, which was tuned."""
+    return [
+        NextRuns(
+            why=f"{found.cells[behind].label}: run at one setting, what it is compared with tuned",
+            narrows="tuning",
+            width_ratio=None,
+            runs=_with_seeds(found, found.cells[behind], dict(found.cells[ahead].chosen.tuned)),
+        )
+        for behind, ahead in pairs
+        if one_sided(found.cells[behind], found.cells[ahead]) is not None
     ]
 
 

@@ -16,7 +16,14 @@ from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
 from replay_jax.analysis.advice.opinion import Opinion
 from replay_jax.analysis.advice.training import Price, price, training
 from replay_jax.analysis.advice.verdict import HURTS, Judgement, judge
-from replay_jax.analysis.advice.wording import Answered, claim, cost, ground_words, sentence
+from replay_jax.analysis.advice.wording import (
+    Answered,
+    claim,
+    cost,
+    ground_words,
+    incomparable,
+    sentence,
+)
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.study.selection import group_words
@@ -222,10 +229,7 @@ def _members(found: TargetStudy, target_tokens: int | None) -> list[int]:
         and any(replays(found.cells[i]) for i in members)
     }
     if not usable:
-        raise UserError(
-            f"target {found.target!r} has no budget with runs both with and without replay "
-            "(replay_fraction 0), so nothing can be recommended; add the missing ones to the sweep"
-        )
+        raise UserError(incomparable(found))
     if target_tokens is not None:
         budgets = sorted({place[0] for place in usable})
         usable = {place: found_ for place, found_ in usable.items() if place[0] == target_tokens}

@@ -124,7 +124,7 @@ def ship(
         comparison=comparison,
         baseline_runs=against.chosen.run_ids,
         baseline_recipe=_recipe(against),
-        judgement=judge(found, cell, comparison, margin=margin),
+        judgement=judge(found, cell, comparison, margin=margin, as_it_is=True),
         margin=margin,
         generic_margin=generic_margin,
         level=found.level,

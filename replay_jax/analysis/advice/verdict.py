@@ -5,7 +5,7 @@ from typing import Literal
 
 from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.advice.training import Training, training
-from replay_jax.analysis.study.study import CellResult, Edge, SettingResult, TargetStudy
+from replay_jax.analysis.study.study import CellResult, Edge, SettingResult, TargetStudy, replays
 
 HELPS = "replay helps"
 HURTS = "replay does not help"
@@ -14,19 +14,35 @@ SAME = "the same"
 
 
 @dataclass(frozen=True)
+class OneSided:
+    """One side was tuned over `settings` settings, the other was run at one only.
+
+    `share`: what the tuned side gained from the other's setting to its best, nats per token; None
+    where it was never run at that one.
+    """
+
+    settings: int
+    share: float | None
+
+
+@dataclass(frozen=True)
 class Judgement:
     """A verdict (HELPS, HURTS, SAME or UNCLEAR) and what it rests on.
 
     `ground`: "interval" (of the gain against the margin); or why nothing can be told: "one seed",
     "longer" (the schedule was trained as `training` says), "shorter" (its rival was), "untuned"
-    (the rival still improves at `edge`, where its last step gained `last_step` nats).
+    (the side that is behind still improves at `edge`, where its last step gained `last_step` nats),
+    "one side tuned" (the side behind was run at one setting, the other was tuned as `tuned` says).
+    `behind`: which side the last two speak of.
     """
 
     verdict: str
-    ground: Literal["interval", "one seed", "longer", "shorter", "untuned"]
+    ground: Literal["interval", "one seed", "longer", "shorter", "untuned", "one side tuned"]
     training: Training | None = None
     edge: Edge | None = None
     last_step: float | None = None
+    tuned: OneSided | None = None
+    behind: Literal["rival", "replay"] = "rival"
 
 
 def judge(
@@ -36,11 +52,13 @@ def judge(
     *,
     margin: float = 0.0,
     same_within: float = 0.0,
+    as_it_is: bool = False,
 ) -> Judgement:
     """Verdict on the gain of cell `best` over its best rival: is it more than `margin` nats?
 
     Where its whole interval is smaller than `same_within` either way, and both were trained as
-    long, the two are the same.
+    long, the two are the same. A side that is behind by no more than tuning may give it is not
+    called worse; but for the cell itself, where it is judged `as_it_is`.
     """
     gain = rival.gain
     own, other = found.cells[best], found.cells[rival.against]
@@ -53,16 +71,42 @@ def judge(
         shorter = training(other, own)
         if shorter is not None and shorter.longer:
             return Judgement(UNCLEAR, "shorter", training=shorter)
-        return Judgement(HURTS, "interval")
+        doubt = None if as_it_is else _doubt(own, other, (margin - gain.value, margin - gain.high))
+        return doubt or Judgement(HURTS, "interval")
     if gain.low <= margin:
         return Judgement(UNCLEAR, "interval")
     longer = training(own, other)
     if longer is not None and longer.longer:
         return Judgement(UNCLEAR, "longer", training=longer)
-    step = _last_step(other)
-    if step is not None and step[1] >= gain.value - margin:
-        return Judgement(UNCLEAR, "untuned", edge=step[0], last_step=step[1])
-    return Judgement(HELPS, "interval")
+    doubt = _doubt(other, own, (gain.value - margin, gain.low - margin))
+    return doubt or Judgement(HELPS, "interval")
+
+
+def one_sided(behind: CellResult, ahead: CellResult) -> OneSided | None:
+    """How much more `ahead` was tuned than `behind`, which has one setting; None if it has more.
+
+    None too where nothing was tuned, or the best setting of both is the same one.
+    """
+    fixed = behind.chosen.tuned
+    if len(behind.ever) > 1 or len(ahead.ever) == 1 or ahead.chosen.tuned == fixed:
+        return None
+    same = [setting.target_loss for setting in ahead.ever if setting.tuned == fixed]
+    share = min(same) - ahead.chosen.target_loss if same else None
+    return OneSided(len(ahead.ever), share)
+
+
+def _doubt(behind: CellResult, ahead: CellResult, by: tuple[float, float]) -> Judgement | None:
+    """Why a side that is behind `by` so many nats, and by the least that its interval carries, may
+    be so for want of tuning; None: it is not.
+    """  # fmt: skip
+    side: Literal["rival", "replay"] = "replay" if replays(behind) else "rival"
+    step = _last_step(behind)
+    if step is not None and step[1] >= by[0]:
+        return Judgement(UNCLEAR, "untuned", edge=step[0], last_step=step[1], behind=side)
+    found = one_sided(behind, ahead)
+    if found is not None and (found.share is None or found.share >= by[1]):
+        return Judgement(UNCLEAR, "one side tuned", tuned=found, behind=side)
+    return None
 
 
 def _unequal(own: CellResult, other: CellResult) -> bool:

@@ -10,6 +10,7 @@ from replay_jax.analysis.advice.training import Training
 from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME, Judgement
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.groups import CellKey
+from replay_jax.analysis.study.study import TargetStudy, replays
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,8 @@ def ground_words(found: Judgement, rival: Comparison, level: float) -> str:
             f"replay trained {found.training.words}, and no setting of {rival.words} as long: "
             "compare them at equal training first"
         )
-    if found.ground == "untuned":
-        assert found.edge is not None
-        return (
-            f"{rival.words} is still improving at the edge of its grid ({found.edge.words}; its "
-            f"last step gained {found.last_step:.3f} nat, replay gains {gain.value:.3f}): tune it "
-            "further first"
-        )
+    if found.ground in ("untuned", "one side tuned"):
+        return _tuning_words(found, rival)
     assert gain.low is not None and gain.high is not None
     lies = "lies above zero" if gain.low > 0 else "includes zero"
     if found.verdict == SAME:
@@ -134,6 +130,53 @@ def ground_words(found: Judgement, rival: Comparison, level: float) -> str:
         f"the {100 * level:g} % interval of its gain over {rival.words}, {gain.low:.3f} to "
         f"{gain.high:.3f} nat, {lies}"
     )
+
+
+def _tuning_words(found: Judgement, rival: Comparison) -> str:
+    """What the side that is behind may still gain by tuning, beside what it lacks."""
+    behind, ahead = rival.words, "the best replay schedule"
+    gain = rival.gain.value or 0.0
+    replay = f"replay {'gains' if gain > 0 else 'loses'} {abs(gain):.3f}"
+    if found.behind == "replay":
+        behind, ahead = ahead, behind
+    if found.edge is not None:
+        return (
+            f"{behind} is still improving at the edge of its grid ({found.edge.words}; its "
+            f"last step gained {found.last_step:.3f} nat, {replay}): tune it further first"
+        )
+    assert found.tuned is not None
+    share = found.tuned.share
+    told = (
+        "never at that one" if share is None else f"which gained it {share:.3f} nat, and {replay}"
+    )
+    return (
+        f"{behind} was run at one setting, and {ahead} tuned over {found.tuned.settings}, {told}: "
+        "run both at the same settings first"
+    )
+
+
+def incomparable(found: TargetStudy) -> str:
+    """Why nothing can be recommended: no budget has both sides."""
+    return (
+        f"target {found.target!r} has no budget with runs both with and without replay "
+        f"(replay_fraction 0), so nothing can be recommended ({_sides(found)}); add the missing "
+        "ones to the sweep"
+    )
+
+
+def _sides(found: TargetStudy) -> str:
+    """The budgets of either side, whose numbers may be of different units."""
+    words = []
+    for side, of in (("with replay", True), ("without", False)):
+        budgets = {
+            cell.key.target_tokens
+            for cell in found.cells
+            if replays(cell) == of and cell.key.protocol != "uniform"
+        }
+        listed = [f"{budget:,}" for budget in sorted(budgets)]
+        more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
+        words.append(f"{side}: {', '.join(listed[:4]) or 'none'}{more}")
+    return "target tokens of runs " + "; ".join(words)
 
 
 def ends(low: float | None, high: float | None, form: str) -> str:
@@ -181,12 +224,12 @@ def _short(usual: Comparison) -> str:
 
 
 def _change(gain: Interval) -> str:
-    return f"{-(gain.value or 0):+.3f} nat"
+    return f"{0 - (gain.value or 0):+.3f} nat"
 
 
 def _change_ends(gain: Interval) -> str:
     """The interval of the change of loss, which is the gain's with the other sign."""
-    low, high = (None if end is None else -end for end in (gain.high, gain.low))
+    low, high = (None if end is None else 0 - end for end in (gain.high, gain.low))
     return ends(low, high, "+.3f")
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from replay_jax.analysis.runs.records import find
-from replay_jax.analysis.sources.columns import column_called
+from replay_jax.analysis.sources.columns import column_called, plain
 from replay_jax.errors import UserError
 
 Record = Mapping[str, Any]
 Setting = tuple[Any, ...]
-CONSTANT = ("uniform", "constant", "constant mixture", "mixture")
+_CONSTANT = ("uniform", "constant", "mixture", "mixed", "mix", "constant_mixture", "constant_mix")
 # Columns by which a reference may be told, beside the user's own.
 _REFERENCES = ("replay_fraction", "allocation", "protocol", "target_epochs", "generic")
 # Bits over nats; between seeds of one setting no real spread is like it.
@@ -22,6 +22,11 @@ _BITS_BAND = (0.9 * _BITS_RATIO, 1.1 * _BITS_RATIO)
 _WORST = 28 * math.log(2)
 # Nats per token between seeds of one setting that need a word.
 _FAR_APART = 1.0
+
+
+def protocol_called(words: str) -> str:
+    """The protocol that a table means: "uniform" for a constant mixture, else the words."""
+    return "uniform" if plain(words) in _CONSTANT else words
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
@@ -46,15 +51,24 @@ def comparable(records: Sequence[Record]) -> list[Record]:
 
 def refuse_duplicates(records: Sequence[Record], own: Sequence[str]) -> None:
     """Raise UserError where two rows have one seed and the same settings."""
-    seen: dict[Setting, str] = {}
+    seen: dict[Setting, Record] = {}
     for record in records:
         place = (*_setting(record, own), record["seed"])
-        if place in seen:
+        if place not in seen:
+            seen[place] = record
+            continue
+        first, shares = seen[place], [_fraction(r) for r in (seen[place], record)]
+        if shares[0] != shares[1]:
             raise UserError(
-                f"{seen[place]} and {record['id']} are one run, of seed {record['seed']} and the "
-                "same settings: drop one, or name the column in which they differ as an axis"
+                f"{first['id']} and {record['id']} are constant mixtures of equal budget and "
+                f"epochs, which only their generic shares tell apart ({shares[0]:g} and "
+                f"{shares[1]:g}): repeat the share in a column of another name, and name that as "
+                "tuned"
             )
-        seen[place] = record["id"]
+        raise UserError(
+            f"{first['id']} and {record['id']} are one run, of seed {record['seed']} and the "
+            "same settings: drop one, or name the column in which they differ as an axis"
+        )
 
 
 def refuse_mixed_units(records: Sequence[Record], own: Sequence[str]) -> None:
@@ -99,8 +113,8 @@ def checked_reference(
             raise UserError(f"the reference names no column: {name!r}; the nearest is {near!r}")
         if ours not in (*_REFERENCES, *own):
             raise UserError(f"the reference cannot be told by {ours}: use {', '.join(_REFERENCES)}")
-        if ours == "protocol" and str(value).lower() in CONSTANT:
-            value = "uniform"
+        if ours == "protocol":
+            value = protocol_called(str(value))
         there = dict.fromkeys(str(find(record, ours)) for record in records)
         if not any(_alike(find(record, ours), value) for record in records):
             some = ", ".join(list(there)[:8])
@@ -117,7 +131,8 @@ def notes(
 ) -> tuple[str, ...]:
     """What was left out, is not known, or looks wrong, one sentence each."""
     lines = []
-    gone = [r for r in records if not any(r is other for other in kept)]
+    compared = {r["id"] for r in kept}
+    gone = [r for r in records if r["id"] not in compared]
     for words, of in (
         ("their loss is no finite number", [r for r in gone if not _is_finite(r)]),
         (f"their loss is worse than a guess (above {_WORST:.0f} nats per token)",
@@ -131,6 +146,7 @@ def notes(
         lines.append("no column generic_loss: nothing can be said of what replay saves elsewhere")
     lines += _far_apart(kept, own)
     lines += _unpaired(kept)
+    lines += _alone(kept)
     return tuple(lines)
 
 
@@ -149,11 +165,22 @@ def _unpaired(records: Sequence[Record]) -> Iterator[str]:
     for target in sorted({record["target"] for record in records}):
         seeds: dict[bool, set[int]] = {True: set(), False: set()}
         for record in (r for r in records if r["target"] == target):
-            seeds[record["replay_fraction"]["requested"] > 0].add(record["seed"])
+            seeds[_replays(record)].add(record["seed"])
         if all(seeds.values()) and not seeds[True] & seeds[False]:
             yield (
                 f"{target}: runs with and without replay have no seed in common, so what seeds "
                 "share does not cancel and intervals are wider than they need be"
+            )
+
+
+def _alone(records: Sequence[Record]) -> Iterator[str]:
+    """Protocols that have runs with replay and none without: as a constant mixture misnamed."""
+    without = {record["protocol"] for record in records if not _replays(record)}
+    for protocol in sorted({r["protocol"] for r in records if _replays(r)} - without):
+        if without:
+            yield (
+                f"runs of the protocol {protocol!r} all replay and are compared with nothing; a "
+                "constant mixture is called 'constant'"
             )
 
 
@@ -162,7 +189,7 @@ def _best_pairs(records: Sequence[Record]) -> Iterator[tuple[float, float]]:
     best: dict[tuple[str, int], dict[bool, float]] = {}
     for record in records:
         there = best.setdefault((record["target"], record["target_tokens"]), {})
-        side = record["replay_fraction"]["requested"] > 0
+        side = _replays(record)
         there[side] = min(_target_loss(record), there[side] if side in there else math.inf)
     return ((both[True], both[False]) for both in best.values() if len(both) == 2)
 
@@ -177,9 +204,26 @@ def _by_setting(records: Sequence[Record], own: Sequence[str]) -> dict[Setting, 
 def _setting(record: Record, own: Sequence[str]) -> Setting:
     return (
         record["target"], record["evaluation"], record["protocol"], record["target_tokens"],
-        record["replay_fraction"]["requested"], record["allocation"]["requested"],
+        *((0.0, 1.0) if _is_constant(record) else _schedule(record)),
         record["target_epochs"], *(str(record["overrides"][name]) for name in own),
     )  # fmt: skip
+
+
+def _is_constant(record: Record) -> bool:
+    """A study tells constant mixtures by their epochs: their shares follow from these."""
+    return bool(record["protocol"] == "uniform")
+
+
+def _replays(record: Record) -> bool:
+    return _fraction(record) > 0 and not _is_constant(record)
+
+
+def _schedule(record: Record) -> tuple[float, float]:
+    return _fraction(record), float(record["allocation"]["requested"])
+
+
+def _fraction(record: Record) -> float:
+    return float(record["replay_fraction"]["requested"])
 
 
 def _target_loss(record: Record) -> float:

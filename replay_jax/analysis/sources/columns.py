@@ -16,8 +16,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "target_tokens": ("target_data", "target_budget", "unique_target_tokens", "budget"),
     "replay_fraction": ("replay", "rho", "ρ"),
     "seed": ("random_seed", "run_seed"),
-    "target_loss": ("loss", "eval_loss", "val_loss", "validation_loss", "target_eval_loss"),
-    "generic_loss": ("general_loss", "pretraining_loss", "generic_eval_loss"),
+    "target_loss": ("loss", "eval_loss", "val_loss", "validation_loss", "target_eval_loss",
+                    "loss_target"),
+    "generic_loss": ("general_loss", "pretraining_loss", "generic_eval_loss", "loss_generic"),
     "target_epochs": ("epochs", "repetitions"),
     "allocation": ("alpha", "α", "stage2_allocation"),
     "protocol": (),
@@ -28,7 +29,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "flops": ("total_flops", "training_flops", "train_flops"),
     "loss_unit": ("unit",),
     "name": ("run", "run_name", "id", "run_id"),
-}
+}  # fmt: skip
 
 
 _KNOWN = {alias: ours for ours, others in ALIASES.items() for alias in (ours, *others)}
@@ -73,7 +74,8 @@ def columns_of(
             near = difflib.get_close_matches(plain(name), _KNOWN, n=1, cutoff=0.0)[0]
             raise UserError(
                 f"unknown column {name!r}: the nearest known one is {near!r}; a setting of yours "
-                "is named as tuned or as an axis, and what is no setting is ignored by name"
+                "is named as tuned (--tuned) or as an axis (--axes), and what is no setting is "
+                "ignored by name (--ignore)"
             )
         if meant in found:
             raise UserError(f"columns {found[meant]!r} and {name!r} both mean {meant!r}: keep one")

@@ -1,7 +1,9 @@
 """Tables of runs in files: CSV, JSON lines, Parquet."""
 
 import csv
+import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ from replay_jax.extras import needed
 
 # What programs write where a number lacks.
 _MISSING = frozenset(("", "NA", "N/A", "#N/A", "n/a", "NULL", "null", "NaN", "nan"))
+# Numbers where a comma is the decimal point; and where a point sets thousands apart, or is one.
+_DECIMAL = re.compile(r"\s*[+-]?\d*,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
+_THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(\.\d{3})+(,\d+)?\s*")
 _TRUTH = {"true": True, "false": False}
 
 
@@ -29,6 +34,8 @@ def read_table(path: Path) -> Columns:
         raise UserError(f"no file {path}")
     try:
         columns = _READERS[path.suffix](path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} cannot be read: it is no UTF-8 text; save it as UTF-8") from error
     except (csv.Error, OSError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {str(error).strip()}") from error
     if not any(columns.values()):
@@ -37,16 +44,34 @@ def read_table(path: Path) -> Columns:
 
 
 def _read_csv(path: Path) -> Columns:
-    """Cells between commas below a row of names; what a column holds is told from all its cells."""
+    """Cells below a row of names; what a column holds is told from all its cells.
+
+    They lie between commas; or between semicolons or tabs where the row of names has no comma, and
+    a comma in a number is then its decimal point.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
+        first = file.readline()
+        between = next((d for d in ",;\t" if d in first), ",")
+        file.seek(0)
+        reader = csv.reader(file, strict=True, delimiter=between)
         rows = [(reader.line_num, row) for row in reader if row]
     (_, names), *lines = rows or [(0, [])]
     for number, row in lines:
         if len(row) != len(names):
             raise ValueError(f"line {number} has {len(row)} cells, the first {len(names)}")
     cells = zip(*(row for _, row in lines), strict=True) if lines else [()] * len(names)
-    return _named(names, map(_told, cells))
+    columns: list[Sequence[str]] = list(cells)
+    if between != "," and any(map(_DECIMAL.fullmatch, itertools.chain(*columns))):
+        columns = [list(map(_with_point, column)) for column in columns]
+    return _named(names, map(_told, columns))
+
+
+def _with_point(cell: str) -> str:
+    """A cell with a decimal point for its comma."""
+    if _THOUSANDS.fullmatch(cell):
+        raise ValueError(f"numbers have decimal commas, so {cell.strip()!r} may be two: write it "
+                         "without a point")  # fmt: skip
+    return cell.replace(",", ".") if _DECIMAL.fullmatch(cell) else cell
 
 
 def _told(cells: Sequence[str]) -> list[Any]:

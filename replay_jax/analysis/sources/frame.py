@@ -12,10 +12,10 @@ import narwhals as nw
 
 from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.sources.checks import (
-    CONSTANT,
     checked_reference,
     comparable,
     notes,
+    protocol_called,
     refuse_duplicates,
     refuse_mixed_units,
 )
@@ -166,7 +166,7 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
         "name": str(_given(row, "name", row["row"])),
         "overrides": {name: row[name] for name in own},
         "seed": _whole(row, "seed"),
-        "protocol": "uniform" if protocol.lower() in CONSTANT else protocol,
+        "protocol": protocol_called(protocol),
         "replay_fraction": {"requested": fraction, "realised": fraction},
         "allocation": {"requested": allocation, "realised": allocation},
         "target_tokens": tokens,

@@ -89,6 +89,7 @@ def look(path: str) -> Seen:
 
 def _read(path: str, source: SourceConfig) -> Seen:
     documents = size = bad = 0
+    why = ""
     hashes: set[int] = set()
     texts: list[str] = []
     whole = True
@@ -96,6 +97,7 @@ def _read(path: str, source: SourceConfig) -> Seen:
     with stage(f"reading {path}", there) as advance:
         for document in split_documents(source):
             bad += bool(document.bad)
+            why = why or document.bad
             if not document.bytes:
                 continue
             if size > _READ:
@@ -107,7 +109,7 @@ def _read(path: str, source: SourceConfig) -> Seen:
             if size < _SAMPLE or len(texts) < _ENCODED:
                 texts.append(document.text)
     if not documents:
-        raise UserError(f"{path} holds no document with text")
+        raise UserError(f"{path} holds no document with text{f': {why}' if why else ''}")
     return Seen(path, source, documents, size, bad, whole, frozenset(hashes), tuple(texts))
 
 
@@ -151,8 +153,12 @@ def source_of(path: str) -> SourceConfig:
 
 
 def _first_record(path: str) -> Any:
-    with open_binary(expand_paths(path)[0]) as file:
-        line = file.readline()
+    first = expand_paths(path)[0]
+    try:
+        with open_binary(first) as file:
+            line = file.readline()
+    except (EOFError, OSError) as error:
+        raise UserError(f"{first} cannot be read: {error}") from error
     try:
         return json.loads(line)
     except ValueError:

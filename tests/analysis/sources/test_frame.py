@@ -172,6 +172,38 @@ def test_seeds_that_do_not_pair_are_said_and_one_seed_cannot_tell():
     assert advise(study)["target"][0].verdict == "cannot tell"
 
 
+@pytest.mark.parametrize("called", ["constant", "Constant-Mixture", "constant_mixture", "mixed"])
+def test_a_constant_mixture_goes_by_several_names(called):
+    mixtures = [
+        row | {"protocol": called, "seed": row["seed"]} for row in runs() if row["replay_fraction"]
+    ]
+    rows = [row | {"protocol": "two_stage"} for row in runs()] + mixtures
+    found = advise(analyse_frame(table(rows)))["target"][0]
+    assert "no constant mixture" not in found.sentence and found.rival.words == "a constant mixture"
+    assert found.verdict == "cannot tell", "its runs are those that replay, to the digit"
+
+
+def test_a_protocol_without_a_baseline_is_said_and_shares_of_mixtures_are_named():
+    joint = [row | {"protocol": "joint"} for row in runs() if row["replay_fraction"]]
+    rows = [row | {"protocol": "two_stage"} for row in runs()]
+    (said,) = [n for n in runs_of_frame(table(rows + joint)).notes if "'joint'" in n]
+    assert "compared with nothing; a constant mixture is called 'constant'" in said
+    assert not any("compared with" in note for note in runs_of_frame(table(rows)).notes)
+    shares = [row | {"protocol": "mix", "rho": row["replay_fraction"] / n}
+              for row in runs() if row["replay_fraction"] for n in (1, 2)]  # fmt: skip
+    for row in shares:
+        del row["replay_fraction"]
+    with pytest.raises(UserError, match=r"row 1 and row 2 are constant .* apart \(0.5 and 0.25\)"):
+        runs_of_frame(table(shares))
+
+
+def test_budgets_in_two_units_are_seen_where_nothing_compares():
+    rows = [row | {"target_tokens": row["target_tokens"] // (1000 if row["replay_fraction"] else 1)}
+            for row in runs()]  # fmt: skip
+    said = advise(analyse_frame(table(rows)))["target"]
+    assert "runs with replay: 2; without: 1,000, 2,000, 4,000, 8,000)" in said
+
+
 def test_two_columns_of_one_name_are_refused():
     twice = pyarrow.table([[1.0], [2.0]], names=["target_loss", "target_loss"])
     with pytest.raises(UserError, match="two columns have one name, or the first row is no row of"):

@@ -67,6 +67,7 @@ def _train_in_turn(tell: _Teller, jobs: "queue.Queue[bytes]", stop: threading.Ev
     while True:
         edge, job, profile = pickle.loads(jobs.get())
         tell(work(trainer, edge, job, tell=tell, should_stop=stop.is_set, profile=profile))
+        _end_if(stop)
 
 
 def _train_side_by_side(
@@ -88,6 +89,14 @@ def _train_side_by_side(
         while trainer.is_idle or not jobs.empty():
             trainer.admit(*pickle.loads(jobs.get()))
         trainer.advance()
+        if trainer.is_idle and jobs.empty():
+            _end_if(stop)
+
+
+def _end_if(stop: threading.Event) -> None:
+    """End what was told to stop, also by SIGTERM from outside: its next job would stop at once."""
+    if stop.is_set():
+        sys.exit()
 
 
 def _listen(connection: Connection, jobs: "queue.Queue[bytes]", stop: threading.Event) -> None:
