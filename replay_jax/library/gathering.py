@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 
 from replay_jax.analysis.runs.records import (
+    MISSING,
     AnalysisConfig,
     check_record,
     load_records,
@@ -16,6 +17,7 @@ from replay_jax.analysis.runs.records import (
 )
 from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.study import Study
+from replay_jax.config.identity import NEUTRAL
 from replay_jax.errors import UserError
 from replay_jax.progress import step_by_step
 from replay_jax.report.elements.words import count
@@ -173,26 +175,37 @@ def _told_apart(records: Sequence[Record]) -> list[Record]:
     if len({str(record["config"]["name"]) for record in records}) == 1:
         return list(records)
     flat = [_read_leaves(record) for record in records]
-    # A source is of the runs that read it alone; everything else every run has.
-    keys = dict.fromkeys(k for f in flat for k in f if k in flat[0] or k.startswith(_SOURCES))
     swept = {key for record in records for key in record["overrides"]}
-    differing = [
-        key
-        for key in keys
-        if not any(key == part or key.startswith(part + ".") for part in _NO_MATTER)
-        and not any(_overlap(key, other) for other in swept)
-        and _differs(key, flat)
-    ]
+    differing = {}
+    for key in dict.fromkeys(key for leaves in flat for key in leaves):
+        if not any(_overlap(key, other) for other in swept) and not _is_no_matter(key):
+            values = _values(key, flat)
+            known = [value for value in values if value is not MISSING]
+            some_lack = len(known) < len(values) and not key.startswith(_SOURCES)
+            if some_lack or any(value != known[0] for value in known):
+                differing[key] = values
     return [
-        {**record, "overrides": {**record["overrides"], **{k: f[k] for k in differing if k in f}}}
-        for record, f in zip(records, flat, strict=True)
+        {**record, "overrides": {**record["overrides"], **_of_run(differing, number)}}
+        for number, record in enumerate(records)
     ]
 
 
-def _differs(key: str, flat: Sequence[Mapping[str, Any]]) -> bool:
-    having = [leaves for leaves in flat if key in leaves]
-    some_lack = len(having) < len(flat) and not key.startswith(_SOURCES)
-    return some_lack or any(leaves[key] != having[0][key] for leaves in having)
+def _is_no_matter(key: str) -> bool:
+    return any(key == part or key.startswith(part + ".") for part in _NO_MATTER)
+
+
+def _of_run(values: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
+    return {key: of[number] for key, of in values.items() if of[number] is not MISSING}
+
+
+def _values(key: str, flat: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The values of all runs; a run of before there was such a field has what stands for none."""
+    nothing = NEUTRAL.get(key, MISSING)
+    if nothing is MISSING and not key.startswith(_SOURCES):
+        having = (leaves[key] for leaves in flat if key in leaves)
+        empty = (value for value in having if value in ("", [], None))
+        nothing = next(empty, MISSING)
+    return [leaves.get(key, nothing) for leaves in flat]
 
 
 def _read_leaves(record: Record) -> dict[str, Any]:

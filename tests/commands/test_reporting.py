@@ -112,6 +112,35 @@ def test_sweeps_that_differ_in_what_neither_swept_are_told_apart(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("newer", "axes"),
+    [
+        ({"dropout": 0.0, "chat": None}, {()}),
+        ({"dropout": 0.1, "chat": "x"}, {
+            (("data.chat", "not set"), ("training.dropout", "0")),
+            (("data.chat", "x"), ("training.dropout", "0.1")),
+        }),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("order", [1, -1])
+def test_runs_of_before_a_field_have_what_stands_for_none(tmp_path, newer, axes, order):
+    """Which of the two comes first is no matter, and neither has a field the other cannot have."""
+    both = []
+    for name, fields, seed in (("older", {}, 0), ("newer", newer, 1)):
+        records = fake_records(dataclasses.replace(SMALL, seeds=(seed,)))
+        for record in records:
+            config = record["config"]
+            training, chat = ({k: fields[k]} if fields else {} for k in ("dropout", "chat"))
+            record["config"] = config | {
+                "training": training,
+                "data": config["data"] | chat,
+            }
+        fill(epath.Path(tmp_path), records, name=name)
+        both += [("w", record) for record in records]
+    found = {cell.key.axes for cell in gathered(both[::order]).study.targets[0].cells}
+    assert found == axes
+
+
 SPLIT = "data.sources.wiki.split"
 
 
