@@ -164,7 +164,7 @@ def test_the_readme_commands_are_commands_that_exist(replay_jax):
     text = (ROOT / "README.md").read_text()
     setup = re.findall(r"^    (python3 -m venv .*)$", text, re.MULTILINE)
     assert [line.split("&& ")[-1] for line in setup] == [
-        "replay-jax run configs/quickstart.py",
+        "replay-jax run configs/quickstart.py --budget=3210steps",
         "pytest",
     ]
     for path in re.findall(r"\]\(((?!http)[^)#]+)", text):
