@@ -29,8 +29,12 @@ class Page:
     def __init__(self, name, file="results.jsonl"):
         self.text = (PAPER / name / "README.md").read_text()
         self.records = load_records(PAPER / name / file)
-        analysis = stored_analysis(self.records[0]["config"]["analysis"])
-        self.apart = analyse_anyway(self.records, dataclasses.replace(analysis, tuned=()))
+        self.analysis = stored_analysis(self.records[0]["config"]["analysis"])
+        self.compare_among(self.records)
+
+    def compare_among(self, records):
+        """Let `apart` be of these records."""
+        self.apart = analyse_anyway(records, dataclasses.replace(self.analysis, tuned=()))
 
     def rows(self, columns, *, after=""):
         """Rows of so many columns, headers too, of the tables from some words on; no bold."""
@@ -55,9 +59,13 @@ class Page:
 
 
 def spelled(found, form=".3f"):
-    numbers = [f"{x:{form}}" for x in (found.value, found.low, found.high)]
-    value, low, high = (re.sub(r"^(-?)0\.", r"\1.", number) for number in numbers)
+    value, low, high = (bare(f"{x:{form}}") for x in (found.value, found.low, found.high))
     return f"{value} ({low} to {high})"
+
+
+def bare(number):
+    """A number in words without a zero before its point."""
+    return re.sub(r"^(-?)0\.", r"\1.", number)
 
 
 def has(axis, value):
@@ -167,8 +175,7 @@ def test_weight_decay_on_the_same_fresh_seeds(fresh):
 def scaling():
     """The page of model scaling, and its study as the tool analyses it."""
     page = Page("model_scaling")
-    analysis = stored_analysis(page.records[0]["config"]["analysis"])
-    return page, analyse_anyway(page.records, analysis)
+    return page, analyse_anyway(page.records, page.analysis)
 
 
 def test_runs_to_add_keep_the_pairs_of_seed_and_data_seed(scaling):
@@ -206,7 +213,7 @@ def test_gains_of_three_sizes_of_models(scaling):
     by_seed = gained(lambda i: numpy.array(study.cells[i].chosen.target_by_seed))
     words = " ".join(page.text.split())
     assert f"by {spelled(Interval(value, low, high))} nat, but one" in words
-    shown = ", ".join(re.sub(r"^(-?)0", r"\1", f"{x:.3f}") for x in by_seed)
+    shown = ", ".join(bare(f"{x:.3f}") for x in by_seed)
     assert f"says the opposite ({shown})" in words
 
 
@@ -270,13 +277,11 @@ def test_a_constant_mixture_at_replay_s_rate_is_not_told_from_replay():
     ]
     rates = {str(r["config"]["schedule"]["learning_rate"]) for r in [*page.records, *beside]}
     assert len(rates) == 1 and len(page.records) == 33 and len(beside) == 15
-    analysis = stored_analysis(page.records[0]["config"]["analysis"])
-    both = analyse_anyway([*page.records, *beside], dataclasses.replace(analysis, tuned=()))
-    (study,) = both.targets
-    page.apart = both
+    page.compare_among([*page.records, *beside])
+    (study,) = page.apart.targets
     shown = {}
     for cell in study.cells:
-        chosen, rho = cell.chosen, re.sub(r"^0\.", ".", f"{cell.key.replay_fraction:g}")
+        chosen, rho = cell.chosen, bare(f"{cell.key.replay_fraction:g}")
         name = "constant mixture" if cell.key.protocol == "uniform" else f"ρ = {rho}"
         shown[name, f"{chosen.target_epochs:g}"] = [
             " ".join(f"{loss:.3f}" for loss in chosen.target_by_seed),
@@ -325,12 +330,11 @@ def grid():
         for record in load_records(PAPER / "headline" / "results.jsonl")
         if (record["target"], record["protocol"]) == ("gsm8k_train", "uniform")
     ]
-    analysis = stored_analysis(page.records[0]["config"]["analysis"])
-    by_law = analyse_anyway([*page.records, *law], analysis)
+    by_law = analyse_anyway([*page.records, *law], page.analysis)
     mixtures = load_records(PAPER / "constant_mixture" / "results.jsonl")
     rates = {str(r["config"]["schedule"]["learning_rate"]) for r in [*page.records, *mixtures]}
     assert (len(page.records), len(law), len(rates)) == (60, 27, 1)
-    page.apart = analyse_anyway([*page.records, *mixtures], dataclasses.replace(analysis, tuned=()))
+    page.compare_among([*page.records, *mixtures])
     return page, by_law
 
 
@@ -356,8 +360,10 @@ def test_losses_and_worth_by_replay_fraction_and_allocation(grid):
     best = min(cells.values(), key=lambda cell: cell.chosen.target_loss)
     value, _, ends = spelled(best.multiplier, ".2f").partition(" ")
     front = " ".join(page.text[: page.text.index("replay-jax run")].split())
-    assert f"{value} times the target data (90 % interval {ends[1:-1]})" in front
     answer = recommend(by_law)
+    counted = spelled(answer.answered.usual.multiplier, ".2f").partition(" (")[2].rstrip(")")
+    said = f"{value} times the target data (90 % interval {ends[1:-1]}; {counted} with the pick"
+    assert said in front
     (mixture,) = (each.words for each in answer.cautions if each.kind == "mixture")
     assert "had another learning rate over the steps (shape cosine and not linear)" in mixture
     (why,) = reasons(by_law, {answer.target: (answer,)})
@@ -400,8 +406,7 @@ def test_the_best_of_rho_and_alpha_on_fresh_seeds():
     ]
     runs = [*page.records, *beside]
     assert len(page.records) == 16 and {run["seed"] for run in runs} == {3, 4, 5, 6}
-    analysis = stored_analysis(page.records[0]["config"]["analysis"])
-    page.apart = analyse_anyway(runs, dataclasses.replace(analysis, tuned=()))
+    page.compare_among(runs)
     cells = {
         f"{schedule_of(cell)}, {cell.chosen.target_epochs:g} epochs": cell
         for cell in page.apart.targets[0].cells
@@ -427,21 +432,19 @@ def test_the_best_of_rho_and_alpha_on_fresh_seeds():
 
 
 KINDS = {
-    "none": lambda cell: two_stages(lambda a, r: a == 1 and not r)(cell),
-    "replay at the end": lambda cell: two_stages(lambda a, r: a == 1 and r > 0)(cell),
-    "early target data, no replay": lambda cell: two_stages(lambda a, r: a < 1 and not r)(cell),
-    "both": lambda cell: two_stages(lambda a, r: a < 1 and r > 0)(cell),
+    "none": two_stages(lambda alpha, rho: alpha == 1 and not rho),
+    "replay at the end": two_stages(lambda alpha, rho: alpha == 1 and rho > 0),
+    "early target data, no replay": two_stages(lambda alpha, rho: alpha < 1 and not rho),
+    "both": two_stages(lambda alpha, rho: alpha < 1 and rho > 0),
     "constant mixture": constant_mixture,
-    "the best that replays": lambda cell: two_stages(lambda a, r: r > 0)(cell),
-    "the best that does not": lambda cell: not two_stages(lambda a, r: r > 0)(cell),
+    "the best that replays": two_stages(lambda alpha, rho: rho > 0),
+    "the best that does not": lambda cell: not KINDS["the best that replays"](cell),
 }
 
 
 def schedule_of(cell):
     """A schedule as the page of mixtures and replay names it."""
-    rho, alpha = (
-        re.sub(r"^0\.", ".", f"{n:g}") for n in (cell.key.replay_fraction, cell.key.allocation)
-    )
+    rho, alpha = (bare(f"{n:g}") for n in (cell.key.replay_fraction, cell.key.allocation))
     return "constant mixture" if constant_mixture(cell) else f"ρ = {rho}, α = {alpha}"
 
 
@@ -450,8 +453,7 @@ def test_every_schedule_at_its_own_best_number_of_epochs():
     kept = [record for record in page.records if record["target_epochs"] < 96]
     assert f" {len(page.records)} runs: " in page.text
     assert f"these {len(page.records) - len(kept)} runs are left out" in page.text
-    analysis = stored_analysis(kept[0]["config"]["analysis"])
-    page.apart = analyse_anyway(kept, dataclasses.replace(analysis, tuned=()))
+    page.compare_among(kept)
     for target, heading in zip(TARGETS, ("Word problems:", "Code:", "Basque:"), strict=True):
         cells = {
             (schedule_of(cell), f"{cell.chosen.target_epochs:g}"): cell.chosen

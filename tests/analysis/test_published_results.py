@@ -435,15 +435,14 @@ def test_the_tables_of_the_practice_studies_follow_from_their_records(name, file
 )
 def test_what_was_replayed_follows_from_its_records(file, runs, heading):
     folder = EXPERIMENTS / "replay_sources"
-    records = load_records(folder / file)
-    (study,) = analyse(records, stored_analysis(records[0]["config"]["analysis"])).targets
+    (study,) = study_in_file(folder / file).targets
     whole = (folder / "README.md").read_text()
     text = whole[whole.index(heading) :]
     lines = re.findall(r"^\| [\w ]+ \| [\d.]+ \| \d+ \| \d+ \|.*\|$", text, re.MULTILINE)[:19]
     places = {(dict(c.key.axes)["replay"], c.key.replay_fraction): i
               for i, c in enumerate(study.cells)}  # fmt: skip
     assert len({line.split("|")[1] + line.split("|")[2] for line in lines}) == 19
-    assert len(records) == runs
+    assert len(load_records(folder / file)) == runs
     for line in lines:
         name, rho, epochs, steps, by_seed, target, gain, generic, cost = (
             part.strip() for part in line[1:-1].split("|")
