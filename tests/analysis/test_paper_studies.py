@@ -483,3 +483,22 @@ def test_every_schedule_at_its_own_best_number_of_epochs():
     for compared, *shown in gains:
         own, other = (KINDS[name] for name in compared.split(" against "))
         assert shown == [page.gain(target, own, other) for target in TARGETS]
+
+
+def test_replay_loses_in_basque_on_fresh_seeds():
+    page = Page("mixture_or_replay", "fresh.jsonl")
+    beside = [
+        record
+        for record in load_records(PAPER / "headline" / "fresh.jsonl")
+        if (record["target"], record["protocol"]) == ("basque", "two_stage")
+        and record["overrides"].get("optimizer.weight_decay") is None
+    ]
+    page.compare_among([*page.records, *beside])
+    assert len(page.records) == 8 and {run["seed"] for run in page.records} == {3, 4, 5, 6}
+
+    def none(epochs):
+        return lambda cell: KINDS["none"](cell) and cell.chosen.target_epochs == epochs
+
+    sides = (none(48), none(32), constant_mixture)
+    gains = [row[1] for row in page.rows(2, after="| replay (ρ = .5, 32 epochs)")[1:4]]
+    assert gains == [page.gain("basque", KINDS["replay at the end"], side) for side in sides]
