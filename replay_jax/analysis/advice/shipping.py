@@ -72,7 +72,11 @@ class Shipping:
         if self.generic_margin is not None:
             words += f" (asked: a cost of no more than {self.generic_margin:g})"
         if self.judgement.ground != "interval":
-            words += f"; {ground_words(self.judgement, self.comparison, self.level)}"
+            called = "the best" if self.run == "best" else self.run
+            why = ground_words(
+                self.judgement, self.comparison, self.level, own=called, briefly=called
+            )
+            words += f"; {why}"
         return f"{words}."
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.advice.training import Training, training
-from replay_jax.analysis.study.study import CellResult, Edge, SettingResult, TargetStudy, replays
+from replay_jax.analysis.study.study import CellResult, Edge, SettingResult, TargetStudy
 
 HELPS = "replay helps"
 HURTS = "replay does not help"
@@ -33,7 +33,7 @@ class Judgement:
     "longer" (the schedule was trained as `training` says), "shorter" (its rival was), "untuned"
     (the side that is behind still improves at `edge`, where its last step gained `last_step` nats),
     "one side tuned" (the side behind was run at one setting, the other was tuned as `tuned` says).
-    `behind`: which side the last two speak of.
+    `behind`: which side the last two speak of, the schedule that is judged or its rival.
     """
 
     verdict: str
@@ -42,7 +42,7 @@ class Judgement:
     edge: Edge | None = None
     last_step: float | None = None
     tuned: OneSided | None = None
-    behind: Literal["rival", "replay"] = "rival"
+    behind: Literal["rival", "own"] = "rival"
 
 
 def judge(
@@ -71,14 +71,16 @@ def judge(
         shorter = training(other, own)
         if shorter is not None and shorter.longer:
             return Judgement(UNCLEAR, "shorter", training=shorter)
-        doubt = None if as_it_is else _doubt(own, other, (margin - gain.value, margin - gain.high))
+        by = (margin - gain.value, margin - gain.high)
+        doubt = None if as_it_is else _doubt(own, other, by, behind="own")
         return doubt or Judgement(HURTS, "interval")
     if gain.low <= margin:
         return Judgement(UNCLEAR, "interval")
     longer = training(own, other)
     if longer is not None and longer.longer:
         return Judgement(UNCLEAR, "longer", training=longer)
-    doubt = _doubt(other, own, (gain.value - margin, gain.low - margin))
+    by = (gain.value - margin, gain.low - margin)
+    doubt = _doubt(other, own, by, behind="rival")
     return doubt or Judgement(HELPS, "interval")
 
 
@@ -95,17 +97,22 @@ def one_sided(behind: CellResult, ahead: CellResult) -> OneSided | None:
     return OneSided(len(ahead.ever), share)
 
 
-def _doubt(behind: CellResult, ahead: CellResult, by: tuple[float, float]) -> Judgement | None:
+def _doubt(
+    lower: CellResult,
+    ahead: CellResult,
+    by: tuple[float, float],
+    *,
+    behind: Literal["rival", "own"],
+) -> Judgement | None:
     """Why a side that is behind `by` so many nats, and by the least that its interval carries, may
     be so for want of tuning; None: it is not.
     """  # fmt: skip
-    side: Literal["rival", "replay"] = "replay" if replays(behind) else "rival"
-    step = _last_step(behind)
+    step = _last_step(lower)
     if step is not None and step[1] >= by[0]:
-        return Judgement(UNCLEAR, "untuned", edge=step[0], last_step=step[1], behind=side)
-    found = one_sided(behind, ahead)
+        return Judgement(UNCLEAR, "untuned", edge=step[0], last_step=step[1], behind=behind)
+    found = one_sided(lower, ahead)
     if found is not None and (found.share is None or found.share >= by[1]):
-        return Judgement(UNCLEAR, "one side tuned", tuned=found, behind=side)
+        return Judgement(UNCLEAR, "one side tuned", tuned=found, behind=behind)
     return None
 
 

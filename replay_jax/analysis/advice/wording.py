@@ -101,25 +101,32 @@ def brief(said: Answered, verdict: str, where: str) -> str:
     return f"At {where}{after} {told}: {own} {worth}{cost_words(said.rival.generic_cost)}."
 
 
-def ground_words(found: Judgement, rival: Comparison, level: float) -> str:
-    """Why the verdict is what it is."""
+def ground_words(
+    found: Judgement,
+    rival: Comparison,
+    level: float,
+    *,
+    own: str = "the best replay schedule",
+    briefly: str = "replay",
+) -> str:
+    """Why the verdict is what it is; the schedule that is judged is called `own`, or `briefly`."""
     gain = rival.gain
     if found.ground == "one seed":
         return "with one seed the noise between seeds is unknown; run at least two"
     if found.ground == "shorter":
         assert found.training is not None
         return (
-            f"{rival.words} was trained {found.training.words}, and no setting of the best replay "
-            "schedule as long: compare them at equal training first"
+            f"{rival.words} was trained {found.training.words}, and no setting of {own} "
+            "as long: compare them at equal training first"
         )
     if found.ground == "longer":
         assert found.training is not None
         return (
-            f"replay trained {found.training.words}, and no setting of {rival.words} as long: "
+            f"{briefly} trained {found.training.words}, and no setting of {rival.words} as long: "
             "compare them at equal training first"
         )
     if found.ground in ("untuned", "one side tuned"):
-        return _tuning_words(found, rival)
+        return _tuning_words(found, rival, own, briefly)
     assert gain.low is not None and gain.high is not None
     lies = "lies above zero" if gain.low > 0 else "includes zero"
     if found.verdict == SAME:
@@ -132,22 +139,22 @@ def ground_words(found: Judgement, rival: Comparison, level: float) -> str:
     )
 
 
-def _tuning_words(found: Judgement, rival: Comparison) -> str:
+def _tuning_words(found: Judgement, rival: Comparison, own: str, briefly: str) -> str:
     """What the side that is behind may still gain by tuning, beside what it lacks."""
-    behind, ahead = rival.words, "the best replay schedule"
+    behind, ahead = rival.words, own
     gain = rival.gain.value or 0.0
-    replay = f"replay {'gains' if gain > 0 else 'loses'} {abs(gain):.3f}"
-    if found.behind == "replay":
+    gained = f"{briefly} {'gains' if gain > 0 else 'loses'} {abs(gain):.3f}"
+    if found.behind == "own":
         behind, ahead = ahead, behind
     if found.edge is not None:
         return (
             f"{behind} is still improving at the edge of its grid ({found.edge.words}; its "
-            f"last step gained {found.last_step:.3f} nat, {replay}): tune it further first"
+            f"last step gained {found.last_step:.3f} nat, {gained}): tune it further first"
         )
     assert found.tuned is not None
     share = found.tuned.share
     told = (
-        "never at that one" if share is None else f"which gained it {share:.3f} nat, and {replay}"
+        "never at that one" if share is None else f"which gained it {share:.3f} nat, and {gained}"
     )
     return (
         f"{behind} was run at one setting, and {ahead} tuned over {found.tuned.settings}, {told}: "

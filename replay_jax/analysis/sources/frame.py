@@ -149,10 +149,12 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
     _above_zero(row, "target_tokens")
     tokens = _whole(row, "target_tokens")
     if not 0 <= fraction < 1:
-        raise UserError(
-            f"{row['row']}: replay_fraction {fraction:g} is not in [0, 1); a percentage is "
-            "divided by 100"
+        why = (
+            "at 1 no target data is trained on"
+            if fraction == 1
+            else "a percentage is divided by 100"
         )
+        raise UserError(f"{row['row']}: replay_fraction {fraction:g} is not in [0, 1): {why}")
     allocation = _number({"allocation": 1.0, **row}, "allocation")
     if not 0 <= allocation <= 1:
         raise UserError(f"{row['row']}: allocation {allocation:g} is not in [0, 1]")
@@ -220,9 +222,10 @@ def _above_zero(row: Row, name: str) -> float:
 
 def _loss(row: Row, name: str) -> float:
     loss = _number(row, name, finite=False)
-    if loss < 0:
+    if loss <= 0:
         raise UserError(
-            f"{row['row']}: {name} {loss:g} is below 0: a loss is the negative of a log-likelihood"
+            f"{row['row']}: {name} {loss:g} is not above 0, as a negative log-likelihood is; leave "
+            "the cell empty where nothing was measured"
         )
     return loss
 

@@ -32,10 +32,10 @@ def row_of(key: CellKey) -> tuple[str, int, tuple[tuple[str, str], ...]]:
 def competes(key: CellKey, own: CellKey) -> bool:
     """Whether a schedule without replay is a rival of `own`: equal budget and axes but `KNOBS`.
 
-    Of the same protocol, or a constant mixture.
+    Of the same protocol, or a constant mixture; of a constant mixture every one.
     """
     alike = key.target_tokens == own.target_tokens and _but_knobs(key) == _but_knobs(own)
-    return alike and key.protocol in (own.protocol, "uniform")
+    return alike and (own.protocol == "uniform" or key.protocol in (own.protocol, "uniform"))
 
 
 def knob_words(key: CellKey, own: CellKey) -> str:

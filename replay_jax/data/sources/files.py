@@ -35,6 +35,8 @@ def expand_paths(pattern: str) -> list[Path]:
     Raises UserError where nothing matches, a file is empty or a link leads nowhere.
     """
     paths = found_paths(pattern)
+    if not paths and Path(pattern).expanduser().is_dir():
+        raise UserError(f"{pattern} is a folder without files (hidden and empty markers aside)")
     if not paths:
         raise UserError(f"no file matches {pattern!r} (working directory {Path.cwd()})")
     for path in paths:

@@ -82,3 +82,20 @@ def test_replay_still_improving_at_its_edge_is_not_called_harmful():
     study = analyse(records, CONFIG, resamples=200).target()
     shipped = ship(study, found.best, run="best", margin=0.0, generic_margin=None)
     assert shipped.verdict == "worse"
+
+
+def test_a_mixture_that_is_shipped_is_called_by_its_own_name():
+    """A mixture tuned over three epochs, against none at one: it is no replay schedule."""
+    runs = sweep(worth=lambda rho: 0.5, replay_fractions=(0.0,), epochs=(8.0, 16.0, 32.0))
+    records = [r for r in runs if r["protocol"] == "uniform" or r["target_epochs"] == 8.0]
+    config = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs",), 0.9)
+    study = analyse(records, config, resamples=200).target()
+    (mixture,) = (
+        place
+        for place, cell in enumerate(study.cells)
+        if cell.key.protocol == "uniform" and cell.key.target_tokens == 4096
+    )
+    found = ship(study, mixture, run="mix_7", margin=0.0, generic_margin=None)
+    # Twice the tokens of a curve 40 / x^.5, and twice a step of .05 nat in epochs.
+    assert math.isclose(found.comparison.gain.value, 40 / 64 * (2**0.5 - 1) + 0.05, abs_tol=0.04)
+    assert "replay" not in found.sentence.lower().replace("without replay", "")

@@ -174,6 +174,10 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path) -> None:
             documents(kind, path)
     with pytest.raises(UserError, match="no file matches '.*missing"):
         documents("text", tmp_path / "missing*.txt")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "_SUCCESS").touch()
+    with pytest.raises(UserError, match="bare is a folder without files"):
+        documents("text", tmp_path / "bare")
 
 
 @pytest.mark.parametrize(

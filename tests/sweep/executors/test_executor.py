@@ -10,11 +10,14 @@ import threading
 import time
 
 import pytest
+from rich.console import Console
 from tiny_sweep import PEAK, RHO, SWEEP, results_of
 
 from replay_jax.config.grid import chain, grid
 from replay_jax.errors import UserError
+from replay_jax.sweep.drive.engine import KeptExecutor, run_sweep
 from replay_jax.sweep.drive.status import sweep_status
+from replay_jax.sweep.store.lock import WorkdirLock
 from replay_jax.sweep.store.workdir import WorkStore
 from replay_jax.sweep.train.outcome import describe_error
 
@@ -66,6 +69,25 @@ def test_a_killed_worker_is_replaced_and_changes_no_result(study, finished_sweep
     assert results_of(tmp_path / "w").items() <= results_of(finished_sweep).items()
     environments = WorkStore(tmp_path / "w").environments()
     assert environments == WorkStore(finished_sweep).environments()
+
+
+def test_workers_killed_between_two_sweeps_are_replaced(study, finished_sweep, tmp_path):
+    """As those of one budget's rounds, which keep their processes while runs are chosen."""
+    how = dict(stores=study.stores, about={}, ray_address=None, profile_steps=None,
+               console=Console(quiet=True))  # fmt: skip
+    with WorkdirLock(tmp_path) as lock, KeptExecutor() as kept:
+        processes = []
+        for runs in (SWEEP[:1], SWEEP[:2]):
+            for process in processes:
+                process.kill()
+                process.wait()
+            outcome = run_sweep(study.plan(runs, tmp_path), lock, kept=kept, **how)
+            assert outcome.failures == ()
+            workers = kept.of(kept._key, None)._workers
+            assert workers and not {w.process.pid for w in workers} & {p.pid for p in processes}
+            processes = [worker.process for worker in workers]
+    assert len(results_of(tmp_path)) == 2
+    assert results_of(tmp_path).items() <= results_of(finished_sweep).items()
 
 
 def test_two_coordinators_never_share_a_workdir(study, finished_sweep, tmp_path):
