@@ -63,6 +63,17 @@ def test_the_config_runs_as_it_is_and_never_repeats_generic_text(sides, capsys):
     budgets = sorted({config.schedule.target_sequences for config in configs})
     assert [budget / budgets[2] for budget in budgets] == [0.5, 0.75, 1, 1.5, 2, 4]
     assert {config.seed for config in configs} == {1, 2, 3}
+    epochs = {
+        kind: {
+            (config.schedule.target_sequences / budgets[2], config.schedule.target_epochs)
+            for config in configs
+            if (config.schedule.protocol, config.schedule.replay_fraction) == kind
+        }
+        for kind in (("uniform", None), ("two_stage", 0.0))
+    }
+    mixed, alone = epochs.values()
+    assert {share for share, _ in mixed} == {0.5, 1}
+    assert mixed == {(share, count) for share, count in alone if share in (0.5, 1)}
     assert dict(configs[0].data.sources)["target"].text_field == "body"
     prepared = main(["prepare", "study.py"])
     assert prepared == 0

@@ -102,6 +102,8 @@ class Start:
             "the loss, is what carries over (replay-jax pilot says how)",
             "six reference budgets, so that the law that multipliers rest on can bend; the two "
             "smallest whole ones with replay, where it is scarcest",
+            "at these two a constant mixture of the same rows, which often makes most of what "
+            "replay does: a verdict is against the better of it and the usual recipe",
             "epochs in threes about those that were best in the quickstart, fewer for larger "
             "budgets: the report says where a best one lies at the edge",
             "three seeds, which also draw other target rows: the least for an interval",

@@ -31,6 +31,8 @@ RHO, BUDGET, EPOCHS = (
     "schedule.target_sequences",  # how much target data a run has
     "schedule.target_epochs",  # how often it sees it
 )
+# The rival of replay: the same rows mixed into the generic data from the first step to the last.
+MIXED = {{"schedule.protocol": "uniform", RHO: None, "schedule.stage2_allocation": None}}
 
 
 def get_config():
@@ -58,15 +60,18 @@ def get_config():
 
 
 def sweep():
-    """Epochs are tuned in every cell, with and without replay."""
+    """Epochs are tuned in every cell: without replay, with it, and in a constant mixture."""
     reference = chain(
 {reference}
     )
     replay = chain(
 {replay}
     )
+    mixture = chain(
+{mixture}
+    )
     seeds = zipped({{"seed": SEEDS, "data_seed": SEEDS}})
-    return grid(seeds, chain(reference, replay))
+    return grid(seeds, chain(reference, replay, mixture))
 '''
 
 
@@ -87,6 +92,10 @@ def config_text(study: Start) -> str:
         _cell(budgets[place], rho, _epochs(budgets[place], size.batch, rows, replay=rho))
         for place, rho in ((0, 0.5), (0, 0.75), (0, 0.875), (2, 0.5), (2, 0.75))
     )
+    mixture = "\n".join(
+        f"        grid([MIXED], {{BUDGET: [{budget}], EPOCHS: {_epochs(budget, size.batch, rows)}}}),"
+        for budget in (budgets[0], budgets[2])
+    )
     return _TEMPLATE.format(
         size=size,
         unit=unit,
@@ -95,6 +104,7 @@ def config_text(study: Start) -> str:
         sources=sources,
         reference=reference,
         replay=replay,
+        mixture=mixture,
         judged=study.judged,
         judged_at_once=min(study.judged, 32),
     )

@@ -46,6 +46,9 @@ def plan_lines(plan: Plan) -> list[str]:
 def plan_tree(plan: Plan, *, progress: Mapping[int, float] | None = None) -> Tree:
     """The tree of shared spans; subtrees of one shape are drawn once, with their number.
 
+    Of spans that part, the one that most runs go on through stands last, and what follows it beside
+    it instead of below: a sweep of one stage parts twenty times, one run at a time.
+
     Args:
         plan: the sweep.
         progress: share done of every edge that has begun, by its position; None draws no progress.
@@ -69,7 +72,8 @@ def _add(
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number in siblings:
         groups.setdefault(_shape(plan.edges, number), []).append(number)
-    for group in groups.values():
+    trunk = _trunk(plan.edges, list(groups.values()))
+    for group in sorted(groups.values(), key=lambda group: group == trunk):
         first = plan.edges[group[0]]
         label = f"{first.start.step:,} → {first.stop.step:,}"
         runs = sum(len(plan.edges[number].runs) for number in group)
@@ -81,8 +85,17 @@ def _add(
             label += f"  {escape(words)}"
         if progress is not None:
             label += f"  {_mark(plan, group, progress)}"
-        below = node.add(label)
+        drawn = node.add(label)
+        below = node if group == trunk else drawn
         _add(below, first.children, plan, said, progress, common=_fixed(said, first))
+
+
+def _trunk(edges: Sequence[Edge], groups: Sequence[list[int]]) -> list[int] | None:
+    """Of the groups of spans that part somewhere, the one that most runs go on through."""
+    going_on = [group for group in groups if len(group) == 1 and edges[group[0]].children]
+    if len(groups) == 1 or not going_on:
+        return None
+    return max(going_on, key=lambda group: len(edges[group[0]].runs))
 
 
 def _shape(edges: Sequence[Edge], number: int) -> tuple[Any, ...]:

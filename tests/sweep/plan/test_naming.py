@@ -1,6 +1,7 @@
 """Runs in words: presets by name, other tables of values by what tells them apart, never whole."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -33,6 +34,17 @@ def test_a_plan_names_the_models_of_a_sweep(models, width):
     words = " ".join(text.split())
     assert "model=embed dim 32|embed dim 48|embed dim 64 peak=0.003|0.002|0.0015" in words
     assert text.count("\n") < 45
+
+
+def test_what_parts_from_one_trunk_stands_in_one_column():
+    """Half as deep with every parting below the last one, and deeper than a screen at twenty."""
+    file = io.StringIO()
+    console = Console(file=file, width=110, color_system=None)
+    console.print(plan_tree(plan(load_recipe("paper/mid_training_replay", {}))))
+    drawn = [line.rstrip() for line in file.getvalue().splitlines()]
+    assert len(drawn) == 11 and max(line.index("→") for line in drawn[1:]) < 16
+    page = (Path(__file__).parents[3] / "docs" / "sweeps.md").read_text()
+    assert "".join(f"    {line}\n" for line in drawn) in page
 
 
 def test_runs_are_told_apart_by_their_names(models):
