@@ -33,8 +33,8 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     return config
 
 
-def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[dict]:
-    """36 runs for each seed: target x peak x epochs."""
+def sweep(scale: str = "full", data_target: str = "", seeds: int = 1, after: int = 0) -> list[dict]:
+    """36 runs for each seed: target x peak x epochs; `after` seeds are passed over."""
     epochs = zipped(
         {
             "schedule.target_epochs": [float(number) for number in EPOCHS],
@@ -42,4 +42,4 @@ def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[di
         }
     )
     peaks = {"schedule.stage2_learning_rate.peak": PEAKS}
-    return repeated(grid(target_axis(scale, data_target), peaks, epochs), seeds)
+    return repeated(grid(target_axis(scale, data_target), peaks, epochs), seeds, after=after)

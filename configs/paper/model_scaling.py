@@ -21,8 +21,8 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     return config
 
 
-def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[dict]:
-    """20 runs for each seed (15 at smaller scales): model x rho."""
+def sweep(scale: str = "full", data_target: str = "", seeds: int = 1, after: int = 0) -> list[dict]:
+    """20 runs for each seed (15 at smaller scales): model x rho; `after` seeds are passed over."""
     models = [model_sizes(name) for name in sized(scale).models]
     for model in models:
         model.tied_embeddings = scale != "full"
@@ -31,4 +31,4 @@ def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[di
         {"model": [model.to_dict() for model in models], "schedule.learning_rate.peak": peaks}
     )
     rho = {"schedule.replay_fraction": [0.0, 0.25, 0.5, 0.75, 0.875]}
-    return repeated(grid(target_axis(scale, data_target, TARGETS), sizes, rho), seeds)
+    return repeated(grid(target_axis(scale, data_target, TARGETS), sizes, rho), seeds, after=after)

@@ -25,8 +25,8 @@ def get_config(scale: str = "full", data_generic: str = "", data_target: str = "
     return config
 
 
-def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[dict]:
-    """20 runs for each seed: 12 of four batches, 8 of sixteen."""
+def sweep(scale: str = "full", data_target: str = "", seeds: int = 1, after: int = 0) -> list[dict]:
+    """20 runs for each seed: 12 of four batches, 8 of sixteen; `after` seeds are passed over."""
     four, sixteen = batches(scale, [4, 16])
     targets = target_axis(scale, data_target, TARGETS)
     last = {"data.target": targets["data.target"][-1:]}
@@ -36,4 +36,4 @@ def sweep(scale: str = "full", data_target: str = "", seeds: int = 1) -> list[di
         grid(targets, few, {EPOCHS: [2.0, 4.0, 8.0, 16.0, 32.0, 64.0]}),
         grid(last, many, {PEAK: [1e-3, 3e-3]}, {EPOCHS: [4.0, 8.0, 16.0, 32.0]}),
     )
-    return repeated(runs, seeds)
+    return repeated(runs, seeds, after=after)

@@ -165,6 +165,15 @@ def test_fresh_seeds_repeat_what_was_picked_and_nothing_else():
         repeated([{}], 1, after=-1)
 
 
+@pytest.mark.parametrize("name", ["fine_tuning_epochs", "repetitions", "model_scaling"])
+def test_a_whole_grid_runs_on_seeds_after_those_that_picked(name):
+    picking, fresh = (study(name, scale="tiny", seeds=2, after=after) for after in (0, 3))
+    assert {(c.seed, c.data_seed) for c in fresh} == {(3, FIRST_DATA_SEED + 3), (4, 46)}
+    assert [dataclasses.replace(c, name="", seed=0, data_seed=0) for c in picking] == [
+        dataclasses.replace(c, name="", seed=0, data_seed=0) for c in fresh
+    ]
+
+
 def test_own_text_takes_the_place_of_the_sources():
     own = {"data.generic": "web/*.parquet", "data.target": "a/law.jsonl.zst, b/notes.txt"}
     configs = study("mid_training_replay", scale="tiny", **own)

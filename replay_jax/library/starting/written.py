@@ -93,8 +93,7 @@ def config_text(study: Start) -> str:
         for place, rho in ((0, 0.5), (0, 0.75), (0, 0.875), (2, 0.5), (2, 0.75))
     )
     mixture = "\n".join(
-        f"        grid([MIXED], {{BUDGET: [{budget}], EPOCHS: {_epochs(budget, size.batch, rows)}}}),"
-        for budget in (budgets[0], budgets[2])
+        _mixed(budget, _epochs(budget, size.batch, rows)) for budget in (budgets[0], budgets[2])
     )
     return _TEMPLATE.format(
         size=size,
@@ -127,6 +126,10 @@ def _source(name: str, seen: Seen, held_out: float, train_fraction: float) -> st
 
 def _cell(budget: int, rho: float, epochs: Sequence[float]) -> str:
     return f"        grid({{BUDGET: [{budget}], RHO: [{rho}], EPOCHS: {list(epochs)}}}),"
+
+
+def _mixed(budget: int, epochs: Sequence[float]) -> str:
+    return f"        grid([MIXED], {{BUDGET: [{budget}], EPOCHS: {list(epochs)}}}),"
 
 
 def _epochs(budget: int, batch: int, rows: int, *, replay: float = 0.0) -> list[float]:
