@@ -1,20 +1,27 @@
 """What a reader must know before acting on an answer, one caution each."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from replay_jax.analysis.advice.compare import Comparison
+from replay_jax.analysis.statistics.efficiency import LAW_NAMES
 from replay_jax.analysis.study.stopping import NOTE
 from replay_jax.analysis.study.study import TargetStudy
 from replay_jax.analysis.study.tried import beside, dropped_words
 
 Kind = Literal[
     "edge", "untuned", "learning rate", "multiplier", "mixture", "placement", "largest", "dropped",
-    "incomplete", "early stopping", "second opinion",
+    "incomplete", "early stopping", "second opinion", "curve",
 ]  # fmt: skip
 
 _RATE = "schedule.learning_rate."
+# Share of the resamples on either side from which what noise decides is worth a word, and by which
+# factor the two must differ.
+_OFTEN, _APART = 0.1, 1.1
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,9 @@ class Caution:
     "mixture" (how a constant mixture does), "placement" (how the place of the target data does
     alone), "largest" (replay fraction tried), "dropped" (larger ones were tried, and not compared),
     "incomplete" (groups lack runs that others have), "early stopping" (runs are judged by their
-    best states), "second opinion" (another fit of the same runs contradicts the answer).
+    best states), "second opinion" (another fit of the same runs contradicts the answer), "curve"
+    (the multiplier depends on whether the reference law or its points are followed, and it is
+    chance which are).
     """
 
     kind: Kind
@@ -48,6 +57,7 @@ def cautions(
         lines.append(Caution("multiplier", f"no multiplier: {found.curve_problem}"))
     elif rival.multiplier is not None and rival.multiplier.value is None:
         lines.append(Caution("multiplier", f"no multiplier: {rival.multiplier.note}"))
+    lines += _followed(found, best, rival)
     lines += _controls(found, best, rival)
     lines += _without_replay(found, members, usual.against)
     lines += _largest(found, members, best)
@@ -56,6 +66,27 @@ def cautions(
         groups = f"{len(found.missing)} groups of runs are" if some else "a group of runs is"
         lines.append(Caution("incomplete", f"{groups} incomplete"))
     return tuple(lines)
+
+
+def _followed(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]:
+    """Where the law and the points of the reference give other multipliers, and either may do."""
+    curve, drawn, worth = found.curve, found.draws.log_equivalent, rival.multiplier
+    if curve is None or drawn is None or worth is None or worth.value is None:
+        return []
+    points = curve.resampled.chosen == LAW_NAMES.index("interpolation")
+    logs = drawn[:, best] - drawn[:, rival.against]
+    sides = [logs[rows & np.isfinite(logs)] for rows in (points, ~points)]
+    if min(map(len, sides)) < _OFTEN * len(logs):
+        return []
+    by_points, by_law = (math.exp(float(np.median(side))) for side in sides)
+    if max(by_points / by_law, by_law / by_points) < _APART:
+        return []
+    words = (
+        f"noise decides whether the reference runs lie on a law: {by_law:.2f} times where they are "
+        f"taken to, {by_points:.2f} where they are followed themselves, as in {points.mean():.0%} "
+        "of the resamples; read the interval rather than the one number"
+    )
+    return [Caution("curve", words.replace("%", " %"))]
 
 
 def _largest(found: TargetStudy, members: Sequence[int], best: int) -> list[Caution]:
