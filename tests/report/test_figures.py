@@ -9,6 +9,7 @@ import pytest
 from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 
 from replay_jax.analysis.runs.records import AnalysisConfig
+from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse, analyse_anyway
 from replay_jax.analysis.study.selection import baseline, best_replay, focus_budget
 from replay_jax.report.drawing import draw_figures
@@ -115,6 +116,25 @@ def test_efficiency_joins_a_schedule_to_what_it_is_worth(study):
             assert row["label"] == times(cell.multiplier) and row["label"].endswith(")")
             assert row["equivalent_low"] <= row["equivalent"] <= row["equivalent_high"]
             assert row["equivalent"] > row["tokens"]
+
+
+def test_a_constant_mixture_stands_beside_what_it_rivals():
+    """Else the first figure shows what replay is worth against the weaker of its two rivals."""
+    mixed = sweep(worth=lambda rho: 1 + rho, budgets=(2048, 4096), replay_fractions=())
+    runs = sweep(worth=lambda rho: 1 + rho, reference="no replay")
+    named = [{**run, "id": f"mixed {run['id']}"} for run in mixed]
+    config = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
+    found = analyse([*runs, *named], config, resamples=100).target()
+    figure = efficiency_figure(found)
+    drawn = [row for row in table(figure, "label") if row["series"] == "constant mixture"]
+    (own,) = (
+        cell
+        for cell in found.cells
+        if (cell.key.protocol, cell.key.target_tokens) == ("uniform", 4096)
+    )
+    assert [(row["tokens"], row["loss"]) for row in drawn] == [(4096, own.chosen.target_loss)]
+    assert drawn[0]["equivalent"] is None and drawn[0]["setting"] == "16 epochs"
+    assert figure.caption.endswith("A constant mixture level with it does as well.")
 
 
 def test_the_law_is_marked_where_nothing_was_measured(study):

@@ -18,6 +18,7 @@ from replay_jax.analysis.study.selection import (
 )
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 from replay_jax.report.elements.blocks import Figure
+from replay_jax.report.elements.lines import CONSTANT
 from replay_jax.report.elements.words import between, times
 from replay_jax.report.figures import charts
 from replay_jax.report.figures.encodings import Row
@@ -50,6 +51,7 @@ def efficiency_figure(study: TargetStudy) -> Figure | None:
     ]
     shown = [("no replay", baseline(study, tokens)) for tokens in study.budgets]
     shown += [("best replay", best_replay(study, tokens)) for tokens in study.budgets]
+    shown += [(CONSTANT, _mixture(study, tokens)) for tokens in study.budgets]
     compared = [(name, cell) for name, cell in shown if cell is not None]
     if not reference and not compared:
         return None
@@ -66,10 +68,27 @@ def efficiency_figure(study: TargetStudy) -> Figure | None:
             "From the amount at which the law has the baseline's loss, the dotted line leads as "
             "many times further as the best replay is worth; the thick bar is the interval of "
             "that multiplier."
+            + " A constant mixture level with it does as well."
+            * any(name == CONSTANT for name, _ in compared)
         ).replace("%", " %"),
         chart=charts.efficiency_chart(curve=curve, reference=reference, candidates=candidates),
         target=study.target,
     )
+
+
+def _mixture(study: TargetStudy, tokens: int) -> CellResult | None:
+    """The best constant mixture beside a schedule that replays; None where it is the reference."""
+    if best_replay(study, tokens) is None:
+        return None
+    reference = {cell.key for cell in study.reference_cells}
+    mixtures = (
+        cell
+        for cell in study.cells
+        if cell.key.protocol == "uniform"
+        and cell.key.target_tokens == tokens
+        and cell.key not in reference
+    )
+    return min(mixtures, key=loss_of, default=None)
 
 
 def _law_range(study: TargetStudy, shown: Sequence[CellResult]) -> tuple[float, float]:
@@ -139,10 +158,12 @@ def _candidate(
 ) -> dict[str, object]:
     """One schedule with its multiplier from where its baseline stands on the law.
 
-    Ends of the interval are cut to what is drawn, its words are not.
+    Ends of the interval are cut to what is drawn, its words are not. A constant mixture is a point
+    alone: its line would lie on that of what it rivals.
     """
     start, worth = None, cell.multiplier
-    if cell.baseline is not None and worth is not None and worth.value is not None:
+    mixed = name == CONSTANT
+    if not mixed and cell.baseline is not None and worth is not None and worth.value is not None:
         tokens = study.cells[cell.baseline].equivalent_tokens
         start = None if tokens is None else tokens.value
     ends: dict[str, float | None] = dict.fromkeys(("start", "equivalent", "low", "high"))
@@ -157,7 +178,9 @@ def _candidate(
         "series": name,
         "tokens": cell.key.target_tokens,
         "loss": loss_of(cell),
-        "setting": f"ρ {cell.key.replay_fraction:.4g}, {setting_words(cell)}",
+        "setting": f"ρ {cell.key.replay_fraction:.4g}, {setting_words(cell)}"
+        if not mixed
+        else f"{cell.chosen.target_epochs:g} epochs",
         "worth": "the baseline" if cell.is_baseline else times(worth) + f" {cell.note}".rstrip(),
         "label": label,
         "start": ends["start"],
