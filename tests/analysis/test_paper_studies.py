@@ -502,3 +502,16 @@ def test_replay_loses_in_basque_on_fresh_seeds():
     sides = (none(48), none(32), constant_mixture)
     gains = [row[1] for row in page.rows(2, after="| replay (ρ = .5, 32 epochs)")[1:4]]
     assert gains == [page.gain("basque", KINDS["replay at the end"], side) for side in sides]
+
+
+def test_code_on_fresh_seeds_beside_the_seeds_that_picked():
+    fresh, picked = (
+        Page("mixture_or_replay", f"{name}.jsonl") for name in ("fresh_code", "results")
+    )
+    assert len(fresh.records) == 20 and {run["seed"] for run in fresh.records} == {3, 4, 5, 6}
+    before = {row[0]: row[2] for row in picked.rows(4)}
+    rows = fresh.rows(3, after="| code on fresh seeds")[1:8]
+    for compared, gain, earlier in rows:
+        own, other = (KINDS[name] for name in compared.split(" against "))
+        assert gain == fresh.gain("code", own, other)
+        assert earlier == before[compared]
