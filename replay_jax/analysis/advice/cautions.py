@@ -74,7 +74,8 @@ def _followed(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]
     if curve is None or drawn is None or worth is None or worth.value is None:
         return []
     points = curve.resampled.chosen == LAW_NAMES.index("interpolation")
-    logs = drawn[:, best] - drawn[:, rival.against]
+    with np.errstate(invalid="ignore"):  # beyond a law's floor both may be infinite
+        logs = drawn[:, best] - drawn[:, rival.against]
     sides = [logs[rows & np.isfinite(logs)] for rows in (points, ~points)]
     if min(map(len, sides)) < _OFTEN * len(logs):
         return []
