@@ -112,12 +112,27 @@ def test_losses_by_epochs_of_fine_tuning(epochs):
 
 
 def test_what_the_paper_s_number_of_epochs_gains_over_others(epochs):
-    gains = epochs.rows(5, after="| target | 64 epochs against 8")
-    assert len(gains) == 4
+    gains = epochs.rows(5, after="| target | 64 epochs against 8")[:4]
     for name, *shown in gains[1:]:
         assert shown == [
             epochs.gain(name, has(EPOCHS, 64), has(EPOCHS, other)) for other in (8, 32, 128, 256)
         ]
+
+
+def test_epochs_of_fine_tuning_on_fresh_seeds(epochs):
+    page = Page("fine_tuning_epochs", "fresh.jsonl")
+    assert len(page.records) == 144 and {run["seed"] for run in page.records} == {3, 4, 5, 6}
+    rows = page.rows(5, after="| target, fresh seeds")[1:4]
+    for name, *shown in rows:
+        assert shown == [
+            page.gain(name, has(EPOCHS, 64), has(EPOCHS, other)) for other in (8, 32, 128, 256)
+        ]
+    best = []
+    for study in (epochs, page):
+        found = study.means("target", target_of, second_rate, epochs_of)
+        settings = {key[:2] for key in found}
+        best.append({s: min((k for k in found if k[:2] == s), key=found.get) for s in settings})
+    assert best[0] == best[1] and len(best[0]) == 6
 
 
 def test_what_the_paper_s_pair_costs_against_the_best(epochs):
