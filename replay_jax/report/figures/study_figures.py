@@ -8,6 +8,7 @@ import numpy as np
 from replay_jax.analysis.study.selection import (
     baseline,
     best_replay,
+    competes,
     focus_budget,
     loss_of,
     row_of,
@@ -77,17 +78,13 @@ def efficiency_figure(study: TargetStudy) -> Figure | None:
 
 
 def _mixture(study: TargetStudy, tokens: int) -> CellResult | None:
-    """The best constant mixture beside a schedule that replays; None where it is the reference."""
-    if best_replay(study, tokens) is None:
+    """The best constant mixture that rivals the best replay; None where it is the reference."""
+    best = best_replay(study, tokens)
+    if best is None:
         return None
     reference = {cell.key for cell in study.reference_cells}
-    mixtures = (
-        cell
-        for cell in study.cells
-        if cell.key.protocol == "uniform"
-        and cell.key.target_tokens == tokens
-        and cell.key not in reference
-    )
+    rivals = [cell for cell in study.cells if competes(cell.key, best.key)]
+    mixtures = (c for c in rivals if c.key.protocol == "uniform" and c.key not in reference)
     return min(mixtures, key=loss_of, default=None)
 
 
