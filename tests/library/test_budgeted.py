@@ -112,7 +112,7 @@ def interrupted(recipe):
         budgeted.run_sweep,
         Console(record=True, width=200, file=open("/dev/null", "w")),
     )
-    with pytest.MonkeyPatch.context() as patch, in_this_process():
+    with in_this_process(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporting, "write_report", lambda *_, **__: None)
         patch.setattr(budgeted, "run_sweep", interrupting)
         here = engine.LocalWorkers

@@ -24,6 +24,8 @@ from replay_jax.sweep.train.programs import ProgramCache
 from replay_jax.training import population
 from replay_jax.training.config import Profile
 
+_WORKERS = engine.LocalWorkers
+
 
 @functools.cache
 def _programs(devices: int) -> ProgramCache:
@@ -105,7 +107,11 @@ class LanesInProcess(contextlib.nullcontext["LanesInProcess"]):
 
 @contextlib.contextmanager
 def in_this_process(devices: int = 1) -> Iterator[None]:
-    """Local workers are this process, on one of its devices, as a worker of the suite has one."""
+    """Local workers are this process, on one of its devices, as a worker of the suite has one.
+
+    What is patched inside is to be undone before this ends, or it would put this back.
+    """
+    assert engine.LocalWorkers is _WORKERS, "a test before this one left its workers behind"
 
     def executor(root, choice, lanes, lock_fd):
         return LanesInProcess(root, lanes) if lanes > 1 else InProcess(root)
