@@ -5,6 +5,7 @@
     replay_jax    the real step of this package (`training.bench.prepare_step`)
     huggingface   transformers' LlamaForCausalLM with PyTorch's fused AdamW and flash attention
     huggingface_allocator   the same with the allocator settings that this package gives its workers
+    huggingface_compiled    the same with those settings, the model through torch.compile
     plain_flax    a Flax decoder as one would first write it: the full square of attention, all
                   logits, automatic differentiation, Optax
 
@@ -17,6 +18,7 @@ set of the whole process, libraries and compilation included. Needs `pip install
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -28,7 +30,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PEERS = ("replay_jax", "huggingface", "huggingface_allocator", "plain_flax")
+PEERS = (
+    "replay_jax",
+    "huggingface",
+    "huggingface_allocator",
+    "huggingface_compiled",
+    "plain_flax",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +170,7 @@ def serve(name: str, work: Work) -> None:
         "replay_jax": prepare_replay_jax,
         "huggingface": prepare_huggingface,
         "huggingface_allocator": prepare_huggingface,
+        "huggingface_compiled": functools.partial(prepare_huggingface, compiled=True),
         "plain_flax": prepare_plain_flax,
     }[name]
     step = prepare(work)
@@ -191,8 +200,8 @@ def prepare_replay_jax(work: Work) -> Callable[[], object]:
     return lambda: step.seconds(1)
 
 
-def prepare_huggingface(work: Work) -> Callable[[], object]:
-    """LlamaForCausalLM in float32 with fused AdamW, the faster of PyTorch's forms."""
+def prepare_huggingface(work: Work, *, compiled: bool = False) -> Callable[[], object]:
+    """LlamaForCausalLM in float32 with fused AdamW, eager or through torch.compile."""
     import torch
     import transformers
 
@@ -215,10 +224,11 @@ def prepare_huggingface(work: Work) -> Callable[[], object]:
         model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
     tokens = torch.randint(0, vocabulary, (work.batch, work.seq_len))
+    forward = torch.compile(model) if compiled else model
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = model(input_ids=tokens, labels=tokens).loss
+        loss = forward(input_ids=tokens, labels=tokens).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -263,7 +273,7 @@ def _median_ratio(theirs: list[float], ours: list[float]) -> float:
 def _environment(name: str) -> dict[str, str]:
     """The programs run on the CPU, with as many threads as there are cores.
 
-    "huggingface_allocator" and this package run with the allocator settings of our workers.
+    All but "huggingface" and "plain_flax" have the allocator settings of our workers.
     """
     from replay_jax.sweep.executors.local.settings import CPU_ALLOCATOR
 
