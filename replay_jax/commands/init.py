@@ -4,14 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from replay_jax.commands.plan import SHARES_OF_PEAK
 from replay_jax.errors import UserError
 from replay_jax.library.inspecting import device_memory, matmul_rate
 from replay_jax.library.starting.sizes import Start
 from replay_jax.library.starting.start import start, start_tuning
 from replay_jax.library.starting.tuning import Tuning
-
-# Of NumPy's matrix rate, as a whole sweep of a small model may reach it (docs/performance.md).
-_SHARE_OF_PEAK = 0.4
 
 
 def init(arguments: argparse.Namespace, _: Sequence[str]) -> int:
@@ -19,7 +17,8 @@ def init(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if arguments.minutes <= 0:
         raise UserError(f"--minutes is {arguments.minutes:g}: give what the study may take")
     path = Path(f"{arguments.name.removesuffix('.py')}.py")
-    sides, speed = (arguments.generic, arguments.target), _SHARE_OF_PEAK * matmul_rate()
+    sides = arguments.generic, arguments.target
+    speed = min(SHARES_OF_PEAK) * matmul_rate()  # a promise of minutes is to be kept
     found: Start | Tuning
     if arguments.model is None:
         found = start(path, *sides, minutes=arguments.minutes, flops_per_second=speed)

@@ -28,7 +28,7 @@ from replay_jax.sweep.plan.plan import Plan
 
 # Shares of NumPy's own matrix rate: train steps of small models reach .37 to .78 of it on a CPU
 # (docs/performance.md), whole sweeps less; only used to say how long one may take.
-SHARES_OF_PEAK = (0.3, 0.7)
+SHARES_OF_PEAK = (0.25, 0.7)
 
 
 def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
