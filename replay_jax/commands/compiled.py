@@ -12,18 +12,12 @@ def report_lines(report: CompileReport) -> str:
         f"{report.topology}: {report.devices} x {report.chip}, mesh {mesh} ({report.mesh_reason})",
         f"rows per device {report.rows_per_device}, accumulation {report.accumulation}, "
         f"rematerialisation {report.remat}, compiled in {report.compile_seconds:.0f} s",
-        f"memory: {verdict}: peak {gib(report.peak_bytes_per_device)} of {gib(hbm)} "
-        f"({_room(report)}), state "
-        f"{gib(report.state_bytes_per_device)}, temporaries "
-        f"{gib(report.temporary_bytes_per_device)}",
+        f"memory: {verdict}: state {gib(report.state_bytes_per_device)}, temporaries of training "
+        f"{gib(report.temporary_bytes_per_device)} of {gib(hbm)}",
     ]
-    others = {
-        "evaluation": report.evaluation_peak_bytes_per_device,
-        "gradient cosine": report.cosine_peak_bytes_per_device,
-        "population": report.population_peak_bytes_per_device,
-    }
-    lines += [f"{name}: peak {gib(peak)}" for name, peak in others.items() if peak is not None]
-    lines.append(f"host: {gib(report.host_bytes_per_process)} of each process")
+    lines += [f"{name}: peak {_room(peak, hbm)}" for name, peak in report.peaks.items()]
+    has = "" if report.host_memory_bytes is None else f", which has {gib(report.host_memory_bytes)}"
+    lines.append(f"host: {gib(report.host_bytes_per_process)} of each process{has}")
     if not report.starts:
         lines.append("it does not start: the processes get unequal rows of a batch")
     found = report.estimate
@@ -43,8 +37,8 @@ def report_lines(report: CompileReport) -> str:
     return "\n".join(lines)
 
 
-def _room(report: CompileReport) -> str:
-    free = 1 - report.peak_bytes_per_device / report.hbm_bytes_per_device
-    if report.fits:
-        return f"{free:.0%} free"
-    return f"{-free:.0%} too much" if report.peak_bytes_per_device else "the compiler did not say"
+def _room(peak: int, hbm: int) -> str:
+    free = 1 - peak / hbm
+    if not peak:
+        return "more than there is (the compiler did not say)"
+    return f"{gib(peak)} ({f'{free:.0%} free' if peak <= hbm else f'{-free:.0%} too much'})"

@@ -5,6 +5,7 @@ slice or a GPU machine that need not be attached, or for the local devices. The 
 """
 
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from replay_jax.compile.chips import GPU_CHIPS
 from replay_jax.compile.estimate import Estimate, estimate, model_flops
 from replay_jax.compile.fitting import (
     NOTHING,
+    PROGRAMS,
     Beside,
     compiled_or_peak,
     host_bytes,
@@ -33,14 +35,12 @@ from replay_jax.training.step import StepShape, lower_train_step
 class CompileReport:
     """What a compiled step needs; bytes and FLOPs are of one device and one step.
 
-    `peak_bytes_per_device` must fit into HBM: state (parameters, average, moments, base), batch
-    and all temporaries of the train step; so must the peaks of the held-out loss and of the
-    cosine of two gradients, beside the same state, and of a population (None if not asked
-    about). `fits` says that all do, and that the host has `host_bytes_per_process` where its
-    memory is known; `starts` that every process of the mesh gets as many rows of the batch as
-    the others. If a program does not fit, its peak is the compiler's own figure (0: unsaid),
-    and `estimate` is None for the train step's. `model_flops_per_device` counts attention in
-    full.
+    Of the `peaks` each must fit into HBM: of "training" state (parameters, average, moments, base),
+    batch and temporaries; where asked about also of "evaluation" and "gradient cosine", beside the
+    same state, and of a "population". `fits` says that all do, and that the host has
+    `host_bytes_per_process` where its memory is known; `starts` that every process of the mesh gets
+    as many rows of the batch. If a program does not fit, its peak is the compiler's own figure (0:
+    unsaid), and `estimate` is None for training. `model_flops_per_device` has attention in full.
     """
 
     topology: str
@@ -53,12 +53,9 @@ class CompileReport:
     remat: str
     fits: bool
     starts: bool
-    evaluation_peak_bytes_per_device: int | None
-    cosine_peak_bytes_per_device: int | None
-    population_peak_bytes_per_device: int | None
     host_bytes_per_process: int
     host_memory_bytes: int | None
-    peak_bytes_per_device: int
+    peaks: dict[str, int]
     hbm_bytes_per_device: int
     state_bytes_per_device: int
     temporary_bytes_per_device: int
@@ -66,12 +63,24 @@ class CompileReport:
     estimate: Estimate | None
     compile_seconds: float
 
+    @property
+    def peak_bytes_per_device(self) -> int:
+        """That of the train step."""
+        return self.peaks["training"]
+
+    @property
+    def largest(self) -> tuple[str, int]:
+        """The program that needs most, and its peak; one of unsaid need (0) before all."""
+        return max(self.peaks.items(), key=lambda item: item[1] or math.inf)
+
     def to_json(self) -> dict[str, Any]:
         """All fields as plain values, those of the estimate beside the others (null without)."""
         plain = dataclasses.asdict(self)
-        estimate = plain.pop("estimate")
+        peaks, estimate = plain.pop("peaks"), plain.pop("estimate")
+        of = {f"{each.split()[-1]}_peak_bytes_per_device": peaks.get(each) for each in PROGRAMS}
+        of["peak_bytes_per_device"] = of.pop("training_peak_bytes_per_device")
         empty = {field.name: None for field in dataclasses.fields(Estimate)}
-        return {**plain, **(estimate or empty)}
+        return {**plain, **of, **(estimate or empty)}
 
 
 def target_of(topology: str | None) -> Target:
@@ -103,8 +112,8 @@ def compile_report(
         if compiled is not None:
             peak += kept.average
         others = other_peaks(shape, device_mesh, target, beside, kept)
-    peaks = (peak, *others.values())
-    host, memory = host_bytes(device_mesh, kept, max(peaks))
+    peaks = {"training": peak, **others}
+    host, memory = host_bytes(device_mesh, kept, max(peaks.values()))
     state = kept.state + kept.average + kept.base
     found = None
     if compiled is not None and target.chip.peak_flops:
@@ -121,15 +130,12 @@ def compile_report(
         accumulation=shape.accumulation,
         remat=shape.model.remat,
         fits=compiled is not None
-        and all(0 < each <= target.chip.hbm_bytes for each in peaks)
+        and all(0 < each <= target.chip.hbm_bytes for each in peaks.values())
         and (memory is None or host <= memory),
         starts=starts(device_mesh),
-        evaluation_peak_bytes_per_device=others.get("evaluation"),
-        cosine_peak_bytes_per_device=others.get("cosine"),
-        population_peak_bytes_per_device=others.get("population"),
         host_bytes_per_process=host,
         host_memory_bytes=memory,
-        peak_bytes_per_device=peak,
+        peaks=peaks,
         hbm_bytes_per_device=target.chip.hbm_bytes,
         state_bytes_per_device=state,
         temporary_bytes_per_device=max(0, peak - state),

@@ -18,6 +18,8 @@ from replay_jax.training.population import lower_population
 from replay_jax.training.step import abstract_state, platform_of
 from replay_jax.training.trainable import as_base, split
 
+# What a run compiles; by the last word in the JSON of a report.
+PROGRAMS = ("training", "evaluation", "gradient cosine", "population")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -96,16 +98,13 @@ def other_peaks(
     if cosine:
         rows = shape.batch_size // shape.accumulation
         compared = evaluation_shape(shape, mesh, batch_size=rows)
-        programs.append(("cosine", lower_gradient_cosine(compared, mesh), moments))
+        programs.append(("gradient cosine", lower_gradient_cosine(compared, mesh), moments))
     if lanes > 1:
         # Every lane is whole on its device.
         averages = beside.average * trained_bytes(shape.model) * lanes // len(target.devices)
         programs.append(("population", lower_population(shape, lanes, target.devices), averages))
-    found = {}
-    for name, lowered, more in programs:
-        compiled, peak = compiled_or_peak(lowered, target)
-        found[name] = peak + more if compiled is not None or peak else 0
-    return found
+    tried = [(name, compiled_or_peak(lowered, target)[1], more) for name, lowered, more in programs]
+    return {name: peak + more if peak else 0 for name, peak, more in tried}
 
 
 def host_bytes(mesh: Mesh, kept: Kept, peak: int) -> tuple[int, int | None]:

@@ -33,10 +33,9 @@ def search(
                 fitting.append(smallest)
                 break
     if not fitting:
-        peak = smallest.peak_bytes_per_device if smallest else 0
+        needs = f": {_needs(smallest)}" if smallest else ""
         raise UserError(
-            f"No batch per device fits {target.name}: one row with full rematerialisation needs "
-            f"{aot.gib(peak)} of {aot.gib(target.chip.hbm_bytes)}; use more devices or mesh.fsdp."
+            f"No batch per device fits {target.name}{needs}; use more devices or mesh.fsdp."
         )
     return sorted(fitting, key=lambda trial: -trial.rows_per_device)
 
@@ -71,17 +70,27 @@ def fastest(reports: Sequence[aot.CompileReport]) -> str:
 
 def misfit(report: aot.CompileReport, fitting: aot.CompileReport | None) -> str:
     """A sentence about a step that does not fit, and the nearest setting that does."""
-    peak = report.peak_bytes_per_device
-    needs = aot.gib(peak) if peak else f"more than {aot.gib(report.hbm_bytes_per_device)}"
-    said = (
-        f"{report.rows_per_device} rows per device with rematerialisation '{report.remat}' need "
-        f"{needs} of the {aot.gib(report.hbm_bytes_per_device)} of a {report.chip}"
-    )
+    said = _needs(report)
     if fitting is None:
         return said + "; nor does one row fit: try --search, mesh.fsdp or more devices"
     return said + (
         f"; --config.training.accumulation={fitting.accumulation} fits: "
-        f"{aot.gib(fitting.peak_bytes_per_device)}"
+        f"{aot.gib(fitting.largest[1])}"
+    )
+
+
+def _needs(report: aot.CompileReport) -> str:
+    """What a batch needs that does not fit: of a device, or of the host of its process."""
+    (program, peak), room = report.largest, report.hbm_bytes_per_device
+    if 0 < peak <= room and report.host_memory_bytes is not None:
+        return (
+            f"a process needs {aot.gib(report.host_bytes_per_process)} of its host, which has "
+            f"{aot.gib(report.host_memory_bytes)}"
+        )
+    return (
+        f"{report.rows_per_device} rows per device with rematerialisation '{report.remat}' need "
+        f"{aot.gib(peak) if peak else f'more than {aot.gib(room)}'} of the {aot.gib(room)} of a "
+        f"{report.chip} for {program}"
     )
 
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from replay_jax.model.architecture import ModelConfig
 from replay_jax.model.decoder import build_transformer, head_kernel
 from replay_jax.model.loss import token_losses
+from replay_jax.model.ordering import after
 from replay_jax.model.placement import Placement
 from replay_jax.training.config import StepShape
 from replay_jax.training.gradient import (
@@ -207,11 +208,12 @@ def lower_gradient_cosine(shape: StepShape, mesh: Mesh) -> jax.stages.Lowered:
 
     def cosine(params: Any, a: DeviceBatch, b: DeviceBatch) -> jax.Array:
         first = gradient(params, a)
-        if placed is not None:  # one after another, or both hold their activations at once
-            first, b = jax.lax.optimization_barrier((first, b))
+        size = optax.tree.norm(first)
+        # One after another, or both hold their activations at once.
+        b = {**b, "inputs": after(b["inputs"], size)}
+        first, b = jax.lax.optimization_barrier((first, b))
         second = gradient(params, b)
-        norms = optax.tree.norm(first) * optax.tree.norm(second)
-        return optax.tree.vdot(first, second) / norms
+        return optax.tree.vdot(first, second) / (size * optax.tree.norm(second))
 
     with on_mesh(mesh):
         return jax.jit(cosine, out_shardings=replicated(mesh)).lower(like, batch, batch)

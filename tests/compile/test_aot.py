@@ -113,7 +113,7 @@ def test_an_average_lies_beside_every_program(monkeypatch):
     # A quarter of all but the norms on each device; of a population two whole models.
     split = fitting.kept_bytes(SHAPE, mesh, Beside(average=True)).average
     assert numbers < split < 1.1 * numbers
-    assert added == {"evaluation": split, "cosine": split, "population": 2 * 4 * numbers}
+    assert added == {"evaluation": split, "gradient cosine": split, "population": 2 * 4 * numbers}
     assert fitting.kept_bytes(SHAPE, mesh, NOTHING).average == 0
 
 
@@ -243,10 +243,9 @@ class Memory:
         return aot.CompileReport(
             topology="local", devices=8, chip="made up", mesh={}, mesh_reason="",
             rows_per_device=rows, accumulation=shape.accumulation, remat=shape.model.remat,
-            fits=peak <= self.room, starts=True, evaluation_peak_bytes_per_device=None,
-            cosine_peak_bytes_per_device=None, population_peak_bytes_per_device=None,
+            fits=peak <= self.room, starts=True,
             host_bytes_per_process=0, host_memory_bytes=None,
-            peak_bytes_per_device=peak, hbm_bytes_per_device=self.room,
+            peaks={"training": peak}, hbm_bytes_per_device=self.room,
             state_bytes_per_device=0, temporary_bytes_per_device=peak, model_flops_per_device=1.0,
             estimate=None, compile_seconds=0.0,
         )  # fmt: skip
@@ -285,6 +284,26 @@ def test_what_does_not_fit_is_told_the_nearest_batch_that_does(
     assert (fitting.accumulation if fitting else None) == accumulation
     said = misfit(report, fitting)
     assert words in said and "8 rows per device" in said and "GiB" in said
+
+
+def test_the_program_that_does_not_fit_is_the_one_that_is_named():
+    gib = 2**30
+    few = {"training": 20 * gib, "evaluation": 5 * gib, "gradient cosine": 35 * gib}
+    report = Memory(32 * gib).compile_report(SHAPE, MeshConfig(8, 1, 1), local())
+    report = dataclasses.replace(report, peaks=few, fits=False)  # training alone has room
+    said = misfit(report, None)
+    assert "need 35.00 GiB of the 32.00 GiB of a made up for gradient cosine" in said
+    lines = report_lines(report).splitlines()
+    assert "training: peak 20.00 GiB (38% free)" in lines
+    assert "gradient cosine: peak 35.00 GiB (9% too much)" in lines
+    unsaid = dataclasses.replace(report, peaks={**report.peaks, "evaluation": 0})
+    assert "need more than 32.00 GiB of" in misfit(unsaid, None)
+    assert "for evaluation" in misfit(unsaid, None)
+    host = dataclasses.replace(
+        report, peaks={"training": gib}, host_bytes_per_process=8 * gib, host_memory_bytes=4 * gib
+    )
+    assert "needs 8.00 GiB of its host, which has 4.00 GiB" in misfit(host, None)
+    assert "host: 8.00 GiB of each process, which has 4.00 GiB" in report_lines(host)
 
 
 def test_the_fastest_of_a_search_is_named(report):

@@ -18,7 +18,8 @@ from replay_jax.training.evaluate import (
     evaluation_shape,
     place_held_out,
 )
-from replay_jax.training.step import place_batch
+from replay_jax.training.gradient import batch_gradient
+from replay_jax.training.step import abstract_batch, abstract_state, place_batch, placement
 
 EIGHT_ROWS = dataclasses.replace(SHAPE, batch_size=8, sources=1)
 
@@ -110,6 +111,23 @@ def test_gradient_cosine_of_equal_opposed_and_other_batches(trained):
     # The scale of a batch's weights does not matter.
     doubled = {**other, "loss_weights": other["loss_weights"] * 2}
     assert float(program(params, one, doubled)) == pytest.approx(across, abs=1e-6)
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+def test_a_gradient_cosine_holds_the_activations_of_one_gradient_at_a_time(ways):
+    shape, mesh = dataclasses.replace(SHAPE, batch_size=64, sources=1), mesh_of(ways, 1, 1)
+    params, rows = abstract_state(shape.model, mesh).params, abstract_batch(shape, mesh)
+
+    def gradient(params, rows):
+        return batch_gradient(params, rows, shape=shape, platform="cpu", placement=placement(mesh))[
+            0
+        ]
+
+    def temporaries(compiled):
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    one = temporaries(jax.jit(gradient).lower(params, rows).compile())
+    assert temporaries(compile_gradient_cosine(shape, mesh)) < 1.5 * one  # both at once: 2
 
 
 def test_a_batch_that_does_not_divide_is_named_as_the_evaluation_setting():
