@@ -1,5 +1,6 @@
 """What experiments/ claims follows from the records that lie beside the claim."""
 
+import dataclasses
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from replay_jax.analysis.advice.recommend import recommend
 from replay_jax.analysis.advice.wording import brief
 from replay_jax.analysis.runs.records import load_records, stored_analysis
 from replay_jax.analysis.statistics.bootstrap import interval
-from replay_jax.analysis.study.analyse import analyse
+from replay_jax.analysis.study.analyse import analyse, analyse_anyway
 from replay_jax.config.experiments import experiments_of
 from replay_jax.config.recipe import load_recipe
 from replay_jax.report.advice import advise
@@ -36,23 +37,63 @@ def study():
     return study_in(FOLDER)
 
 
-def test_the_quickstart_table_follows_from_its_records(study):
-    rows = re.findall(
-        r"^\| ([\d,]+) \| ([\d.]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| (.*) \|$",
-        (FOLDER / "README.md").read_text(),
-        re.MULTILINE,
-    )
+PICKED, FRESH = (FOLDER / "README.md").read_text().split("## On seeds that picked nothing")
+
+
+def rows_of(text):
+    """Budget, ρ, best epochs, both losses and what is said of them, of every row of a table."""
+    numbers = r"([\d,]+) \| ([\d.]+) \| (\d+) \| ([\d.]+) \| ([\d.]+)"
+    return [
+        (int(tokens.replace(",", "")), float(rho), float(epochs), losses, said.split(" | "))
+        for tokens, rho, epochs, *losses, said in re.findall(
+            rf"^\| {numbers} \| (.*?) ?\|$", text, re.MULTILINE
+        )
+    ]
+
+
+def check_losses(study, rows):
+    """Every row is a cell at its best epochs; returns the cells in the order of the rows."""
     cells = {(c.key.target_tokens, c.key.replay_fraction): c for c in study.targets[0].cells}
-    assert len(rows) == len(cells) == 11
-    for tokens, rho, epochs, target, generic, worth in rows:
-        cell = cells[int(tokens.replace(",", "")), float(rho)]
-        assert cell.chosen.target_epochs == int(epochs)
-        assert f"{cell.chosen.target_loss:.3f}" == target
-        assert f"{cell.chosen.generic_loss:.3f}" == generic
+    found = [cells[tokens, rho] for tokens, rho, *_ in rows]
+    for (_, _, epochs, losses, _), cell in zip(rows, found, strict=True):
+        chosen = cell.chosen
+        assert chosen.target_epochs == epochs
+        assert [f"{loss:.3f}" for loss in (chosen.target_loss, chosen.generic_loss)] == losses
+    return found
+
+
+def test_the_quickstart_table_follows_from_its_records(study):
+    rows = rows_of(PICKED)
+    assert len(rows) == len(study.targets[0].cells) == 11
+    for cell, (*_, (worth,)) in zip(check_losses(study, rows), rows, strict=True):
         if worth[0].isdigit():
-            assert cell.multiplier is not None
-            low, high = cell.multiplier.low, cell.multiplier.high
-            assert worth == f"{cell.multiplier.value:.2f} ({low:.2f} to {high:.2f})"
+            assert worth == spelled(cell.multiplier, ".2f")
+
+
+def test_the_fresh_quickstart_follows_from_its_records():
+    records = load_records(FOLDER / "fresh.jsonl")
+    assert len(records) == 105 and {record["seed"] for record in records} == {4, 5, 6}
+    config = stored_analysis(records[0]["config"]["analysis"])
+    apart = analyse_anyway(records, dataclasses.replace(config, tuned=()))
+    picked = {(tokens, rho): epochs for tokens, rho, epochs, *_ in rows_of(PICKED)}
+
+    def setting(tokens, rho):
+        """The cell of the setting that was best on the first seeds."""
+        return [
+            i
+            for i, cell in enumerate(apart.targets[0].cells)
+            if (cell.key.target_tokens, cell.key.replay_fraction) == (tokens, rho)
+            and float(dict(cell.key.axes)["schedule.target_epochs"]) == picked[tokens, rho]
+        ]
+
+    rows = rows_of(FRESH)
+    assert len(rows) == 7
+    for cell, row in zip(check_losses(analyse(records, config), rows), rows, strict=True):
+        tokens, rho, *_, said = row
+        if rho:
+            gain = compare(apart.targets[0], setting(tokens, rho), setting(tokens, 0)).gain
+            kept = spelled(gain, ".3f")
+            assert said == [spelled(cell.multiplier, ".2f"), kept]
 
 
 def test_the_readme_prints_what_the_quickstart_gives(study):
