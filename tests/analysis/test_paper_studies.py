@@ -232,6 +232,33 @@ def test_gains_of_three_sizes_of_models(scaling):
     assert f"says the opposite ({shown})" in words
 
 
+def test_gains_of_three_sizes_on_fresh_seeds():
+    page = Page("model_scaling", "fresh.jsonl")
+    assert len(page.records) == 60 and {run["seed"] for run in page.records} == {3, 4, 5, 6}
+    (study,) = analyse_anyway(page.records, page.analysis).targets
+    place = {}
+    for position, cell in enumerate(study.cells):
+        width = int(re.search(r"'embed_dim': (\d+)", dict(cell.key.axes)["model"])[1])
+        place[width, cell.key.replay_fraction] = position
+    _, *rows = page.rows(6, after="| fresh: width")
+    assert len(rows) == 3
+    for width, none, *gains in rows:
+        own = [place[int(width), rho] for rho in (0.0, 0.25, 0.5, 0.75, 0.875)]
+        assert none == f"{study.cells[own[0]].chosen.target_loss:.3f}"
+        assert gains == [spelled(study.cells[i].gain) for i in own[1:]]
+
+    def falls(losses):
+        small, large = (losses(place[w, 0.0]) - losses(place[w, 0.875]) for w in (32, 64))
+        return small - large
+
+    value = falls(lambda i: study.cells[i].target_loss.value)
+    low, high = interval(falls(lambda i: study.draws.target[:, i]), level=study.level)
+    by_seed = falls(lambda i: numpy.array(study.cells[i].chosen.target_by_seed))
+    *most, last = (bare(f"{x:.3f}") for x in by_seed)
+    said = f"by {spelled(Interval(value, low, high))} nat: {', '.join(most)} and {last} by seed"
+    assert said in " ".join(page.text.split())
+
+
 def staged(protocol, rho, decay=None):
     """Whether a cell is of this protocol and fraction, at the usual weight decay or another."""
     axes = (("optimizer.weight_decay", decay),) if decay else ()
