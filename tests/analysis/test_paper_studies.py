@@ -277,18 +277,31 @@ def repetitions():
     return Page("repetitions")
 
 
+def batches_of(record):
+    return record["target_tokens"] / 2048
+
+
+def rate_of(record):
+    return record["learning_rate"]
+
+
+def series_of(budget, peak, epochs):
+    """Whether a cell has so many batches of target data, this rate and these epochs."""
+    return lambda cell: (
+        cell.key.target_tokens == 2048 * budget
+        and has("schedule.learning_rate.peak", peak)(cell)
+        and has(EPOCHS, epochs)(cell)
+    )
+
+
 def test_losses_by_repetitions(repetitions):
-    def batches(record):
-        return record["target_tokens"] / 2048
-
-    def rate(record):
-        return record["learning_rate"]
-
     numbers, *rows = repetitions.rows(8)
     losses = [row for row in rows if row[0] != "batches"]
     assert len(losses) == 6 and len(repetitions.records) == 42
     for number, (budget, peak, *shown) in enumerate(losses):
-        found = repetitions.means("target" if number < 3 else "generic", batches, rate, epochs_of)
+        found = repetitions.means(
+            "target" if number < 3 else "generic", batches_of, rate_of, epochs_of
+        )
         places = [(float(budget), float(peak), float(epoch)) for epoch in numbers[2:]]
         assert shown == [found.get(place, "") for place in places]
 
@@ -298,16 +311,27 @@ def test_what_the_best_number_of_repetitions_gains(repetitions):
     assert len(rows) == 3
     for series, best, *gains in rows:
         budget, peak = (float(part) for part in series.split(", "))
+        own = series_of(budget, peak, float(best))
+        others = (series_of(budget, peak, n) for n in (int(best) / 2, int(best) * 2, 32))
+        assert gains == [repetitions.gain("gsm8k_train", own, other) for other in others]
 
-        def of(epochs, budget=budget, peak=peak):
-            return lambda cell: (
-                cell.key.target_tokens == 2048 * budget
-                and has("schedule.learning_rate.peak", peak)(cell)
-                and has(EPOCHS, epochs)(cell)
-            )
 
-        others = (int(best) / 2, int(best) * 2, 32)
-        assert gains == [repetitions.gain("gsm8k_train", of(int(best)), of(n)) for n in others]
+def test_repetitions_on_fresh_seeds_have_the_same_best(repetitions):
+    page = Page("repetitions", "fresh.jsonl")
+    assert len(page.records) == 56 and {run["seed"] for run in page.records} == {3, 4, 5, 6}
+    numbers, *rows = page.rows(11, after="| fresh: batches")
+    assert len(rows) == 3
+    losses = [
+        study.means("target", batches_of, rate_of, epochs_of) for study in (repetitions, page)
+    ]
+    for budget, peak, *shown, half, twice, most in rows:
+        places = [(float(budget), float(peak), float(epoch)) for epoch in numbers[2:8]]
+        assert shown == [losses[1].get(place, "") for place in places]
+        tried = [place for place in places if place in losses[1]]
+        (best,) = {min(tried, key=lambda place: float(found[place])) for found in losses}
+        own = series_of(*best)
+        others = (series_of(*best[:2], epochs) for epochs in (best[2] / 2, best[2] * 2, 32.0))
+        assert [half, twice, most] == [page.gain("gsm8k_train", own, other) for other in others]
 
 
 def test_a_constant_mixture_at_replay_s_rate_is_not_told_from_replay():
