@@ -256,7 +256,7 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return number(value, "+.3f").replace("-", "−")
+    return number(value, "+z.3f").replace("-", "−")
 
 
 def _next_rows(found: Recommendation) -> list[Line]:

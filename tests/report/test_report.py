@@ -265,6 +265,7 @@ def test_numbers_in_words():
     assert between(Interval(None, None, None), ".1f") == between(None, ".1f") == "–"
     assert times(Interval(2.0, 1.5, 2.5, extrapolated=True)) == "2.00×† (1.50–2.50)"
     assert signed(Interval(-0.13, -0.16, -0.1)) == "−0.130 (−0.160 to −0.100)"
+    assert signed(Interval(-0.05, -0.1, -0.0003)) == "−0.050 (−0.100 to +0.000)"  # no minus zero
     assert (number(1234567), number(None), number(0.5)) == ("1,234,567", "–", "0.5")
     assert (seconds(59.94), seconds(600), seconds(9000)) == ("59.9 s", "10.0 min", "2.5 h")
 

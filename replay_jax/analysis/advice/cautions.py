@@ -163,7 +163,7 @@ def _controls(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]
             rate = "" if said else other_rate(found, best, control.constant)
             words = (
                 f"it {told} a constant mixture{tuned} ({control.target_epochs:g} epochs; "
-                f"{ends.value:+.3f} nat of target loss)"
+                f"{ends.value:+z.3f} nat of target loss)"
                 + f", which had another learning rate over the steps ({rate})"
                 * bool(rate)
             )
@@ -180,7 +180,7 @@ def _without_replay(found: TargetStudy, members: Sequence[int], baseline: int) -
         if cell.key.replay_fraction == 0 and change < 0:
             words = (
                 f"without replay, α = {cell.key.allocation:g} already changes target loss by "
-                f"{change:+.3f} nat against the baseline (α = {usual.key.allocation:g})"
+                f"{change:+z.3f} nat against the baseline (α = {usual.key.allocation:g})"
             )
             lines.append(Caution("placement", words))
     return lines

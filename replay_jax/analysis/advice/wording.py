@@ -231,13 +231,13 @@ def _short(usual: Comparison) -> str:
 
 
 def _change(gain: Interval) -> str:
-    return f"{0 - (gain.value or 0):+.3f} nat"
+    return f"{0 - (gain.value or 0):+z.3f} nat"
 
 
 def _change_ends(gain: Interval) -> str:
     """The interval of the change of loss, which is the gain's with the other sign."""
     low, high = (None if end is None else 0 - end for end in (gain.high, gain.low))
-    return ends(low, high, "+.3f")
+    return ends(low, high, "+z.3f")
 
 
 def _cost(said: Answered) -> str:
@@ -268,8 +268,8 @@ def cost_words(cost: Interval | None) -> str:
         return f", and {word} {abs(cost.value):.3f} nat of generic loss (noise unknown)"
     if cost.low <= 0 <= cost.high:
         return (
-            f", at no generic cost that can be told ({cost.value:+.3f} nat, "
-            f"{ends(cost.low, cost.high, '+.3f')})"
+            f", at no generic cost that can be told ({cost.value:+z.3f} nat, "
+            f"{ends(cost.low, cost.high, '+z.3f')})"
         )
     least, most = sorted((abs(cost.low), abs(cost.high)))
     return (

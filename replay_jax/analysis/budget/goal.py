@@ -112,4 +112,4 @@ def _short(answer: Recommendation) -> str:
     gain = answer.gain
     if gain.low is None or gain.high is None:
         return place
-    return f"{place}, {gain.low:+.3f} to {gain.high:+.3f} nat"
+    return f"{place}, {gain.low:+z.3f} to {gain.high:+z.3f} nat"

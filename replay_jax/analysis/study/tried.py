@@ -107,7 +107,7 @@ def _distance(one: Dropped, best: CellResult) -> str:
         return ""
     gap, which = min(gaps)
     fraction = "" if not replays(best) else f" of ρ = {best.key.replay_fraction:.4g}"
-    return f", {gap:+.3f} nat against {which}{fraction} on the same seeds"
+    return f", {gap:+z.3f} nat against {which}{fraction} on the same seeds"
 
 
 def _competes(cell: CellResult, key: CellKey) -> bool:

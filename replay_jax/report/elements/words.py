@@ -38,14 +38,14 @@ def level_words(level: float) -> str:
 
 def signed(value: Interval | None) -> str:
     """A difference in nats per token with its sign, such as "−0.130 (−0.160 to −0.100)"."""
-    return between(value, "+.3f").replace("-", "−")
+    return between(value, "+z.3f").replace("-", "−")
 
 
 def bits_words(nats: float | None, bits_per_nat: float | None) -> str:
     """A change in nats per token as one in bits per byte, after it; empty where that is unknown."""
     if nats is None or bits_per_nat is None:
         return ""
-    return f" · {nats * bits_per_nat:+.3f} bits per byte".replace("-", "−")
+    return f" · {nats * bits_per_nat:+z.3f} bits per byte".replace("-", "−")
 
 
 def share(value: float | None) -> str:

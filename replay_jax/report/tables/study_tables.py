@@ -292,7 +292,7 @@ def boundary_table(study: TargetStudy) -> Table | None:
     )
 
 
-def _change(value: float | None, form: str = "+.3f") -> str:
+def _change(value: float | None, form: str = "+z.3f") -> str:
     return number(value, form).replace("-", "−")
 
 
