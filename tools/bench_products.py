@@ -1,17 +1,21 @@
 """Time the matrix products of a train step in XLA and in PyTorch, in turn in one process.
 
-    python tools/bench_products.py [--tokens=4096] [--sizes=256x896,896x256,256x256,256x8192]
+    python tools/bench_products.py [--tokens=4096] [--sizes=256x896:16,896x256:8,...]
 
-Of every layer D x F those of the forward pass, of its input's and of its weights' gradient, in
-float32 on all cores: which share of the difference between two steps is the library's. Needs
-`pip install -e '.[bench]'`.
+Of every layer D x F, so often in the model, those of the forward pass, of its input's and of its
+weights' gradient, in float32 on all cores and with the allocator settings of our workers: which
+share of the difference between two steps (bench_peers.py, whose shape is the default here) is the
+library's. Needs `pip install -e '.[bench]'`.
 """
 
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+
+from replay_jax.sweep.executors.local.settings import CPU_ALLOCATOR
 
 _ROUNDS, _WARM = 22, 3
 
@@ -20,24 +24,37 @@ def main() -> None:
     """Print GFLOP/s of both, medians, and the median of the rounds' ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tokens", type=int, default=4096, help="rows of the activations")
-    parser.add_argument("--sizes", default="256x896,896x256,256x256,256x8192", help="D x F, ...")
+    parser.add_argument(
+        "--sizes", default="256x896:16,896x256:8,256x256:32,256x8192:1", help="D x F : layers, ..."
+    )
     arguments = parser.parse_args()
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["OMP_NUM_THREADS"] = str(os.cpu_count())
-    ratios = []
-    for size in arguments.sizes.split(","):
+    if not CPU_ALLOCATOR.items() <= os.environ.items():  # the C library reads them at its start
+        cores = {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(os.cpu_count())}
+        os.execve(
+            sys.executable, [sys.executable, *sys.argv], {**os.environ, **CPU_ALLOCATOR, **cores}
+        )
+    ratios, spent = [], [0.0, 0.0]
+    for part in arguments.sizes.split(","):
+        size, layers = part.split(":")
         inner, outer = (int(number) for number in size.split("x"))
         flops = 2 * arguments.tokens * inner * outer
         for name, ours, theirs in products(arguments.tokens, inner, outer):
             times = [(seconds(ours), seconds(theirs)) for _ in range(_WARM + _ROUNDS)][_WARM:]
             rates = [flops / statistics.median(each) / 1e9 for each in zip(*times, strict=True)]
+            spent = [
+                total + int(layers) * statistics.median(each)
+                for total, each in zip(spent, zip(*times, strict=True), strict=True)
+            ]
             ratios.append(statistics.median(a / b for a, b in times))
             print(
                 f"{size:>9} {name:17s} XLA {rates[0]:4.0f}  PyTorch {rates[1]:4.0f} GFLOP/s  "
                 f"XLA takes {ratios[-1]:.2f} of the time",
                 flush=True,
             )
-    print(f"{os.cpu_count()} cores, median of the ratios {statistics.median(ratios):.2f}")
+    print(
+        f"all of them in one step: XLA {spent[0]:.2f} s, PyTorch {spent[1]:.2f} s; median of the "
+        f"ratios {statistics.median(ratios):.2f}; {os.cpu_count()} cores"
+    )
 
 
 def products(
