@@ -64,11 +64,6 @@ class CompileReport:
     compile_seconds: float
 
     @property
-    def peak_bytes_per_device(self) -> int:
-        """That of the train step."""
-        return self.peaks["training"]
-
-    @property
     def largest(self) -> tuple[str, int]:
         """The program that needs most, and its peak; one of unsaid need (0) before all."""
         return max(self.peaks.items(), key=lambda item: item[1] or math.inf)

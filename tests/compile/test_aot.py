@@ -169,7 +169,7 @@ def test_fits_means_every_program_and_the_host(monkeypatch):
     assert not fits(few, few, room, few)
     assert not fits(few, few, few, room + 1)
     averaged = reported(few, few, few, few, average=True)
-    assert averaged.peak_bytes_per_device == few + 4 * parameter_counts(DEEP).total
+    assert averaged.peaks["training"] == few + 4 * parameter_counts(DEEP).total
     monkeypatch.setattr(fitting, "host_memory", lambda: 8 * few)
     assert not fits(few, few, few, few)
 
