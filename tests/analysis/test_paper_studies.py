@@ -113,6 +113,7 @@ def test_losses_by_epochs_of_fine_tuning(epochs):
 
 def test_what_the_paper_s_number_of_epochs_gains_over_others(epochs):
     gains = epochs.rows(5, after="| target | 64 epochs against 8")[:4]
+    assert [name for name, *_ in gains] == ["target", *TARGETS]
     for name, *shown in gains[1:]:
         assert shown == [
             epochs.gain(name, has(EPOCHS, 64), has(EPOCHS, other)) for other in (8, 32, 128, 256)
@@ -123,6 +124,7 @@ def test_epochs_of_fine_tuning_on_fresh_seeds(epochs):
     page = Page("fine_tuning_epochs", "fresh.jsonl")
     assert len(page.records) == 144 and {run["seed"] for run in page.records} == {3, 4, 5, 6}
     rows = page.rows(5, after="| target, fresh seeds")[1:4]
+    assert [name for name, *_ in rows] == list(TARGETS)
     for name, *shown in rows:
         assert shown == [
             page.gain(name, has(EPOCHS, 64), has(EPOCHS, other)) for other in (8, 32, 128, 256)
@@ -585,6 +587,7 @@ def test_code_on_fresh_seeds_beside_the_seeds_that_picked():
     assert len(fresh.records) == 20 and {run["seed"] for run in fresh.records} == {3, 4, 5, 6}
     before = {row[0]: row[2] for row in picked.rows(4)}
     rows = fresh.rows(3, after="| code on fresh seeds")[1:8]
+    assert len({compared for compared, *_ in rows}) == 7
     for compared, gain, earlier in rows:
         own, other = (KINDS[name] for name in compared.split(" against "))
         assert gain == fresh.gain("code", own, other)

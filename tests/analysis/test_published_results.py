@@ -88,6 +88,8 @@ def test_the_fresh_quickstart_follows_from_its_records():
 
     rows = rows_of(FRESH)
     assert len(rows) == 7
+    worth = rows[2][-1][0].replace(" (", " times (")
+    assert worth in PICKED and worth in (ROOT / "README.md").read_text()
     for cell, row in zip(check_losses(analyse(records, config), rows), rows, strict=True):
         tokens, rho, *_, said = row
         if rho:
