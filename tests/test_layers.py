@@ -14,8 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Floor by floor: a room may import itself and the rooms before it in this list.
 ROOMS = (
-    "", "schedule", "model", "analysis/statistics", "analysis/runs", "analysis/study",
-    "analysis/advice", "analysis/bayes", "analysis/sources", "analysis/budget",
+    "", "schedule", "model", "analysis/noise", "analysis/statistics", "analysis/runs",
+    "analysis/study", "analysis/advice", "analysis/bayes", "analysis/sources", "analysis/budget",
     "data/conversations", "data/sources", "data/tokens", "data/stores", "data/reading",
     "data/ledger", "data/judging", "data/web",
     "hub", "training/mesh", "training/saving", "training", "generation", "compile/hlo", "compile",

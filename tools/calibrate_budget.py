@@ -37,7 +37,7 @@ from typing import Any
 import calibration_scenarios
 import numpy as np
 from calibrate_intervals import APART, ROOT, _add, kept_lines
-from calibration_scenarios import HALVES, REFERENCES
+from calibration_scenarios import PARTS, REFERENCES
 
 from replay_jax.analysis.advice.every_group import recommend_every_group
 from replay_jax.analysis.advice.recommend import Recommendation
@@ -147,7 +147,7 @@ def _quickstart_records(worth: Callable[[float], float], unlike: float, draw: in
 
 def simulated(half: str, name: str) -> Study:
     """A scenario of calibration_scenarios.py, with the costs of two-stage runs of its sizes."""
-    scenario = next(each for each in HALVES[half] if each.name == name)
+    scenario = next(each for each in PARTS[half] if each.name == name)
     return Study(
         name,
         REFERENCES[scenario.reference],

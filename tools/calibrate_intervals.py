@@ -1,6 +1,6 @@
 """Do 90 % intervals hold the truth 90 % of the time? Simulated sweeps with a known truth say.
 
-    python tools/calibrate_intervals.py --studies=150 --half=held-out --out=held_out.jsonl
+    python tools/calibrate_intervals.py --studies=150 --part=held-out --out=held_out.jsonl
 
 Every study is a sweep of records (calibration_scenarios.py) that goes through `analyse` and
 `recommend` as a real one does. --out has one JSON line per study and is added to: what it holds of
@@ -10,10 +10,10 @@ ones. Lines of other code (a digest of the analysis and of this tool) are left a
 Printed is one JSON line per scenario: the share of studies whose interval holds the truth, for the
 recommended multiplier and gain, for every multiplier, gain, equivalent amount and generic cost
 printed, and for the replay fraction; `needed`, the factor by which the recommended gain's interval
-could be narrower (below 1) and hold the truth in 90 %; the share in which no multiplier was named;
-verdicts; `false` is the share of verdicts that are wrong ("replay helps" where it does not, or the
-other way). Fits of published points alone (as `replay-jax fit` does) are in
-tests/analysis/statistics/test_misfit.py.
+could be narrower (below 1) and hold the truth in 90 %, and `width`, its median in nats; the share
+in which no multiplier was named; verdicts; `false` is the share of verdicts that are wrong ("replay
+helps" where it does not, or the other way). Fits of published points alone (as `replay-jax fit`
+does) are in tests/analysis/statistics/test_misfit.py.
 """
 
 # ruff: noqa: E402
@@ -28,6 +28,7 @@ import argparse
 import hashlib
 import json
 import math
+import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import calibration_scenarios
-from calibration_scenarios import BUDGET, HALVES, REFERENCES, Scenario
+from calibration_scenarios import BUDGET, PARTS, REFERENCES, Scenario
 
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
 from replay_jax.analysis.advice.verdict import HELPS, HURTS
@@ -61,8 +62,8 @@ class Tally:
         self.reach: dict[str, float] = {}
 
     def add(self, name: str, found: Interval | None, truth: float) -> None:
-        """Count one interval; one that names nothing is counted as refused."""
-        if found is None or found.value is None:
+        """Count one interval; one without value or without both ends is counted as refused."""
+        if found is None or found.value is None or found.low is found.high is None:
             self.seen[f"{name} refused"] += 1
             return
         low = -math.inf if found.low is None else found.low
@@ -124,8 +125,8 @@ def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: 
 
 def one_study(place: Place, draw: int, resamples: int) -> dict[str, Any]:
     """One simulated sweep: what its intervals held, and what was said."""
-    half, index = place
-    scenario: Scenario = HALVES[half][index]
+    part, index = place
+    scenario: Scenario = PARTS[part][index]
     begun = time.process_time()
     tally = Tally()
     config = REFERENCES[scenario.reference]
@@ -133,13 +134,14 @@ def one_study(place: Place, draw: int, resamples: int) -> dict[str, Any]:
     found = recommend(study)
     wrong = judge(scenario, study.target(), found, tally)
     return {
-        "half": half,
+        "part": part,
         "index": index,
         "scenario": scenario.name,
         "draw": draw,
         "held": dict(tally.held),
         "seen": dict(tally.seen),
         "reach": tally.reach,
+        "width": _width(found.gain),
         "verdict": found.verdict,
         "false": bool(wrong),
         "law": None if (curve := study.target().curve) is None else curve.name,
@@ -149,7 +151,7 @@ def one_study(place: Place, draw: int, resamples: int) -> dict[str, Any]:
 
 def summary(place: Place, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One line of the outcome from the lines of a scenario's studies."""
-    scenario = HALVES[place[0]][place[1]]
+    scenario = PARTS[place[0]][place[1]]
     held, seen = Counter[str](), Counter[str]()
     for line in lines:
         held.update(line["held"])
@@ -157,19 +159,28 @@ def summary(place: Place, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     verdicts = Counter(line["verdict"] for line in lines)
     studies = len(lines)
     return {
-        "half": place[0],
+        "part": place[0],
         "scenario": scenario.name,
         "seeds": scenario.seeds,
         "budgets": len(scenario.budgets),
         "studies": studies,
         **{k: round(held[k] / n, 3) for k, n in seen.items() if not k.endswith(" refused")},
         "needed": _needed([line["reach"] for line in lines]),
+        "width": _median([line["width"] for line in lines if line["width"] is not None]),
         "refused": round(seen["recommended multiplier refused"] / studies, 3),
         "verdicts": {name: round(n / studies, 3) for name, n in verdicts.items()},
         "laws": dict(Counter(str(line["law"]) for line in lines)),
         "false": round(sum(line["false"] for line in lines) / studies, 3),
         "seconds": round(sum(line["seconds"] for line in lines), 1),
     }
+
+
+def _width(found: Interval) -> float | None:
+    return None if found.low is None or found.high is None else round(found.high - found.low, 5)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(statistics.median(values), 4) if values else None
 
 
 def _needed(reaches: Sequence[dict[str, float]]) -> float | None:
@@ -203,21 +214,21 @@ def _chunk(place: Place, draws: Sequence[int], resamples: int) -> list[dict[str,
 
 
 def main() -> None:
-    """Simulate the scenarios of one half or both and print what was held."""
+    """Simulate the scenarios of one part or all and print what was held."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=150)
     parser.add_argument("--resamples", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--half", choices=[*HALVES, "both"], default="both")
+    parser.add_argument("--part", choices=[*PARTS, "all"], default="all")
     parser.add_argument("--scenario", default="", help="only those whose name has these words")
     parser.add_argument("--out", type=Path, help="a JSON lines file to go on with")
     arguments = parser.parse_args()
-    halves = list(HALVES) if arguments.half == "both" else [arguments.half]
+    parts = list(PARTS) if arguments.part == "all" else [arguments.part]
     places = [
-        (half, index)
-        for half in halves
-        for index, scenario in enumerate(HALVES[half])
+        (part, index)
+        for part in parts
+        for index, scenario in enumerate(PARTS[part])
         if arguments.scenario in scenario.name
     ]
     done = _simulate(places, arguments)
@@ -237,7 +248,7 @@ def _simulate(
         for start in [arguments.seed + APART * place[1]]
     }
     for line in kept_lines(arguments.out, code, resamples):
-        place = (line["half"], line["index"])
+        place = (line["part"], line["index"])
         if place in wanted and line["draw"] in wanted[place]:
             done[place][line["draw"]] = line
     with ProcessPoolExecutor(arguments.processes) as pool:
@@ -250,7 +261,7 @@ def _simulate(
             lines = [{**line, "code": code, "resamples": resamples} for line in job.result()]
             _add(arguments.out, lines)
             for line in lines:
-                done[line["half"], line["index"]][line["draw"]] = line
+                done[line["part"], line["index"]][line["draw"]] = line
     return {place: [found[draw] for draw in sorted(found)] for place, found in done.items()}
 
 

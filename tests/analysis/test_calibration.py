@@ -7,7 +7,7 @@ import sys
 from places import ROOT
 
 TOOL = (sys.executable, str(ROOT / "tools" / "calibrate_intervals.py"))
-ASKED = ("--half=tuning", "--scenario=null, seed", "--resamples=20", "--processes=1")
+ASKED = ("--part=tuning", "--scenario=null, seed", "--resamples=20", "--processes=1")
 
 
 def calibrated(out, studies):
@@ -31,6 +31,6 @@ def test_an_interrupted_calibration_goes_on_and_other_code_is_not_counted(tmp_pa
     assert {k: v for k, v in again[json.loads(second)["draw"]].items() if k != "seconds"} == {
         k: v for k, v in json.loads(second).items() if k != "seconds"
     }
-    assert line["studies"] == 3 and line["half"] == "tuning"
+    assert line["studies"] == 3 and line["part"] == "tuning"
     assert "kept" in line["verdicts"] and "of other code" not in line["verdicts"]
     assert 0 <= line["recommended gain"] <= 1

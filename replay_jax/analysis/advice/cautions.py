@@ -15,13 +15,15 @@ from replay_jax.analysis.study.tried import beside, dropped_words
 
 Kind = Literal[
     "edge", "untuned", "learning rate", "multiplier", "mixture", "placement", "largest", "dropped",
-    "incomplete", "early stopping", "second opinion", "curve",
+    "incomplete", "early stopping", "second opinion", "curve", "picked",
 ]  # fmt: skip
 
 _RATE = "schedule.learning_rate."
 # Share of the resamples on either side from which what noise decides is worth a word, and by which
 # factor the two must differ.
 _OFTEN, _APART = 0.1, 1.1
+# Share of the interval's width from which the luck of having been picked is worth a word.
+_LUCKY = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Caution:
     "incomplete" (groups lack runs that others have), "early stopping" (runs are judged by their
     best states), "second opinion" (another fit of the same runs contradicts the answer), "curve"
     (the multiplier depends on whether the reference law or its points are followed, and it is
-    chance which are).
+    chance which are), "picked" (what was measured, where luck is a good part of it).
     """
 
     kind: Kind
@@ -57,6 +59,7 @@ def cautions(
         lines.append(Caution("multiplier", f"no multiplier: {found.curve_problem}"))
     elif rival.multiplier is not None and rival.multiplier.value is None:
         lines.append(Caution("multiplier", f"no multiplier: {rival.multiplier.note}"))
+    lines += _lucky(rival)
     lines += _followed(found, best, rival)
     lines += _controls(found, best, rival)
     lines += _without_replay(found, members, usual.against)
@@ -66,6 +69,22 @@ def cautions(
         groups = f"{len(found.missing)} groups of runs are" if some else "a group of runs is"
         lines.append(Caution("incomplete", f"{groups} incomplete"))
     return tuple(lines)
+
+
+def _lucky(rival: Comparison) -> list[Caution]:
+    """Where the two sides' best measured otherwise than the answer says, and why."""
+    gain = rival.gain
+    if gain.value is None or gain.low is None or gain.high is None:
+        return []
+    luck = rival.measured - gain.value
+    if abs(luck) < _LUCKY * (gain.high - gain.low):
+        return []
+    words = (
+        f"its best runs measured a gain of {rival.measured:+z.3f} nat over "
+        f"{rival.words}, of which {luck:+z.3f} is left out: the best of several is picked for its "
+        "luck too"
+    )
+    return [Caution("picked", words)]
 
 
 def _followed(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]:

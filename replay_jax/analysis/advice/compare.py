@@ -1,26 +1,34 @@
 """The recommended schedule against those that do not replay: usual, and best of all.
 
-Both sides of a comparison were picked for being best of several, and both picks are counted: the
-lower end of the gain takes the worst luck of whatever could have been picked on the replay side,
-the upper end that on the other side.
+Both sides of a comparison were picked for being best of several, so both were lucky. The number
+that is told, and its interval, are freed of that: each side is drawn towards what it was picked
+from, by as much as that differs by chance (`noise/shrinkage.py`).
 
 Shape legend: R resamples.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from replay_jax.analysis.advice.cost import cost_at_best, generic_cost
-from replay_jax.analysis.statistics.bootstrap import Interval, interval
+from replay_jax.analysis.noise.shrinkage import Family, shrink
+from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.statistics.equivalents import equivalents, ratio
+from replay_jax.analysis.study.comparisons import difference
 from replay_jax.analysis.study.groups import recipe
 from replay_jax.analysis.study.selection import competes, knob_words
 from replay_jax.analysis.study.study import CellResult, TargetStudy, replays
 
-# A cell that wins in fewer resamples than this could not have been picked by luck.
-_CONTENDER = 0.01
+
+@dataclass(frozen=True)
+class _Picked:
+    """Target losses [2] of either side's best without luck, and resamples of them [R, 2]."""
+
+    losses: np.ndarray
+    drawn: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class Comparison:
     """The best schedule that replays against one that does not.
 
     `against` indexes TargetStudy.cells; `words` name it. `gain`: its target loss less that of the
-    schedule, nats per token; `multiplier`: the same in target data, None without a reference law;
+    schedule, nats per token, without the luck of having been picked, which `measured` still has;
+    `multiplier`: the same in target data, None without a reference law;
     `generic_cost`: the schedule's generic loss less its own at as many target epochs, None where
     nobody measured it; `cost_at_best`: the same with each at its own best setting. The two are one
     where the other side did not run at the schedule's `epochs` (the schedule's, the other's best).
@@ -38,6 +47,7 @@ class Comparison:
     against: int
     words: str
     gain: Interval
+    measured: float
     multiplier: Interval | None
     generic_cost: Interval | None
     cost_at_best: Interval | None
@@ -50,6 +60,7 @@ class Comparison:
             "against": self.words,
             "multiplier": None if self.multiplier is None else self.multiplier.to_json(),
             "gain_nats": self.gain.to_json(),
+            "measured_gain_nats": self.measured,
             "generic_cost_nats": None if self.generic_cost is None else self.generic_cost.to_json(),
             "generic_cost_at_best_nats": (
                 None if self.cost_at_best is None else self.cost_at_best.to_json()
@@ -63,11 +74,13 @@ def compare(found: TargetStudy, own: Sequence[int], others: Sequence[int]) -> Co
     """The best of the cells `own` against the best of `others`."""
     best, against = best_of(found, own), best_of(found, others)
     cells = found.cells
+    picked = _picked(found, own, others)
     return Comparison(
         against=against,
         words=recipe(cells[against].key) + knob_words(cells[against].key, cells[best].key),
-        gain=_gain(found, best, against, own, others),
-        multiplier=_multiplier(found, best, against, own, others),
+        gain=_gain(found, picked),
+        measured=cells[against].chosen.target_loss - cells[best].chosen.target_loss,
+        multiplier=_multiplier(found, picked, best, against),
         generic_cost=generic_cost(found, best, against),
         cost_at_best=cost_at_best(found, best, against),
         epochs=(cells[best].chosen.target_epochs, cells[against].chosen.target_epochs),
@@ -103,59 +116,47 @@ def not_run(found: TargetStudy, others: Sequence[int]) -> tuple[str, ...]:
     return tuple(lacking)
 
 
-def _unlucky(found: TargetStudy, cells: Sequence[int], best: int) -> np.ndarray:
-    """Resampled loss [R] of the best of the cells if its place were won by luck, in nats.
-
-    Of several cells about as good, the one with the best luck is picked. Its deviation is taken to
-    be the worst of all that could have been picked (one-sided simultaneous bound over those that
-    win in at least 1 % of the resamples), so that the end of an interval keeps its level.
-    """
-    drawn = found.draws.target[:, list(cells)]
-    observed = np.array([found.cells[i].chosen.target_loss for i in cells])
-    shares = np.bincount(drawn.argmin(axis=1), minlength=len(cells)) / len(drawn)
-    contenders = (shares >= _CONTENDER) | (np.array(cells) == best)
-    worst: np.ndarray = observed.min() + (drawn - observed)[:, contenders].max(axis=1)
-    return worst
-
-
-def _gain(
-    found: TargetStudy, best: int, against: int, own: Sequence[int], others: Sequence[int]
-) -> Interval:
-    """Target loss of `against` less that of `best`, nats."""
-    cells, drawn = found.cells, found.draws.target
-    value = cells[against].chosen.target_loss - cells[best].chosen.target_loss
-    if found.noise is None:
-        return Interval(value, None, None, note="seed noise unknown")
-    low, _ = interval(drawn[:, against] - _unlucky(found, own, best), level=found.level)
-    _, high = interval(_unlucky(found, others, against) - drawn[:, best], level=found.level)
-    return Interval(value, min(low, value), max(high, value))
-
-
-def _multiplier(
-    found: TargetStudy, best: int, against: int, own: Sequence[int], others: Sequence[int]
-) -> Interval | None:
-    """Equivalent target data of `best` over that of `against`."""
-    curve, drawn = found.curve, found.draws.log_equivalent
-    top, bottom = (found.cells[i].equivalent_tokens for i in (best, against))
-    if curve is None or drawn is None or top is None or bottom is None:
-        return None
-    unlucky, harder = (
-        curve.resampled.log_equivalent(_unlucky(found, members, pick)[:, None])[:, 0]
-        for members, pick in ((own, best), (others, against))
+def _picked(found: TargetStudy, own: Sequence[int], others: Sequence[int]) -> _Picked:
+    """The best of either side, freed of the luck of having been picked from it."""
+    keys = [cell.key for cell in found.cells]
+    ours = Family(
+        tuple(own),
+        factors=(
+            tuple(f"{keys[i].replay_fraction:g}" for i in own),
+            tuple(f"{keys[i].allocation:g}" for i in own),
+        ),
     )
-    with np.errstate(invalid="ignore", over="ignore"):
-        low, _ = np.exp(interval(unlucky - drawn[:, against], level=found.level))
-        _, high = np.exp(interval(drawn[:, best] - harder, level=found.level))
-    notes = [f"{name}: {part.note}" for name, part in (("numerator", top), ("denominator", bottom))
-             if part.note]  # fmt: skip
-    value = None
-    if top.value is not None and bottom.value is not None:
-        value = top.value / bottom.value
-        low, high = min(low, value), max(high, value)
-    return Interval(
-        value=value,
-        low=float(low) if np.isfinite(low) else None,
-        high=float(high) if np.isfinite(high) else None,
-        extrapolated=top.extrapolated or bottom.extrapolated,
-        note="; ".join(notes),
+    theirs = Family(tuple(others), factors=(tuple(keys[i].protocol for i in others),))
+    losses = np.array([cell.chosen.target_loss for cell in found.cells]) + found.draws.luck
+    shrunk = shrink(losses, found.draws.target, (ours, theirs))
+    best, against = best_of(found, own), best_of(found, others)
+    places = [ours.members.index(best), len(own) + theirs.members.index(against)]
+    return _Picked(losses[[best, against]] + shrunk.moved[places], shrunk.drawn[:, places])
+
+
+def _gain(found: TargetStudy, picked: _Picked) -> Interval:
+    """Target loss of the other side's best less that of the own, nats."""
+    value = float(picked.losses[1] - picked.losses[0])
+    drawn = picked.drawn[:, 1] - picked.drawn[:, 0]
+    return difference(value, drawn, spread=found.noise is not None, level=found.level)
+
+
+def _multiplier(found: TargetStudy, picked: _Picked, best: int, against: int) -> Interval | None:
+    """Equivalent target data of the own best over that of the other side's.
+
+    Where a loss lies on the curve is said of the measured one: to free the baseline of luck may
+    move it past the last reference point, which it is itself.
+    """
+    curve = found.curve
+    top, bottom = (found.cells[i].equivalent_tokens for i in (best, against))
+    if curve is None or top is None or bottom is None:
+        return None
+    freed = equivalents(curve, picked.losses, picked.drawn)
+    worth = ratio(curve, freed, 0, 1, level=found.level)
+    if worth.value is None:
+        return worth
+    parts = {"numerator": top, "denominator": bottom}
+    notes = [f"{part}: {amount.note}" for part, amount in parts.items() if amount.note]
+    return replace(
+        worth, extrapolated=top.extrapolated or bottom.extrapolated, note="; ".join(notes)
     )

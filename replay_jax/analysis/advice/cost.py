@@ -4,7 +4,7 @@ More epochs of target data forget more, and which epochs are best for the target
 tie: a rival that gains .01 nat at four times the epochs becomes the best, and a cost against it
 moves by many times that. So a cost is first told at equal target epochs.
 
-Shape legend: R resamples, k settings of a cell.
+Shape legend: R resamples.
 """
 
 import numpy as np
@@ -22,23 +22,14 @@ def cost_at_best(found: TargetStudy, best: int, against: int) -> Interval:
 
 
 def generic_cost(found: TargetStudy, best: int, against: int) -> Interval:
-    """The same with `against` at the epochs of `best`; `cost_at_best` where it did not run there.
-
-    Resamples pick the setting of `best` anew, and that of `against` follows it.
-    """
+    """The same with `against` at the epochs of `best`; where it has none there, `cost_at_best`."""
     own, other = found.cells[best], found.cells[against]
-    beside = [_beside(setting, own, other) for setting in own.settings]
-    place = beside[own.best]
+    place = _beside(own.chosen, own, other)
     if place is None:
         return cost_at_best(found, best, against)
-    of_own, of_other = (found.draws.generic_settings[i] for i in (best, against))
-    first = found.draws.winner[:, best]
-    places = np.array([place if p is None else p for p in beside])
-    # A resample's winner that the other side did not run at gives way to the one in the data.
-    picked = np.where(np.array([p is None for p in beside])[first], own.best, first)
-    rows = np.arange(len(picked))
+    first, second = (found.draws.generic_settings[i] for i in (best, against))
     value = own.chosen.generic_loss - other.settings[place].generic_loss
-    return _interval(found, value, of_own[rows, picked] - of_other[rows, places[picked]])
+    return _interval(found, value, first[:, own.best] - second[:, place])
 
 
 def _beside(setting: SettingResult, own: CellResult, other: CellResult) -> int | None:

@@ -24,8 +24,8 @@ from replay_jax.analysis.advice.wording import (
     incomparable,
     sentence,
 )
+from replay_jax.analysis.noise.components import Component
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
-from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.study.selection import group_words
 from replay_jax.analysis.study.study import (
     Study,

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from replay_jax.analysis.noise.components import Layout
+from replay_jax.analysis.noise.documents import DocumentLuck, document_luck
+from replay_jax.analysis.noise.resampling import estimate_noise, resample_means
 from replay_jax.analysis.statistics.bootstrap import RESAMPLES, Interval
-from replay_jax.analysis.statistics.components import Layout
-from replay_jax.analysis.statistics.documents import DocumentLuck, document_luck
 from replay_jax.analysis.statistics.efficiency import (
     ReferencePoints,
     point_weights,
@@ -25,7 +26,6 @@ from replay_jax.analysis.statistics.efficiency import (
 )
 from replay_jax.analysis.statistics.equivalents import Equivalents, equivalents, ratio
 from replay_jax.analysis.statistics.inference import CurveFit, fit_curve, residual_noise
-from replay_jax.analysis.statistics.noise import estimate_noise, resample_means
 from replay_jax.analysis.study.selection import Records, records_of
 from replay_jax.analysis.study.study import TargetStudy, replays
 from replay_jax.errors import UserError

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from replay_jax.analysis.noise.resampling import Noise, constant_noise
 from replay_jax.analysis.statistics import laws
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.statistics.efficiency import (
@@ -24,7 +25,6 @@ from replay_jax.analysis.statistics.efficiency import (
     score_laws,
 )
 from replay_jax.analysis.statistics.misfit import fitting_laws, misfit
-from replay_jax.analysis.statistics.noise import Noise, constant_noise
 
 
 @dataclass(frozen=True)

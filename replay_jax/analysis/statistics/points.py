@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.noise.resampling import estimate_noise, resample_means
 from replay_jax.analysis.statistics import bootstrap
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.statistics.efficiency import (
@@ -22,7 +23,6 @@ from replay_jax.analysis.statistics.inference import (
     fit_curve,
     residual_noise,
 )
-from replay_jax.analysis.statistics.noise import estimate_noise, resample_means
 from replay_jax.analysis.statistics.points_input import Points, parse_points
 from replay_jax.errors import UserError
 

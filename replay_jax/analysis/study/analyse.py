@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.noise.components import Component
+from replay_jax.analysis.noise.resampling import Noise
 from replay_jax.analysis.runs.boundary import boundary_of, shared_window
 from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics import bootstrap
-from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.equivalents import amount, ratio
-from replay_jax.analysis.statistics.noise import Noise
 from replay_jax.analysis.study.comparisons import (
     baseline_of,
     difference,
@@ -26,7 +26,8 @@ from replay_jax.analysis.study.comparisons import (
     pareto_fronts,
 )
 from replay_jax.analysis.study.evidence import Evidence, gather
-from replay_jax.analysis.study.groups import Setting, TargetGroup, group_records
+from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, group_records
+from replay_jax.analysis.study.layout import apart_notes
 from replay_jax.analysis.study.minimum import fit_replay
 from replay_jax.analysis.study.stopping import NOTE, stopped_early
 from replay_jax.analysis.study.study import (
@@ -151,7 +152,7 @@ def _analyse_target(
         missing=group.missing,
         notes=(() if known else (ONE_SEED,))
         + ((NOTE,) if config.early_stopping else ())
-        + (() if curve is None else curve.notes)
+        + _curve_and_noise(group.cells, evidence)
         + tuning_notes(group.cells, tried, config)
         + dropped_notes(dropped, cells),
         documents=evidence.target.documents,
@@ -159,8 +160,8 @@ def _analyse_target(
         generic_components=_components(evidence.generic.noise),
         draws=Draws(
             target=drawn,
+            luck=evidence.luck,
             generic=evidence.generic_drawn,
-            winner=evidence.winner - np.array([own[0] for own in evidence.rows]),
             generic_settings=tuple(evidence.generic.drawn[:, own] for own in evidence.rows),
             log_equivalent=None if found is None else found.resampled,
         ),
@@ -250,6 +251,14 @@ def _setting(own: Setting, target_loss: float, generic_loss: float) -> SettingRe
         overrides=overrides_of(own),
         learning_rate=learning_rate_of(own),
     )
+
+
+def _curve_and_noise(cells: Sequence[Cell], evidence: Evidence) -> tuple[str, ...]:
+    curve, noise = evidence.curve, evidence.target.noise
+    notes = () if curve is None else curve.notes
+    if noise is None or noise.fitted is None:
+        return notes
+    return (*notes, *apart_notes(cells, evidence.rows, noise.fitted.apart))
 
 
 def _data_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[int, int]:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.noise.documents import DocumentLuck, document_luck
 from replay_jax.analysis.runs.records import label
-from replay_jax.analysis.statistics.documents import DocumentLuck, document_luck
 from replay_jax.analysis.study.groups import Setting
 from replay_jax.errors import UserError
 

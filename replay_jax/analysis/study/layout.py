@@ -7,16 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay_jax.analysis.statistics.components import Layout
+from replay_jax.analysis.noise.components import Layout
+from replay_jax.analysis.noise.resampling import Noise
+from replay_jax.analysis.runs.records import text
 from replay_jax.analysis.statistics.efficiency import (
     MIN_POINTS,
     ReferencePoints,
     point_weights,
     require_falling,
 )
-from replay_jax.analysis.statistics.noise import Noise
 from replay_jax.analysis.study.groups import Cell, Setting, describe
 from replay_jax.errors import UserError
+
+_MOST_NAMED = 3
 
 
 def distinct_settings(cells: Sequence[Cell]) -> tuple[list[Setting], tuple[np.ndarray, ...]]:
@@ -102,3 +105,31 @@ def reference_points(
     except UserError as error:
         return None, str(error)
     return points, ""
+
+
+def apart_notes(
+    cells: Sequence[Cell], rows: Sequence[np.ndarray], apart: np.ndarray
+) -> tuple[str, ...]:
+    """One line on the settings that are `apart` [K] (`uneven.Fitted`), so that someone looks.
+
+    `rows` are the settings of every cell.
+    """
+    named: dict[int, str] = {}
+    for cell, own in zip(cells, rows, strict=True):
+        for setting, row in zip(cell.settings, own.tolist(), strict=True):
+            if apart[row] and row not in named:
+                tuned = "".join(
+                    f", {name.rpartition('.')[2].replace('_', ' ')} {text(value)}"
+                    for name, value in setting.tuned
+                )
+                losses = ", ".join(f"{x:.3f}" for x in setting.target if np.isfinite(x))
+                named[row] = f"{describe(cell.key)}{tuned}: {losses}"
+    if not named:
+        return ()
+    listed = "; ".join(list(named.values())[:_MOST_NAMED])
+    more = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    settings = "1 setting differ" if len(named) == 1 else f"{len(named)} settings differ"
+    return (
+        f"target losses of the runs of {settings} by far more than the noise of all others "
+        f"explains, so their noise counts as their own; look at how they trained ({listed}{more})",
+    )

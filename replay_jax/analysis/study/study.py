@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.noise.components import Component
 from replay_jax.analysis.runs.boundary import BoundaryResult
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
-from replay_jax.analysis.statistics.components import Component
 from replay_jax.analysis.statistics.inference import CurveFit
 from replay_jax.analysis.study.frames import cell_columns, draw_columns, html_table
 from replay_jax.analysis.study.groups import CellKey, describe
@@ -153,17 +153,16 @@ class Control:
 
 @dataclass(frozen=True)
 class Draws:
-    """Resampled tuned losses [R, cells] and the winner of a cell's settings [R, cells].
+    """Resampled losses [R, cells]: target tuned anew in each, generic of the setting in the data.
 
-    Target losses are freed of the expected luck of the winner. `generic_settings`: generic losses
-    [R, k] of all settings of every cell; `winner` counts settings through all cells.
-    `log_equivalent` [R, cells]: None without a reference law. Without known noise every row equals
-    the observation.
+    Target losses are freed of the luck of the winner, `luck` [cells] nats on average.
+    `generic_settings`: generic losses [R, k] of all settings of every cell. `log_equivalent`
+    [R, cells]: None without a reference law. Without known noise every row equals the observation.
     """
 
     target: np.ndarray
+    luck: np.ndarray
     generic: np.ndarray
-    winner: np.ndarray
     generic_settings: tuple[np.ndarray, ...]
     log_equivalent: np.ndarray | None
 

@@ -56,8 +56,8 @@ def _losses_table(
         title = f"Held-out losses at {group_words(study, baseline.key)}"
         against = (
             " Worth: how many times the target data, against this table's baseline, "
-            f"{recipe_words(baseline)}, {baseline.chosen.target_epochs:g} epochs; † rests on the "
-            "law outside the measured budgets."
+            f"{recipe_words(baseline)}, {baseline.chosen.target_epochs:g} epochs, as "
+            "measured, with the luck of the pick; † rests on the law outside the measured budgets."
         )
     columns = [
         (Column("schedule", drop=7), lambda c: protocol_words(c.key), mixed),

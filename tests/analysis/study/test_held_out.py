@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from replay_jax.analysis.noise.documents import document_luck
 from replay_jax.analysis.runs.records import AnalysisConfig
-from replay_jax.analysis.statistics.documents import document_luck
 from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.analysis.study.task_scores import by_group, two_way_interval

@@ -25,13 +25,10 @@ from scipy.linalg import helmert
 from scipy.optimize import minimize
 from scipy.special import fdtrc
 
-from replay_jax.analysis.statistics.moderation import Strata, moderate
 from replay_jax.errors import UserError
 
 SEED = "seed"
-# Weights decide which residuals a stratum's noise leaves in others; three rounds settle it.
-_ROUNDS = 3
-_ROUNDING = 1e-10  # nats: less is rounding, not noise
+ROUNDING = 1e-10  # nats: less is rounding, not noise
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ def build(losses: np.ndarray, layout: Layout, relative: np.ndarray) -> SeedModel
     shares[:, np.arange(seeds), np.arange(seeds)] += present
     form = np.einsum("kst,ki,kj->sitj", weight[:, None, None] * shares, groups, groups)
     centred = np.where(present > 0, losses - np.nanmean(losses, axis=1, keepdims=True), 0.0)
-    centred = np.where(np.abs(centred) > _ROUNDING, centred, 0.0)
+    centred = np.where(np.abs(centred) > ROUNDING, centred, 0.0)
     width = seeds * groups.shape[1]
     form = form.reshape(width, width)
     pull = np.einsum("k,ks,ki->si", weight, centred, groups)
@@ -162,18 +159,6 @@ def build(losses: np.ndarray, layout: Layout, relative: np.ndarray) -> SeedModel
         pulls=pulls,
         block_owner=block_owner,
     )
-
-
-def fit(losses: np.ndarray, layout: Layout) -> tuple[SeedModel, Strata]:
-    """The model with the noise of each stratum moderated by that of all (moderation.py)."""
-    labels = np.unique(layout.strata, return_inverse=True)[1]
-    model = build(losses, layout, np.ones(len(losses)))
-    for _ in range(_ROUNDS):
-        strata = moderate(*_noise_of_strata(model, labels))
-        model = build(losses, layout, strata.relative[labels])
-        if strata.pooled:
-            break
-    return model, strata
 
 
 @dataclass(frozen=True)
@@ -256,31 +241,6 @@ def _explained(model: SeedModel, used: np.ndarray) -> tuple[float, int]:
     kept = values > 1e-9 * max(float(values.max()), 1e-300)
     pulled = vectors[:, kept].T @ model.pull[used]
     return max(model.square - float((pulled**2 / values[kept]).sum()), 0.0), int(kept.sum())
-
-
-def _noise_of_strata(model: SeedModel, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(sum of squares, degrees of freedom) [strata] left by a least-squares fit of all effects.
-
-    `labels` [K] number the strata.
-    """
-    values, vectors = np.linalg.eigh(model.form)
-    kept = values > 1e-9 * max(float(values.max(initial=0.0)), 1e-300)
-    root = vectors[:, kept] / np.sqrt(values[kept])
-    effects = root @ (root.T @ model.pull)
-    present = np.isfinite(model.losses)
-    counts = present.sum(axis=1)
-    found = np.zeros((2, int(labels.max()) + 1))
-    width = len(model.owner) // model.losses.shape[1]
-    for k, s in zip(*np.nonzero(present), strict=True):
-        own = model.mean_design[k].copy() * -1
-        block = slice(s * width, (s + 1) * width)
-        own[block] -= own[block] * counts[k]
-        left = model.losses[k, s] - np.nanmean(model.losses[k]) - own @ effects
-        leverage = 1 / counts[k] + ((own @ root) ** 2).sum() / model.relative[k]
-        if abs(left) > _ROUNDING:
-            found[0, labels[k]] += left**2
-        found[1, labels[k]] += 1 - leverage
-    return found[0], np.where(found[1] > 1e-6, found[1], 0.0)
 
 
 def grid(effects: int, points: Sequence[float]) -> np.ndarray:

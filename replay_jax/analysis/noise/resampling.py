@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay_jax.analysis.statistics import components
-from replay_jax.analysis.statistics.components import Component, Layout, SeedModel, likelihood
-from replay_jax.analysis.statistics.moderation import Strata
+from replay_jax.analysis.noise import components, uneven
+from replay_jax.analysis.noise.components import Component, Layout, SeedModel, likelihood
+from replay_jax.analysis.noise.moderation import Strata
 
 # Ratios of an effect's deviation to the noise's; factors of two say all that few seeds can tell.
 _RATIOS = (0.0, *(2.0**power for power in range(-3, 7)))
@@ -53,10 +53,8 @@ class Noise:
     freedom: float
     known: bool
     components: tuple[Component, ...] = ()
-    model: SeedModel | None = None
     posterior: Posterior | None = None
-    strata: Strata | None = None
-    stratum: np.ndarray | None = None
+    fitted: uneven.Fitted | None = None
 
     @property
     def deviation(self) -> float:
@@ -75,7 +73,8 @@ def estimate_noise(losses: np.ndarray, layout: Layout | None = None) -> Noise:
       UserError: a setting without any run.
     """
     layout = components.alone(len(losses)) if layout is None else layout
-    model, strata = components.fit(losses, layout)
+    fitted = uneven.fit(losses, layout)
+    model = fitted.model
     if model.freedom < 1:
         unknown = np.full(len(losses), np.nan)
         return Noise(model.means, unknown, unknown, 0.0, known=False)
@@ -90,10 +89,8 @@ def estimate_noise(losses: np.ndarray, layout: Layout | None = None) -> Noise:
         freedom=_freedom(model, ratios),
         known=True,
         components=components.components(model, ratios),
-        model=model,
         posterior=posterior,
-        strata=strata,
-        stratum=np.unique(layout.strata, return_inverse=True)[1],
+        fitted=fitted,
     )
 
 
@@ -112,11 +109,11 @@ def constant_noise(losses: np.ndarray, variance: float, freedom: float) -> Noise
 def resample_means(noise: Noise, rng: np.random.Generator, *, resamples: int) -> np.ndarray:
     """Resampled means [R, K] in nats around `noise.means`."""
     own = rng.standard_normal((resamples, len(noise.means)))
-    if noise.model is None:
+    if noise.fitted is None:
         chi = rng.chisquare(noise.freedom, size=(resamples, 1)) / noise.freedom
         return noise.means + own * np.sqrt(noise.mean / chi)
-    model, grid = noise.model, noise.posterior
-    assert grid is not None and noise.strata is not None and noise.stratum is not None
+    model, grid = noise.fitted.model, noise.posterior
+    assert grid is not None
     points = rng.choice(len(grid.weights), size=resamples, p=grid.weights)
     chi = rng.chisquare(model.freedom, size=resamples) / model.freedom
     scale = np.sqrt(grid.mean_square[points] / chi)
@@ -126,7 +123,7 @@ def resample_means(noise: Noise, rng: np.random.Generator, *, resamples: int) ->
         centre, spread = _effects(model, grid.ratios[point])
         drawn = rng.standard_normal((len(rows), len(model.owner))) @ spread.T
         effects[rows] = centre + scale[rows, None] * drawn
-    strata = _drawn_strata(noise.strata, rng, resamples)[:, noise.stratum]
+    strata = _drawn_strata(noise.fitted.strata, rng, resamples)[:, noise.fitted.stratum]
     counts = np.isfinite(model.losses).sum(axis=1)
     own *= scale[:, None] * np.sqrt(model.relative * strata / counts)
     return model.means - effects @ model.mean_design.T + own
@@ -185,7 +182,8 @@ def _freedom(model: SeedModel, ratios: np.ndarray) -> float:
 
 def _drawn_strata(strata: Strata, rng: np.random.Generator, resamples: int) -> np.ndarray:
     """Multiples [R, strata] of the strata's variances, 1 where these are not told apart."""
-    if strata.pooled:
-        return np.ones((resamples, len(strata.relative)))
-    chi = rng.chisquare(strata.freedom, size=(resamples, len(strata.freedom)))
-    return strata.freedom / chi
+    found = np.ones((resamples, len(strata.freedom)))
+    told = np.isfinite(strata.freedom)
+    freedom = strata.freedom[told]
+    found[:, told] = freedom / rng.chisquare(freedom, size=(resamples, len(freedom)))
+    return found
