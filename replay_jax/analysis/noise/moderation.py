@@ -107,10 +107,10 @@ def stands_out(
     of: int = 1,
 ) -> bool:
     """Whether some variances together are too large for the rest (F), being picked `of` so many."""
-    if not (squares.sum() > 0 and freedom_of_rest.sum() > 0):
-        return False
+    if not (squares.sum() > 0 and squares_of_rest.sum() > 0):
+        return False  # where all others have no noise at all, there is none to compare with
     common = squares_of_rest.sum() / freedom_of_rest.sum()
-    beyond = np.inf if common == 0 else squares.sum() / freedom.sum() / common
+    beyond = squares.sum() / freedom.sum() / common
     return bool(fdtrc(freedom.sum(), freedom_of_rest.sum(), beyond) * of < odds)
 
 

@@ -62,6 +62,14 @@ def test_settings_apart_stay_so_where_there_is_one_stratum():
     assert noise[fitted.apart].min() > 4 * OWN
 
 
+def test_where_all_other_runs_are_alike_to_the_bit_nothing_is_set_apart():
+    still = np.full((SETTINGS, SEEDS), 3.5)
+    still[5, 1] += 0.1
+    noise = estimate_noise(still, Layout(effects=(), strata=BUDGET))
+    assert not noise.fitted.apart.any() and np.isfinite(noise.own).all()
+    assert np.isfinite(resample_means(noise, np.random.default_rng(0), resamples=50)).all()
+
+
 def test_with_two_seeds_a_setting_that_went_wrong_leaves_resamples_a_mean():
     wrong = losses(scale=np.ones(SETTINGS))[:, :2]
     wrong[5, 1] += 15 * OWN
