@@ -62,6 +62,7 @@ def test_settings_apart_stay_so_where_there_is_one_stratum():
     assert noise[fitted.apart].min() > 4 * OWN
 
 
+@pytest.mark.filterwarnings("error")
 def test_where_all_other_runs_are_alike_to_the_bit_nothing_is_set_apart():
     still = np.full((SETTINGS, SEEDS), 3.5)
     still[5, 1] += 0.1
