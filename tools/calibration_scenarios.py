@@ -3,8 +3,8 @@
 They leave the family of curves and noise that the analysis assumes: bent and broken laws, the
 authors' published points, four to six budgets, two to five seeds and one, noise that goes with the
 budget or with replay, uneven noise, outliers, missing runs, and sweeps in which only the allocation
-or nothing at all helps. Settings of the analysis were chosen on the "tuning" part only; "fresh" was
-first run when the last of them was chosen, as the "held-out" part had been looked at many times.
+or nothing at all helps. Settings of the analysis were chosen on the "tuning" part, and those for
+runs that stand out on lines of "held-out" too; "fresh" was first run when the last was chosen.
 """
 
 import json
