@@ -145,9 +145,9 @@ def _quickstart_records(worth: Callable[[float], float], unlike: float, draw: in
     return records
 
 
-def simulated(half: str, name: str) -> Study:
+def simulated(part: str, name: str) -> Study:
     """A scenario of calibration_scenarios.py, with the costs of two-stage runs of its sizes."""
-    scenario = next(each for each in PARTS[half] if each.name == name)
+    scenario = next(each for each in PARTS[part] if each.name == name)
     return Study(
         name,
         REFERENCES[scenario.reference],

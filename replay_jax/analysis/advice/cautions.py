@@ -76,13 +76,12 @@ def _lucky(rival: Comparison) -> list[Caution]:
     gain = rival.gain
     if gain.value is None or gain.low is None or gain.high is None:
         return []
-    luck = rival.measured - gain.value
-    if abs(luck) < _LUCKY * (gain.high - gain.low):
+    if abs(rival.measured - gain.value) < _LUCKY * (gain.high - gain.low):
         return []
     words = (
-        f"its best runs measured a gain of {rival.measured:+z.3f} nat over "
-        f"{rival.words}, of which {luck:+z.3f} is left out: the best of several is picked for its "
-        "luck too"
+        f"its best runs measured a gain of {rival.measured:+z.3f} nat over {rival.words}, "
+        f"{gain.value:+z.3f} without the luck of either side: the best of several is picked for "
+        "its luck too"
     )
     return [Caution("picked", words)]
 

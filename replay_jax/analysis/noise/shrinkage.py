@@ -28,6 +28,7 @@ _RATIOS = (0.0, *(2.0**power for power in range(-2, 4)), 64.0, 512.0)
 # Of the half-Cauchy prior of each ratio; chosen on the tuning part of the simulated sweeps.
 _PRIOR_SCALE = 2.0
 _ROUNDING = 1e-9
+_SEED = 0
 _AT_ONCE = 256  # points of the grid, to bound memory
 
 
@@ -58,13 +59,11 @@ class _Scatter:
     parts: np.ndarray
 
 
-def shrink(
-    means: np.ndarray, drawn: np.ndarray, families: Sequence[Family], *, seed: int = 0
-) -> Shrunk:
+def shrink(means: np.ndarray, drawn: np.ndarray, families: Sequence[Family]) -> Shrunk:
     """Draw means [C] and resamples of them [R, C] towards those of their family.
 
-    The same seed gives the same. A family of one stays as it is, but for the noise that it shares
-    with others.
+    The same means and resamples give the same. A family of one stays as it is, but for the noise
+    that it shares with others.
     """
     members = [place for family in families for place in family.members]
     means, drawn = means[members], drawn[:, members]
@@ -74,7 +73,7 @@ def shrink(
     noise = np.cov(drawn, rowvar=False)
     spread, centre = contrasts @ noise @ contrasts.T, contrasts @ means
     scatters = list(_scatters(families, contrasts, spread))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     ratios = np.concatenate(
         [_drawn_ratios(centre, spread, own, rng, len(drawn)) for own in scatters], axis=1
     )

@@ -86,7 +86,7 @@ def test_what_members_share_is_no_luck():
     assert apart > freed + 0.2 * NOISE
 
 
-def test_the_same_seed_gives_the_same():
+def test_the_same_resamples_give_the_same():
     means = np.array([3.0, 3.01, 3.02])
     drawn = resampled(means, np.random.default_rng(2))
     first, second = (shrink(means, drawn, (Family((0, 1, 2)),)) for _ in range(2))
