@@ -18,7 +18,7 @@ from replay_jax.analysis.noise.shrinkage import Family, shrink
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.statistics.equivalents import equivalents, ratio
 from replay_jax.analysis.study.comparisons import difference
-from replay_jax.analysis.study.groups import recipe
+from replay_jax.analysis.study.groups import CellKey, recipe
 from replay_jax.analysis.study.selection import competes, knob_words
 from replay_jax.analysis.study.study import CellResult, TargetStudy, replays
 
@@ -118,20 +118,25 @@ def not_run(found: TargetStudy, others: Sequence[int]) -> tuple[str, ...]:
 
 def _picked(found: TargetStudy, own: Sequence[int], others: Sequence[int]) -> _Picked:
     """The best of either side, freed of the luck of having been picked from it."""
-    keys = [cell.key for cell in found.cells]
-    ours = Family(
-        tuple(own),
-        factors=(
-            tuple(f"{keys[i].replay_fraction:g}" for i in own),
-            tuple(f"{keys[i].allocation:g}" for i in own),
-        ),
-    )
-    theirs = Family(tuple(others), factors=(tuple(keys[i].protocol for i in others),))
+    ours, theirs = _family(found, own), _family(found, others)
     losses = np.array([cell.chosen.target_loss for cell in found.cells]) + found.draws.luck
     shrunk = shrink(losses, found.draws.target, (ours, theirs))
     best, against = best_of(found, own), best_of(found, others)
     places = [ours.members.index(best), len(own) + theirs.members.index(against)]
     return _Picked(losses[[best, against]] + shrunk.moved[places], shrunk.drawn[:, places])
+
+
+def _family(found: TargetStudy, cells: Sequence[int]) -> Family:
+    """Cells with what they share."""
+    shared = (_factors(found.cells[i].key) for i in cells)
+    return Family(tuple(cells), tuple(zip(*shared, strict=True)))
+
+
+def _factors(key: CellKey) -> tuple[str, str, str]:
+    """Fraction, allocation and protocol; a constant mixture has no stages to tell them of."""
+    if key.protocol == "uniform":
+        return key.protocol, key.protocol, key.protocol
+    return f"{key.replay_fraction:g}", f"{key.allocation:g}", key.protocol
 
 
 def _gain(found: TargetStudy, picked: _Picked) -> Interval:

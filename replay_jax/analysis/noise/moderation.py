@@ -16,11 +16,14 @@ from scipy.special import digamma, fdtrc, polygamma
 # of its standard errors.
 EVIDENCE = 1.0
 # Odds that any of equally noisy variances is said to stand out, and the most that can.
-_ODDS = 0.05
+ODDS = 0.05
 _MOST = 1 / 3
+# Odds at which a stratum is doubtful. It has its own variance, as its intervals would be too narrow
+# if it were pooled by mistake; the common one keeps it, which the pick would make too small.
+_DOUBT = 0.3
 # Least degrees of freedom that its variance is taken to be known by: with those of one or two runs
 # resamples would have no mean, or no variance.
-_LEAST = 4.0
+_LEAST = 3.0
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,21 @@ def moderate(squares: np.ndarray, freedom: np.ndarray, apart: np.ndarray) -> Str
     """Shrink variances given as sums of squares [strata] with degrees of freedom [strata].
 
     Those that are `apart` [strata], or stand out among the others, stay as they are and have no
-    part in what is common.
+    part in what is common; those that may stand out stay as they are. Where nothing is known of a
+    stratum it has the common variance.
     """
-    alone = apart.copy()
-    alone[~apart] = stand_out(squares[~apart], freedom[~apart])
+    apart = apart & (freedom > 0)
+    alone, doubtful = apart.copy(), apart.copy()
+    alone[~apart] = stand_out(squares[~apart], freedom[~apart], odds=ODDS)
+    doubtful[~apart] = stand_out(squares[~apart], freedom[~apart], odds=_DOUBT)
     variances, known = np.ones(len(squares)), np.full(len(squares), np.inf)
     variances[~alone], known[~alone] = _shrunk(squares[~alone], freedom[~alone])
-    variances[alone], known[alone] = (
-        squares[alone] / freedom[alone],
-        np.maximum(freedom[alone], _LEAST),
-    )
+    own = alone | doubtful
+    variances[own] = squares[own] / freedom[own]
+    known[own] = np.maximum(freedom[own], _LEAST)
     if np.isinf(known).all():
         return Strata(np.ones(len(squares)), known)
-    usual = np.where(alone, 0.0, freedom)
+    usual = freedom if own[freedom > 0].all() else np.where(own, 0.0, freedom)
     return Strata(variances / float((variances * usual).sum() / usual.sum()), known)
 
 
@@ -77,7 +82,7 @@ def _shrunk(squares: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.nd
     return (prior * common + squares) / (prior + freedom), prior + freedom
 
 
-def stand_out(squares: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+def stand_out(squares: np.ndarray, freedom: np.ndarray, *, odds: float) -> np.ndarray:
     """Which variances [n], as sums of squares with degrees of freedom, are too large for the rest.
 
     The largest are taken away one after the other, and so many of them stand out as the last one
@@ -90,7 +95,7 @@ def stand_out(squares: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     for taken in range(int(_MOST * len(left))):
         largest, rest = order[taken : taken + 1], order[taken + 1 :]
         own, common = (squares[largest], freedom[largest]), (squares[rest], freedom[rest])
-        if stands_out(*own, *common, of=len(rest) + 1):
+        if stands_out(*own, *common, odds=odds, of=len(rest) + 1):
             count = taken + 1
     found = np.zeros(len(squares), dtype=bool)
     found[order[:count]] = True
@@ -103,7 +108,7 @@ def stands_out(
     squares_of_rest: np.ndarray,
     freedom_of_rest: np.ndarray,
     *,
-    odds: float = _ODDS,
+    odds: float,
     of: int = 1,
 ) -> bool:
     """Whether some variances together are too large for the rest (F), being picked `of` so many."""

@@ -26,7 +26,8 @@ from replay_jax.analysis.noise.moderation import Strata
 # Ratios of an effect's deviation to the noise's; factors of two say all that few seeds can tell.
 _RATIOS = (0.0, *(2.0**power for power in range(-3, 7)))
 _SEED_RATIOS = (0.0, 0.25, 1.0, 4.0, 16.0, 64.0)  # cancels in every comparison: coarser
-PRIOR_SCALE = 1.0  # of the half-Cauchy prior of each ratio
+# Of the half-Cauchy prior of each ratio; chosen on the tuning part of the simulated sweeps.
+_PRIOR_SCALE = 2.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _posterior(model: SeedModel) -> tuple[Posterior, np.ndarray]:
 def _prior(ratios: np.ndarray) -> np.ndarray:
     """Half-Cauchy mass of each ratio's cell of the grid, up to a constant factor."""
     smallest = _RATIOS[1] / np.sqrt(2)
-    density = np.where(ratios > 0, ratios, smallest) / (1 + (ratios / PRIOR_SCALE) ** 2)
+    density = np.where(ratios > 0, ratios, smallest) / (1 + (ratios / _PRIOR_SCALE) ** 2)
     return np.where(ratios > 0, density * np.log(2), smallest)
 
 

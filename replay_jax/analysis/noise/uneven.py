@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from replay_jax.analysis.noise.components import ROUNDING, Layout, SeedModel, build, reml
-from replay_jax.analysis.noise.moderation import Strata, moderate, stand_out, stands_out
+from replay_jax.analysis.noise.moderation import (
+    ODDS,
+    Strata,
+    moderate,
+    stand_out,
+    stands_out,
+)
 
 # Weights decide which residuals a stratum's noise leaves in others; three rounds settle it.
 _ROUNDS = 3
@@ -37,31 +43,40 @@ def fit(losses: np.ndarray, layout: Layout) -> Fitted:
     model = build(losses, layout, np.ones(len(losses)))
     for _ in range(_ROUNDS):
         ratios = reml(model, np.full(len(model.names), _START))
-        apart = _apart(model, labels, ratios)
+        apart, noisy = _apart(model, labels, ratios)
         own = np.where(apart, len(apart) + np.arange(len(apart)), labels)
         values, own = np.unique(own, return_inverse=True)
-        strata = moderate(*_noise_of_strata(model, own, ratios), values >= len(apart))
+        alone = (values >= len(apart)) | np.isin(values, noisy)
+        strata = moderate(*_noise_of_strata(model, own, ratios), alone)
         model = build(losses, layout, strata.relative[own])
         if strata.pooled:
             break
     return Fitted(model, strata, own, apart)
 
 
-def _apart(model: SeedModel, labels: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """Which settings [K] stand out, but for those of a stratum that does so itself."""
+def _apart(
+    model: SeedModel, labels: np.ndarray, ratios: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which settings [K] stand out, and the labels of strata that do so as a whole.
+
+    Of a noisy stratum only those stand out that do so among the others of their own.
+    """
     squares, freedom = _noise_of_strata(model, np.arange(len(labels)), ratios)
-    apart = stand_out(squares, freedom)
+    apart = stand_out(squares, freedom, odds=ODDS)
+    noisy = []
     for label in np.unique(labels[apart]):
-        of_it = labels == label
-        others = ~of_it & ~apart
+        (of_it,) = np.nonzero(labels == label)
+        beyond = stand_out(squares[of_it], freedom[of_it], odds=ODDS)
         # Without its largest, so that one setting alone makes no stratum noisy.
-        rest = of_it & (np.arange(len(labels)) != np.where(of_it, squares, -1.0).argmax())
-        large = stands_out(
+        rest = of_it[~beyond] if beyond.any() else np.delete(of_it, squares[of_it].argmax())
+        others = (labels != label) & ~apart
+        if stands_out(
             squares[rest], freedom[rest], squares[others], freedom[others], odds=_SUSPICION
-        )
-        if large:
-            apart[of_it] = False
-    return apart
+        ):
+            noisy.append((label, of_it, beyond))
+    for _, of_it, beyond in noisy:
+        apart[of_it] = beyond
+    return apart, np.array([label for label, _, _ in noisy], dtype=labels.dtype)
 
 
 def _noise_of_strata(

@@ -4,6 +4,7 @@ Shape legend: K settings, S seeds, N reference points.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from replay_jax.analysis.statistics.efficiency import (
     point_weights,
     require_falling,
 )
-from replay_jax.analysis.study.groups import Cell, Setting, describe
+from replay_jax.analysis.study.groups import Cell, CellKey, Setting, describe
 from replay_jax.errors import UserError
 
 _MOST_NAMED = 3
@@ -114,22 +115,32 @@ def apart_notes(
 
     `rows` are the settings of every cell.
     """
-    named: dict[int, str] = {}
+    owners: dict[int, list[tuple[CellKey, Setting]]] = {}
     for cell, own in zip(cells, rows, strict=True):
         for setting, row in zip(cell.settings, own.tolist(), strict=True):
-            if apart[row] and row not in named:
-                tuned = "".join(
-                    f", {name.rpartition('.')[2].replace('_', ' ')} {text(value)}"
-                    for name, value in setting.tuned
-                )
-                losses = ", ".join(f"{x:.3f}" for x in setting.target if np.isfinite(x))
-                named[row] = f"{describe(cell.key)}{tuned}: {losses}"
+            if apart[row]:
+                owners.setdefault(row, []).append((cell.key, setting))
+    named = [_setting_words(*zip(*each, strict=True)) for each in owners.values()]
     if not named:
         return ()
-    listed = "; ".join(list(named.values())[:_MOST_NAMED])
+    listed = "; ".join(named[:_MOST_NAMED])
     more = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
     settings = "1 setting differ" if len(named) == 1 else f"{len(named)} settings differ"
     return (
         f"target losses of the runs of {settings} by far more than the noise of all others "
         f"explains, so their noise counts as their own; look at how they trained ({listed}{more})",
     )
+
+
+def _setting_words(keys: Sequence[CellKey], settings: Sequence[Setting]) -> str:
+    """A setting in words, with its losses; axes that tell apart cells which share it are left out.
+
+    Runs without replay are those of every source that could have been replayed.
+    """
+    axes = tuple(axis for axis in keys[0].axes if all(axis in key.axes for key in keys))
+    tuned = "".join(
+        f", {name.rpartition('.')[2].replace('_', ' ')} {text(value)}"
+        for name, value in settings[0].tuned
+    )
+    losses = ", ".join(f"{x:.3f}" for x in settings[0].target if np.isfinite(x))
+    return f"{describe(replace(keys[0], axes=axes))}{tuned}: {losses}"

@@ -41,7 +41,7 @@ def test_a_kink_as_large_as_the_noise_is_said_with_both_numbers():
 
 
 def test_a_law_and_a_kink_beyond_doubt_need_no_such_word():
-    for kink, followed in ((0.0, 0.11), (0.04, 1.0)):
+    for kink, followed in ((0.0, 0.08), (0.04, 1.0)):
         found, shares = advised(kink)
         assert math.isclose(shares["interpolation"], followed, abs_tol=0.02)
         assert not [caution for caution in found.cautions if caution.kind == "curve"]

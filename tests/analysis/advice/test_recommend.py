@@ -134,7 +134,8 @@ def test_no_gain_and_no_evidence_are_told_apart():
     assert unclear.verdict == "cannot tell"
     assert "includes zero" in unclear.reasons[0]
     assert unclear.sentence.startswith("Cannot tell")
-    assert unclear.replay_fraction.low < 0.25 and unclear.replay_fraction.high > 0.6
+    assert unclear.replay_fraction.low < 0.25
+    assert unclear.replay_fraction.high is None  # the largest fraction may be the best
 
 
 def test_the_pick_of_several_is_freed_of_its_luck():

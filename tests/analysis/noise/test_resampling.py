@@ -143,8 +143,8 @@ def test_the_quickstart_shares_noise_within_budgets_and_within_protocols():
     config = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
     found = {c.name: c for c in analyse(records, config, resamples=50).target().components}
     assert found["seed x budget"].p < 1e-5 and found["seed x protocol"].p < 0.05
-    assert found["seed x budget"].deviation == pytest.approx(0.0162, abs=0.001)
-    assert found["run"].deviation == pytest.approx(0.0143, abs=0.001)  # two kinds of run apart
+    assert found["seed x budget"].deviation == pytest.approx(0.0177, abs=0.001)
+    assert found["run"].deviation == pytest.approx(0.0124, abs=0.001)  # three kinds of run apart
     assert found["seed x budget"].freedom == (10, 56)
 
 
@@ -162,7 +162,7 @@ def test_resamples_carry_what_does_not_cancel():
     means = resample_means(apart, np.random.default_rng(0), resamples=4000)
     np.testing.assert_allclose(np.median(means, axis=0), apart.means, atol=0.02)
     within = (means[:, 0] - means[:, 1]).std()
-    assert within == pytest.approx(0.01 * np.sqrt(2 / 5), rel=0.15)
+    assert within == pytest.approx(0.01 * np.sqrt(2 / 5), rel=0.2)
     between_kinds = (means[:, 0] - means[:, 4]).std()
     assert 3 * within < between_kinds
     assert means[:, 0].std() > 5 * within

@@ -46,6 +46,13 @@ def test_the_best_of_equals_loses_most_of_its_luck_and_the_best_by_far_none():
     assert np.abs(errors[:, 1] - errors[:, 0]).max() < 0.35 * NOISE
 
 
+def test_one_that_stands_apart_from_equals_keeps_its_lead():
+    """A normal scatter alone takes .6 of a deviation of noise from a lead of eight."""
+    truth = np.array([3.0 - 8 * NOISE, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0])
+    _, freed = lucks(truth, SIX_AND_ONE).mean(axis=0)
+    assert abs(freed) < 0.3 * NOISE
+
+
 @pytest.mark.parametrize("apart", [0.03, 0.3, 3.0])
 def test_however_far_apart_members_are_nothing_moves(apart):
     means = np.array([3.0 - apart, 3.0, 2.5])
@@ -56,8 +63,8 @@ def test_however_far_apart_members_are_nothing_moves(apart):
 
 def test_it_is_the_posterior_of_a_family_with_known_scatter(monkeypatch):
     """Against the normal posterior by precisions, flat in the family's mean."""
-    monkeypatch.setattr(shrinkage, "_RATIOS", (1.5,))
-    monkeypatch.setattr(shrinkage, "_prior", lambda: np.ones(1))
+    monkeypatch.setattr(shrinkage, "_RATIOS", (1.5, 1e-9))  # apart by nothing is not apart
+    monkeypatch.setattr(shrinkage, "_prior", lambda scale: np.array([1.0, 1e-300]))
     rng = np.random.default_rng(1)
     root = rng.standard_normal((4, 4)) * NOISE
     means = np.array([3.0, 3.05, 2.97, 3.1])
@@ -79,11 +86,31 @@ def test_what_members_share_is_no_luck():
     truth = np.array([2.7, 3.0, 3.3] * 3 + [3.0])
     members = tuple(range(9))
     shares = (tuple("abc" * 3), tuple("xxxyyyzzz"))
-    families = (Family(members, factors=shares), Family((9,)))
+    families = (Family(members, factors=shares), Family((9,), factors=(("d",), ("w",))))
     measured, freed = np.abs(lucks(truth, families).mean(axis=0))
     assert measured > 0.7 * NOISE and freed < 0.5 * measured
     (_, apart) = np.abs(lucks(truth, (Family(members), Family((9,)))).mean(axis=0))
     assert apart > freed + 0.2 * NOISE
+
+
+def test_what_an_allocation_gains_both_sides_cancels_between_them():
+    """Of nine that replay and three that do not: only the earliest allocation is better, alike."""
+    truth = np.tile([2.95, 3.0, 3.03], 4)
+    fractions = tuple("aaabbbcccddd")
+    ours = (tuple(range(9)), (fractions[:9], tuple("xyz" * 3)))
+    theirs = (tuple(range(9, 12)), (fractions[9:], tuple("xyz")))
+    alone = (theirs[0], (fractions[9:], tuple("uvw")))
+    errors = {}
+    for name, rivals in (("shared", theirs), ("alone", alone)):
+        rng, found = np.random.default_rng(4), []
+        for _ in range(100):
+            means = truth + NOISE * rng.standard_normal(12)
+            drawn = resampled(means, rng)[:400]
+            freed = means + shrink(means, drawn, (Family(*ours), Family(*rivals))).moved
+            found.append(freed[9 + means[9:].argmin()] - freed[means[:9].argmin()])
+        errors[name] = np.array(found)  # the best of either side is worth the same
+    rms = {name: np.sqrt((each**2).mean()) for name, each in errors.items()}
+    assert rms["shared"] < NOISE and rms["shared"] < 0.85 * rms["alone"]
 
 
 def test_the_same_resamples_give_the_same():

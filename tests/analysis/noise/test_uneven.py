@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from replay_jax.analysis.noise.components import Layout
-from replay_jax.analysis.noise.moderation import moderate, stand_out
+from replay_jax.analysis.noise.moderation import ODDS, moderate, stand_out
 from replay_jax.analysis.noise.resampling import estimate_noise, resample_means
 from replay_jax.analysis.noise.uneven import fit
 
@@ -22,16 +22,18 @@ def losses(seed=0, scale=1.0):
 def test_what_is_too_large_for_the_rest_stands_out_and_nothing_hides_behind_it():
     freedom = np.full(20, 2.0)
     squares = np.full(20, 2.0)
-    assert not stand_out(squares, freedom).any()
+    assert not stand_out(squares, freedom, odds=ODDS).any()
     squares[[3, 7]] = 60.0, 55.0
-    assert np.flatnonzero(stand_out(squares, freedom)).tolist() == [3, 7]
+    assert np.flatnonzero(stand_out(squares, freedom, odds=ODDS)).tolist() == [3, 7]
     everything = np.concatenate([squares, [0.0]])
-    assert not stand_out(everything, np.append(freedom, 0.0))[-1]  # nothing is known of it
+    assert not stand_out(everything, np.append(freedom, 0.0), odds=ODDS)[
+        -1
+    ]  # nothing is known of it
 
 
 def test_equally_noisy_ones_stand_out_as_rarely_as_the_odds_say():
     rng = np.random.default_rng(3)
-    found = [stand_out(rng.chisquare(2, 24), np.full(24, 2.0)).any() for _ in range(400)]
+    found = [stand_out(rng.chisquare(2, 24), np.full(24, 2.0), odds=ODDS).any() for _ in range(400)]
     assert np.mean(found) < 0.09  # one in twenty, and three standard errors
 
 
@@ -95,3 +97,43 @@ def test_one_stratum_that_stands_out_leaves_the_others_one_variance():
     assert found.relative[3] == pytest.approx(25 / 1.005 * found.relative[0], rel=0.01)
     assert np.isinf(found.freedom[:3]).all() and found.freedom[3] == 6.0
     assert len(np.unique(found.relative[:3])) == 1 and not found.pooled
+
+
+def test_a_doubtful_stratum_has_its_own_variance_and_its_part_in_the_common_one():
+    squares, freedom = np.array([6.0, 6.3, 5.8, 6.1, 20.0]), np.full(5, 6.0)
+    found = moderate(squares, freedom, np.zeros(5, dtype=bool))
+    pooled = squares.sum() / freedom.sum()
+    assert found.relative[4] / found.relative[0] == pytest.approx(20 / 6 / pooled)
+    assert found.freedom[4] == 6.0 and np.isinf(found.freedom[:4]).all()
+    surely = moderate(np.array([6.0, 6.3, 5.8, 6.1, 150.0]), freedom, np.zeros(5, dtype=bool))
+    assert surely.relative[4] / surely.relative[0] == pytest.approx(150 / 6.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_went_wrong_in_a_noisy_stratum_leaves_the_stratum_its_noise(seed):
+    wrong = losses(seed, scale=np.where(BUDGET == 2, 3.0, 1.0))
+    wrong[13, 0] += 40 * OWN
+    two = Layout(effects=(), strata=BUDGET == 2)
+    assert np.flatnonzero(fit(wrong, two).apart).tolist() == [13]
+    deviation = np.sqrt(estimate_noise(wrong, two).own)
+    assert deviation[BUDGET != 2] == pytest.approx(OWN, rel=0.3)  # all pooled it is five times
+    others = (BUDGET == 2) & (np.arange(SETTINGS) != 13)
+    assert deviation[others] == pytest.approx(3 * OWN, rel=0.4)
+    assert deviation[13] > 15 * OWN
+
+
+@pytest.mark.filterwarnings("error")
+def test_strata_that_all_have_runs_that_went_wrong_leave_something_to_compare_with():
+    for strata in (BUDGET, BUDGET // 2, np.zeros(SETTINGS)):
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            heavy = 3.5 + OWN * rng.standard_t(1.2, size=(SETTINGS, SEEDS))
+            noise = estimate_noise(heavy, Layout(effects=(), strata=strata))
+            assert np.isfinite(noise.own).all() and (noise.own > 0).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_stratum_of_which_nothing_is_known_has_the_common_noise():
+    squares, freedom = np.array([6.0, 6.2, 0.0]), np.array([6.0, 6.0, 0.0])
+    found = moderate(squares, freedom, np.array([False, False, True]))
+    np.testing.assert_array_equal(found.relative, np.ones(3))
