@@ -3,8 +3,8 @@
 They leave the family of curves and noise that the analysis assumes: bent and broken laws, the
 authors' published points, four to six budgets, two to five seeds and one, noise that goes with the
 budget or with replay, uneven noise, outliers, missing runs, and sweeps in which only the allocation
-or nothing at all helps. Settings of the analysis were chosen on the "tuning" part, and those for
-runs that stand out on lines of "held-out" too; "fresh" was first run when the last was chosen.
+or nothing at all helps. Settings of the analysis were chosen on the "tuning" part; what to mend was
+seen on lines of "held-out" too; "fresh" was first run when the last setting was chosen.
 """
 
 import json
@@ -142,6 +142,16 @@ def noisy_baseline(tokens: int, rho: float | None) -> float:
     return 4.0 if rho == 0 else 1.0
 
 
+def noisy_replay(tokens: int, rho: float | None) -> float:
+    """The runs that replay are three times as noisy as the others."""
+    return 3.0 if rho else 1.0
+
+
+def noisy_mixture(tokens: int, rho: float | None) -> float:
+    """Constant mixtures are four times as noisy as the others."""
+    return 4.0 if rho is None else 1.0
+
+
 def real(scale: float = 1.0) -> Luck:
     """What the quickstart's records say of its noise."""
     return Luck(0.017 * scale, 0.027 * scale, 0.029 * scale, 0.025 * scale)
@@ -167,6 +177,16 @@ TUNING = (
     Scenario("null, flat grid without replay only", worth=flat, penalties=(0.2, 0.0)),
     Scenario("StarCoder's points, noise .04", curve=published("starcoder"), luck=Luck(0.04, 0.02)),
     Scenario("kinks as large as the noise", curve=kinked),
+    Scenario("one of three fractions helps a little", worth=lambda rho: 1.1 if rho == 0.5 else 1.0),
+    Scenario("one of seven fractions helps, four seeds", seeds=4,
+             worth=lambda rho: 1.2 if rho == 0.25 else 1.0,
+             rhos=(0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)),
+    Scenario("null, all grids flat, four seeds", seeds=4, worth=flat, penalties=(0.0, 0.0)),
+    Scenario("null, three allocations", worth=flat, allocations=(0.25, 0.5, 1.0),
+             of_allocation=flat),
+    Scenario("noisy replay, two seeds", seeds=2, luck=Luck(0.01, 0.02, uneven=noisy_replay)),
+    Scenario("steep in the fraction", worth=lambda rho: 0.7 + 0.9 * rho,
+             rhos=(0.0, 0.25, 0.5, 0.75, 0.875)),
 )  # fmt: skip
 HELD_OUT = (
     Scenario("in family, six budgets, five seeds", seeds=5, budgets=SIX),
@@ -191,8 +211,6 @@ HELD_OUT = (
              rhos=(0.0, 0.25, 0.5, 0.75, 0.875)),
     Scenario("null, missing runs, two seeds", worth=flat, seeds=2,
              luck=Luck(0.02, 0.02, missing=0.1)),
-)  # fmt: skip
-FRESH = (
     Scenario("near ties", worth=lambda rho: 1.0 + 0.2 * rho * (1.5 - rho)),
     Scenario("one of six fractions helps", worth=lambda rho: 1.3 if rho == 0.75 else 1.0,
              rhos=(0.0, 0.125, 0.25, 0.5, 0.625, 0.75, 0.875)),
@@ -210,5 +228,32 @@ FRESH = (
              rhos=(0.0, 0.25, 0.5, 0.75, 0.875)),
     Scenario("null, no replay as reference, two seeds", seeds=2, worth=flat, luck=real(),
              reference="no replay"),
+)  # fmt: skip
+FRESH = (
+    Scenario("one of five fractions helps, four seeds", seeds=4, luck=real(),
+             worth=lambda rho: 1.35 if rho == 0.5 else 1.0,
+             rhos=(0.0, 0.125, 0.25, 0.5, 0.75, 0.875)),
+    Scenario("one of four fractions hurts, allocations", allocations=(0.5, 1.0),
+             worth=lambda rho: 0.7 if rho == 0.75 else 1.15 if rho else 1.0,
+             rhos=(0.0, 0.25, 0.5, 0.625, 0.75)),
+    Scenario("noisy replay", luck=Luck(0.01, 0.02, uneven=noisy_replay)),
+    Scenario("noisy mixture, two seeds", seeds=2, luck=Luck(0.01, 0.02, uneven=noisy_mixture)),
+    Scenario("slope .30 to .12, outliers, four seeds", seeds=4, curve=bent(0.12, 0.30),
+             luck=Luck(0.02, 0.02, outliers=0.05)),
+    Scenario("Flan's points, six budgets, missing runs, four seeds", seeds=4, budgets=SIX,
+             curve=published("flan"), luck=Luck(0.02, 0.02, missing=0.1)),
+    Scenario("FineMath's points, seed x replay, allocations", curve=published("finemath"),
+             luck=Luck(0.02, 0.02, by_protocol=0.02), allocations=(0.25, 0.5, 1.0),
+             of_allocation=lambda alpha: alpha**-0.05),
+    Scenario("replay hurts", worth=lambda rho: 1.0 - 0.3 * rho),
+    Scenario("null, an early allocation helps a lot", worth=flat, allocations=(0.25, 0.5, 1.0),
+             of_allocation=lambda alpha: alpha**-0.3),
+    Scenario("null, seed x replay, allocations, four seeds", seeds=4, worth=flat,
+             allocations=(0.5, 1.0), luck=Luck(0.02, 0.02, by_protocol=0.03)),
+    Scenario("null, noisy replay, six fractions", worth=flat,
+             luck=Luck(0.01, 0.02, uneven=noisy_replay),
+             rhos=(0.0, 0.125, 0.25, 0.5, 0.625, 0.75, 0.875)),
+    Scenario("null, StarCoder's points, seed x budget", curve=published("starcoder"), worth=flat,
+             luck=Luck(0.02, 0.02, by_budget=0.03)),
 )  # fmt: skip
 PARTS = {"tuning": TUNING, "held-out": HELD_OUT, "fresh": FRESH}
