@@ -19,7 +19,8 @@ EVIDENCE = 1.0
 ODDS = 0.05
 _MOST = 1 / 3
 # Odds at which a stratum is doubtful. It has its own variance, as its intervals would be too narrow
-# if it were pooled by mistake; the common one keeps it, which the pick would make too small.
+# if it were pooled by mistake; the common one keeps it, which the pick would make too small. Not so
+# a single setting, of which too little is known. Chosen on the lines of a noisy baseline.
 _DOUBT = 0.3
 # Least degrees of freedom that its variance is taken to be known by: with those of one or two runs
 # resamples would have no mean, or no variance.
@@ -42,12 +43,14 @@ class Strata:
         return bool(np.isinf(self.freedom).all())
 
 
-def moderate(squares: np.ndarray, freedom: np.ndarray, apart: np.ndarray) -> Strata:
+def moderate(
+    squares: np.ndarray, freedom: np.ndarray, apart: np.ndarray, single: np.ndarray
+) -> Strata:
     """Shrink variances given as sums of squares [strata] with degrees of freedom [strata].
 
     Those that are `apart` [strata], or stand out among the others, stay as they are and have no
-    part in what is common; those that may stand out stay as they are. Where nothing is known of a
-    stratum it has the common variance.
+    part in what is common; those that may stand out, and are not `single` [strata] settings, stay
+    as they are. Where nothing is known of a stratum it has the common variance.
     """
     apart = apart & (freedom > 0)
     alone, doubtful = apart.copy(), apart.copy()
@@ -55,7 +58,7 @@ def moderate(squares: np.ndarray, freedom: np.ndarray, apart: np.ndarray) -> Str
     doubtful[~apart] = stand_out(squares[~apart], freedom[~apart], odds=_DOUBT)
     variances, known = np.ones(len(squares)), np.full(len(squares), np.inf)
     variances[~alone], known[~alone] = _shrunk(squares[~alone], freedom[~alone])
-    own = alone | doubtful
+    own = alone | (doubtful & ~single)
     variances[own] = squares[own] / freedom[own]
     known[own] = np.maximum(freedom[own], _LEAST)
     if np.isinf(known).all():

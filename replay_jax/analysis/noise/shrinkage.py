@@ -30,8 +30,8 @@ from scipy.linalg import helmert
 # Deviation of a part over that of the noise of a contrast. Few members tell no more than factors
 # of two; far above the noise, where next to nothing is shrunk, factors of eight do.
 _RATIOS = (0.0, *(2.0**power for power in range(-2, 4)), 64.0, 512.0)
-# Of the half-Cauchy prior of each ratio, and of that of a member that stands apart; chosen on the
-# tuning part of the simulated sweeps.
+# Of the half-Cauchy prior of each ratio, and of that of a member that stands apart; chosen on
+# simulated sweeps (docs/efficiency.md says on which).
 _PRIOR_SCALE = 2.0
 _APART_SCALE = 8.0
 _ROUNDING = 1e-9

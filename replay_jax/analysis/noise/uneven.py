@@ -47,7 +47,8 @@ def fit(losses: np.ndarray, layout: Layout) -> Fitted:
         own = np.where(apart, len(apart) + np.arange(len(apart)), labels)
         values, own = np.unique(own, return_inverse=True)
         alone = (values >= len(apart)) | np.isin(values, noisy)
-        strata = moderate(*_noise_of_strata(model, own, ratios), alone)
+        single = np.bincount(own) == 1
+        strata = moderate(*_noise_of_strata(model, own, ratios), alone, single)
         model = build(losses, layout, strata.relative[own])
         if strata.pooled:
             break

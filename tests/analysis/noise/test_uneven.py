@@ -26,9 +26,8 @@ def test_what_is_too_large_for_the_rest_stands_out_and_nothing_hides_behind_it()
     squares[[3, 7]] = 60.0, 55.0
     assert np.flatnonzero(stand_out(squares, freedom, odds=ODDS)).tolist() == [3, 7]
     everything = np.concatenate([squares, [0.0]])
-    assert not stand_out(everything, np.append(freedom, 0.0), odds=ODDS)[
-        -1
-    ]  # nothing is known of it
+    unknown = stand_out(everything, np.append(freedom, 0.0), odds=ODDS)[-1]
+    assert not unknown
 
 
 def test_equally_noisy_ones_stand_out_as_rarely_as_the_odds_say():
@@ -93,7 +92,7 @@ def test_where_a_whole_stratum_is_noisy_it_is_the_stratum_that_stands_out(seed):
 
 
 def test_one_stratum_that_stands_out_leaves_the_others_one_variance():
-    found = moderate(np.array([6.0, 6.3, 5.8, 150.0]), np.full(4, 6.0), np.zeros(4, dtype=bool))
+    found = moderate(np.array([6.0, 6.3, 5.8, 150.0]), np.full(4, 6.0), *np.zeros((2, 4), bool))
     assert found.relative[3] == pytest.approx(25 / 1.005 * found.relative[0], rel=0.01)
     assert np.isinf(found.freedom[:3]).all() and found.freedom[3] == 6.0
     assert len(np.unique(found.relative[:3])) == 1 and not found.pooled
@@ -101,12 +100,13 @@ def test_one_stratum_that_stands_out_leaves_the_others_one_variance():
 
 def test_a_doubtful_stratum_has_its_own_variance_and_its_part_in_the_common_one():
     squares, freedom = np.array([6.0, 6.3, 5.8, 6.1, 20.0]), np.full(5, 6.0)
-    found = moderate(squares, freedom, np.zeros(5, dtype=bool))
+    found = moderate(squares, freedom, *np.zeros((2, 5), bool))
     pooled = squares.sum() / freedom.sum()
     assert found.relative[4] / found.relative[0] == pytest.approx(20 / 6 / pooled)
     assert found.freedom[4] == 6.0 and np.isinf(found.freedom[:4]).all()
-    surely = moderate(np.array([6.0, 6.3, 5.8, 6.1, 150.0]), freedom, np.zeros(5, dtype=bool))
+    surely = moderate(np.array([6.0, 6.3, 5.8, 6.1, 150.0]), freedom, *np.zeros((2, 5), bool))
     assert surely.relative[4] / surely.relative[0] == pytest.approx(150 / 6.05)
+    assert moderate(squares, freedom, np.zeros(5, bool), np.ones(5, bool)).pooled
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -135,5 +135,5 @@ def test_strata_that_all_have_runs_that_went_wrong_leave_something_to_compare_wi
 @pytest.mark.filterwarnings("error")
 def test_a_stratum_of_which_nothing_is_known_has_the_common_noise():
     squares, freedom = np.array([6.0, 6.2, 0.0]), np.array([6.0, 6.0, 0.0])
-    found = moderate(squares, freedom, np.array([False, False, True]))
+    found = moderate(squares, freedom, np.array([False, False, True]), np.zeros(3, bool))
     np.testing.assert_array_equal(found.relative, np.ones(3))
