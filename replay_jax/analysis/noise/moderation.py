@@ -31,11 +31,13 @@ _LEAST = 3.0
 class Strata:
     """`relative` [strata]: variances over the common one; `freedom` [strata]: how well known.
 
-    Infinite freedom: the strata are not told apart, all are 1.
+    Infinite freedom: the strata are not told apart, all are 1. `beyond` [strata]: those whose
+    variance has no part in the common one.
     """
 
     relative: np.ndarray
     freedom: np.ndarray
+    beyond: np.ndarray
 
     @property
     def pooled(self) -> bool:
@@ -62,9 +64,9 @@ def moderate(
     variances[own] = squares[own] / freedom[own]
     known[own] = np.maximum(freedom[own], _LEAST)
     if np.isinf(known).all():
-        return Strata(np.ones(len(squares)), known)
+        return Strata(np.ones(len(squares)), known, alone)
     usual = freedom if own[freedom > 0].all() else np.where(own, 0.0, freedom)
-    return Strata(variances / float((variances * usual).sum() / usual.sum()), known)
+    return Strata(variances / float((variances * usual).sum() / usual.sum()), known, alone)
 
 
 def _shrunk(squares: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,12 @@ class Fitted:
     stratum: np.ndarray
     apart: np.ndarray
 
+    @property
+    def noisy(self) -> np.ndarray:
+        """Settings [K] of strata that stand out as a whole."""
+        found: np.ndarray = self.strata.beyond[self.stratum] & ~self.apart
+        return found
+
 
 def fit(losses: np.ndarray, layout: Layout) -> Fitted:
     """The model with the noise of each stratum moderated by that of all (moderation.py)."""

@@ -27,7 +27,7 @@ from replay_jax.analysis.study.comparisons import (
 )
 from replay_jax.analysis.study.evidence import Evidence, gather
 from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, group_records
-from replay_jax.analysis.study.layout import apart_notes
+from replay_jax.analysis.study.layout import apart_notes, noisy_notes
 from replay_jax.analysis.study.minimum import fit_replay
 from replay_jax.analysis.study.stopping import NOTE, stopped_early
 from replay_jax.analysis.study.study import (
@@ -258,7 +258,8 @@ def _curve_and_noise(cells: Sequence[Cell], evidence: Evidence) -> tuple[str, ..
     notes = () if curve is None else curve.notes
     if noise is None or noise.fitted is None:
         return notes
-    return (*notes, *apart_notes(cells, evidence.rows, noise.fitted.apart))
+    noisy = noisy_notes(cells, evidence.rows, noise)
+    return (*notes, *noisy, *apart_notes(cells, evidence.rows, noise.fitted.apart))
 
 
 def _data_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[int, int]:

@@ -132,6 +132,41 @@ def apart_notes(
     )
 
 
+def noisy_notes(cells: Sequence[Cell], rows: Sequence[np.ndarray], noise: Noise) -> tuple[str, ...]:
+    """One line on the kinds of run whose noise is their own (`uneven.Fitted.noisy`).
+
+    `rows` are the settings of every cell.
+    """
+    if noise.fitted is None or not noise.fitted.noisy.any():
+        return ()
+    noisy, deviation = noise.fitted.noisy, np.sqrt(noise.own)
+    kinds = {
+        f"{deviation[row]:.3f} nat of {_kind(cell.key)}": None
+        for cell, own in zip(cells, rows, strict=True)
+        for row in own.tolist()
+        if noisy[row]
+    }
+    listed = [*kinds][:_MOST_NAMED]
+    if len(kinds) > _MOST_NAMED:
+        listed.append(f"{len(kinds) - _MOST_NAMED} more kinds")
+    others = np.median(deviation[~noisy & ~noise.fitted.apart])
+    some = "1 kind differ" if len(kinds) == 1 else f"{len(kinds)} kinds differ"
+    return (
+        f"target losses of runs of {some} between seeds by far more than those of all others, so "
+        f"their noise counts as their own (standard deviations: {'; '.join(listed)}; "
+        f"{others:.3f} nat of all others)",
+    )
+
+
+def _kind(key: CellKey) -> str:
+    """What runs are whose noise is taken to be alike (`layout_of`), in words."""
+    if key.protocol == "uniform":
+        what = "constant mixtures"
+    else:
+        what = f"{key.protocol} {'with' if key.replay_fraction > 0 else 'without'} replay"
+    return f"{what}, {key.target_tokens:,} target tokens"
+
+
 def _setting_words(keys: Sequence[CellKey], settings: Sequence[Setting]) -> str:
     """A setting in words, with its losses; axes that tell apart cells which share it are left out.
 

@@ -41,7 +41,7 @@ def test_a_run_that_went_wrong_makes_its_setting_noisy_and_no_other():
     wrong[5, 1] += 12 * OWN
     wrong[13, 0] += 10 * OWN
     fitted = fit(wrong, LAYOUT)
-    assert np.flatnonzero(fitted.apart).tolist() == [5, 13]
+    assert np.flatnonzero(fitted.apart).tolist() == [5, 13] and not fitted.noisy.any()
     noise = estimate_noise(wrong, LAYOUT)
     deviation = np.sqrt(noise.own)
     assert deviation[~fitted.apart] == pytest.approx(OWN, rel=0.25)
@@ -85,7 +85,7 @@ def test_with_two_seeds_a_setting_that_went_wrong_leaves_resamples_a_mean():
 def test_where_a_whole_stratum_is_noisy_it_is_the_stratum_that_stands_out(seed):
     noisy = losses(seed, scale=np.where(BUDGET == 2, 6.0, 1.0))
     fitted = fit(noisy, LAYOUT)
-    assert not fitted.apart[BUDGET == 2].any()
+    assert not fitted.apart[BUDGET == 2].any() and fitted.noisy[BUDGET == 2].all()
     deviation = np.sqrt(estimate_noise(noisy, LAYOUT).own)
     assert deviation[BUDGET == 2] == pytest.approx(6 * OWN, rel=0.5)
     assert deviation[BUDGET != 2] == pytest.approx(OWN, rel=0.5)
