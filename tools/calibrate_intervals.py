@@ -12,8 +12,9 @@ recommended multiplier and gain, for every multiplier, gain, equivalent amount a
 printed, and for the replay fraction; `needed`, the factor by which the recommended gain's interval
 could be narrower (below 1) and hold the truth in 90 %, and `width`, its median in nats; the share
 in which no multiplier was named; verdicts; `false` is the share of verdicts that are wrong ("replay
-helps" where it does not, or the other way). Fits of published points alone (as `replay-jax fit`
-does) are in tests/analysis/statistics/test_misfit.py.
+helps" where it does not, or the other way); `side by side`, the recommended gain's interval beside
+two that correct for the picks in another way, or not at all (side_by_side.py). Fits of published
+points alone (as `replay-jax fit` does) are in tests/analysis/statistics/test_misfit.py.
 """
 
 # ruff: noqa: E402
@@ -25,6 +26,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_threads] = "1"
 
 import argparse
+import functools
 import hashlib
 import json
 import math
@@ -36,20 +38,23 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import calibration_scenarios
 from calibration_scenarios import BUDGET, PARTS, REFERENCES, Scenario
+from side_by_side import outcome, side_by_side
 
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
 from replay_jax.analysis.advice.verdict import HELPS, HURTS
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.analyse import analyse
-from replay_jax.analysis.study.study import CellResult, TargetStudy
+from replay_jax.analysis.study.study import CellResult, TargetStudy, replays
 
 ROOT = Path(__file__).parents[1]
 # Draws of one scenario begin this far after those of the one before it.
 APART = 10_000
 # Studies of one task of a process: about two seconds, so that an interruption loses little.
 CHUNK = 20
+_PARTS_OF_THE_TOOL = (
+    "calibrate_intervals", "calibration_scenarios", "conditional_intervals", "side_by_side"
+)  # fmt: skip
 Place = tuple[str, int]
 
 
@@ -86,13 +91,24 @@ def reach(found: Interval | None, truth: float) -> float | None:
     return math.inf if end == found.value else (truth - found.value) / (end - found.value)
 
 
+def true_gain(scenario: Scenario, better: CellResult, other: CellResult) -> float:
+    """Target loss of `other` less that of `better`, nats."""
+    return scenario.curve(scenario.equivalent(other)) - scenario.curve(scenario.equivalent(better))
+
+
+def best_gain(scenario: Scenario, study: TargetStudy) -> float:
+    """Of what is truly the best that replays over what is truly the best that does not, nats."""
+    cells = [cell for cell in study.cells if cell.key.target_tokens == BUDGET]
+    replaying = [cell for cell in cells if replays(cell)]
+    others = [cell for cell in cells if not replays(cell)]
+    best, other = (max(each, key=scenario.equivalent) for each in (replaying, others))
+    return true_gain(scenario, best, other)
+
+
 def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: Tally) -> bool:
     """Count everything that a study prints; return whether its verdict is wrong."""
     cells, worth = study.cells, scenario.equivalent
-
-    def gain(better: CellResult, other: CellResult) -> float:
-        return scenario.curve(worth(other)) - scenario.curve(worth(better))
-
+    gain = functools.partial(true_gain, scenario)
     best, rival, usual = (cells[i] for i in (found.best, found.baseline, found.usual.against))
     tally.add("recommended multiplier", found.multiplier, worth(best) / worth(rival))
     tally.add("recommended gain", found.gain, gain(best, rival))
@@ -116,10 +132,8 @@ def judge(scenario: Scenario, study: TargetStudy, found: Recommendation, tally: 
     for control in study.controls:
         pair = cells[control.cell], cells[control.constant]
         tally.add("control", control.difference, -gain(*pair))
-    others = [c for c in cells if c.key.target_tokens == BUDGET and (
-        c.key.protocol == "uniform" or c.key.replay_fraction == 0)]  # fmt: skip
-    true_gain = max(worth(c) for c in cells if c.key.replay_fraction > 0) - max(map(worth, others))
-    wrong = {HELPS: true_gain <= 1e-9, HURTS: true_gain >= -1e-9}
+    true = best_gain(scenario, study)
+    wrong = {HELPS: true <= 1e-9, HURTS: true >= -1e-9}
     return found.verdict in wrong and wrong[found.verdict]
 
 
@@ -133,6 +147,8 @@ def one_study(place: Place, draw: int, resamples: int) -> dict[str, Any]:
     study = analyse(scenario.records(draw), config, resamples=resamples, seed=draw)
     found = recommend(study)
     wrong = judge(scenario, study.target(), found, tally)
+    picked = (study.target().cells[i] for i in (found.best, found.baseline))
+    truths = true_gain(scenario, *picked), best_gain(scenario, study.target())
     return {
         "part": part,
         "index": index,
@@ -144,6 +160,8 @@ def one_study(place: Place, draw: int, resamples: int) -> dict[str, Any]:
         "width": _width(found.gain),
         "verdict": found.verdict,
         "false": bool(wrong),
+        "side by side": side_by_side(study.target(), found),
+        "truths": truths,
         "law": None if (curve := study.target().curve) is None else curve.name,
         "seconds": round(time.process_time() - begun, 3),
     }
@@ -171,6 +189,9 @@ def summary(place: Place, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "verdicts": {name: round(n / studies, 3) for name, n in verdicts.items()},
         "laws": dict(Counter(str(line["law"]) for line in lines)),
         "false": round(sum(line["false"] for line in lines) / studies, 3),
+        "side by side": outcome(
+            [line["side by side"] for line in lines], [line["truths"] for line in lines]
+        ),
         "seconds": round(sum(line["seconds"] for line in lines), 1),
     }
 
@@ -192,7 +213,7 @@ def _needed(reaches: Sequence[dict[str, float]]) -> float | None:
 def digest() -> str:
     """Which code the lines come out of."""
     files = sorted((ROOT / "replay_jax" / "analysis").rglob("*.py"))
-    files += [Path(__file__), Path(calibration_scenarios.__file__)]
+    files += [Path(__file__).parent / f"{name}.py" for name in _PARTS_OF_THE_TOOL]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
