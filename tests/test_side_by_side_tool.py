@@ -1,6 +1,7 @@
 """Intervals that condition on a pick, and how kinds of interval are judged side by side."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,11 @@ def test_a_study_has_what_it_prints_beside_the_others():
         tuned = target.draws.luck[found.baseline] - target.draws.luck[found.best]
         assert ways["measured"][1] == pytest.approx(found.rival.measured + tuned)
         assert ways["conditional"][0] < ways["conditional"][1] < ways["conditional"][2]
+        luckier = target.draws.luck.copy()
+        luckier[found.baseline] += 0.5
+        moved = side_by_side(replace(target, draws=replace(target.draws, luck=luckier)), found)
+        assert np.subtract(moved["conditional"], ways["conditional"]) == pytest.approx(0.5)
+        assert moved["measured"][1] - ways["measured"][1] == pytest.approx(0.5)
 
 
 def test_where_the_noise_is_unknown_there_is_none():

@@ -10,7 +10,6 @@ The luck of tuned epochs is taken out of all three.
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from calibration_scenarios import BUDGET
@@ -47,7 +46,9 @@ def side_by_side(study: TargetStudy, found: Recommendation) -> dict[str, Ends]:
     }
 
 
-def outcome(ways: Sequence[dict[str, Ends]], truths: Sequence[tuple[float, float]]) -> Any:
+def outcome(
+    ways: Sequence[dict[str, Ends]], truths: Sequence[tuple[float, float]]
+) -> dict[str, dict[str, float]]:
     """By kind: `held`, median `width`, root mean square `error`, `helps`, `false` (shares, nats).
 
     `truths`: of what was picked, and of the best against the best. `false`: the interval lies on
