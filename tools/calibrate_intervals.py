@@ -13,7 +13,7 @@ printed, and for the replay fraction; `needed`, the factor by which the recommen
 could be narrower (below 1) and hold the truth in 90 %, and `width`, its median in nats; the share
 in which no multiplier was named; verdicts; `false` is the share of verdicts that are wrong ("replay
 helps" where it does not, or the other way); `side by side`, the recommended gain's interval beside
-two that correct for the picks in another way, or not at all (side_by_side.py). Fits of published
+three that correct for the picks in another way, or not at all (side_by_side.py). Fits of published
 points alone (as `replay-jax fit` does) are in tests/analysis/statistics/test_misfit.py.
 """
 
@@ -52,9 +52,7 @@ ROOT = Path(__file__).parents[1]
 APART = 10_000
 # Studies of one task of a process: about two seconds, so that an interruption loses little.
 CHUNK = 20
-_PARTS_OF_THE_TOOL = (
-    "calibrate_intervals", "calibration_scenarios", "conditional_intervals", "side_by_side"
-)  # fmt: skip
+_PARTS_OF_THE_TOOL = "calibrate_intervals", "calibration_scenarios", "side_by_side"
 Place = tuple[str, int]
 
 

@@ -1,10 +1,11 @@
-"""The recommended gain's interval beside two that correct for the picks in another way, or not.
+"""The recommended gain's interval beside three that correct for the picks in another way, or not.
 
 - `shrunk`: what `recommend` prints, either side drawn towards what it was picked from;
-- `conditional`: right however much schedules differ (conditional_intervals.py);
+- `moved`: the same interval a fifth of the way nearer to the next one's value;
+- `conditional`: right however much schedules differ (analysis/noise/conditional.py);
 - `measured`: as if neither side had been picked.
 
-The luck of tuned epochs is taken out of all three.
+The luck of tuned epochs is taken out of all four.
 """
 
 import math
@@ -12,38 +13,39 @@ import statistics
 from collections.abc import Sequence
 
 import numpy as np
-from calibration_scenarios import BUDGET
-from conditional_intervals import conditional_interval
 
-from replay_jax.analysis.advice.compare import rivals
 from replay_jax.analysis.advice.recommend import Recommendation
-from replay_jax.analysis.study.study import TargetStudy, replays
+from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.study.study import TargetStudy
 
 Ends = tuple[float, float, float]
+_MOVED = 0.2
 _ROUNDING = 1e-9
 
 
 def side_by_side(study: TargetStudy, found: Recommendation) -> dict[str, Ends]:
     """(low, value, high) in nats of each kind, none where the noise is unknown."""
-    gain = found.gain
-    if gain.low is None or gain.value is None or gain.high is None:
+    gain, given_picks = found.gain, found.rival.given_picks
+    if None in (gain.low, given_picks.low):
         return {}
-    at_budget = [i for i, cell in enumerate(study.cells) if cell.key.target_tokens == BUDGET]
-    own = [i for i in at_budget if replays(study.cells[i])]
-    cells = own + rivals(study, found.best)
-    drawn, luck = study.draws.target[:, cells], study.draws.luck[cells]
-    means = np.array([study.cells[i].chosen.target_loss for i in cells])
-    best, rival = cells.index(found.best), cells.index(found.baseline)
-    tuned = float(luck[rival] - luck[best])
-    held = conditional_interval(means, drawn, len(own), level=study.level)
-    low, high = np.quantile(
-        drawn[:, rival] - drawn[:, best], [(1 - study.level) / 2, (1 + study.level) / 2]
-    )
+    shrunk, conditional = _ends(gain), _ends(given_picks)
+    moved = _MOVED * (conditional[1] - shrunk[1])
+    drawn, luck = study.draws.target, study.draws.luck
+    pair = drawn[:, found.baseline] - drawn[:, found.best]
+    tails = [(1 - study.level) / 2, (1 + study.level) / 2]
+    low, high = (float(end) for end in np.quantile(pair, tails))
+    tuned = float(luck[found.baseline] - luck[found.best])
     return {
-        "shrunk": (gain.low, gain.value, gain.high),
-        "conditional": (held.low + tuned, held.value + tuned, held.high + tuned),
-        "measured": (float(low), float(means[rival] - means[best]) + tuned, float(high)),
+        "shrunk": shrunk,
+        "moved": (shrunk[0] + moved, shrunk[1] + moved, shrunk[2] + moved),
+        "conditional": conditional,
+        "measured": (low, found.rival.measured + tuned, high),
     }
+
+
+def _ends(found: Interval) -> Ends:
+    assert found.low is not None and found.value is not None and found.high is not None
+    return found.low, found.value, found.high
 
 
 def outcome(
@@ -55,7 +57,7 @@ def outcome(
     one side of zero, and the best against the best does not.
     """
     told: dict[str, dict[str, float]] = {}
-    for name in ("shrunk", "conditional", "measured"):
+    for name in ("shrunk", "moved", "conditional", "measured"):
         rows = [(*way[name], *truth) for way, truth in zip(ways, truths, strict=True) if way]
         if not rows:
             return {}

@@ -15,7 +15,7 @@ from replay_jax.analysis.study.tried import beside, dropped_words
 
 Kind = Literal[
     "edge", "untuned", "learning rate", "multiplier", "mixture", "placement", "largest", "dropped",
-    "incomplete", "early stopping", "second opinion", "curve", "picked",
+    "incomplete", "early stopping", "second opinion", "curve", "picked", "picks alone",
 ]  # fmt: skip
 
 _RATE = "schedule.learning_rate."
@@ -37,7 +37,8 @@ class Caution:
     "incomplete" (groups lack runs that others have), "early stopping" (runs are judged by their
     best states), "second opinion" (another fit of the same runs contradicts the answer), "curve"
     (the multiplier depends on whether the reference law or its points are followed, and it is
-    chance which are), "picked" (what was measured, where luck is a good part of it).
+    chance which are), "picked" (what was measured, where luck is a good part of it), "picks
+    alone" (an interval that holds however schedules differ does not carry the answer).
     """
 
     kind: Kind
@@ -59,7 +60,7 @@ def cautions(
         lines.append(Caution("multiplier", f"no multiplier: {found.curve_problem}"))
     elif rival.multiplier is not None and rival.multiplier.value is None:
         lines.append(Caution("multiplier", f"no multiplier: {rival.multiplier.note}"))
-    lines += _lucky(rival)
+    lines += _lucky(rival) + _picks_alone(rival)
     lines += _followed(found, best, rival)
     lines += _controls(found, best, rival)
     lines += _without_replay(found, members, usual.against)
@@ -84,6 +85,22 @@ def _lucky(rival: Comparison) -> list[Caution]:
         "its luck too"
     )
     return [Caution("picked", words)]
+
+
+def _picks_alone(rival: Comparison) -> list[Caution]:
+    """Where a sign rests on how the other schedules tried are scattered."""
+    gain, alone = rival.gain, rival.given_picks
+    if None in (gain.low, gain.high, alone.low, alone.high):
+        return []
+    assert gain.low is not None and gain.high is not None
+    assert alone.low is not None and alone.high is not None
+    if not (gain.low > 0 >= alone.low or gain.high < 0 <= alone.high):
+        return []
+    words = (
+        f"given only that both were picked, the gain is {alone.low:+z.3f} to {alone.high:+z.3f} "
+        "nat, which tells nothing: the narrower interval rests on how alike the schedules tried are"
+    )
+    return [Caution("picks alone", words)]
 
 
 def _followed(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.advice.cost import cost_at_best, generic_cost
+from replay_jax.analysis.noise.conditional import conditional_interval
 from replay_jax.analysis.noise.shrinkage import Family, shrink
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.statistics.equivalents import equivalents, ratio
@@ -37,6 +38,7 @@ class Comparison:
 
     `against` indexes TargetStudy.cells; `words` name it. `gain`: its target loss less that of the
     schedule, nats per token, without the luck of having been picked, which `measured` still has;
+    `given_picks`: the same by an interval that holds however schedules differ, and is wider;
     `multiplier`: the same in target data, None without a reference law;
     `generic_cost`: the schedule's generic loss less its own at as many target epochs, None where
     nobody measured it; `cost_at_best`: the same with each at its own best setting. The two are one
@@ -47,6 +49,7 @@ class Comparison:
     against: int
     words: str
     gain: Interval
+    given_picks: Interval
     measured: float
     multiplier: Interval | None
     generic_cost: Interval | None
@@ -60,6 +63,7 @@ class Comparison:
             "against": self.words,
             "multiplier": None if self.multiplier is None else self.multiplier.to_json(),
             "gain_nats": self.gain.to_json(),
+            "gain_given_picks_nats": self.given_picks.to_json(),
             "measured_gain_nats": self.measured,
             "generic_cost_nats": None if self.generic_cost is None else self.generic_cost.to_json(),
             "generic_cost_at_best_nats": (
@@ -79,6 +83,7 @@ def compare(found: TargetStudy, own: Sequence[int], others: Sequence[int]) -> Co
         against=against,
         words=recipe(cells[against].key) + knob_words(cells[against].key, cells[best].key),
         gain=_gain(found, picked),
+        given_picks=_given_picks(found, own, others),
         measured=cells[against].chosen.target_loss - cells[best].chosen.target_loss,
         multiplier=_multiplier(found, picked, best, against),
         generic_cost=generic_cost(found, best, against),
@@ -144,6 +149,18 @@ def _gain(found: TargetStudy, picked: _Picked) -> Interval:
     value = float(picked.losses[1] - picked.losses[0])
     drawn = picked.drawn[:, 1] - picked.drawn[:, 0]
     return difference(value, drawn, spread=found.noise is not None, level=found.level)
+
+
+def _given_picks(found: TargetStudy, own: Sequence[int], others: Sequence[int]) -> Interval:
+    """The same, given that either was picked; the luck of tuned values is no part of that."""
+    if found.noise is None:
+        return Interval(None, None, None, note="seed noise unknown")
+    cells = [*own, *others]
+    losses = np.array([found.cells[i].chosen.target_loss for i in cells])
+    held = conditional_interval(losses, found.draws.target[:, cells], len(own), level=found.level)
+    luck = found.draws.luck
+    tuned = float(luck[best_of(found, others)] - luck[best_of(found, own)])
+    return Interval(held.value + tuned, held.low + tuned, held.high + tuned)
 
 
 def _multiplier(found: TargetStudy, picked: _Picked, best: int, against: int) -> Interval | None:

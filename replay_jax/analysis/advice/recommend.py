@@ -144,6 +144,7 @@ class Recommendation:
             "target_epochs": self.target_epochs,
             "multiplier": None if self.multiplier is None else self.multiplier.to_json(),
             "gain_nats": self.gain.to_json(),
+            "gain_given_picks_nats": self.rival.given_picks.to_json(),
             "generic_cost_nats": None if cost is None else cost.value,
             "generic_cost_interval": [None, None] if cost is None else [cost.low, cost.high],
             "against": self.rival.words,

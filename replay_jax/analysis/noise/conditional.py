@@ -4,25 +4,31 @@ The hybrid of Andrews, Kitagawa and McCloskey 2024, Inference on winners: with n
 covariance, that one cell is the least of its group and another the least of its own says no more
 about their difference, given all that is independent of it, than that it lies between two bounds.
 So it is a truncated normal, whose quantiles are inverted; that it lies within a simultaneous
-interval of all differences keeps this from growing without bound near a tie. It holds its level
-however much the cells differ.
+interval of all differences keeps this from growing without bound near a tie. Where both ends meet
+at the far end of the simultaneous one (.5 % of simulated studies), that one is given instead. So it
+holds its level however much the cells differ, without a word on how they are scattered; what
+`shrinkage.py` gains by such words makes this one 1.2 to 1.7 times as wide (docs/efficiency.md).
 
-Shape legend: R resamples, M cells of both groups.
+Shape legend: R resamples, M cells of both groups, N those of the other one.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import truncnorm
+from scipy.special import ndtr, ndtri
+
+from replay_jax.analysis.noise.components import ROUNDING
 
 # Share of the level that the simultaneous interval may miss, as the authors take it.
 _SIMULTANEOUS = 0.1
+_TIE = 1e-6  # of a standard error: keeps a pick that is tied from having no room at all
+_COLLAPSED = 0.5  # of the width without a pick: a narrower interval says nothing
 
 
 @dataclass(frozen=True)
 class Conditional:
-    """`low` and `high` of the interval and the median-unbiased `value`, nats."""
+    """`low` and `high` of the interval and the median-unbiased `value`, in the means' unit."""
 
     low: float
     value: float
@@ -32,7 +38,7 @@ class Conditional:
 def conditional_interval(
     means: np.ndarray, drawn: np.ndarray, own: int, *, level: float
 ) -> Conditional:
-    """Least of the cells after the first `own` [M - own] less the least of the first `own`.
+    """Least of the cells after the first `own` [N] less the least of the first `own`.
 
     `means` [M] of the cells, lower is better; `drawn` [R, M]: resamples, whose covariance is that
     of the means.
@@ -42,22 +48,31 @@ def conditional_interval(
     direction[[other, best]] = 1, -1
     covariance = np.cov(drawn, rowvar=False)
     variance = float(direction @ covariance @ direction)
-    value, deviation = float(direction @ means), float(np.sqrt(variance))
+    value, deviation = float(direction @ means), float(np.sqrt(max(variance, 0.0)))
+    if deviation <= ROUNDING:
+        return Conditional(value, value, value)
     slope = covariance @ direction / variance
-    low, high = _bounds(means - slope * value, slope, own, best, other)
-    reach = deviation * _simultaneous(drawn, own, 1 - _SIMULTANEOUS * (1 - level))
+    bounds = np.array(_bounds(means - slope * value, slope, own, best, other))
+    # From here on differences are from the value, in standard errors.
+    low, high = np.array([-_TIE, _TIE]) + (bounds - value) / deviation
+    reach = _simultaneous(drawn, own, 1 - _SIMULTANEOUS * (1 - level))
 
     def beyond(true: float, share: float) -> float:
-        ends = np.array([max(low, true - reach), min(high, true + reach)])
-        standard = (ends - true) / deviation
-        return float(truncnorm.cdf((value - true) / deviation, *standard)) - share
+        ends = np.array([max(low, true - reach), 0.0, min(high, true + reach)])
+        below, up_to_it, above = ndtr(ends - true)
+        return float((up_to_it - below) / (above - below)) - share
 
     def at(share: float) -> float:
         # At these ends all or nothing lies below the value, so the root is between them.
-        return float(brentq(beyond, value - reach, value + reach, args=(share,), xtol=1e-6))
+        return value + deviation * float(brentq(beyond, -reach, reach, args=(share,), xtol=1e-9))
 
     rest = (1 - level) * (1 - _SIMULTANEOUS) / (1 - _SIMULTANEOUS * (1 - level))
-    return Conditional(at(1 - rest / 2), at(0.5), at(rest / 2))
+    found = Conditional(at(1 - rest / 2), at(0.5), at(rest / 2))
+    unpicked = 2 * deviation * float(ndtri((1 + level) / 2))
+    if found.high - found.low < _COLLAPSED * unpicked:
+        far = deviation * _simultaneous(drawn, own, level)
+        return Conditional(value - far, value, value + far)
+    return found
 
 
 def _bounds(
@@ -79,5 +94,11 @@ def _bounds(
 def _simultaneous(drawn: np.ndarray, own: int, level: float) -> float:
     """Standard errors within which all differences between the groups lie at once."""
     off = drawn - drawn.mean(axis=0)
-    differences = off[:, own:, None] - off[:, None, :own]
-    return float(np.quantile(np.abs(differences / differences.std(axis=0)).max(axis=(1, 2)), level))
+    largest = np.zeros(len(off))
+    for other in range(own, off.shape[1]):
+        differences = off[:, other, None] - off[:, :own]
+        spread = differences.std(axis=0)
+        differing = spread > 0
+        scaled = np.abs(differences[:, differing] / spread[differing])
+        largest = np.maximum(largest, scaled.max(axis=1, initial=0.0))
+    return float(np.quantile(largest, level))
