@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
+from scipy.special import log_ndtr, ndtri
 
 from replay_jax.analysis.noise.components import ROUNDING
 
@@ -58,9 +58,10 @@ def conditional_interval(
     reach = _simultaneous(drawn, own, 1 - _SIMULTANEOUS * (1 - level))
 
     def beyond(true: float, share: float) -> float:
-        ends = np.array([max(low, true - reach), 0.0, min(high, true + reach)])
-        below, up_to_it, above = ndtr(ends - true)
-        return float((up_to_it - below) / (above - below)) - share
+        return (
+            _share_below(max(low, true - reach) - true, -true, min(high, true + reach) - true)
+            - share
+        )
 
     def at(share: float) -> float:
         # At these ends all or nothing lies below the value, so the root is between them.
@@ -73,6 +74,14 @@ def conditional_interval(
         far = deviation * _simultaneous(drawn, own, level)
         return Conditional(value - far, value, value + far)
     return found
+
+
+def _share_below(low: float, value: float, high: float) -> float:
+    """Of a standard normal between `low` and `high`, exact in either tail."""
+    if low > 0:
+        return 1 - _share_below(-high, -value, -low)
+    below, at, above = log_ndtr([low, value, high])
+    return float(np.exp(at - above) * np.expm1(below - at) / np.expm1(below - above))
 
 
 def _bounds(

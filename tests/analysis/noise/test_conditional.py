@@ -70,3 +70,13 @@ def test_where_nothing_varies_it_is_the_difference():
     means = np.array([3.5, 3.6, 3.75])
     found = conditional_interval(means, np.tile(means, (50, 1)), 2, level=LEVEL)
     assert found == Conditional(*[pytest.approx(0.25)] * 3)
+
+
+def test_noise_that_is_hardly_known_does_no_harm():
+    """Of one seed the scatter about the law tells the noise, so resamples have a Cauchy's tails."""
+    rng = np.random.default_rng(2)
+    for draw in range(20):
+        means = 3.5 + NOISE * rng.standard_normal(8)
+        noise = rng.standard_normal((400, 8)) * NOISE / np.sqrt(rng.chisquare(1, (400, 1)))
+        found = conditional_interval(means, means + noise, 5, level=LEVEL)
+        assert -np.inf < found.low < found.value < found.high < np.inf, draw
