@@ -1,10 +1,15 @@
-"""How the gain of replay changes along every axis that a study sweeps, nothing else changing."""
+"""How the gain of replay changes along every axis that a study sweeps, nothing else changing.
+
+A gain here is over no replay at the same allocation: what early target data does alone is no gain
+of replay's.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from replay_jax.analysis.advice.compare import compare
 from replay_jax.analysis.runs.records import text
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.axes import ALLOCATION, axes, lines, place_of
@@ -20,11 +25,11 @@ from replay_jax.analysis.study.study import (
 
 @dataclass(frozen=True)
 class GainAt:
-    """The best schedule that replays against the baseline, at one value of an axis.
+    """The best schedule that replays against none at its allocation, at one value of an axis.
 
-    `gain` is in nats per token, baseline minus replay; it has no interval and `multiplier` is None
-    along a tuned key, whose single values a study does not answer for. `gain_by_seed` are the
-    paired differences of the seeds that both have.
+    `gain` is in nats per token, `baseline_loss` minus `replay_loss`; it has no interval and
+    `multiplier` is None along a tuned key, whose single values a study does not answer for.
+    `gain_by_seed` are the paired differences of the seeds that both have.
     """
 
     value: str
@@ -85,76 +90,107 @@ def axes_of(study: Study) -> tuple[Axis, ...]:
 
 
 def _groups(study: TargetStudy) -> Iterator[_Compared]:
-    """The best replaying cell of every budget, protocol and further axes, against its baseline."""
-    best: dict[object, CellResult] = {}
-    for cell in filter(replays, study.cells):
-        row = row_of(cell.key)
-        if cell.gain is not None and (row not in best or loss_of(cell) < loss_of(best[row])):
-            best[row] = cell
-    for cell in best.values():
-        yield _Compared(place_of(study, cell), _of_cell(study, cell))
+    """The best replaying cell of every budget, protocol and further axes."""
+    best: dict[object, tuple[int, int]] = {}
+    for own, without in _pairs(study):
+        row = row_of(study.cells[own].key)
+        if row not in best or _loss(study, own) < _loss(study, best[row][0]):
+            best[row] = own, without
+    for own, without in best.values():
+        yield _Compared(place_of(study, study.cells[own]), _of_pair(study, own, without))
 
 
 def _allocations(study: TargetStudy) -> Iterator[_Compared]:
-    """The best replaying cell of every allocation, against the baseline of its group."""
-    best: dict[object, CellResult] = {}
-    for cell in filter(replays, study.cells):
-        row = (row_of(cell.key), cell.key.allocation)
-        if cell.gain is not None and (row not in best or loss_of(cell) < loss_of(best[row])):
-            best[row] = cell
-    for cell in best.values():
+    """The best replaying cell of every allocation."""
+    best: dict[object, tuple[int, int]] = {}
+    for own, without in _pairs(study):
+        key = study.cells[own].key
+        row = (row_of(key), key.allocation)
+        if row not in best or _loss(study, own) < _loss(study, best[row][0]):
+            best[row] = own, without
+    for own, without in best.values():
+        cell = study.cells[own]
         place = place_of(study, cell) | {ALLOCATION: f"{cell.key.allocation:g}"}
-        yield _Compared(place, _of_cell(study, cell))
+        yield _Compared(place, _of_pair(study, own, without))
+
+
+def _pairs(study: TargetStudy) -> Iterator[tuple[int, int]]:
+    """Every cell that replays with the one that differs from it in that alone, if it was run.
+
+    Free stages, which have no replay fraction to set to 0, go with their baseline.
+    """
+    places = {cell.key: index for index, cell in enumerate(study.cells)}
+    for index, cell in enumerate(study.cells):
+        if replays(cell):
+            without = places.get(replace(cell.key, replay_fraction=0.0))
+            without = cell.baseline if cell.key.protocol == "stages" else without
+            if without is not None:
+                yield index, without
 
 
 def _tuned(study: TargetStudy, key: str) -> Iterator[_Compared]:
-    """At every value of a tuned key the best replay against the best of the baseline there."""
-    best: dict[tuple[object, str], tuple[CellResult, SettingResult, SettingResult]] = {}
-    for cell in filter(replays, study.cells):
-        if cell.baseline is None:
-            continue
-        base = _by_value(study.cells[cell.baseline], key)
-        for value, setting in _by_value(cell, key).items():
-            row = (row_of(cell.key), value)
-            better = row not in best or setting.target_loss < best[row][1].target_loss
-            if value in base and better:
-                best[row] = cell, setting, base[value]
-    for (_, value), (cell, setting, without) in best.items():
-        gain = without.target_loss - setting.target_loss
+    """At every value of a tuned key the best replay, and none, of what both ran there."""
+    best: dict[tuple[object, str], tuple[int, SettingResult, SettingResult]] = {}
+    for own, other in _pairs(study):
+        cell = study.cells[own]
+        replaying, none = (_by_value(study.cells[i], key) for i in (own, other))
+        for value, settings in replaying.items():
+            both = settings.keys() & none.get(value, {}).keys()
+            if not both:
+                continue
+            setting, without = (
+                min((found[value][rest] for rest in both), key=lambda each: each.target_loss)
+                for found in (replaying, none)
+            )
+            row = ((row_of(cell.key), cell.key.allocation), value)
+            if row not in best or setting.target_loss < best[row][1].target_loss:
+                best[row] = own, setting, without
+    for (_, value), (own, setting, without) in best.items():
+        cell = study.cells[own]
         found = GainAt(
             value="",
             replay_fraction=cell.key.replay_fraction,
             baseline_loss=without.target_loss,
             replay_loss=setting.target_loss,
-            gain=Interval(gain, None, None),
+            gain=Interval(without.target_loss - setting.target_loss, None, None),
             gain_by_seed=_paired(without, setting),
             multiplier=None,
         )
-        yield _Compared(place_of(study, cell) | {key: value}, found)
+        place = place_of(study, cell) | {ALLOCATION: f"{cell.key.allocation:g}", key: value}
+        yield _Compared(place, found)
 
 
-def _by_value(cell: CellResult, key: str) -> dict[str, SettingResult]:
-    """The best setting at every value of a tuned key."""
-    best: dict[str, SettingResult] = {}
+def _by_value(cell: CellResult, key: str) -> dict[str, dict[object, SettingResult]]:
+    """The settings at every value of a tuned key, by their other tuned values."""
+    found: dict[str, dict[object, SettingResult]] = {}
     for setting in cell.settings:
-        for name, value in setting.tuned:
-            said = text(value)
-            if name == key and (said not in best or setting.target_loss < best[said].target_loss):
-                best[said] = setting
-    return best
+        told = dict(setting.tuned)
+        if key in told:
+            value = text(told.pop(key))
+            found.setdefault(value, {})[tuple(sorted(told.items()))] = setting
+    return found
 
 
-def _of_cell(study: TargetStudy, cell: CellResult) -> GainAt:
-    assert cell.baseline is not None and cell.gain is not None
-    without = study.cells[cell.baseline]
+def _loss(study: TargetStudy, place: int) -> float:
+    return loss_of(study.cells[place])
+
+
+def _of_pair(study: TargetStudy, own: int, without: int) -> GainAt:
+    cell, other = study.cells[own], study.cells[without]
+    if cell.baseline == without:
+        gain, multiplier = cell.gain, cell.multiplier
+    else:
+        compared = compare(study, [own], [without])
+        gain, multiplier = compared.gain, compared.multiplier
+    assert gain is not None
     return GainAt(
         value="",
         replay_fraction=cell.key.replay_fraction,
-        baseline_loss=loss_of(without),
+        baseline_loss=loss_of(other),
         replay_loss=loss_of(cell),
-        gain=cell.gain,
-        gain_by_seed=_paired(without.chosen, cell.chosen),
-        multiplier=cell.multiplier,
+        gain=gain,
+        gain_by_seed=_paired(other.chosen, cell.chosen),
+        multiplier=multiplier,
     )
 
 

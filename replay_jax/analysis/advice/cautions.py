@@ -67,8 +67,8 @@ def cautions(
     lines += _largest(found, members, best)
     if found.missing:
         some = len(found.missing) > 1
-        groups = f"{len(found.missing)} groups of runs are" if some else "a group of runs is"
-        lines.append(Caution("incomplete", f"{groups} incomplete"))
+        groups = f"{len(found.missing)} groups lack" if some else "a group lacks"
+        lines.append(Caution("incomplete", f"{groups} runs that others have"))
     return tuple(lines)
 
 

@@ -109,8 +109,14 @@ def rivals(found: TargetStudy, best: int) -> list[int]:
     ]
 
 
-def not_run(found: TargetStudy, others: Sequence[int]) -> tuple[str, ...]:
-    """Kinds of schedule without replay that the sweep lacks, in words."""
+def not_run(found: TargetStudy, best: int, others: Sequence[int]) -> tuple[str, ...]:
+    """Kinds of schedule that could have been among the rivals `others` of `best`, in words.
+
+    Going on from a finished model has neither: its replay is a mixture all along, and no target
+    data can come before.
+    """
+    if found.cells[best].key.protocol == "continual":
+        return ()
     cells: list[CellResult] = [found.cells[i] for i in others]
     lacking = []
     if not any(cell.key.protocol == "uniform" for cell in cells):

@@ -11,7 +11,7 @@ import numpy as np
 
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.comparisons import difference
-from replay_jax.analysis.study.study import CellResult, SettingResult, TargetStudy
+from replay_jax.analysis.study.study import CellResult, TargetStudy
 
 
 def cost_at_best(found: TargetStudy, best: int, against: int) -> Interval:
@@ -24,7 +24,7 @@ def cost_at_best(found: TargetStudy, best: int, against: int) -> Interval:
 def generic_cost(found: TargetStudy, best: int, against: int) -> Interval:
     """The same with `against` at the epochs of `best`; where it has none there, `cost_at_best`."""
     own, other = found.cells[best], found.cells[against]
-    place = _beside(own.chosen, own, other)
+    place = _beside(own.chosen.target_epochs, other)
     if place is None:
         return cost_at_best(found, best, against)
     first, second = (found.draws.generic_settings[i] for i in (best, against))
@@ -32,14 +32,14 @@ def generic_cost(found: TargetStudy, best: int, against: int) -> Interval:
     return _interval(found, value, first[:, own.best] - second[:, place])
 
 
-def _beside(setting: SettingResult, own: CellResult, other: CellResult) -> int | None:
-    """Setting of `other` with the target epochs of one of `own`; None: it has none.
+def _beside(target_epochs: float, other: CellResult) -> int | None:
+    """The best setting for the target of `other` at these target epochs; None: it has none.
 
-    Of several the one whose other tuned values are the same too, else the best for the target.
+    At its own best learning rate, or whatever else was tuned: at that of replay it may be far from
+    what anybody would train.
     """
-    found = [i for i, s in enumerate(other.settings) if s.target_epochs == setting.target_epochs]
-    same = [i for i in found if other.settings[i].tuned == setting.tuned]
-    return min(same or found, key=lambda i: other.settings[i].target_loss, default=None)
+    found = [i for i, s in enumerate(other.settings) if s.target_epochs == target_epochs]
+    return min(found, key=lambda i: other.settings[i].target_loss, default=None)
 
 
 def _interval(found: TargetStudy, value: float, drawn: np.ndarray) -> Interval:

@@ -198,7 +198,7 @@ def recommend(
             plausible=fraction,
             rival=rival,
             usual=usual,
-            lacking=not_run(found, others),
+            lacking=not_run(found, best, others),
             longer=training(cells[best], cells[rival.against]),
             level=found.level,
             same_within=found.margin,

@@ -98,7 +98,8 @@ def brief(said: Answered, verdict: str, where: str) -> str:
     worth += f" against {said.rival.words}"
     if said.usual.against != said.rival.against:
         worth += f", {_short(said.usual)} {said.usual.words}"
-    return f"At {where}{after} {told}: {own} {worth}{cost_words(said.rival.generic_cost)}."
+    cost = cost_words(said.rival.generic_cost) + _at_epochs(said.rival)
+    return f"At {where}{after} {told}: {own} {worth}{cost}."
 
 
 def ground_words(
@@ -241,22 +242,37 @@ def _change_ends(gain: Interval) -> str:
 
 
 def _cost(said: Answered) -> str:
-    return cost_words(said.rival.generic_cost) + _at_best(said.rival)
+    return cost_words(said.rival.generic_cost) + _at_epochs(said.rival) + _at_best(said.rival)
+
+
+def _at_epochs(rival: Comparison) -> str:
+    """At which epochs a cost is told where the two sides' best differ."""
+    cost, (own, other) = rival.generic_cost, rival.epochs
+    if own == other or cost is None or cost.value is None:
+        return ""
+    return (
+        f" at {own:g} epochs against {other:g}" if _one_cost(rival) else f" at {own:g} epochs each"
+    )
 
 
 def _at_best(rival: Comparison) -> str:
-    """At which epochs a cost was told where the two sides' best differ, and the other cost."""
-    cost, best = rival.generic_cost, rival.cost_at_best
-    own, other = rival.epochs
-    if own == other or cost is None or cost.value is None or best is None or best.value is None:
+    """The cost against the other side at its own best, where it has other epochs there."""
+    best, (own, other) = rival.cost_at_best, rival.epochs
+    if own == other or best is None or best.value is None or _one_cost(rival):
         return ""
-    if best == cost:
-        return f" at {own:g} epochs against {other:g}"
-    word = "costs" if best.value > 0 else "saves"
-    return (
-        f" at {own:g} epochs each; against the other at its best, {other:g} epochs, it {word} "
-        f"{abs(best.value):.3f}"
-    )
+    said = f"{'costs' if best.value > 0 else 'saves'} {abs(best.value):.3f}"
+    if best.low is not None and best.high is not None:
+        least, most = sorted((abs(best.low), abs(best.high)))
+        if best.low <= 0 <= best.high:
+            said = "is not told apart"
+            least, most = best.low, best.high
+        said += f" ({ends(least, most, '.3f')})"
+    return f"; against {rival.words} at its best, {other:g} epochs, it {said}"
+
+
+def _one_cost(rival: Comparison) -> bool:
+    """Whether the other side was not run at the schedule's epochs."""
+    return rival.cost_at_best == rival.generic_cost
 
 
 def cost_words(cost: Interval | None) -> str:

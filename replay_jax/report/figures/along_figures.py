@@ -61,14 +61,15 @@ def _figure(axis: Axis, level: float) -> Figure:
     bars = (
         f" Bars: {level_words(level)}s."
         if any(row["low"] is not None for row in rows)
-        else " Along a tuned key a study has no interval; the dots show how far seeds differ."
+        else " Along a tuned key a study has no interval; the dots show how far seeds differ. "
+        "Both are at the best of what both ran there."
     )
     return Figure(
         name=file_name("along", axis.key),
         title=f"What replay gains, by {short(axis.key)}",
         caption=(
-            "Held-out target loss of the baseline less that of the best schedule that replays, "
-            "both with all else equal along a line; above zero replay helps. Small dots are "
+            "Held-out target loss without replay less that of the best schedule that replays, at "
+            "the same allocation and all else equal; above zero replay helps. Small dots are "
             f"single seeds, paired.{bars}{more}"
         ),
         chart=along_chart(
@@ -98,7 +99,7 @@ def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Cha
         tip("low", "from", ".3f"),
         tip("high", "to", ".3f"),
         tip("rho", "replay fraction", ".4~f"),
-        tip("without", "baseline, nats per token", ".3f"),
+        tip("without", "no replay, nats per token", ".3f"),
         tip("with", "best replay, nats per token", ".3f"),
     ]
     # Over a word the series would lie on each other.

@@ -20,7 +20,7 @@ def _table(axis: Axis, level: float) -> Table:
         columns=(
             *((Column("with", "left wrap"),) if several else ()),
             Column(short(axis.key), "right"),
-            Column("baseline", "right"),
+            Column("no replay", "right"),
             Column("best replay", "right"),
             Column("ρ", "right"),
             Column("gain", "right"),
@@ -42,8 +42,9 @@ def _table(axis: Axis, level: float) -> Table:
             for each in line.gains
         ),
         words=(
-            f"Target losses and gains in nats per token, with {level_words(level)} intervals where "
-            "the study has them; all else is equal between the rows of one kind."
+            f"Target losses and gains in nats per token, with {level_words(level)}s where the "
+            "study has them. Both sides have the same allocation and all else; along a tuned key "
+            "both are at the best of what both ran there."
         ),
         folded=True,
     )

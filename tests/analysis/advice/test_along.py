@@ -84,3 +84,45 @@ def test_two_free_axes_give_a_line_for_each_value_of_the_other():
 def test_one_group_is_no_axis():
     alone = FakeStudy(seeds=(0, 1), allocations=(1.0,), epochs=(16.0,), candidate_budgets=(4096,))
     assert axes(fake_records(alone)) == {}
+
+
+def test_a_gain_is_over_no_replay_at_the_same_allocation():
+    """Half of the target data early is worth .2 nat here with and without replay."""
+    records = fake_records(FakeStudy(seeds=(0, 1), allocations=(0.5, 1.0), epochs=(16.0,)))
+    earlier = []
+    for record in records:
+        early = 0.2 * (record["protocol"] != "uniform" and record["allocation"]["requested"] == 0.5)
+        losses = {**record["losses"], "target": record["losses"]["target"] - early}
+        earlier.append({**record, "losses": losses})
+    before, after = axes(records), axes(earlier)
+    for one, other in zip(before[ALLOCATION], after[ALLOCATION], strict=True):
+        for was, now in zip(one.gains, other.gains, strict=True):
+            assert abs(now.gain.value - was.gain.value) < 1e-9
+            assert now.gain.low < now.gain.value < now.gain.high
+            assert abs(now.baseline_loss - now.replay_loss - now.gain.value) < 1e-9
+
+
+def test_along_a_tuned_key_both_sides_are_at_settings_that_both_ran():
+    """At a high rate only no replay ran 32 epochs, which it is best at: that is no comparison."""
+    study = FakeStudy(seeds=(0, 1), allocations=(1.0,), epochs=(16.0, 32.0))
+    config = AnalysisConfig({"protocol": "uniform"}, ("schedule.target_epochs", RATE), 0.9)
+    records = []
+    for rate in (0.001, 0.002):
+        for record in fake_records(study):
+            replaying, long = (
+                bool(record["replay_fraction"]["requested"]),
+                record["target_epochs"] == 32,
+            )
+            staged = record["protocol"] != "uniform"
+            if staged and rate == 0.002 and replaying and long:
+                continue
+            best = 0.5 * (staged and rate == 0.002 and not replaying and long)
+            losses = {**record["losses"], "target": record["losses"]["target"] - best}
+            overrides = {**record["overrides"], RATE: rate}
+            name = f"{record['name']}-{rate}"
+            changed = {"id": name, "name": name, "overrides": overrides, "losses": losses}
+            records.append(record | changed)
+    found = {axis.key: axis.lines for axis in axes_of(analyse_anyway(records, config))}
+    for line in found[RATE]:
+        gains = {each.value: each.gain.value for each in line.gains}
+        assert gains["0.002"] > 0.0, gains

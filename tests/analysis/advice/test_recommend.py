@@ -112,10 +112,40 @@ def test_more_epochs_for_the_baseline_leave_the_cost_where_it_was():
     assert many.rival.cost_at_best.value == pytest.approx(0.08 - 0.96, abs=0.002)
     assert many.rival.epochs == (8.0, 48.0)
     assert many.sentence.endswith(
-        "at 8 epochs each; against the other at its best, 48 epochs, it saves 0.880."
+        "at 8 epochs each; against the usual recipe (ρ = 0, α = 1) at its best, 48 epochs, it "
+        "saves 0.880 (0.880 to 0.880)."
     )
     assert many.sentence == many.claim.removesuffix(".") + f", and {many.cost[3:]}"
     assert many.to_json()["usual"]["generic_cost_at_best_nats"]["value"] < -0.8
+
+
+def test_the_cost_at_equal_epochs_is_against_the_best_rate_there():
+    """At the rate that is best with replay its rival forgets most, and nobody would train it so."""
+    rate = "schedule.learning_rate.peak"
+    config = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs", rate), 0.9)
+    runs = []
+    for peak in (0.003, 0.01):
+        for run in forgetting((4.0, 8.0, 16.0, 32.0)):
+            best = 0.01 if run["replay_fraction"]["requested"] else 0.003
+            away = 0.2 * (peak != best)
+            losses = run["losses"]
+            losses = {"target": losses["target"] + away, "generic": losses["generic"] + 5 * away}
+            overrides = {**run["overrides"], rate: peak}
+            name = f"{run['id']}-{peak}"
+            runs.append(run | {"id": name, "name": name, "overrides": overrides, "losses": losses})
+    found = recommend(analyse(runs, config, resamples=200))
+    assert found.rival.epochs == (8.0, 32.0)
+    assert found.generic_cost.value == pytest.approx(-0.08, abs=0.002)
+
+
+def test_going_on_from_a_finished_model_lacks_no_mixture_and_no_earlier_data():
+    records = [
+        {**run, "protocol": "continual"} if run["protocol"] == "two_stage" else run
+        for run in sweep(worth=helps, draw=2)
+        if run["protocol"] == "two_stage"
+    ]
+    found = recommend(analyse(records, CONFIG, resamples=100))
+    assert found.to_json()["not_run"] == [] and "was run" not in found.sentence
 
 
 def test_without_equal_epochs_the_cost_names_both():
