@@ -257,6 +257,7 @@ def analysis(reference: dict[str, Any]) -> ConfigDict:
             "margin": 0.0,
             "published": "",
             "early_stopping": False,
+            "axes": (),
         },
         allow_dotted_keys=True,
     )

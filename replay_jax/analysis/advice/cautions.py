@@ -60,6 +60,8 @@ def cautions(
         lines.append(Caution("multiplier", f"no multiplier: {found.curve_problem}"))
     elif rival.multiplier is not None and rival.multiplier.value is None:
         lines.append(Caution("multiplier", f"no multiplier: {rival.multiplier.note}"))
+    elif rival.multiplier is None:
+        lines.append(Caution("multiplier", f"no multiplier: {found.cells[best].note}"))
     lines += _lucky(rival) + _picks_alone(rival)
     lines += _followed(found, best, rival)
     lines += _controls(found, best, rival)

@@ -29,6 +29,7 @@ from replay_jax.errors import UserError
 
 SEED = "seed"
 ROUNDING = 1e-10  # nats: less is rounding, not noise
+_AT_ONCE = 10_000_000  # numbers, to bound memory
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,14 @@ class SeedModel:
 
     `form` [U, U], `pull` [U] and `square` are A, b and c above with every run weighed by
     1 / `relative` [K], the noise variance of its setting over the common one; `mean_design` [K, U]
-    is the mean over a setting's runs of their effects; `owner` [U] indexes the effect.
+    is the mean over a setting's runs of their effects; `owner` [U] indexes the effect and `seed`
+    [U] the seed of each.
     """
 
     losses: np.ndarray
     names: tuple[str, ...]
     owner: np.ndarray
+    seed: np.ndarray
     relative: np.ndarray
     form: np.ndarray
     pull: np.ndarray
@@ -130,30 +133,32 @@ def build(losses: np.ndarray, layout: Layout, relative: np.ndarray) -> SeedModel
     sizes = [int(labels.max()) + 1 for _, labels in effects]
     settings, seeds = losses.shape
     weight = 1 / relative
-    shares = -present[:, :, None] * present[:, None, :] / counts[:, None, None]
-    shares[:, np.arange(seeds), np.arange(seeds)] += present
-    form = np.einsum("kst,ki,kj->sitj", weight[:, None, None] * shares, groups, groups)
+    whole = bool(present.all()) and seeds > 1
     centred = np.where(present > 0, losses - np.nanmean(losses, axis=1, keepdims=True), 0.0)
     centred = np.where(np.abs(centred) > ROUNDING, centred, 0.0)
-    width = seeds * groups.shape[1]
-    form = form.reshape(width, width)
-    pull = np.einsum("k,ks,ki->si", weight, centred, groups)
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    block, pulls, block_owner = form, pull.reshape(1, width), np.tile(owner, seeds)
-    if present.all() and seeds > 1:
+    pull = centred.T @ (weight[:, None] * groups)
+    # What no run has is no effect, and what the only run of a seed has is noise of its own.
+    told = (present.T @ groups > 0) & (present.sum(axis=0)[:, None] > 1)
+    seed, group = np.nonzero(np.ones_like(told) if whole else told)
+    has = present[:, seed] * groups[:, group]
+    form = has.T @ ((weight / counts)[:, None] * -has)
+    form += np.where(seed[:, None] == seed, has.T @ (weight[:, None] * has), 0.0)
+    own = np.repeat(np.arange(len(sizes)), sizes)
+    owner = own[group]
+    block, pulls, block_owner = form, pull[seed, group][None], owner
+    if whole:
         contrasts = helmert(seeds)  # orthonormal, so that the parts are independent
-        block, pulls, block_owner = (groups.T * weight) @ groups, contrasts @ pull, owner
+        block, pulls, block_owner = (groups.T * weight) @ groups, contrasts @ pull, own
     return SeedModel(
         losses=losses,
         names=tuple(name for name, _ in effects),
-        owner=np.tile(owner, seeds),
+        owner=owner,
+        seed=seed,
         relative=relative,
         form=form,
-        pull=pull.reshape(width),
+        pull=pull[seed, group],
         square=float((weight[:, None] * centred**2).sum()),
-        mean_design=np.einsum("ks,ki->ksi", present / counts[:, None], groups).reshape(
-            settings, width
-        ),
+        mean_design=has / counts[:, None],
         freedom=int(counts.sum()) - settings,
         block=block,
         pulls=pulls,
@@ -171,20 +176,32 @@ class Likelihood:
 
 def likelihood(model: SeedModel, ratios: np.ndarray) -> Likelihood:
     """Evaluate at ratios [G, effects] of the effects' deviations to the noise's."""
-    scale = ratios[:, model.block_owner]
-    system = scale[:, :, None] * model.block * scale[:, None, :]
-    diagonal = np.arange(len(model.block_owner))
-    system[:, diagonal, diagonal] += 1
-    triangle = np.linalg.cholesky(system)
-    half = np.linalg.solve(triangle, scale[:, :, None] * model.pulls.T)
-    rest = np.maximum(model.square - (half**2).sum(axis=(1, 2)), 1e-12 * model.square)
-    determinant = 2 * np.log(np.einsum("gii->gi", triangle)).sum(axis=1) * len(model.pulls)
+    portion = max(1, _AT_ONCE // max(len(model.block_owner), 1) ** 2)
+    parts = [_reduced(model, ratios[i : i + portion]) for i in range(0, len(ratios), portion)]
+    determinant, explained = np.concatenate(parts, axis=1)
+    rest = np.maximum(model.square - explained, 1e-12 * model.square)
     with np.errstate(divide="ignore"):
         log = -0.5 * (determinant + model.freedom * np.log(rest))
     return Likelihood(
         log=log if model.square > 0 else np.zeros(len(ratios)),
         mean_square=rest / model.freedom,
     )
+
+
+def _reduced(model: SeedModel, ratios: np.ndarray) -> np.ndarray:
+    """(ln |I + L A L|, what the effects explain of the squares) [2, G]."""
+    scale = ratios[:, model.block_owner]
+    system = scale[:, :, None] * model.block * scale[:, None, :]
+    diagonal = np.arange(len(model.block_owner))
+    system[:, diagonal, diagonal] += 1
+    triangle = np.linalg.cholesky(system)
+    half = scale[:, :, None] * model.pulls.T
+    # Forward substitution for all points of the grid at once; numpy would factor anew.
+    for row in diagonal:
+        half[:, row] -= np.einsum("gj,gjm->gm", triangle[:, row, :row], half[:, :row])
+        half[:, row] /= triangle[:, row, row, None]
+    determinant = 2 * np.log(triangle[:, diagonal, diagonal]).sum(axis=1) * len(model.pulls)
+    return np.stack([determinant, (half**2).sum(axis=(1, 2))])
 
 
 def reml(model: SeedModel, start: np.ndarray) -> np.ndarray:

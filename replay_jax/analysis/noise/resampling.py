@@ -18,6 +18,7 @@ Shape legend: K settings, S seeds, R resamples, U effects of all seeds, G grid p
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import cho_solve, solve_triangular
 
 from replay_jax.analysis.noise import components, uneven
 from replay_jax.analysis.noise.components import Component, Layout, SeedModel, likelihood
@@ -25,7 +26,8 @@ from replay_jax.analysis.noise.moderation import Strata
 
 # Ratios of an effect's deviation to the noise's; factors of two say all that few seeds can tell.
 _RATIOS = (0.0, *(2.0**power for power in range(-3, 7)))
-_SEED_RATIOS = (0.0, 0.25, 1.0, 4.0, 16.0, 64.0)  # cancels in every comparison: coarser
+# Cancels in every comparison, so coarser; but far, as it may be all that differs between runs.
+_SEED_RATIOS = (0.0, 0.25, 1.0, 4.0, 16.0, 64.0, 1024.0, 16384.0)
 # Of the half-Cauchy prior of each ratio; chosen on the tuning part of the simulated sweeps.
 _PRIOR_SCALE = 2.0
 
@@ -82,7 +84,7 @@ def estimate_noise(losses: np.ndarray, layout: Layout | None = None) -> Noise:
     posterior, mode = _posterior(model)
     ratios = components.reml(model, mode)
     scale = likelihood(model, ratios[None]).mean_square[0]
-    centre, _ = _effects(model, ratios)
+    centre = _effects(model, *_system(model, ratios))
     return Noise(
         means=model.means - model.mean_design @ centre,
         own=scale * model.relative,
@@ -121,9 +123,10 @@ def resample_means(noise: Noise, rng: np.random.Generator, *, resamples: int) ->
     effects = np.empty((resamples, len(model.owner)))
     for point in np.unique(points):
         rows = np.flatnonzero(points == point)
-        centre, spread = _effects(model, grid.ratios[point])
-        drawn = rng.standard_normal((len(rows), len(model.owner))) @ spread.T
-        effects[rows] = centre + scale[rows, None] * drawn
+        scales, triangle = _system(model, grid.ratios[point])
+        normal = rng.standard_normal((len(rows), len(model.owner)))
+        drawn = scales * solve_triangular(triangle, normal.T, lower=True, trans="T").T
+        effects[rows] = _effects(model, scales, triangle) + scale[rows, None] * drawn
     strata = _drawn_strata(noise.fitted.strata, rng, resamples)[:, noise.fitted.stratum]
     counts = np.isfinite(model.losses).sum(axis=1)
     own *= scale[:, None] * np.sqrt(model.relative * strata / counts)
@@ -150,15 +153,17 @@ def _prior(ratios: np.ndarray) -> np.ndarray:
     return np.where(ratios > 0, density * np.log(2), smallest)
 
 
-def _effects(model: SeedModel, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [U] of the effects given the losses, and a root [U, U] of their covariance.
-
-    The covariance is in units of the noise's variance.
-    """
+def _system(model: SeedModel, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """L as its diagonal [U], and the lower triangle [U, U] of I + L A L (components.py)."""
     scale = ratios[model.owner]
     system = np.eye(len(scale)) + scale[:, None] * model.form * scale
-    root = scale[:, None] * np.linalg.inv(np.linalg.cholesky(system)).T
-    return root @ (root.T @ model.pull), root
+    return scale, np.linalg.cholesky(system)
+
+
+def _effects(model: SeedModel, scale: np.ndarray, triangle: np.ndarray) -> np.ndarray:
+    """Mean [U] of the effects given the losses, for what `_system` returns."""
+    found: np.ndarray = scale * cho_solve((triangle, True), scale * model.pull)
+    return found
 
 
 def _variance_of_means(model: SeedModel, ratios: np.ndarray) -> np.ndarray:
@@ -174,7 +179,7 @@ def _freedom(model: SeedModel, ratios: np.ndarray) -> float:
     parts, freedoms = [1.0], [float(model.freedom)]
     for index, name in enumerate(model.names):
         if name != components.SEED and ratios[index] > 0:
-            groups = int((model.owner == index).sum()) // seeds
+            groups = -(-int((model.owner == index).sum()) // seeds)  # not every seed may have each
             parts.append(float(ratios[index]) ** 2)
             freedoms.append(max((groups - 1.0) * (seeds - 1), 1.0))
     squares = sum(part**2 / free for part, free in zip(parts, freedoms, strict=True))

@@ -101,10 +101,9 @@ def _noise_of_strata(
     present = np.isfinite(model.losses)
     counts = present.sum(axis=1)
     found = np.zeros((2, int(labels.max()) + 1))
-    width = len(model.owner) // model.losses.shape[1]
     for k, s in zip(*np.nonzero(present), strict=True):
         own = model.mean_design[k].copy() * -1
-        block = slice(s * width, (s + 1) * width)
+        block = model.seed == s
         own[block] -= own[block] * counts[k]
         left = model.losses[k, s] - np.nanmean(model.losses[k]) - own @ effects
         leverage = 1 / counts[k] + ((own @ root) ** 2).sum() / model.relative[k]

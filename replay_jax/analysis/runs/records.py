@@ -75,6 +75,8 @@ class AnalysisConfig:
     published: which of the paper's own values the report shows beside these; "" for none.
     early_stopping: judge every run by the best state that was measured on its way, chosen on other
       held-out documents than it is judged by, in place of its last.
+    axes: dotted keys whose values are never compared with each other, even where they differ only
+      between runs with and without replay, nor read off the reference curve of another value.
     """
 
     reference: Mapping[str, Any]
@@ -83,6 +85,7 @@ class AnalysisConfig:
     margin: float = 0.0
     published: str = ""
     early_stopping: bool = False
+    axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.published not in PUBLISHED:
@@ -104,7 +107,7 @@ class AnalysisConfig:
 
 
 # What records of before a field of AnalysisConfig stand for.
-ADDED: Mapping[str, Any] = {"margin": 0.0, "published": "", "early_stopping": False}
+ADDED: Mapping[str, Any] = {"margin": 0.0, "published": "", "early_stopping": False, "axes": ()}
 
 
 def stored_analysis(plain: Mapping[str, Any]) -> AnalysisConfig:

@@ -115,7 +115,7 @@ def runs_of_frame(
         compared = checked_reference(reference, finite, own)
     return FrameRuns(
         records=tuple(finite),
-        config=AnalysisConfig(compared, searched, level),
+        config=AnalysisConfig(compared, searched, level, axes=tuple(axes)),
         notes=notes(records, finite, found, own),
         has_generic=has_generic,
     )

@@ -17,7 +17,6 @@ from replay_jax.analysis.noise.resampling import Noise
 from replay_jax.analysis.runs.boundary import boundary_of, shared_window
 from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics import bootstrap
-from replay_jax.analysis.statistics.equivalents import amount, ratio
 from replay_jax.analysis.study.comparisons import (
     baseline_of,
     difference,
@@ -25,7 +24,7 @@ from replay_jax.analysis.study.comparisons import (
     find_controls,
     pareto_fronts,
 )
-from replay_jax.analysis.study.evidence import Evidence, gather
+from replay_jax.analysis.study.evidence import Evidence, gather, worth
 from replay_jax.analysis.study.groups import Cell, Setting, TargetGroup, group_records
 from replay_jax.analysis.study.layout import apart_notes, noisy_notes
 from replay_jax.analysis.study.minimum import fit_replay
@@ -120,7 +119,7 @@ def _analyse_target(
     window = shared_window(runs)
     cells = tuple(
         replace(
-            _judge(evidence, index, window, others),
+            _judge(evidence, index, window, others, config.axes),
             tried=tuple(result_of(setting, group.seeds) for setting in others),
         )
         for index, others in enumerate(tried.beside)
@@ -169,16 +168,23 @@ def _analyse_target(
     )
 
 
-def _judge(evidence: Evidence, index: int, window: int, tried: Sequence[Setting]) -> CellResult:
+def _judge(
+    evidence: Evidence,
+    index: int,
+    window: int,
+    tried: Sequence[Setting],
+    axes: Sequence[str],
+) -> CellResult:
     """One cell against its baseline, with intervals; `window`: of training losses, in steps."""
     cell, level = evidence.cells[index], evidence.level
     baseline, note = baseline_of(evidence.cells, index)
+    tokens, multiplier, why = worth(evidence, index, baseline, axes)
     best = evidence.best[index]
     target, generic = evidence.target, evidence.generic
     spread = target.noise is not None
     drawn = evidence.target_drawn
     drawn_generic = evidence.generic_drawn
-    gain = cost = multiplier = better = None
+    gain = cost = better = None
     if baseline is not None and baseline != index:
         other = evidence.best[baseline]
         gain = difference(
@@ -195,14 +201,7 @@ def _judge(evidence: Evidence, index: int, window: int, tried: Sequence[Setting]
         )
         if spread:
             better = float((drawn[:, index] < drawn[:, baseline]).mean())
-        if evidence.curve is not None and evidence.found is not None:
-            multiplier = ratio(evidence.curve, evidence.found, index, baseline, level=level)
-            note = multiplier.note
-        else:
-            note = evidence.curve_problem
-    tokens = None
-    if evidence.curve is not None and evidence.found is not None:
-        tokens = amount(evidence.curve, evidence.found, index, level=level)
+        note = why
     chosen = cell.settings[int(best - evidence.rows[index][0])]
     return CellResult(
         key=cell.key,

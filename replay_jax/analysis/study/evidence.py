@@ -11,7 +11,8 @@ import numpy as np
 from replay_jax.analysis.noise.components import Layout
 from replay_jax.analysis.noise.documents import DocumentLuck
 from replay_jax.analysis.noise.resampling import Noise, estimate_noise, resample_means
-from replay_jax.analysis.statistics.equivalents import Equivalents, equivalents
+from replay_jax.analysis.statistics.bootstrap import Interval
+from replay_jax.analysis.statistics.equivalents import Equivalents, amount, equivalents, ratio
 from replay_jax.analysis.statistics.inference import (
     CurveFit,
     fit_curve,
@@ -124,6 +125,28 @@ def gather(
         found=found,
         level=level,
     )
+
+
+def worth(
+    evidence: Evidence, index: int, baseline: int | None, axes: Sequence[str]
+) -> tuple[Interval | None, Interval | None, str]:
+    """(equivalent tokens, multiplier, why there is none) of a cell against its baseline.
+
+    What lies elsewhere on one of `axes` than the reference is not read off its curve.
+    """
+    curve, found, level = evidence.curve, evidence.found, evidence.level
+    if curve is None or found is None:
+        return None, None, evidence.curve_problem
+    # What the reference's runs share goes without saying, so a cell that names it has another.
+    other = [f"{name} {value}" for name, value in evidence.cells[index].key.axes if name in axes]
+    if other:
+        name = " and ".join(other)
+        return None, None, f"the reference is not of {name}: analyse the runs of {name} alone"
+    tokens = amount(curve, found, index, level=level)
+    if baseline is None or baseline == index:
+        return tokens, None, ""
+    multiplier = ratio(curve, found, index, baseline, level=level)
+    return tokens, multiplier, multiplier.note
 
 
 def _without_luck(drawn: np.ndarray, luck: np.ndarray, rng: np.random.Generator) -> np.ndarray:

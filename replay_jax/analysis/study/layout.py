@@ -81,8 +81,8 @@ def reference_cells(cells: Sequence[Cell]) -> tuple[list[int], str]:
             names = "; ".join(describe(cells[index].key) for index in found[:3])
             raise UserError(
                 f"{len(found)} groups of runs claim to be the reference at {budget:,} target "
-                f"tokens ({names}); narrow the reference (analysis.reference, --reference), or "
-                "list what differs as tuned"
+                f"tokens ({names}); analyse them apart, narrow the reference (analysis.reference, "
+                "--reference), or list what differs as tuned"
             )
     return places, ""
 

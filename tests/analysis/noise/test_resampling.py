@@ -187,6 +187,28 @@ def test_seeds_that_never_meet_are_compared_through_what_seeds_vary():
     assert (means[:, 0] - means[:, 31]).std() > 10 * (means[:, 0] - means[:, 1]).std()
 
 
+def test_runs_with_a_seed_of_their_own_differ_by_noise_alone():
+    """As where a trainer draws a new one each time: nothing is shared, so no effect is sought."""
+    runs = draw(5, shared=0.03)
+    own = np.full((32, 160), np.nan)
+    for setting, each in enumerate(runs):
+        own[setting, 5 * setting : 5 * setting + 5] = each
+    assert not len(build(own, LAYOUT, np.ones(32)).owner)
+    noise = estimate_noise(own, LAYOUT)
+    np.testing.assert_allclose(noise.means, runs.mean(axis=1))
+    within = runs.std(axis=1, ddof=1)
+    assert noise.deviation == pytest.approx(np.sqrt((within**2).mean()), rel=0.1)
+    drawn = resample_means(noise, np.random.default_rng(0), resamples=500)
+    assert drawn.std(axis=0).mean() == pytest.approx(noise.deviation / np.sqrt(5), rel=0.15)
+
+
+def test_an_effect_that_one_seed_lacks_is_left_out_for_it_alone():
+    losses = draw(3)
+    losses[BUDGET == 2, 1] = np.nan
+    model = build(losses, LAYOUT, np.ones(32))
+    assert [int((model.seed == seed).sum()) for seed in range(3)] == [7, 6, 7]
+
+
 def test_a_single_seed_says_nothing():
     noise = estimate_noise(draw(1), LAYOUT)
     assert not noise.known and np.isnan(noise.own).all() and noise.components == ()

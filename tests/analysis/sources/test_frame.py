@@ -56,6 +56,43 @@ def test_settings_of_ones_own_are_tuned_or_kept_apart():
     assert {cell.key.axes for cell in apart.cells} == {(("lr", "0.1"),), (("lr", "0.2"),)}
 
 
+def test_an_axis_that_only_tells_the_two_sides_apart_is_one_nonetheless():
+    """A larger model with replay against a smaller one without says nothing of replay."""
+    rows = [row | {"model": "large" if row["replay_fraction"] else "small"} for row in runs()]
+    alone = advise(analyse_frame(table(rows), axes=["model"]))["target"]
+    assert isinstance(alone, str) and "nothing can be recommended" in alone
+    assert advise(analyse_frame(table(rows), ignore=["model"]))["target"][0].gain.low > 0
+
+
+def test_a_model_is_not_read_off_the_curve_of_another():
+    rows = [row | {"model": model} for row in runs() for model in ("a", "b")]
+    for row in rows:
+        if row["model"] == "b":
+            row["target_loss"] = 2 + 0.3 * (row["target_loss"] - 2)
+    both = {"axes": ["model"], "reference": {"replay_fraction": 0, "model": "a"}}
+    found = advise(analyse_frame(table(rows), **both))["target"]
+    by_model = {bool(each.answered.own.axes): each for each in found}
+    assert by_model[False].multiplier.low < 2 < by_model[False].multiplier.high
+    assert by_model[True].multiplier is None and by_model[True].gain.low > 0
+    (said,) = (c.words for c in by_model[True].cautions if c.kind == "multiplier")
+    assert (
+        said == "no multiplier: the reference is not of model b: analyse the runs of model b alone"
+    )
+
+
+def test_a_constant_added_to_the_losses_of_a_seed_changes_nothing():
+    """Folds of the held-out text, say: in a whole design what a seed adds cancels."""
+    rows = runs()
+    moved = [row | {"target_loss": row["target_loss"] + 2.0 * row["seed"]} for row in rows]
+    first, second = (
+        advise(analyse_frame(table([each | {"loss_unit": "nats"} for each in found])))["target"][0]
+        for found in (rows, moved)
+    )
+    assert second.gain.value == pytest.approx(first.gain.value, abs=1e-3)
+    width = first.gain.high - first.gain.low
+    assert second.gain.high - second.gain.low == pytest.approx(width, rel=0.3)
+
+
 def test_bits_become_nats():
     rows = runs()
     bits = [row | {"target_loss": row["target_loss"] / math.log(2), "unit": "bits"} for row in rows]

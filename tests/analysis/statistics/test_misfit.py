@@ -34,6 +34,15 @@ def test_the_test_has_its_level_and_finds_a_bend():
     assert "log_linear" not in fitting_laws(points(power), VARIANCES, freedom=30)
 
 
+def test_points_without_any_noise_are_tested_too():
+    """Seeds that do not differ make no law right; a true one is right to the fit's precision."""
+    exact = np.zeros(5)
+    bent = np.array([4.0, 3.9, 3.2, 3.15, 2.6])
+    assert fitting_laws(points(bent), exact, freedom=10) == ("interpolation",)
+    assert "power" in fitting_laws(points(2 / X**0.5 + 2), exact, freedom=10)
+    assert "log_linear" in fitting_laws(points(3 - 0.3 * np.log(X)), exact, freedom=10)
+
+
 def test_three_points_test_the_limit_of_the_power_law_only():
     """Losses that fall faster and faster put the power law at its limit: two parameters."""
     assert misfit("power", points(np.array([3.0, 2.9, 2.5])), VARIANCES[:3], freedom=20).rejected
