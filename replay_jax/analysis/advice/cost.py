@@ -7,6 +7,8 @@ moves by many times that. So a cost is first told at equal target epochs.
 Shape legend: R resamples.
 """
 
+import math
+
 import numpy as np
 
 from replay_jax.analysis.statistics.bootstrap import Interval
@@ -14,18 +16,21 @@ from replay_jax.analysis.study.comparisons import difference
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 
 
-def cost_at_best(found: TargetStudy, best: int, against: int) -> Interval:
-    """Generic loss of cell `best` less that of `against`, nats per token, each at its own best."""
+def cost_at_best(found: TargetStudy, best: int, against: int) -> Interval | None:
+    """Generic loss of cell `best` less that of `against`, nats per token, each at its own best.
+
+    None where that of either was not measured.
+    """
     cells, drawn = found.cells, found.draws.generic
     value = cells[best].chosen.generic_loss - cells[against].chosen.generic_loss
     return _interval(found, value, drawn[:, best] - drawn[:, against])
 
 
-def generic_cost(found: TargetStudy, best: int, against: int) -> Interval:
+def generic_cost(found: TargetStudy, best: int, against: int) -> Interval | None:
     """The same with `against` at the epochs of `best`; where it has none there, `cost_at_best`."""
     own, other = found.cells[best], found.cells[against]
     place = _beside(own.chosen.target_epochs, other)
-    if place is None:
+    if place is None or math.isnan(other.settings[place].generic_loss):
         return cost_at_best(found, best, against)
     first, second = (found.draws.generic_settings[i] for i in (best, against))
     value = own.chosen.generic_loss - other.settings[place].generic_loss
@@ -42,6 +47,8 @@ def _beside(target_epochs: float, other: CellResult) -> int | None:
     return min(found, key=lambda i: other.settings[i].target_loss, default=None)
 
 
-def _interval(found: TargetStudy, value: float, drawn: np.ndarray) -> Interval:
+def _interval(found: TargetStudy, value: float, drawn: np.ndarray) -> Interval | None:
+    if math.isnan(value):
+        return None
     spread = found.generic_noise is not None
     return difference(value, drawn, spread=spread, level=found.level)

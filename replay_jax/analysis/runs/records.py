@@ -184,9 +184,11 @@ def matches(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def check_losses(record: Mapping[str, Any]) -> None:
-    """Raise UserError unless both held-out losses are finite numbers."""
+    """Raise UserError unless both held-out losses are finite; None is a generic one unmeasured."""
     for domain in ("target", "generic"):
         loss = record["losses"][domain]
+        if loss is None and domain == "generic":
+            continue
         if isinstance(loss, bool) or not isinstance(loss, int | float) or not math.isfinite(loss):
             raise UserError(
                 f"run {label(record)} has {domain} loss {loss}; a run that diverged cannot be "

@@ -22,6 +22,7 @@ _BITS_BAND = (0.9 * _BITS_RATIO, 1.1 * _BITS_RATIO)
 _WORST = 28 * math.log(2)
 # Nats per token between seeds of one setting that need a word.
 _FAR_APART = 1.0
+_MOST_NAMED = 4
 
 
 def protocol_called(words: str) -> str:
@@ -30,17 +31,17 @@ def protocol_called(words: str) -> str:
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
-    """Runs whose losses are finite, and no worse than a guess.
+    """Runs whose losses are finite, and no worse than a guess; None is one that nobody measured.
 
     Raises:
         UserError: there is none, or most losses are so large that they are no nats per token.
     """
-    finite = [r for r in records if all(map(math.isfinite, r["losses"].values()))]
+    finite = [r for r in records if all(map(math.isfinite, _measured(r)))]
     if not finite:
         raise UserError(f"none of the {len(records)} runs has finite losses: nothing to analyse")
-    kept = [r for r in finite if max(r["losses"].values()) < _WORST]
+    kept = [r for r in finite if max(_measured(r)) < _WORST]
     if 2 * len(kept) <= len(finite):
-        large = next(max(r["losses"].values()) for r in finite if r not in kept)
+        large = next(max(_measured(r)) for r in finite if r not in kept)
         raise UserError(
             f"losses such as {large:g} are no nats per token, which {_WORST:.0f} would be for a "
             "guess among all words there are: give the logarithm of a perplexity, or the mean of a "
@@ -132,22 +133,40 @@ def notes(
     """What was left out, is not known, or looks wrong, one sentence each."""
     lines = []
     compared = {r["id"] for r in kept}
-    gone = [r for r in records if r["id"] not in compared]
-    for words, of in (
-        ("their loss is no finite number", [r for r in gone if not _is_finite(r)]),
-        (f"their loss is worse than a guess (above {_WORST:.0f} nats per token)",
-         [r for r in gone if _is_finite(r)]),
-    ):  # fmt: skip
-        if of:
-            lines.append(f"left out, because {words}: {', '.join(r['id'] for r in of)}")
+    left_out: dict[str, list[str]] = {}
+    for record in records:
+        if record["id"] not in compared:
+            left_out.setdefault(_why_left_out(record), []).append(record["id"])
+    lines += [f"left out, because {why}: {', '.join(ids)}" for why, ids in left_out.items()]
     if "target_epochs" not in columns:
         lines.append("no column target_epochs: epochs are shown as 1 and nothing is known of them")
     if "generic_loss" not in columns:
         lines.append("no column generic_loss: nothing can be said of what replay saves elsewhere")
+    elif unmeasured := [r["id"] for r in kept if r["losses"]["generic"] is None]:
+        lines.append(_unmeasured(unmeasured, len(kept)))
     lines += _far_apart(kept, own)
     lines += _unpaired(kept)
     lines += _alone(kept)
     return tuple(lines)
+
+
+def _why_left_out(record: Record) -> str:
+    for domain, loss in record["losses"].items():
+        if loss is not None and not math.isfinite(loss):
+            return f"their {domain} loss is no finite number"
+    (domain, *_) = (name for name, loss in record["losses"].items() if (loss or 0) >= _WORST)
+    return f"their {domain} loss is worse than a guess (above {_WORST:.0f} nats per token)"
+
+
+def _unmeasured(ids: Sequence[str], runs: int) -> str:
+    """What the runs without a generic loss leave unsaid."""
+    if len(ids) == runs:
+        return "generic_loss is empty everywhere: what replay saves elsewhere is unknown"
+    more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    return (
+        f"generic_loss is empty in {len(ids)} of {runs} runs ({', '.join(ids[:_MOST_NAMED])}"
+        f"{more}): what replay saves elsewhere is told only where both sides have it"
+    )
 
 
 def _far_apart(records: Sequence[Record], own: Sequence[str]) -> Iterator[str]:
@@ -230,8 +249,8 @@ def _target_loss(record: Record) -> float:
     return float(record["losses"]["target"])
 
 
-def _is_finite(record: Record) -> bool:
-    return all(map(math.isfinite, record["losses"].values()))
+def _measured(record: Record) -> list[float]:
+    return [loss for loss in record["losses"].values() if loss is not None]
 
 
 def _alike(value: Any, wanted: Any) -> bool:

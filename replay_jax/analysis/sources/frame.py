@@ -38,7 +38,8 @@ class FrameRuns:
         records: one per run that can be compared; losses in nats per token.
         config: what is compared with what.
         notes: what was left out or assumed, one sentence each.
-        has_generic: whether generic losses were given; without them the records hold zeros.
+        has_generic: whether any run has a generic loss. That of a run without is None; where the
+            table has no such column, it is zero.
     """
 
     records: tuple[Mapping[str, Any], ...]
@@ -102,7 +103,6 @@ def runs_of_frame(
          **{name: line[name] for name in own}}
         for number, line in enumerate(lines, start=1)
     ]  # fmt: skip
-    has_generic = "generic_loss" in found
     records = [_record(row, own) for row in rows]
     finite = comparable(records)
     refuse_duplicates(finite, own)
@@ -117,7 +117,8 @@ def runs_of_frame(
         records=tuple(finite),
         config=AnalysisConfig(compared, searched, level, axes=tuple(axes)),
         notes=notes(records, finite, found, own),
-        has_generic=has_generic,
+        has_generic="generic_loss" in found
+        and any(record["losses"]["generic"] is not None for record in finite),
     )
 
 
@@ -159,10 +160,9 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
     if not 0 <= allocation <= 1:
         raise UserError(f"{row['row']}: allocation {allocation:g} is not in [0, 1]")
     protocol = str(_given(row, "protocol", "two_stage"))
-    losses = {
-        "target": _loss(row, "target_loss") * _NATS[unit],
-        "generic": _loss(row, "generic_loss") * _NATS[unit] if "generic_loss" in row else 0.0,
-    }
+    losses: dict[str, float | None] = {"target": _loss(row, "target_loss") * _NATS[unit]}
+    generic = _loss(row, "generic_loss") * _NATS[unit] if "generic_loss" in row else 0.0
+    losses["generic"] = None if math.isnan(generic) else generic
     return {
         "id": row["row"],
         "name": str(_given(row, "name", row["row"])),

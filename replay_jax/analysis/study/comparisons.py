@@ -44,8 +44,10 @@ def _lowest(cell: Cell) -> float:
 def difference(value: float, drawn: np.ndarray, *, spread: bool, level: float) -> Interval:
     """A loss or difference of losses in nats with the interval of its resamples [R].
 
-    `spread` False: nothing is known about noise, so there is no interval.
+    `spread` False: nothing is known about noise, so there is no interval. A nan was not measured.
     """
+    if np.isnan(value):
+        return Interval(None, None, None, note="not measured")
     if not spread:
         return Interval(float(value), None, None, note="seed noise unknown")
     low, high = interval(drawn, level=level)
@@ -83,10 +85,17 @@ def one_further(tried: Sequence[float]) -> float:
 
 
 def pareto_fronts(cells: Sequence[CellResult]) -> dict[int, tuple[int, ...]]:
-    """For each budget, the cells that none beats on both target and generic loss."""
+    """For each budget, the cells that none beats on both target and generic loss.
+
+    Those whose generic loss was not measured are none of them.
+    """
     fronts: dict[int, tuple[int, ...]] = {}
     for budget in sorted({cell.key.target_tokens for cell in cells}):
-        members = [i for i, cell in enumerate(cells) if cell.key.target_tokens == budget]
+        members = [
+            i
+            for i, cell in enumerate(cells)
+            if cell.key.target_tokens == budget and np.isfinite(cell.chosen.generic_loss)
+        ]
         losses = {i: (cells[i].chosen.target_loss, cells[i].chosen.generic_loss) for i in members}
         front = [
             i

@@ -4,7 +4,7 @@ Shape legend: K settings, S seeds, R resamples, C cells.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -164,15 +164,34 @@ def _without_luck(drawn: np.ndarray, luck: np.ndarray, rng: np.random.Generator)
 def _generic(
     settings: Sequence[Setting], layout: Layout, rng: np.random.Generator, resamples: int
 ) -> Losses:
+    """Losses of what was measured; means and resamples of settings that have none are nan."""
     by_seed = np.array([setting.generic for setting in settings])
-    noise = estimate_noise(by_seed, layout)
-    return _losses(
-        by_seed,
+    measured = np.isfinite(by_seed).any(axis=1)
+    if not measured.any():
+        nothing = np.full(len(settings), np.nan)
+        return _losses(by_seed, nothing, None, rng, resamples, None)
+    noise = estimate_noise(by_seed[measured], _part_of(layout, measured))
+    with_any = [setting for setting, has in zip(settings, measured, strict=True) if has]
+    found = _losses(
+        by_seed[measured],
         noise.means,
         noise if noise.known else None,
         rng,
         resamples,
-        luck_of(settings, "generic"),
+        luck_of(with_any, "generic"),
+    )
+    if measured.all():
+        return found
+    means, drawn = np.full(len(settings), np.nan), np.full((resamples, len(settings)), np.nan)
+    means[measured], drawn[:, measured] = found.means, found.drawn
+    return replace(found, by_seed=by_seed, means=means, drawn=drawn)
+
+
+def _part_of(layout: Layout, kept: np.ndarray) -> Layout:
+    """What the settings `kept` [K] of a layout share."""
+    return Layout(
+        effects=tuple((name, labels[kept]) for name, labels in layout.effects),
+        strata=layout.strata[kept],
     )
 
 

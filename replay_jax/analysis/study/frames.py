@@ -27,7 +27,8 @@ def cell_columns(targets: Sequence[Any]) -> Columns:
 def draw_columns(targets: Sequence[Any]) -> dict[str, np.ndarray]:
     """One row for every resample of every cell; `cell` is the row of `cell_columns`.
 
-    `target_loss` and `generic_loss` are nats per token; `equivalent_tokens` are nan without a law.
+    `target_loss` and `generic_loss` are nats per token, the latter nan where it was not measured;
+    `equivalent_tokens` are nan without a law.
     """
     blocks: list[dict[str, np.ndarray]] = []
     first = 0

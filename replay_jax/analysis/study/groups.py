@@ -62,7 +62,10 @@ class CellKey:
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ only in seed: tuned values, and losses [S] by seed (nan = no run)."""
+    """Runs that differ only in seed: tuned values, and losses [S] by seed.
+
+    nan where there is no run, and in `generic` where a run's was not measured.
+    """
 
     tuned: tuple[tuple[str, Any], ...]
     target_epochs: float
@@ -183,7 +186,9 @@ def _settings(
                     f"run {label(record)} and another share every setting and seed "
                     f"{record['seed']} but differ in something not swept; analyse them apart"
                 )
-            losses[:, column] = record["losses"]["target"], record["losses"]["generic"]
+            losses[0, column] = record["losses"]["target"]
+            if record["losses"]["generic"] is not None:
+                losses[1, column] = record["losses"]["generic"]
         settings.append(
             Setting(
                 tuned=tuple((name, look_up(rows[0], name)) for name in tuned),

@@ -23,7 +23,8 @@ class SettingResult:
     """One tuned setting of a cell; losses by seed [S], nan where there is no run.
 
     `target_loss` and `generic_loss` are means over seeds, by least squares over the whole study
-    where runs are missing: a setting that lacks an unlucky seed gains nothing by it.
+    where runs are missing: a setting that lacks an unlucky seed gains nothing by it. The generic
+    one is nan where none of its runs measured it.
 
     `steps` (updates) and `flops` of one run are None where records do not say.
     `overrides` are those of its runs without the seed: what to repeat in a next run.

@@ -5,6 +5,7 @@ best by luck. What they answer all the same: how far a grid was tuned, and which
 dropped, after how many runs and how near to what is compared.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,7 +165,7 @@ def result_of(setting: Setting, seeds: tuple[int, ...]) -> SettingResult:
         target_by_seed=target,
         generic_by_seed=generic,
         target_loss=float(np.nanmean(setting.target)),
-        generic_loss=float(np.nanmean(setting.generic)),
+        generic_loss=float(np.nanmean(generic)) if np.isfinite(generic).any() else math.nan,
         steps=mean_of(setting, "total_steps"),
         flops=mean_of(setting, "flops"),
         run_ids=tuple(str(record["id"]) for record in setting.records),

@@ -23,7 +23,7 @@ _KINDS = (
 
 
 def replay_figures(study: TargetStudy) -> tuple[Figure, ...]:
-    """Target and generic loss against the replay fraction; none where nothing was scheduled."""
+    """Target and generic loss against the replay fraction; none of what nothing has."""
     lines, left_out = _shown_lines(study)
     if not lines:
         return ()
@@ -36,6 +36,7 @@ def replay_figures(study: TargetStudy) -> tuple[Figure, ...]:
             target=study.target,
         )
         for kind, title, axis in _KINDS
+        if any(_losses(study, cell, kind) for cells in lines.values() for cell in cells)
     )
 
 
@@ -71,7 +72,7 @@ def _rows(
     seeds: list[Row] = []
     for series, cells in lines.items():
         best = min(cells, key=loss_of) if len(cells) > 1 else None
-        for cell in cells:
+        for cell in (cell for cell in cells if _losses(study, cell, kind)):
             means.append(_mean(study, cell, kind, series) | {"best": cell is best})
             seeds += [
                 {"series": series, "rho": cell.key.replay_fraction, "loss": loss, "seed": seed}
@@ -79,7 +80,9 @@ def _rows(
             ]
     off = baselines_off_the_lines(study, tuple(lines.values()))
     baselines: list[Row] = [
-        _mean(study, cell, kind, f"{BASELINE}, {cell.key.target_tokens:,} tokens") for cell in off
+        _mean(study, cell, kind, f"{BASELINE}, {cell.key.target_tokens:,} tokens")
+        for cell in off
+        if _losses(study, cell, kind)
     ]
     return means, seeds, baselines
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from replay_jax.analysis.study.selection import (
     Records,
     focus_budget,
@@ -30,7 +32,13 @@ def pareto_figures(study: TargetStudy) -> tuple[Figure, ...]:
     """Target against generic loss, one figure per budget, with the front of the best trades."""
     figures = []
     for tokens in study.budgets:
-        cells = [cell for cell in study.cells if cell.key.target_tokens == tokens]
+        cells = [
+            cell
+            for cell in study.cells
+            if cell.key.target_tokens == tokens and np.isfinite(cell.chosen.generic_loss)
+        ]
+        if not cells:
+            continue
         cells.sort(key=lambda c: (c.key.protocol == "uniform", c.key.replay_fraction))
         front = [study.cells[index] for index in study.front[tokens]]
         trades: list[Row] = [

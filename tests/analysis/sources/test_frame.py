@@ -200,7 +200,7 @@ def test_a_loss_far_from_that_of_other_seeds_is_said_and_a_guess_left_out():
 def test_diverged_runs_are_left_out_and_said():
     found = runs_of_frame(table(changed(3, target_loss=math.inf)))
     assert len(found.records) == 14
-    assert found.notes[0] == "left out, because their loss is no finite number: row 4"
+    assert found.notes[0] == "left out, because their target loss is no finite number: row 4"
 
 
 def test_seeds_that_do_not_pair_are_said_and_one_seed_cannot_tell():
