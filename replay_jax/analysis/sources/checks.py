@@ -23,6 +23,8 @@ _WORST = 28 * math.log(2)
 # Nats per token between seeds of one setting that need a word.
 _FAR_APART = 1.0
 _MOST_NAMED = 4
+# Decimals of a loss to which two runs may well agree by chance.
+_FEW_DIGITS = 4
 
 
 def protocol_called(words: str) -> str:
@@ -145,6 +147,7 @@ def notes(
     elif unmeasured := [r["id"] for r in kept if r["losses"]["generic"] is None]:
         lines.append(_unmeasured(unmeasured, len(kept)))
     lines += _far_apart(kept, own)
+    lines += _copied(kept, own)
     lines += _unpaired(kept)
     lines += _alone(kept)
     return tuple(lines)
@@ -178,6 +181,31 @@ def _far_apart(records: Sequence[Record], own: Sequence[str]) -> Iterator[str]:
                 f"{order[0]['id']} and {order[-1]['id']} differ in their seed only, but in loss by "
                 f"{high - low:.2f} nat ({low:.3f} and {high:.3f}): where one diverged, leave it out"
             )
+
+
+def _copied(records: Sequence[Record], own: Sequence[str]) -> Iterator[str]:
+    """Settings with equal losses under different seeds; rounded ones may be equal by chance."""
+    several = [runs for runs in _by_setting(records, own).values() if len(runs) > 1]
+    pairs = [pair for runs in several if (pair := _same_losses(runs)) is not None]
+    by_chance = any(len(set(map(_target_loss, runs))) > 1 for runs in several) and not any(
+        round(_target_loss(one), _FEW_DIGITS) != _target_loss(one) for one, _ in pairs
+    )
+    if pairs and not by_chance:
+        some = "a setting" if len(pairs) == 1 else f"{len(pairs)} settings"
+        yield (
+            f"runs of {some} have the same loss to the last digit under different seeds (as "
+            f"{pairs[0][0]['id']} and {pairs[0][1]['id']}): where they are one run, the trainer "
+            "ignores its seed or losses are rounded, intervals are too narrow"
+        )
+
+
+def _same_losses(runs: Sequence[Record]) -> tuple[Record, Record] | None:
+    first: dict[tuple[float, float | None], Record] = {}
+    for run in runs:
+        other = first.setdefault((_target_loss(run), run["losses"]["generic"]), run)
+        if other is not run:
+            return other, run
+    return None
 
 
 def _unpaired(records: Sequence[Record]) -> Iterator[str]:

@@ -197,6 +197,23 @@ def test_a_loss_far_from_that_of_other_seeds_is_said_and_a_guess_left_out():
     assert found.notes[0].endswith("worse than a guess (above 19 nats per token): row 4")
 
 
+def test_equal_losses_under_different_seeds_are_said():
+    def note(rows):
+        found = [n for n in runs_of_frame(table(rows)).notes if "same loss to the last digit" in n]
+        return found[0] if found else ""
+
+    rows = runs()
+    assert not note(rows)
+    assert "runs of a setting" in note(changed(4, target_loss=rows[3]["target_loss"]))
+    first = {(r["target_tokens"], r["replay_fraction"]): r["target_loss"] for r in rows[::-1]}
+    ignored = [r | {"target_loss": first[r["target_tokens"], r["replay_fraction"]]} for r in rows]
+    assert "runs of 5 settings" in note(ignored) and "(as row 1 and row 2)" in note(ignored)
+    rounded = [row | {"target_loss": round(row["target_loss"], 2)} for row in rows]
+    rounded[4]["target_loss"] = rounded[3]["target_loss"]
+    assert not note(rounded)
+    assert "5 settings" in note([r | {"target_loss": round(r["target_loss"], 2)} for r in ignored])
+
+
 def test_diverged_runs_are_left_out_and_said():
     found = runs_of_frame(table(changed(3, target_loss=math.inf)))
     assert len(found.records) == 14
