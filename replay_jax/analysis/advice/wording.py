@@ -113,7 +113,7 @@ def ground_words(
     """Why the verdict is what it is; the schedule that is judged is called `own`, or `briefly`."""
     gain = rival.gain
     if found.ground == "one seed":
-        return "with one seed the noise between seeds is unknown; run at least two"
+        return "with one seed of each setting the noise between seeds is unknown; run at least two"
     if found.ground == "shorter":
         assert found.training is not None
         return (

@@ -148,7 +148,7 @@ def notes(
         lines.append(_unmeasured(unmeasured, len(kept)))
     lines += _far_apart(kept, own)
     lines += _copied(kept, own)
-    lines += _unpaired(kept)
+    lines += _unpaired(kept, own)
     lines += _alone(kept)
     return tuple(lines)
 
@@ -208,8 +208,10 @@ def _same_losses(runs: Sequence[Record]) -> tuple[Record, Record] | None:
     return None
 
 
-def _unpaired(records: Sequence[Record]) -> Iterator[str]:
-    for target in sorted({record["target"] for record in records}):
+def _unpaired(records: Sequence[Record], own: Sequence[str]) -> Iterator[str]:
+    """Where seeds of the two sides do not pair; without repeats no interval rests on seeds."""
+    repeated = {r[0]["target"] for r in _by_setting(records, own).values() if len(r) > 1}
+    for target in sorted(repeated):
         seeds: dict[bool, set[int]] = {True: set(), False: set()}
         for record in (r for r in records if r["target"] == target):
             seeds[_replays(record)].add(record["seed"])

@@ -52,8 +52,9 @@ from replay_jax.progress import stage
 
 _NO_REFERENCE = {"protocol": "none of them"}
 ONE_SEED = (
-    "seed noise unknown: there is one seed; intervals carry only the scatter of the reference "
-    "points about their law, and are absent where there is none; run at least two seeds"
+    "seed noise unknown: every setting ran with one seed; intervals carry only the scatter of the "
+    "reference points about their law, and are absent where there is none; run each with at least "
+    "two seeds"
 )
 
 

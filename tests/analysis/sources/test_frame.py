@@ -224,8 +224,16 @@ def test_seeds_that_do_not_pair_are_said_and_one_seed_cannot_tell():
     rows = [row | {"seed": row["seed"] + 10 * (row["replay_fraction"] > 0)} for row in runs()]
     assert any("no seed in common" in note for note in runs_of_frame(table(rows)).notes)
     assert not any("no seed in common" in note for note in runs_of_frame(table(runs())).notes)
-    study = analyse_frame(table(runs(seeds=(1,))))
-    assert advise(study)["target"][0].verdict == "cannot tell"
+    alone = [row | {"seed": n} for n, row in enumerate(runs(seeds=(1,)))]
+    assert not any("seed" in note for note in runs_of_frame(table(alone)).notes)
+    for rows in (runs(seeds=(1,)), alone):
+        study = analyse_frame(table(rows))
+        found = advise(study)["target"][0]
+        assert (
+            found.verdict == "cannot tell"
+            and "every setting ran with one seed" in (study.targets[0].notes[0])
+        )
+        assert found.reasons[0].startswith("with one seed of each setting the noise")
 
 
 @pytest.mark.parametrize("called", ["constant", "Constant-Mixture", "constant_mixture", "mixed"])
