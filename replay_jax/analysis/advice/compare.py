@@ -7,7 +7,7 @@ from, by as much as that differs by chance (`noise/shrinkage.py`).
 Shape legend: R resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from replay_jax.analysis.study.comparisons import difference
 from replay_jax.analysis.study.groups import CellKey, recipe
 from replay_jax.analysis.study.selection import competes, knob_words
 from replay_jax.analysis.study.study import CellResult, TargetStudy, replays
+
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,49 @@ def not_run(found: TargetStudy, best: int, others: Sequence[int]) -> tuple[str, 
     if len(staged) < 2:
         lacking.append("earlier allocation without replay")
     return tuple(lacking)
+
+
+def incomparable(found: TargetStudy) -> str:
+    """Why nothing can be recommended: no budget has both sides, or only of other kinds of run."""
+    sides: dict[bool, list[CellKey]] = {True: [], False: []}
+    for cell in found.cells:
+        if cell.key.protocol != "uniform":
+            sides[replays(cell)].append(cell.key)
+    budgets = {side: {key.target_tokens for key in keys} for side, keys in sides.items()}
+    both = budgets[True] & budgets[False]
+    if both:
+        lacks = "no budget with runs both with and without replay (replay_fraction 0) of one kind"
+        there = f"at {min(both):,} target tokens, with replay: "
+        there += "; without: ".join(_kinds(sides[side], min(both)) for side in (True, False))
+        fix = "give runs that are to be compared one protocol and equal axes, or add the missing"
+    else:
+        lacks = "no budget with runs both with and without replay (replay_fraction 0)"
+        there = "target tokens of runs with replay: "
+        there += "; without: ".join(
+            _few(map("{:,}".format, sorted(budgets[s]))) for s in (True, False)
+        )
+        fix = "add the missing"
+    return (
+        f"target {found.target!r} has {lacks}, so nothing can be recommended ({there}); {fix} ones "
+        "to the sweep"
+    )
+
+
+def _kinds(keys: Sequence[CellKey], target_tokens: int) -> str:
+    """What tells the groups of runs at a budget apart, in words."""
+    kinds = {
+        f"the protocol {key.protocol!r}" + "".join(f", {name} {value}" for name, value in key.axes)
+        for key in keys
+        if key.target_tokens == target_tokens
+    }
+    return _few(sorted(kinds), " / ")
+
+
+def _few(words: Iterable[str], between: str = ", ") -> str:
+    """The first of several words, and how many more there are."""
+    listed = list(words)
+    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
+    return (between.join(listed[:_MOST_NAMED]) or "none") + more
 
 
 def _picked(found: TargetStudy, own: Sequence[int], others: Sequence[int]) -> _Picked:

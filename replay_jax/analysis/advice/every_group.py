@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from replay_jax.analysis.advice.compare import incomparable
 from replay_jax.analysis.advice.recommend import Recommendation, recommend
-from replay_jax.analysis.advice.wording import incomparable
 from replay_jax.analysis.study.selection import focus_budget, row_of
 from replay_jax.analysis.study.study import Study, TargetStudy, replays
 from replay_jax.errors import UserError

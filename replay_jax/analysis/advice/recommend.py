@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.advice.cautions import Caution, cautions
-from replay_jax.analysis.advice.compare import Comparison, best_of, compare, not_run, rivals
+from replay_jax.analysis.advice.compare import (
+    Comparison,
+    best_of,
+    compare,
+    incomparable,
+    not_run,
+    rivals,
+)
 from replay_jax.analysis.advice.next_runs import NextRuns, plan_next_runs
 from replay_jax.analysis.advice.opinion import Opinion
 from replay_jax.analysis.advice.training import Price, price, training
@@ -21,7 +28,6 @@ from replay_jax.analysis.advice.wording import (
     claim,
     cost,
     ground_words,
-    incomparable,
     sentence,
 )
 from replay_jax.analysis.noise.components import Component

@@ -10,7 +10,6 @@ from replay_jax.analysis.advice.training import Training
 from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME, Judgement
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.groups import CellKey
-from replay_jax.analysis.study.study import TargetStudy, replays
 
 
 @dataclass(frozen=True)
@@ -161,30 +160,6 @@ def _tuning_words(found: Judgement, rival: Comparison, own: str, briefly: str) -
         f"{behind} was run at one setting, and {ahead} tuned over {found.tuned.settings}, {told}: "
         "run both at the same settings first"
     )
-
-
-def incomparable(found: TargetStudy) -> str:
-    """Why nothing can be recommended: no budget has both sides."""
-    return (
-        f"target {found.target!r} has no budget with runs both with and without replay "
-        f"(replay_fraction 0), so nothing can be recommended ({_sides(found)}); add the missing "
-        "ones to the sweep"
-    )
-
-
-def _sides(found: TargetStudy) -> str:
-    """The budgets of either side, whose numbers may be of different units."""
-    words = []
-    for side, of in (("with replay", True), ("without", False)):
-        budgets = {
-            cell.key.target_tokens
-            for cell in found.cells
-            if replays(cell) == of and cell.key.protocol != "uniform"
-        }
-        listed = [f"{budget:,}" for budget in sorted(budgets)]
-        more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
-        words.append(f"{side}: {', '.join(listed[:4]) or 'none'}{more}")
-    return "target tokens of runs " + "; ".join(words)
 
 
 def ends(low: float | None, high: float | None, form: str) -> str:

@@ -268,6 +268,19 @@ def test_budgets_in_two_units_are_seen_where_nothing_compares():
     assert "runs with replay: 2; without: 1,000, 2,000, 4,000, 8,000)" in said
 
 
+def test_where_only_the_protocol_or_an_axis_differs_that_is_named():
+    named = [row | {"protocol": "replay" if row["replay_fraction"] else "plain"} for row in runs()]
+    said = advise(analyse_frame(table(named)))["target"]
+    assert (
+        "at 2,000 target tokens, with replay: the protocol 'replay'; without: the protocol " in said
+    )
+    assert "'plain'); give runs that are to be compared one protocol and equal axes" in said
+    models = [row | {"model": "bd"[n % 2] if row["replay_fraction"] else "ac"[n % 2]}
+              for n, row in enumerate(runs())]  # fmt: skip
+    said = advise(analyse_frame(table(models), axes=["model"]))["target"]
+    assert "'two_stage', model b / the protocol 'two_stage', model d; without: " in said
+
+
 def test_two_columns_of_one_name_are_refused():
     twice = pyarrow.table([[1.0], [2.0]], names=["target_loss", "target_loss"])
     with pytest.raises(UserError, match="two columns have one name, or the first row is no row of"):
