@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 
 from replay_jax.data.ledger.planned import Entry
@@ -54,7 +55,9 @@ def rented(found: Rental) -> str:
     )
 
 
-def rentals_table(plans: Mapping[str, Plan], rentals: Mapping[str, Rental], width: int) -> Table:
+def rentals_table(
+    plans: Mapping[str, Plan], rentals: Mapping[str, Rental], width: int
+) -> RenderableType:
     """Several sweeps side by side, with their sum, in so many columns of characters."""
     titles = [("runs", 4), ("steps", 3), ("tokens", 6), ("FLOPs", 5)]
     titles += [(title, 0) for title in ("chip hours", "time", "money") if rentals]
@@ -78,7 +81,7 @@ def _table(
     numbers: Sequence[tuple[str, int]],
     lines: Sequence[Line],
     width: int,
-) -> Table:
+) -> RenderableType:
     """Names and numbers by title, with how soon each is left out where there is no room."""
     columns = (
         *(Column(name, "left", drop) for name, drop in names),
@@ -96,7 +99,7 @@ def _rental_cells(rentals: Sequence[Rental]) -> list[str]:
     ]
 
 
-def ledger_table(plan: Plan, width: int) -> Table:
+def ledger_table(plan: Plan, width: int) -> RenderableType:
     """One line for runs that differ in their seeds alone: asked for, realised, rows and unique."""
     said = said_overrides([run.overrides for run in plan.runs])
     axes = _axes(said)

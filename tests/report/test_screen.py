@@ -11,7 +11,9 @@ from rich.console import Console
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.report.advice import advise
 from replay_jax.report.answer import answers
+from replay_jax.report.elements.blocks import Column, Line, Table
 from replay_jax.report.naming import named, unnamed
+from replay_jax.report.tables.screen import rich_table
 from replay_jax.report.terminal import MOST_LINES, terminal_table
 
 LINEAR = {"shape": "linear", "peak": 0.001}
@@ -137,3 +139,19 @@ def test_values_of_one_name_stay_apart():
     records = [{"overrides": {"schedule.stages": value}} for value in stages]
     said = [record["overrides"]["schedule.stages"] for record in named(records, {})]
     assert said == ["a", "a (2)"]
+
+
+@pytest.mark.parametrize("width", range(30, 100, 5))
+def test_every_word_of_every_cell_is_whole_at_any_width(width):
+    columns = ("target tokens", "also", "verdict", "ρ", "worth", "target loss")
+    cells = ("4,096", "weight decay 0.8", "replay helps", "0.75", "1.75× (1.60–1.92)",
+             "−0.213 (−0.242 to −0.183)")  # fmt: skip
+    table = Table(
+        "Every answer", tuple(Column(title, "right") for title in columns), (Line(cells, True),)
+    )
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(rich_table(table, width))
+    text = console.file.getvalue()
+    assert max(map(len, text.split("\n"))) <= width
+    assert {word for cell in cells for word in cell.split()} <= set(text.split())
+    assert all(title in " ".join(text.split()) for title in ("verdict", "ρ", "worth"))

@@ -1,6 +1,7 @@
 """A table of blocks for a terminal: nothing in a cell is ever cut."""
 
 from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -10,14 +11,16 @@ _BETWEEN = 3  # columns are that far apart
 _ENDS = 2  # and the table has so much at its sides
 
 
-def rich_table(table: Table, width: int) -> RichTable:
+def rich_table(table: Table, width: int) -> RenderableType:
     """Return a table of blocks as a rich table of at most `width` columns of characters.
 
     Cells break between words only. Where the longest words of all columns have no room side by
     side, columns are left out by their `drop`; a column that says the same in every row goes into
-    the caption instead.
+    the caption instead. Where that is not enough every cell has a line of its own.
     """
     shown, said, left_out = _fitting(table, width)
+    if _needed(table, shown) > width:
+        return _as_lines(table)
     words = "".join(f"{title} {value} in every row. " for title, value in said)
     words += f"No room here for: {', '.join(left_out)}. " if left_out else ""
     drawn = RichTable(
@@ -44,12 +47,7 @@ def _fitting(table: Table, width: int) -> tuple[list[int], list[tuple[str, str]]
     shown = list(range(len(table.columns)))
     said: list[tuple[str, str]] = []
     left_out: list[str] = []
-
-    def needed() -> int:
-        least = sum(_longest_word(table, place) for place in shown)
-        return least + _BETWEEN * (len(shown) - 1) + _ENDS
-
-    while needed() > width and any(table.columns[place].drop for place in shown):
+    while _needed(table, shown) > width and any(table.columns[place].drop for place in shown):
         place = max(shown, key=lambda place: table.columns[place].drop)
         shown.remove(place)
         values = {row.cells[place] for row in table.rows}
@@ -58,6 +56,25 @@ def _fitting(table: Table, width: int) -> tuple[list[int], list[tuple[str, str]]
         else:
             left_out.append(table.columns[place].title)
     return shown, said, left_out
+
+
+def _needed(table: Table, shown: list[int]) -> int:
+    """The width at which the longest words of the shown columns have room side by side."""
+    least = sum(_longest_word(table, place) for place in shown)
+    return least + _BETWEEN * (len(shown) - 1) + _ENDS
+
+
+def _as_lines(table: Table) -> Group:
+    """Every cell as "column: value" on lines of its own, an empty line between rows."""
+    lines = [Text(table.title, style="italic")]
+    for row in table.rows:
+        lines.append(Text(""))
+        lines += [
+            Text(f"{column.title}: {cell}", style="bold" if row.strong else "")
+            for column, cell in zip(table.columns, row.cells, strict=True)
+            if cell
+        ]
+    return Group(*lines, Text(""), Text(table.words, style="dim italic"))
 
 
 def _widths(table: Table, shown: list[int], width: int) -> list[int]:
