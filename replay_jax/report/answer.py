@@ -14,24 +14,19 @@ from replay_jax.report.elements.blocks import (
     Answer,
     Block,
     Bullets,
-    Column,
-    Line,
     Note,
-    Table,
     Tile,
 )
-from replay_jax.report.elements.lines import axes_words, protocol_words
 from replay_jax.report.elements.words import (
     EXTRAPOLATED,
-    NONE,
     between_words,
     bits_words,
     count,
     level_words,
     number,
-    signed,
     times,
 )
+from replay_jax.report.tables.advice_tables import groups_table, next_table
 
 _UNKNOWN = Interval(None, None, None)
 # More groups than this are counted, not told one by one.
@@ -43,32 +38,10 @@ def answers(study: Study, advice: Advice) -> tuple[Answer, ...]:
     return tuple(_answer(target, advice[target.target]) for target in study.targets)
 
 
-def next_runs(study: Study, advice: Advice) -> list[Block]:
-    """Return the runs to add, grouped by what they are for, most useful first."""
-    blocks: list[Block] = []
-    for target in study.targets:
-        found = advice[target.target]
-        if isinstance(found, str) or not found[0].next_runs:
-            continue
-        blocks.append(
-            Table(
-                title="Runs that would say more, most useful first",
-                columns=(
-                    Column("why", "left wrap"),
-                    Column("runs", "right"),
-                    Column("settings", "left wrap"),
-                    Column("interval then", "right"),
-                ),
-                rows=tuple(_next_rows(found[0])),
-                words=(
-                    f"{_shared_words(found[0])}Interval then: expected width of the multiplier's "
-                    "interval with these runs, as a share of its width now; a dash where they "
-                    "settle a doubt instead."
-                ),
-                target=target.target,
-            )
-        )
-    return blocks
+def next_runs(study: Study, advice: Advice) -> list[Block | None]:
+    """Return the runs to add for every target."""
+    found = (advice[target.target] for target in study.targets)
+    return [next_table(each[0]) for each in found if not isinstance(each, str)]
 
 
 def reasons(study: Study, advice: Advice) -> list[Block]:
@@ -153,52 +126,6 @@ def _unbroken(words: str) -> str:
     return words.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
 
 
-def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
-    """The answer for every budget, protocol and further axis, one line for each."""
-    shown = sorted(found, key=lambda each: (each.target_tokens, each is not found[0]))
-    protocols = {study.cells[each.best].key.protocol for each in found}
-    axes = any(study.cells[each.best].key.axes for each in found)
-    return Table(
-        title="Every answer",
-        columns=(
-            Column("target tokens", "right"),
-            *((Column("protocol"),) if len(protocols) > 1 else ()),
-            *((Column("also", "left wrap"),) if axes else ()),
-            Column("verdict"),
-            Column("ρ", "right"),
-            Column("worth", "right"),
-            Column("target loss", "right"),
-            Column("generic loss", "right", drop=1, generic=True),
-        ),
-        rows=tuple(
-            Line(
-                (
-                    f"{each.target_tokens:,}",
-                    *((protocol_words(key),) if len(protocols) > 1 else ()),
-                    *((axes_words(key),) if axes else ()),
-                    each.verdict,
-                    f"{key.replay_fraction:.4g}",
-                    times(each.multiplier),
-                    signed(_negative(each.gain)),
-                    signed(each.generic_cost),
-                ),
-                strong=each is found[0],
-            )
-            for each in shown
-            for key in [study.cells[each.best].key]
-        ),
-        words="Worth and changes of loss, nats per token, are against the best schedule of the "
-        "same budget that does not replay. Bold: the one answered in full.",
-        target=study.target,
-    )
-
-
-def _negative(value: Interval) -> Interval:
-    """The interval of the opposite number."""
-    ends = [None if x is None else -x for x in (value.value, value.high, value.low)]
-    return replace(value, value=ends[0], low=ends[1], high=ends[2])
-
-
 def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...]:
     level = level_words(found.level)
     rho = found.replay_fraction
@@ -207,6 +134,7 @@ def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...
     marked = " · extrapolated" if worth is not None and worth.extrapolated else ""
     gain, cost = found.gain, found.generic_cost or _UNKNOWN
     loss = None if gain.value is None else -gain.value
+    of = _of(found)
     return (
         Tile(
             "replay fraction ρ",
@@ -215,24 +143,32 @@ def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...
             + f"α {number(found.allocation.value, 'g')}, {found.target_epochs:g} epochs",
         ),
         Tile(
-            "worth in target data",
+            f"worth{of} in target data",
             times(worth, bounds=False).rstrip(EXTRAPOLATED),
             "no reference law" if worth is None else f"{between_words(worth, '.2f')} ({level})"
             + marked,
         ),
         Tile(
-            f"target loss against {found.rival.words}",
+            f"target loss{of} against {found.rival.words}",
             _signed(loss),
             _range(None if gain.high is None else -gain.high,
                    None if gain.low is None else -gain.low) + bits_words(loss, bits_per_nat),
         ),
         Tile(
-            f"generic loss against {found.rival.words}{_at_epochs(found)}",
+            f"generic loss{of} against {found.rival.words}{_at_epochs(found)}",
             _signed(cost.value),
             _range(cost.low, cost.high),
             generic=True,
         ),
     )  # fmt: skip
+
+
+def _of(found: Recommendation) -> str:
+    """Which replay fraction was compared, where another schedule is the one to use."""
+    own = found.answered.own
+    shown = (found.replay_fraction.value, found.allocation.value)
+    same = shown == (own.replay_fraction, own.allocation)
+    return "" if same else f" of ρ\u00a0=\u00a0{own.replay_fraction:.4g}"
 
 
 def _at_epochs(found: Recommendation) -> str:
@@ -257,41 +193,6 @@ def _range(low: float | None, high: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     return number(value, "+z.3f").replace("-", "−")
-
-
-def _next_rows(found: Recommendation) -> list[Line]:
-    shared = _shared(found)
-    rows = []
-    for option in found.next_runs:
-        values: dict[str, dict[str, None]] = {}
-        for overrides in option.runs:
-            for key, value in overrides.items():
-                if key not in shared:
-                    values.setdefault(key, {})[_plain(value)] = None
-        settings = "; ".join(f"{key} {', '.join(tried)}" for key, tried in values.items())
-        ratio = option.width_ratio
-        width = NONE if ratio is None else f"{100 * ratio:.0f} %"
-        rows.append(Line((option.why, str(len(option.runs)), settings, width)))
-    return rows
-
-
-def _shared(found: Recommendation) -> dict[str, str]:
-    """Settings that every suggested run has."""
-    runs = [overrides for option in found.next_runs for overrides in option.runs]
-    return {
-        key: _plain(value)
-        for key, value in runs[0].items()
-        if all(key in other and other[key] == value for other in runs)
-    }
-
-
-def _shared_words(found: Recommendation) -> str:
-    shared = "; ".join(f"{key} {value}" for key, value in _shared(found).items())
-    return f"All with {shared}. " if shared else ""
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _sentence(words: str) -> str:

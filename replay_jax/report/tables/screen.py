@@ -78,16 +78,33 @@ def _as_lines(table: Table) -> Group:
 
 
 def _widths(table: Table, shown: list[int], width: int) -> list[int]:
-    """Room for the longest word of every column, and what is left for those that want it."""
-    wanted = [max(map(len, _texts(table, place))) for place in shown]
+    """Room for the longest word of every column, and what is left for those that want it.
+
+    First so that an interval is on one line, then that its value is on the same.
+    """
     sizes = [_longest_word(table, place) for place in shown]
     left = width - _ENDS - _BETWEEN * (len(shown) - 1) - sum(sizes)
-    # Those that lack least come first, so that as many columns as can be need one line a row.
-    for place in sorted(range(len(sizes)), key=lambda place: wanted[place] - sizes[place]):
-        more = min(left, wanted[place] - sizes[place])
-        sizes[place] += more
-        left -= more
+    for wanted in (_longest_part, _longest_text):
+        lacking = [wanted(table, place) - size for place, size in zip(shown, sizes, strict=True)]
+        # Those that lack least come first, so that as many columns as can be need one line a row.
+        for place in sorted(range(len(sizes)), key=lambda place: lacking[place]):
+            more = max(0, min(left, lacking[place]))
+            sizes[place] += more
+            left -= more
     return sizes
+
+
+def _longest_text(table: Table, place: int) -> int:
+    return max(map(len, _texts(table, place)))
+
+
+def _longest_part(table: Table, place: int) -> int:
+    """The longest value or interval; of words the longest word."""
+    if table.columns[place].align != "right":
+        return _longest_word(table, place)
+    cells = (row.cells[place] for row in table.rows)
+    parts = (part for cell in cells for part in cell.replace(" (", "\n(").split("\n"))
+    return max(map(len, parts), default=1)
 
 
 def _longest_word(table: Table, place: int) -> int:
