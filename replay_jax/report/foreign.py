@@ -60,7 +60,7 @@ def foreign_page(
     about = [Bullets("About the table", tuple(notes), tone="caution")] if notes else []
     sections = [
         section("why", "Why", reasons(study, advice)),
-        section("doubts", "What to doubt", [*about, *doubts(study, plan)]),
+        section("doubts", "What to doubt", [*about, *doubts(study, advice, plan)]),
         each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
         each_target(
             study, "replay", "How much replay", lambda s: replay_blocks(s, records if own else ())

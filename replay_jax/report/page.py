@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from replay_jax.analysis.advice.along import axes_of
-from replay_jax.analysis.study.selection import Records
+from replay_jax.analysis.advice.recommend import Recommendation
+from replay_jax.analysis.study.selection import Records, group_words
 from replay_jax.analysis.study.study import Study, TargetStudy
 from replay_jax.report.advice import Advice
 from replay_jax.report.answer import answers, next_runs, reasons, settled
@@ -24,6 +25,7 @@ from replay_jax.report.published.figure import published_figures
 from replay_jax.report.published.table import published_table
 from replay_jax.report.published.values import best_cells, choices
 from replay_jax.report.tables.along_tables import along_tables
+from replay_jax.report.tables.boundary_tables import boundary_table
 from replay_jax.report.tables.run_tables import (
     configuration,
     generic_sources_table,
@@ -35,7 +37,6 @@ from replay_jax.report.tables.run_tables import (
     versions_table,
 )
 from replay_jax.report.tables.study_tables import (
-    boundary_table,
     controls_table,
     laws_table,
     losses_tables,
@@ -63,7 +64,7 @@ def build_page(
     sections = [
         section("why", "Why", reasons(study, advice)),
         section("next", "What to run next", next_runs(study, advice)),
-        section("doubts", "What to doubt", doubts(study, plan_summary)),
+        section("doubts", "What to doubt", doubts(study, advice, plan_summary)),
         each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
         section("published", "Beside the paper", _published(study, records)),
         each_target(study, "replay", "How much replay", lambda s: replay_blocks(s, records)),
@@ -125,7 +126,7 @@ def lead_figure(study: TargetStudy) -> Figure | None:
     return next((figure for figure in figures if figure is not None), None)
 
 
-def doubts(study: Study, plan: PlanSummary) -> Blocks:
+def doubts(study: Study, advice: Advice, plan: PlanSummary) -> Blocks:
     """Everything that weakens the answer, in words; nothing is hidden in a footnote."""
     blocks: list[Block] = []
     if plan.missing_runs:
@@ -137,8 +138,8 @@ def doubts(study: Study, plan: PlanSummary) -> Blocks:
         if target.curve is None:
             lines.insert(0, f"No reference law, so no multiplier: {target.curve_problem}.")
         lines += _edges(target)
-        absent = "missing" if plan.missing_runs else "not among the planned runs"
-        lines += [f"{absent}: {words}" for words in target.missing]
+        lines += _beyond(target, advice[target.target])
+        lines += _absent(target, "missing" if plan.missing_runs else "not among the planned runs")
         if lines:
             blocks.append(Bullets("", tuple(lines), target.target))
     return blocks
@@ -150,9 +151,33 @@ def _edges(study: TargetStudy) -> list[str]:
     for cell in study.cells:
         for edge in cell.at_edge:
             places.setdefault(edge.words, []).append(cell.label)
+    return _once(places, "group", f" of {len(study.cells)}")
+
+
+def _beyond(study: TargetStudy, found: Sequence[Recommendation] | str) -> list[str]:
+    """Where the best replay fraction is the last one compared, in the words of the advice."""
+    places: dict[str, list[str]] = {}
+    for each in () if isinstance(found, str) else found:
+        for caution in each.cautions:
+            if caution.kind in ("largest", "dropped"):
+                place = group_words(study, study.cells[each.best].key)
+                places.setdefault(caution.words, []).append(place)
+    return _once(places, "answer", f" of {len(found)}")
+
+
+def _absent(study: TargetStudy, absent: str) -> list[str]:
+    """Runs that others lead one to expect, by what they lack."""
+    places: dict[str, list[str]] = {}
+    for words in study.missing:
+        place, _, lacking = words.rpartition(": ")
+        places.setdefault(f"{absent}: {lacking}", []).append(place)
+    return _once(places, "group")
+
+
+def _once(places: Mapping[str, Sequence[str]], noun: str, of: str = "") -> list[str]:
+    """The same words said once, with how often they hold and the first place where they do."""
     return [
-        f"{words} (in {count(len(cells), 'group')} of {len(study.cells)}, e.g. {cells[0]})"
-        for words, cells in places.items()
+        f"{words} (in {count(len(own), noun)}{of}, e.g. {own[0]})" for words, own in places.items()
     ]
 
 

@@ -14,15 +14,16 @@ from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.report import html as html_of
 from replay_jax.report.advice import advise
-from replay_jax.report.answer import answers
+from replay_jax.report.answer import answers, settled
 from replay_jax.report.drawing import draw_figures
-from replay_jax.report.elements.blocks import Figure, Section
+from replay_jax.report.elements.blocks import Figure, Section, Table
 from replay_jax.report.elements.words import between, number, seconds, signed, times
 from replay_jax.report.figures.run_charts import seeds_chart
 from replay_jax.report.html import write_whole
-from replay_jax.report.page import build_page
+from replay_jax.report.page import build_page, doubts
+from replay_jax.report.tables.boundary_tables import boundary_table
 from replay_jax.report.tables.run_tables import ledger_table, time_table, versions_table
-from replay_jax.report.tables.study_tables import losses_tables
+from replay_jax.report.tables.study_tables import controls_table, losses_tables
 from replay_jax.report.terminal import terminal_table
 from replay_jax.report.write import write_report
 
@@ -281,3 +282,56 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_only_the_freed_worth_is_said_to_be_free_of_luck():
+    found = analyse(fake_records(SMALL), CONFIG, resamples=200)
+    advice = advise(found)
+    study = settled(found, advice).targets[0]
+    usual = {each.target_tokens: times(each.usual.multiplier) for each in advice["gsm8k"]}
+    for table, tokens in zip(losses_tables(study), study.budgets, strict=True):
+        titles = [column.title for column in table.columns]
+        (strong,) = (dict(zip(titles, row.cells, strict=True)) for row in table.rows if row.strong)
+        assert strong["worth"] == usual[tokens]
+        freed = "luck of the pick, but that of the best schedule that replays, which is freed of it"
+        assert freed in table.words
+    assert "luck of the pick" in controls_table(study).words
+
+
+def test_without_a_law_no_table_speaks_of_worth():
+    page = page_of(FakeStudy(budgets=(4096,), seeds=(0, 1), candidate_budgets=(4096,)))
+    tables = [b for part in page.sections for b in part.blocks if isinstance(b, Table)]
+    losses = [table for table in tables if table.title.startswith("Held-out losses at")]
+    assert losses and all("Baseline: two-stage, ρ 0, α 1, 16 epochs." in t.words for t in losses)
+    assert not any(column.title == "worth" for table in losses for column in table.columns)
+    assert not any("Worth" in table.words or "†" in table.words for table in losses)
+    assert not any(table.title == "Reference curve" for table in tables)
+
+
+def test_rows_of_the_boundary_table_are_told_apart():
+    records = fake_records(FakeStudy(seeds=(0, 1), candidate_budgets=(4096,)))
+    other = [dict(run, id=f"w{run['id']}") for run in records if run["protocol"] != "uniform"]
+    for run in other:
+        run["overrides"] = run["overrides"] | {"optimizer.weight_decay": 0.8}
+        run["config"] = run["config"] | {"optimizer": {"weight_decay": 0.8}}
+    study = analyse(records + other, CONFIG, resamples=100).targets[0]
+    table = boundary_table(study)
+    titles = [column.title for column in table.columns]
+    assert titles[:4] == ["target tokens", "also", "ρ", "α"]
+    told = [row.cells[:4] for row in table.rows]
+    assert len(set(told)) == len(told) == 8
+    assert {cells[1] for cells in told} == {"", "weight decay 0.8"}
+
+
+def test_doubts_say_the_same_once_and_that_nothing_beyond_was_run():
+    records = fake_records(FakeStudy(seeds=(0, 1), replay_fractions=(0.0, 0.25, 0.5)))
+    lacking = [run for run in records if not (run["seed"] == 1 and run["target_epochs"] == 8)]
+    study = analyse(lacking, CONFIG, resamples=100)
+    advice = advise(study)
+    (block,) = doubts(study, advice, replace(PLAN, missing_runs=()))
+    absent = [line for line in block.items if line.startswith("not among the planned runs")]
+    places = len(study.targets[0].missing)
+    assert places == 18 and len(absent) == 1
+    assert f"no run of seed 1 (in {places} groups, e.g. two_stage" in absent[0]
+    largest = "the best replay fraction is the largest sampled (0.5) (in 2 answers of 2, e.g. "
+    assert any(line.startswith(largest) for line in block.items)

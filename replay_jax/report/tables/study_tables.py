@@ -10,10 +10,9 @@ from replay_jax.analysis.study.selection import (
     group_words,
     loss_of,
     recipe_words,
-    rows_of_replay,
     shown_fits,
 )
-from replay_jax.analysis.study.study import CellResult, TargetStudy
+from replay_jax.analysis.study.study import CellResult, TargetStudy, replays
 from replay_jax.report.elements.blocks import Column, Line, Table
 from replay_jax.report.elements.lines import (
     against_baselines,
@@ -26,6 +25,8 @@ from replay_jax.report.tables.training_columns import training_columns
 RIGHT = "right"
 # So many losses tables stand open in the page; the rest are folded.
 _OPEN_TABLES = 4
+# Its interval is the answer's (`answer.settled`).
+_FREED = ", but that of the best schedule that replays, which is freed of it as in the answer"
 
 
 def losses_tables(study: TargetStudy) -> tuple[Table, ...]:
@@ -52,12 +53,17 @@ def _losses_table(
     more = any(_tuned_words(cell) for cell in cells)
     title = "Held-out losses of runs that can be compared with nothing"
     against = ""
+    law = baseline is not None and study.curve is not None
     if baseline is not None:
         title = f"Held-out losses at {group_words(study, baseline.key)}"
+        recipe = f"{recipe_words(baseline)}, {baseline.chosen.target_epochs:g} epochs"
+        against = f" Baseline: {recipe}."
+    if law:
+        freed = _FREED if any(map(replays, cells)) else ""
         against = (
-            " Worth: how many times the target data, against this table's baseline, "
-            f"{recipe_words(baseline)}, {baseline.chosen.target_epochs:g} epochs, as "
-            "measured, with the luck of the pick; † rests on the law outside the measured budgets."
+            f" Worth: how many times the target data, against this table's baseline, {recipe}, as "
+            f"measured, with the luck of the pick{freed}; † rests on the law outside the measured "
+            "budgets."
         )
     columns = [
         (Column("schedule", drop=7), lambda c: protocol_words(c.key), mixed),
@@ -71,7 +77,7 @@ def _losses_table(
             lambda c: between(c.generic_loss, ".3f"),
             True,
         ),
-        (Column("worth", RIGHT), _worth, baseline is not None),
+        (Column("worth", RIGHT), _worth, law),
         *training_columns(baseline, cells),
         (Column("seeds", RIGHT, drop=6), lambda c: str(len(c.chosen.run_ids)), True),
         (Column("also", "left wrap", drop=3), _tuned_words, more),
@@ -117,8 +123,12 @@ def _tuned_words(cell: CellResult) -> str:
 
 
 def reference_table(study: TargetStudy) -> Table | None:
-    """The reference curve: what was measured at every budget, and what the law says there."""
-    if not (cells := study.reference_cells):
+    """The reference curve: what was measured at every budget, and what the law says there.
+
+    None without runs of it, or with one budget and so no curve.
+    """
+    cells = study.reference_cells
+    if not cells or (study.curve is None and len(cells) == 1):
         return None
     recipes = {recipe_words(cell) for cell in cells}
     said = f" Recipe: {recipes.pop()}." if len(recipes) == 1 else ""
@@ -236,64 +246,15 @@ def controls_table(study: TargetStudy) -> Table | None:
         ),
         rows=tuple(rows),
         words=(
-            "Nats per token, schedule less constant mixture, with its "
-            f"{_level(study)} interval. Below zero: two stages helped. Epochs: those of the "
-            "constant mixture. Bold: the best schedule that replays, at its budget."
+            f"Nats per token as measured, luck of the pick and all, with {_level(study)} "
+            "intervals: schedule less constant mixture. Below zero: two stages helped. Epochs: "
+            "those of the constant mixture. Bold: the best schedule that replays, at its budget."
             + f" The mixture had another learning rate over the steps: {'; '.join(sorted(rates))}."
             * bool(rates)
         ),
         target=study.target,
         folded=len(rows) > 8,
     )
-
-
-def boundary_table(study: TargetStudy) -> Table | None:
-    """What happened at the stage boundary and how far training loss fell below held-out loss."""
-    cells = [
-        cell
-        for cells in rows_of_replay(study).values()
-        for cell in cells
-        if cell.boundary.step is not None or cell.boundary.gap is not None
-    ]
-    if not cells:
-        return None
-    return Table(
-        title="Boundary and over-fitting, mean over seeds",
-        columns=(
-            Column("target tokens", RIGHT),
-            Column("ρ", RIGHT),
-            Column("stage 2 from step", RIGHT),
-            Column("generic jump", RIGHT),
-            Column("target jump", RIGHT),
-            Column("gradient cosine", RIGHT),
-            Column("held out − training", RIGHT),
-        ),
-        rows=tuple(
-            Line(
-                (
-                    f"{cell.key.target_tokens:,}",
-                    f"{cell.key.replay_fraction:.4g}",
-                    number(cell.boundary.step, ",.0f"),
-                    _change(cell.boundary.generic_spike),
-                    _change(cell.boundary.target_spike),
-                    _change(cell.boundary.gradient_cosine, "+.2f"),
-                    _change(cell.boundary.gap),
-                )
-            )
-            for cell in cells
-        ),
-        words=(
-            "Jumps: held-out loss a few updates into stage 2 less the loss where it begins, nats "
-            "per token. Last column: final held-out less training loss on target rows, over as "
-            "many last steps in every run."
-        ),
-        target=study.target,
-        folded=True,
-    )
-
-
-def _change(value: float | None, form: str = "+z.3f") -> str:
-    return number(value, form).replace("-", "−")
 
 
 def _level(study: TargetStudy) -> str:
