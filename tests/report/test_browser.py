@@ -129,3 +129,16 @@ def test_hovering_a_point_names_its_values(opened):
     words = browser.run("return document.getElementById('vg-tooltip-element').innerText")
     assert "best replay" in words and "4,096" in words and "worth" in words
     assert browser.console() == []
+
+
+def test_a_table_fits_a_desktop_and_on_a_phone_shows_that_there_is_more(opened):
+    boxes = "[...document.querySelectorAll('div > .scroll')].filter(s => s.clientWidth > 0)"
+    wide = f"return {boxes}.filter(s => s.scrollWidth > s.clientWidth).length"
+    assert opened(width=1200).run(wide) == 0
+    phone = opened(width=390)
+    assert phone.run(wide) > 0
+    # Shadows stay at the box's edges; covers of the page's colour scroll along with the table.
+    seen = f"return getComputedStyle({boxes}[0]).backgroundAttachment"
+    assert phone.run(seen) == "local, local, scroll, scroll"
+    cell = f"return getComputedStyle({boxes}[0].querySelector('td')).backgroundColor"
+    assert phone.run(cell) == "rgba(0, 0, 0, 0)"
