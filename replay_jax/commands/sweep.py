@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -63,14 +64,23 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         )
         print(json.dumps(found))
     else:
+        console = Console()
+        # Between words on a screen; lines in a pipe are as long as what they say.
+        say = partial(
+            console.print, highlight=False, markup=False, soft_wrap=not console.is_terminal
+        )
         for target, given in advice.items():
-            print(f"{target}: {given if isinstance(given, str) else _advice_text(given)}")
-            if not isinstance(given, str) and len(arguments.workdirs) == 1:
+            say(f"{target}: {given if isinstance(given, str) else _advice_text(given)}")
+            if isinstance(given, str):
+                continue
+            if len(arguments.workdirs) == 1:
                 id = first_run(gathered.study.target(target), given[0].overrides)
-                print(f"its first seed is run {id}: replay-jax export {arguments.workdirs[0]} {id} "
-                      "FOLDER")  # fmt: skip
+                say(f"the first seed of what is recommended is run {id}: replay-jax export "
+                    f"{arguments.workdirs[0]} {id} FOLDER")  # fmt: skip
+            for line in _next_lines(given[0]):
+                say(line)
         for line in gathered.sources if len(gathered.sources) > 1 else ():
-            print(f"from {line}")
+            say(f"from {line}")
     return 0
 
 
@@ -108,7 +118,12 @@ def _advice_text(given: "Sequence[Recommendation]") -> str:
     lines = []
     for found in given:
         lines += [found.sentence, *(f"- {reason}" for reason in found.reasons)]
-    for option in given[0].next_runs:
+    return "\n".join(lines)
+
+
+def _next_lines(found: "Recommendation") -> list[str]:
+    lines = []
+    for option in found.next_runs:
         first = ", ".join(f"{key} = {value}" for key, value in option.runs[0].items())
         lines.append(f"next, {option.why}: {len(option.runs)} runs, such as {first}")
-    return "\n".join(lines)
+    return lines

@@ -26,6 +26,7 @@ from replay_jax.sweep.store.workdir import WorkStore
 
 # Beside the sweep's own facts: what was asked in words, and the wall time of every `run`.
 _RECIPE, _SESSIONS = "recipe.json", "sessions.jsonl"
+_CHANGE = "--config."
 
 
 def remember_session(workdir: epath.Path, seconds: Mapping[str, float], *, workers: int) -> None:
@@ -112,18 +113,20 @@ def _say_places(workdir: epath.Path, sources: Sequence[str], console: Console) -
 
 
 def _introduction(recipe: Mapping[str, Any], sources: Sequence[str], budgets: Sequence[str]) -> str:
-    """What was asked: the first paragraph of the config's words, and what the command changed.
+    """What was asked, a line each: the first paragraph of the config's words, what the command
+    changed, budgets, and where runs of several sweeps come from.
 
     A config that is changed on the command line is asked something else than its words say.
     """
-    words = " ".join(recipe["question"].split("\n\n")[0].split())
-    changed = [part for part in shlex.split(recipe["command"]) if part.startswith("--config.")]
-    if changed:
-        words += f" Asked with {' '.join(changed)}."
-    words += "".join(f" {line}" for line in budgets)
-    if len(sources) > 1:
-        words += f" Runs: {'; '.join(sources)}."
-    return words.strip()
+    given = [part for part in shlex.split(recipe["command"]) if part.startswith(_CHANGE)]
+    changed = ", ".join(part.removeprefix(_CHANGE) for part in given)
+    lines = [
+        " ".join(recipe["question"].split("\n\n")[0].split()),
+        f"Changed on the command line: {changed}." if changed else "",
+        *budgets,
+        f"Runs: {'; '.join(sources)}." if len(sources) > 1 else "",
+    ]
+    return "\n".join(filter(None, lines))
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ import dataclasses
 import io
 import json
 import sys
+from functools import partial
 
 import pytest
 from etils import epath
 from fake_records import FakeStudy, fake_records
 from rich.console import Console
 
+from replay_jax.commands import sweep
 from replay_jax.commands.main import main
 from replay_jax.errors import UserError
 from replay_jax.library import reporting
@@ -168,5 +170,37 @@ def test_the_introduction_is_of_this_study():
     assert reporting._introduction(recipe, ["one"], []) == "How much?"
     changed = recipe | {"command": "replay-jax run c.py --config.data.target=code"}
     words = reporting._introduction(changed, ["a", "b"], ["Within a budget."])
-    asked = "Asked with --config.data.target=code."
-    assert words == f"How much? {asked} Within a budget. Runs: a; b."
+    assert words.split("\n") == [
+        "How much?",
+        "Changed on the command line: data.target=code.",
+        "Within a budget.",
+        "Runs: a; b.",
+    ]
+
+
+def test_advice_breaks_between_words_on_a_screen_and_says_runs_in_their_order(
+    workdir, monkeypatch, capsys
+):
+    monkeypatch.chdir(workdir.parent)
+    (workdir / "results").mkdir()
+    records = [dict(r, overrides=r["overrides"] | {"note": "[b] a word"}) for r in fake_records(
+        dataclasses.replace(SMALL, seeds=(0, 1))
+    )]  # fmt: skip
+    fill(workdir, records)
+    for record in records:
+        (workdir / "results" / f"{record['id']}.json").write_text(json.dumps(record))
+
+    def said(width, screen):
+        make = partial(Console, width=width, force_terminal=screen, color_system=None)
+        monkeypatch.setattr(sweep, "Console", make)
+        assert main(["recommend", workdir.name]) == 0
+        return capsys.readouterr().out
+
+    piped, screen = said(60, False), said(60, True)
+    assert max(map(len, piped.split("\n"))) > 200 and "note = [b] a word" in piped
+    assert max(map(len, screen.split("\n"))) <= 60
+    assert screen.split() == piped.split()
+    starts = [line.split(" ")[0] for line in piped.strip().split("\n")]
+    assert starts[0] == "gsm8k:" and starts[-1] == "next,"
+    assert starts.index("the") == starts.index("next,") - 1
+    assert "the first seed of what is recommended is run " in piped

@@ -10,7 +10,8 @@ class PlanSummary:
 
     Attributes:
         name: title of the report.
-        question: what the study asks, in the words of its config file; may be empty.
+        question: what the study asks, in the words of its config file; may be empty. Further lines
+            say what was changed, and where the runs come from.
         planned_runs: runs of the sweep.
         missing_runs: one line for each planned run without a result, with the reason if known.
         steps_alone: optimizer steps if every run were trained from its start, or None.
