@@ -22,7 +22,12 @@ from replay_jax.report.figures.run_charts import seeds_chart
 from replay_jax.report.html import write_whole
 from replay_jax.report.page import build_page, doubts
 from replay_jax.report.tables.boundary_tables import boundary_table
-from replay_jax.report.tables.run_tables import ledger_table, time_table, versions_table
+from replay_jax.report.tables.run_tables import (
+    ledger_table,
+    settings_table,
+    time_table,
+    versions_table,
+)
 from replay_jax.report.tables.study_tables import controls_table, losses_tables
 from replay_jax.report.terminal import terminal_table
 from replay_jax.report.write import write_report
@@ -335,3 +340,13 @@ def test_doubts_say_the_same_once_and_that_nothing_beyond_was_run():
     assert f"no run of seed 1 (in {places} groups, e.g. two_stage" in absent[0]
     largest = "the best replay fraction is the largest sampled (0.5) (in 2 answers of 2, e.g. "
     assert any(line.startswith(largest) for line in block.items)
+
+
+def test_what_was_varied_has_the_value_of_runs_that_were_given_none():
+    records = fake_records(FakeStudy(seeds=(0,), budgets=(4096,), candidate_budgets=()))
+    heavy = dict(records[0], overrides=records[0]["overrides"] | {"optimizer.weight_decay": 0.8})
+    sloped = dict(records[0], overrides=records[0]["overrides"] | {"model": "wide"})
+    rows = dict(row.cells for row in settings_table([records[0], heavy, sloped]).rows)
+    assert rows["optimizer.weight_decay"] == "0.1, 0.8"
+    assert rows["model"] == "as configured, wide"
+    assert rows["seed"] == "0"

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from replay_jax.analysis.runs.records import MISSING, find
 from replay_jax.analysis.study.selection import (
     Records,
     baseline,
@@ -194,16 +195,22 @@ def model_note(records: Sequence[Record]) -> Note:
 
 
 def settings_table(records: Sequence[Record]) -> Table:
-    """What the sweep varied, and the values that finished runs have."""
-    varied: dict[str, dict[str, None]] = {}
-    for record in records:
-        for key, value in record["overrides"].items():
-            varied.setdefault(key, {})[_plain(value)] = None
+    """What the sweep varied, and the values that finished runs have, given to them or not."""
+    keys = dict.fromkeys(key for record in records for key in record["overrides"])
+    varied = {key: dict.fromkeys(_setting(record, key) for record in records) for key in keys}
     return Table(
         title="What was varied",
         columns=(Column("setting"), Column("values", "left wrap")),
         rows=tuple(Line((key, ", ".join(values))) for key, values in varied.items()),
     )
+
+
+def _setting(record: Record, key: str) -> str:
+    """A setting in words; of a table of values without a name that it is the configured one."""
+    value = find(record, key)
+    if isinstance(value, Mapping | list | tuple):
+        return "as configured"
+    return NONE if value is MISSING else _plain(value)
 
 
 def configuration(records: Sequence[Record]) -> tuple[Note, Code]:
