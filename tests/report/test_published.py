@@ -237,3 +237,11 @@ def test_the_page_about_the_paper_has_the_same_values():
             if row.value is not None and row.what != "chosen":
                 half = 0.5 * 10.0 ** -digits.get(row.what, 3) + 1e-9
                 assert any(abs(number - row.value) <= half for number in said), row
+
+
+def test_what_two_studies_ask_alike_is_said_once(study):
+    both = asking("constant_mixture") + asking("mid_training")
+    table = published_table(study.targets[0], both)
+    assert len(table.rows) == len(set(table.rows)) == len(published()["mid_training"])
+    tops = best_cells(both, "gsm8k").values()
+    assert tops and all(len(names) == len(set(names)) for names in tops)

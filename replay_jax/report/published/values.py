@@ -46,9 +46,12 @@ class Published:
 
 
 def asked(records: Iterable[Mapping[str, Any]]) -> tuple[Published, ...]:
-    """The published values of all studies that the records name, in the order of the names."""
+    """The published values of all studies that the records name, in the order of the names.
+
+    Each once, also where two studies ask for the same one.
+    """
     names = {find(record, "analysis.published") for record in records} - {"", MISSING}
-    return tuple(row for name in sorted(names) for row in published()[name])
+    return tuple(dict.fromkeys(row for name in sorted(names) for row in published()[name]))
 
 
 def of_target(rows: Sequence[Published], target: str) -> tuple[Published, ...]:
