@@ -270,6 +270,9 @@ def test_numbers_in_words():
     assert between(Interval(2.0, None, None), ".1f") == "2.0"
     assert between(Interval(None, None, None), ".1f") == between(None, ".1f") == "–"
     assert times(Interval(2.0, 1.5, 2.5, extrapolated=True)) == "2.00×† (1.50–2.50)"
+    unbounded = Interval(16.05, 2.6, None, extrapolated=True)
+    assert times(unbounded) == times(unbounded, bounds=False) == "at least 2.60×†"
+    assert times(Interval(2.0, None, None)) == "2.00×"
     assert signed(Interval(-0.13, -0.16, -0.1)) == "−0.130 (−0.160 to −0.100)"
     assert signed(Interval(-0.05, -0.1, -0.0003)) == "−0.050 (−0.100 to +0.000)"  # no minus zero
     assert (number(1234567), number(None), number(0.5)) == ("1,234,567", "–", "0.5")

@@ -19,10 +19,15 @@ def between(value: Interval | None, form: str) -> str:
 
 
 def times(value: Interval | None, *, bounds: bool = True) -> str:
-    """A multiplier, such as "2.06× (1.70–2.49)", or without its interval."""
+    """A multiplier, such as "2.06× (1.70–2.49)", or without its interval.
+
+    Where nothing bounds it above, any one number would be made up: "at least 1.70×".
+    """
     if value is None or value.value is None:
         return NONE
     mark = EXTRAPOLATED if value.extrapolated else ""
+    if value.high is None and value.low is not None:
+        return f"at least {value.low:.2f}×{mark}"
     return f"{value.value:.2f}×{mark}" + (_bounds(value, ".2f") if bounds else "")
 
 
