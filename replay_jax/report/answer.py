@@ -134,7 +134,7 @@ def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...
     marked = " · extrapolated" if worth is not None and worth.extrapolated else ""
     gain, cost = found.gain, found.generic_cost or _UNKNOWN
     loss = None if gain.value is None else -gain.value
-    of = _of(found)
+    of, rival = _of(found), _unbroken(found.rival.words)
     return (
         Tile(
             "replay fraction ρ",
@@ -149,13 +149,13 @@ def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...
             + marked,
         ),
         Tile(
-            f"target loss{of} against {found.rival.words}",
+            f"target loss{of} against {rival}",
             _signed(loss),
             _range(None if gain.high is None else -gain.high,
                    None if gain.low is None else -gain.low) + bits_words(loss, bits_per_nat),
         ),
         Tile(
-            f"generic loss{of} against {found.rival.words}{_at_epochs(found)}",
+            f"generic loss{of} against {rival}{_at_epochs(found)}",
             _signed(cost.value),
             _range(cost.low, cost.high),
             generic=True,
@@ -168,7 +168,7 @@ def _of(found: Recommendation) -> str:
     own = found.answered.own
     shown = (found.replay_fraction.value, found.allocation.value)
     same = shown == (own.replay_fraction, own.allocation)
-    return "" if same else f" of ρ\u00a0=\u00a0{own.replay_fraction:.4g}"
+    return "" if same else _unbroken(f" of ρ = {own.replay_fraction:.4g}")
 
 
 def _at_epochs(found: Recommendation) -> str:

@@ -46,7 +46,7 @@ def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
             for each in sorted(found, key=lambda f: (f.target_tokens, f is not found[0]))
         ),
         words="Nats per token, against the schedule named: the best without replay at the row's "
-        f"budget{' and settings, so worth does not compare settings' if axes else ''}. Generic "
+        f"budget{' and settings, so worth is not for comparing settings' if axes else ''}. Generic "
         "loss is at equal epochs where both ran them. Usual recipe: ρ = 0, α = 1. Bold: answered "
         "in full.",
         target=study.target,
