@@ -33,13 +33,11 @@ from replay_jax.analysis.advice.wording import (
 from replay_jax.analysis.noise.components import Component
 from replay_jax.analysis.statistics.bootstrap import Interval, interval
 from replay_jax.analysis.study.selection import group_words
-from replay_jax.analysis.study.study import (
-    Study,
-    TargetStudy,
-    replays,
-)
+from replay_jax.analysis.study.study import Study, TargetStudy, replays
 from replay_jax.analysis.study.tried import beside
 from replay_jax.errors import UserError
+
+_OF_NO_STAGES = Interval(None, None, None, note="a constant mixture is told by its epochs alone")
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,10 @@ class Recommendation:
     """What to do at one budget of one target, and how sure that is.
 
     answered: the schedule that replays and what it is compared with; judgement: the verdict on it.
-    replay_fraction: of the schedule to use (the rival's, where replay does not help), with the
-      range that cannot be told from it; an end that the sweep does not bound is None. allocation
-      and target_epochs likewise.
+    protocol: of the schedule to use (the rival's, where replay does not help).
+    replay_fraction: its own, with the range that cannot be told from it; an end that the sweep does
+      not bound is None. allocation and target_epochs likewise; a constant mixture ("uniform") has
+      epochs only.
     cautions: what to beware of. overrides: those of the recommended runs, without the seed.
     best and baseline: the schedule and its rival, indices into TargetStudy.cells.
     price: what its training cost beside the rival's, and what that gave; None: not recorded.
@@ -60,6 +59,7 @@ class Recommendation:
     answered: Answered
     judgement: Judgement
     cautions: tuple[Caution, ...]
+    protocol: str
     replay_fraction: Interval
     allocation: Interval
     target_epochs: float
@@ -144,6 +144,7 @@ class Recommendation:
         return {
             "target": self.target,
             "target_tokens": self.target_tokens,
+            "protocol": self.protocol,
             "replay_fraction": self.replay_fraction.to_json(),
             "allocation": self.allocation.value,
             "allocation_interval": [self.allocation.low, self.allocation.high],
@@ -211,6 +212,7 @@ def recommend(
         ),
         judgement=judgement,
         cautions=cautions(found, members, best, rival, usual),
+        protocol=cells[shown].key.protocol,
         replay_fraction=fraction,
         allocation=_allocation_range(found, members, shown),
         target_epochs=cells[shown].chosen.target_epochs,
@@ -255,6 +257,8 @@ def _members(found: TargetStudy, target_tokens: int | None) -> list[int]:
 
 def _fraction_range(found: TargetStudy, members: list[int], shown: int) -> Interval:
     """The best rho with all that cannot be told from it: up to half-way to the next one sampled."""
+    if found.cells[shown].key.protocol == "uniform":
+        return _OF_NO_STAGES
     fractions = np.array([found.cells[i].key.replay_fraction for i in members])
     value = found.cells[shown].key.replay_fraction
     if found.noise is None:
@@ -282,6 +286,8 @@ def _between(low: float, high: float) -> float:
 
 
 def _allocation_range(found: TargetStudy, members: list[int], shown: int) -> Interval:
+    if found.cells[shown].key.protocol == "uniform":
+        return _OF_NO_STAGES
     allocations = np.array([found.cells[i].key.allocation for i in members])
     value = found.cells[shown].key.allocation
     if len(set(allocations)) == 1:

@@ -159,7 +159,8 @@ def test_without_equal_epochs_the_cost_names_both():
 def test_no_gain_and_no_evidence_are_told_apart():
     worse = advice(sweep(worth=hurts))
     assert worse.verdict == "replay does not help"
-    assert worse.replay_fraction.value == 0.0 and worse.multiplier.high < 1
+    assert worse.rival.words == "a constant mixture" and worse.multiplier.high < 1
+    assert worse.replay_fraction.value is None and worse.protocol == "uniform"
     unclear = advice(sweep(worth=lambda rho: 0.8, noise=0.05, draw=4))
     assert unclear.verdict == "cannot tell"
     assert "includes zero" in unclear.reasons[0]
@@ -364,6 +365,14 @@ def test_replay_is_not_credited_with_what_another_schedule_does():
     assert mixture.verdict == "replay does not help"
     assert mixture.rival.words == "a constant mixture"
     assert mixture.overrides["schedule.protocol"] == "uniform"
+    plain = mixture.to_json()  # which no program may take for the usual recipe
+    assert plain["protocol"] == "uniform" and plain["allocation"] is None
+    assert plain["allocation_interval"] == [None, None] and plain["target_epochs"] == 16
+    assert plain["replay_fraction"] == {
+        "value": None, "low": None, "high": None, "extrapolated": False,
+        "note": "a constant mixture is told by its epochs alone",
+    }  # fmt: skip
+    assert found.to_json()["protocol"] == "two_stage"
     alone = advice(without_constant([r for r in records if r["allocation"]["requested"] != 0.25]))
     assert alone.answered.lacking == ("constant mixture", "earlier allocation without replay")
     assert "no constant mixture and no earlier allocation without replay was run" in alone.sentence
