@@ -6,6 +6,7 @@ from dataclasses import replace
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME
 from replay_jax.analysis.advice.wording import brief
+from replay_jax.analysis.runs.records import fraction_form
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.selection import group_words
 from replay_jax.analysis.study.study import Study, TargetStudy
@@ -129,7 +130,10 @@ def _unbroken(words: str) -> str:
 def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...]:
     level = level_words(found.level)
     rho = found.replay_fraction
-    spread = between_words(rho, ".2g")
+    form = fraction_form(rho.low, rho.high, digits=2)
+    spread = between_words(rho, form)
+    if rho.high is None and rho.low is not None:  # nothing larger was run
+        spread = f"from {rho.low:{form}} up"
     worth = found.multiplier
     marked = " · extrapolated" if worth is not None and worth.extrapolated else ""
     gain, cost = found.gain, found.generic_cost or _UNKNOWN
@@ -138,8 +142,8 @@ def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...
     return (
         Tile(
             "replay fraction ρ",
-            number(rho.value, ".4g"),
-            (f"plausible {_open(rho, spread)}, " if spread else "")
+            number(rho.value, fraction_form(rho.value)),
+            (f"plausible {spread}, " if spread else "")
             + f"α {number(found.allocation.value, 'g')}, {found.target_epochs:g} epochs",
         ),
         Tile(
@@ -178,11 +182,6 @@ def _at_epochs(found: Recommendation) -> str:
         return ""
     both = found.rival.generic_cost != found.rival.cost_at_best
     return f", {own:g} epochs each" if both else f", {own:g} epochs against {other:g}"
-
-
-def _open(rho: Interval, spread: str) -> str:
-    """The range of the replay fraction, open where nothing larger was run."""
-    return f"from {rho.low:.2g} up" if rho.high is None and rho.low is not None else spread
 
 
 def _range(low: float | None, high: float | None) -> str:

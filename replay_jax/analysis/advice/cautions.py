@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from replay_jax.analysis.advice.compare import Comparison
+from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.statistics.efficiency import LAW_NAMES
 from replay_jax.analysis.study.stopping import NOTE
 from replay_jax.analysis.study.study import TargetStudy
@@ -136,7 +137,9 @@ def _largest(found: TargetStudy, members: Sequence[int], best: int) -> list[Caut
     if beyond:
         named = "; ".join(dropped_words(each, found.cells) for each in beyond)
         return [Caution("dropped", f"no larger replay fraction is compared, but tried: {named}")]
-    words = f"the best replay fraction is the largest sampled ({own.replay_fraction:.4g})"
+    words = (
+        f"the best replay fraction is the largest sampled ({fraction_words(own.replay_fraction)})"
+    )
     return [Caution("largest", words)]
 
 

@@ -249,5 +249,12 @@ def _finer_replay(found: TargetStudy, members: Sequence[int], best: int) -> list
             width_ratio=None,
             runs=_with_seeds(found, found.cells[best], {_REPLAY: fraction}),
         )
-        for fraction in (round(float(-np.expm1(-value)), 3) for value in wanted)
+        for fraction in (_rounded(float(-np.expm1(-value)), (*row, 1.0)) for value in wanted)
+        if fraction is not None
     ]
+
+
+def _rounded(fraction: float, others: Sequence[float]) -> float | None:
+    """A fraction to three decimals, or as many as tell it from others; None: six do not."""
+    rounded = (round(fraction, decimals) for decimals in range(3, 7))
+    return next((each for each in rounded if each not in others), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replay_jax.analysis.advice.verdict import HELPS, HURTS
+from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.statistics.bootstrap import Interval
 
 # A sign that a posterior holds less likely than this contradicts a verdict that says it.
@@ -63,7 +64,7 @@ class Opinion:
         lines = (
             f"a Bayesian fit of the same runs: gain {gain.value:.3f} nat ({gain.low:.3f} to "
             f"{gain.high:.3f}){worth}, above zero with probability {_share(self.helps)}; best "
-            f"replay fraction {rho:.4g} with probability {_share(self.best[rho])}"
+            f"replay fraction {fraction_words(rho)} with probability {_share(self.best[rho])}"
         )
         if self.sampling.trusted:
             return lines

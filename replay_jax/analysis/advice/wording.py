@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from replay_jax.analysis.advice.compare import Comparison
 from replay_jax.analysis.advice.training import Training
 from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME, Judgement
+from replay_jax.analysis.runs.records import fraction_form, fraction_words
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.groups import CellKey
 
@@ -58,11 +59,12 @@ def claim(said: Answered, verdict: str) -> str:
         worth += f", {_short(said.usual)} {said.usual.words}"
     if said.longer is not None and said.longer.longer:
         worth += f", but trained {said.longer.words}"
-    own = f"{said.own.replay_fraction:.4g}"
+    own = fraction_words(said.own.replay_fraction)
     if said.several_allocations:
         own += f" at α = {said.own.allocation:g}"
     if verdict == HELPS:
-        range_ = ends(said.plausible.low, said.plausible.high, ".2g")
+        low, high = said.plausible.low, said.plausible.high
+        range_ = ends(low, high, fraction_form(low, high, digits=2))
         return f"Replay helps {where}: a replay fraction of {own} (plausible {range_}) {worth}"
     if verdict == HURTS:
         return f"Replay does not help {where}: the best replay fraction, {own}, {worth}"
@@ -86,7 +88,7 @@ def cost(said: Answered) -> str:
 
 def brief(said: Answered, verdict: str, where: str) -> str:
     """One more answer, of the group that `where` names, after a first one in full."""
-    multiplier, own = said.rival.multiplier, f"{said.own.replay_fraction:.4g}"
+    multiplier, own = said.rival.multiplier, fraction_words(said.own.replay_fraction)
     if multiplier is not None and multiplier.value is not None:
         worth = f"is worth {multiplier.value:.2f} times the target data ({_range(multiplier)})"
     else:

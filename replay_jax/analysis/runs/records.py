@@ -233,6 +233,17 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def fraction_form(*fractions: float | None, digits: int = 4) -> str:
+    """How to print replay fractions: to so many digits, or as many as tell all of them from 1."""
+    below = [each for each in fractions if each is not None and each < 1]
+    return next(f".{n}g" for n in range(digits, 18) if all(f"{x:.{n}g}" != "1" for x in below))
+
+
+def fraction_words(fraction: float) -> str:
+    """A replay fraction as a sentence has it, as 0.75 or 0.99999."""
+    return f"{fraction:{fraction_form(fraction)}}"
+
+
 def label(record: Mapping[str, Any]) -> str:
     """A run in words: its name and id, of which one may hold the other."""
     name, id = str(record["name"]), str(record["id"])

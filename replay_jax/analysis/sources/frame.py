@@ -156,10 +156,12 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
             else "a percentage is divided by 100"
         )
         raise UserError(f"{row['row']}: replay_fraction {fraction:g} is not in [0, 1): {why}")
+    protocol = protocol_called(str(_given(row, "protocol", "two_stage")))
+    if protocol != "uniform":
+        _distinct(fraction, row["row"])
     allocation = _number({"allocation": 1.0, **row}, "allocation")
     if not 0 <= allocation <= 1:
         raise UserError(f"{row['row']}: allocation {allocation:g} is not in [0, 1]")
-    protocol = str(_given(row, "protocol", "two_stage"))
     losses: dict[str, float | None] = {"target": _loss(row, "target_loss") * _NATS[unit]}
     generic = _loss(row, "generic_loss") * _NATS[unit] if "generic_loss" in row else 0.0
     losses["generic"] = None if math.isnan(generic) else generic
@@ -168,7 +170,7 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
         "name": str(_given(row, "name", row["row"])),
         "overrides": {name: row[name] for name in own},
         "seed": _whole(row, "seed"),
-        "protocol": protocol_called(protocol),
+        "protocol": protocol,
         "replay_fraction": {"requested": fraction, "realised": fraction},
         "allocation": {"requested": allocation, "realised": allocation},
         "target_tokens": tokens,
@@ -183,6 +185,17 @@ def _record(row: Row, own: Sequence[str]) -> dict[str, Any]:
         "config": {},
         **{field: _above_zero(row, name) for name, field in _TRAINING.items() if name in row},
     }
+
+
+def _distinct(fraction: float, where: str) -> None:
+    """Raise UserError where a replay fraction is 0 or 1 to the decimals that a study tells."""
+    rounded = round(fraction, 6)
+    if rounded != fraction and rounded in (0, 1):
+        fix = "write 0" if rounded == 0 else "leave the row out"
+        raise UserError(
+            f"{where}: replay_fraction {fraction!r} is {rounded:g} to six decimals, beyond which "
+            f"fractions are not told apart: {fix}"
+        )
 
 
 def _place(row: Row) -> str:

@@ -16,6 +16,7 @@ from replay_jax.analysis.runs.records import (
     allocation,
     check_losses,
     find,
+    fraction_words,
     label,
     look_up,
     matches,
@@ -280,7 +281,7 @@ def describe(key: CellKey) -> str:
     if key.protocol == "uniform":
         return f"constant mixture, {key.target_tokens:,} target tokens{axes}"
     return (
-        f"{key.protocol}, ρ = {key.replay_fraction:.4g}, α = {key.allocation:g}, "
+        f"{key.protocol}, ρ = {fraction_words(key.replay_fraction)}, α = {key.allocation:g}, "
         f"{key.target_tokens:,} target tokens{axes}"
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.study.groups import CellKey
 from replay_jax.analysis.study.study import CellResult, ReplayFit, TargetStudy, replays
 
@@ -156,7 +157,9 @@ def recipe_words(cell: CellResult) -> str:
         words = "constant mixture"
     else:
         protocol = cell.key.protocol.replace("_", "-")
-        words = f"{protocol}, ρ {cell.key.replay_fraction:.4g}, α {cell.key.allocation:g}"
+        words = (
+            f"{protocol}, ρ {fraction_words(cell.key.replay_fraction)}, α {cell.key.allocation:g}"
+        )
     return f"{words}, {other_settings(cell)}".rstrip(", ")
 
 

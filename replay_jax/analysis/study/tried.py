@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from replay_jax.analysis.runs.records import AnalysisConfig, find
+from replay_jax.analysis.runs.records import AnalysisConfig, find, fraction_words
 from replay_jax.analysis.study.groups import Cell, CellKey, Setting, describe, group_records
 from replay_jax.analysis.study.study import (
     CellResult,
@@ -107,7 +107,7 @@ def _distance(one: Dropped, best: CellResult) -> str:
     if not gaps:
         return ""
     gap, which = min(gaps)
-    fraction = "" if not replays(best) else f" of ρ = {best.key.replay_fraction:.4g}"
+    fraction = "" if not replays(best) else f" of ρ = {fraction_words(best.key.replay_fraction)}"
     return f", {gap:+z.3f} nat against {which}{fraction} on the same seeds"
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from replay_jax.analysis.advice.recommend import Recommendation
+from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.study import TargetStudy
 from replay_jax.report.elements.blocks import Column, Line, Table
@@ -27,7 +28,7 @@ def groups_table(study: TargetStudy, found: Sequence[Recommendation]) -> Table:
         (Column("protocol"), lambda f: protocol_words(keys[f.best]), several),
         (Column("also", "left wrap"), lambda f: axes_words(keys[f.best]), axes),
         (Column("verdict"), lambda f: f.verdict, True),
-        (Column("ρ", "right"), lambda f: f"{keys[f.best].replay_fraction:.4g}", True),
+        (Column("ρ", "right"), lambda f: fraction_words(keys[f.best].replay_fraction), True),
         (Column("against", "left wrap"), lambda f: _against(f.rival.words), True),
         (Column("worth", "right"), lambda f: times(f.multiplier), law),
         (Column("target loss", "right"), lambda f: signed(_negative(f.gain)), True),

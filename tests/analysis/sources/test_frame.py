@@ -134,6 +134,8 @@ def all_with(**values):
         (changed(2, seed=None), "row 3 has no seed"),
         (changed(2, replay_fraction=50.0), "replay_fraction 50 is not in.*percentage"),
         (changed(2, replay_fraction=1.0), "fraction 1 is not in.*no target data is trained on"),
+        (changed(5, replay_fraction=0.9999999), "row 6: replay_fraction 0.9999999 is 1 to six dec"),
+        (changed(5, replay_fraction=1e-7), "row 6: replay_fraction 1e-07 is 0 to six .*: write 0"),
         (changed(2, target_tokens=0.5), "no whole number"),
         (changed(2, target_tokens=0), "target_tokens 0 is not above 0"),
         (changed(2, seed=1.5), "row 3: seed 1.5 is no whole number"),
@@ -279,6 +281,20 @@ def test_where_only_the_protocol_or_an_axis_differs_that_is_named():
               for n, row in enumerate(runs())]  # fmt: skip
     said = advise(analyse_frame(table(models), axes=["model"]))["target"]
     assert "'two_stage', model b / the protocol 'two_stage', model d; without: " in said
+
+
+@pytest.mark.parametrize(("rho", "words"), [(0.999, "from 0.997 up"), (0.999999, "0.999999 (pl")])
+def test_a_fraction_near_one_is_not_called_one(rho, words):
+    rows = [row | {"replay_fraction": rho if row["replay_fraction"] else 0.0} for row in runs()]
+    for row in runs():
+        if row["replay_fraction"]:
+            rows.append(row | {"replay_fraction": 0.99, "target_loss": row["target_loss"] + 0.3})
+    (found,) = advise(analyse_frame(table(rows)))["target"]
+    assert found.verdict == "replay helps" and words in found.sentence
+    assert not any("fraction of 1 " in said or "(1)" in said for said in found.reasons)
+    told = [run["schedule.replay_fraction"] for option in found.next_runs for run in option.runs
+            if option.narrows == "replay_fraction"]  # fmt: skip
+    assert told and all(0 < fraction < 1 for fraction in told)
 
 
 def test_two_columns_of_one_name_are_refused():
