@@ -80,12 +80,13 @@ def _lucky(rival: Comparison) -> list[Caution]:
     gain = rival.gain
     if gain.value is None or gain.low is None or gain.high is None:
         return []
-    if abs(rival.measured - gain.value) < _LUCKY * (gain.high - gain.low):
+    measured, freed = (f"{nats:+z.3f}" for nats in (rival.measured, gain.value))
+    small = abs(rival.measured - gain.value) < _LUCKY * (gain.high - gain.low)
+    if small or measured == freed:
         return []
     words = (
-        f"its best runs measured a gain of {rival.measured:+z.3f} nat over {rival.words}, "
-        f"{gain.value:+z.3f} without the luck of either side: the best of several is picked for "
-        "its luck too"
+        f"its best runs measured a gain of {measured} nat over {rival.words}, {freed} without the "
+        "luck of either side: the best of several is picked for its luck too"
     )
     return [Caution("picked", words)]
 

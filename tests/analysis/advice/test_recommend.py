@@ -538,6 +538,22 @@ def test_records_without_noise_do_not_break_anything():
     assert np.isfinite([found.gain.low, found.gain.high]).all()
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-9, 1e-6])
+def test_no_luck_is_told_by_two_numbers_that_print_alike(noise):
+    rng = np.random.default_rng(0)
+    runs = [
+        record(
+            replay_fraction=rho,
+            target_loss=4 - rho + 0.3 * rho**2 + noise * float(rng.standard_normal()),
+            seed=seed,
+        )
+        for rho in (0.0, 0.25, 0.5, 0.75)
+        for seed in (0, 1, 2)
+    ]
+    found = recommend(analyse(runs, AnalysisConfig({"protocol": "uniform"}, (), 0.9)))
+    assert not [caution for caution in found.cautions if caution.kind == "picked"]
+
+
 def test_values_to_try_next_are_whole_where_those_tried_are():
     assert one_further([24.0, 32.0]) == 18.0
     assert one_further([32.0, 24.0]) == 43.0
