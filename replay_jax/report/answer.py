@@ -172,7 +172,7 @@ def _of(found: Recommendation) -> str:
     own = found.answered.own
     shown = (found.replay_fraction.value, found.allocation.value)
     same = shown == (own.replay_fraction, own.allocation)
-    return "" if same else _unbroken(f" of ρ = {own.replay_fraction:.4g}")
+    return "" if same else _unbroken(f" of ρ = {fraction_words(own.replay_fraction)}")
 
 
 def _at_epochs(found: Recommendation) -> str:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from replay_jax.analysis.runs.records import find
+from replay_jax.analysis.runs.records import find, text
 from replay_jax.analysis.sources.columns import column_called, plain
 from replay_jax.errors import UserError
 
@@ -254,7 +254,7 @@ def _setting(record: Record, own: Sequence[str]) -> Setting:
     return (
         record["target"], record["evaluation"], record["protocol"], record["target_tokens"],
         *((0.0, 1.0) if _is_constant(record) else _schedule(record)),
-        record["target_epochs"], *(str(record["overrides"][name]) for name in own),
+        record["target_epochs"], *(text(record["overrides"][name]) for name in own),
     )  # fmt: skip
 
 

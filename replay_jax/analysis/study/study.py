@@ -61,7 +61,7 @@ class Edge:
         """The edge with what to try."""
         end = "largest" if self.largest else "smallest"
         step = "" if self.further is None else f"; try {self.further:g}"
-        return f"{self.key}: best at {self.value:g}, the {end} tried{step}"
+        return f"{self.key}: best at {self.value:.12g}, the {end} tried{step}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from replay_jax.analysis.runs.records import AnalysisConfig, load_records, look_up
+from replay_jax.analysis.runs.records import AnalysisConfig, load_records, look_up, text
 from replay_jax.analysis.statistics.simulate import BEST_EPOCHS, record, sweep
 from replay_jax.analysis.study.analyse import analyse
 from replay_jax.errors import UserError
@@ -59,6 +59,11 @@ def test_lookup_goes_from_overrides_to_record_to_config():
     assert look_up(one, "protocol") == "two_stage"
     assert look_up(one, "schedule.learning_rate.peak") == 3e-3
     assert look_up(one, "replay_fraction") == 0.0
+
+
+def test_floats_that_differ_have_other_texts_and_rounding_has_none():
+    assert text(1000000.5) != text(1000001.5) and text(0.1 + 0.2) == text(0.3) == "0.3"
+    assert text(16.0) == text(16) == "16" and text(1e6) == text(1000000) and text(3e-4) == "0.0003"
 
 
 def test_records_are_read_line_by_line(tmp_path: Path):

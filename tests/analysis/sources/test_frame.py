@@ -93,6 +93,20 @@ def test_a_constant_added_to_the_losses_of_a_seed_changes_nothing():
     assert second.gain.high - second.gain.low == pytest.approx(width, rel=0.3)
 
 
+def test_settings_of_one_s_own_that_differ_in_the_seventh_digit_are_two():
+    rows = [row | {"warmup": steps} for row in runs() for steps in (1000000.5, 1000001.5)]
+    for row in rows:
+        row["target_loss"] += 0.5 * (row["warmup"] == 1000000.5)
+    tuned = analyse_frame(table(rows), tuned=["warmup"]).targets[0]
+    assert {cell.chosen.tuned for cell in tuned.cells} == {(("warmup", 1000001.5),)}
+    assert "best at 1000001.5, the largest tried" in tuned.cells[0].at_edge[0].words
+    apart = analyse_frame(table(rows), axes=["warmup"]).targets[0]
+    assert {cell.key.axes[0][1] for cell in apart.cells} == {"1000000.5", "1000001.5"}
+    nearly = runs() + [row | {"lr": 0.1 + 0.2} for row in runs()[:1]]
+    with pytest.raises(UserError, match="row 1 and row 16 are one run"):
+        analyse_frame(table([{"lr": 0.3} | row for row in nearly]), tuned=["lr"])
+
+
 def test_bits_become_nats():
     rows = runs()
     bits = [row | {"target_loss": row["target_loss"] / math.log(2), "unit": "bits"} for row in rows]
