@@ -6,7 +6,7 @@ from dataclasses import replace
 from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.advice.verdict import HELPS, HURTS, SAME
 from replay_jax.analysis.advice.wording import brief
-from replay_jax.analysis.runs.records import fraction_form
+from replay_jax.analysis.runs.records import fraction_form, fraction_words
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.selection import group_words
 from replay_jax.analysis.study.study import Study, TargetStudy
@@ -127,25 +127,33 @@ def _unbroken(words: str) -> str:
     return words.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
 
 
-def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...]:
-    level = level_words(found.level)
-    rho = found.replay_fraction
+def _use(found: Recommendation) -> Tile:
+    """The schedule to use."""
+    rho, epochs = found.replay_fraction, f"{found.target_epochs:g} epochs"
+    if rho.value is None:
+        return Tile("schedule", found.rival.words, epochs)
     form = fraction_form(rho.low, rho.high, digits=2)
     spread = between_words(rho, form)
     if rho.high is None and rho.low is not None:  # nothing larger was run
         spread = f"from {rho.low:{form}} up"
+    plausible = f"plausible {spread}, " if spread else ""
+    allocation = number(found.allocation.value, "g")
+    return Tile(
+        "replay fraction ρ",
+        number(rho.value, fraction_form(rho.value)),
+        f"{plausible}α {allocation}, {epochs}",
+    )
+
+
+def _tiles(found: Recommendation, bits_per_nat: float | None) -> tuple[Tile, ...]:
+    level = level_words(found.level)
     worth = found.multiplier
     marked = " · extrapolated" if worth is not None and worth.extrapolated else ""
     gain, cost = found.gain, found.generic_cost or _UNKNOWN
     loss = None if gain.value is None else -gain.value
     of, rival = _of(found), _unbroken(found.rival.words)
     return (
-        Tile(
-            "replay fraction ρ",
-            number(rho.value, fraction_form(rho.value)),
-            (f"plausible {spread}, " if spread else "")
-            + f"α {number(found.allocation.value, 'g')}, {found.target_epochs:g} epochs",
-        ),
+        _use(found),
         Tile(
             f"worth{of} in target data",
             times(worth, bounds=False).rstrip(EXTRAPOLATED),

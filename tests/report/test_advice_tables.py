@@ -35,18 +35,24 @@ def test_every_answer_names_what_it_is_against(small):
     assert "Generic loss is at equal epochs where both ran them." in table.words
 
 
-def test_losses_of_another_schedule_than_the_one_to_use_say_whose_they_are(small):
+@pytest.mark.parametrize("mixtures_too", [False, True])
+def test_losses_of_another_schedule_than_the_one_to_use_say_whose_they_are(small, mixtures_too):
     harmful = FakeTarget("harmful", 3.0, 1.0, 0.4, 0.001, 0.0, 0.25, 0.1)
     records = fake_records(FakeStudy((harmful,), allocations=(1.0,), noise=0.002))
     for record in records:
-        record["losses"]["target"] += 0.3 * (record["replay_fraction"]["requested"] or 0)
+        worse = 3 * (record["replay_fraction"]["requested"] or 0)
+        worse += 2 * (record["protocol"] == "uniform" and not mixtures_too)
+        record["losses"]["target"] += 0.3 * worse
     study = analyse(records, CONFIG, resamples=100)
     advice = advise(study)
     found = advice["harmful"][0]
     own = found.answered.own.replay_fraction
-    assert found.verdict == HURTS and found.replay_fraction.value == 0 != own
+    assert found.verdict == HURTS and found.replay_fraction.value == (None if mixtures_too else 0)
     shown, *others = answers(study, advice)[0].tiles
-    assert shown.value == "0" and len(others) == 3
+    assert (shown.label, shown.value) == (
+        ("schedule", "a constant mixture") if mixtures_too else ("replay fraction ρ", "0")
+    )
+    assert len(others) == 3
     assert all(f"of ρ\u00a0=\u00a0{own:g} " in tile.label for tile in others)
     assert not any("of ρ" in tile.label for tile in answers(*small)[0].tiles)
 

@@ -215,9 +215,8 @@ def _varying_axes(records: Sequence[Mapping[str, Any]], config: AnalysisConfig) 
         for record in records:
             place = (str(record["protocol"]), matches(record, config.reference))
             values.setdefault(place, set()).add(text(find(record, key)))
-        if any(len(found) > 1 for found in values.values()) or (
-            key in config.axes and len(set().union(*values.values())) > 1
-        ):
+        found = [set().union(*values.values())] if key in config.axes else values.values()
+        if any(len(each) > 1 for each in found):
             axes.append(key)
     return tuple(axes)
 

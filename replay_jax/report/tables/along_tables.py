@@ -1,6 +1,7 @@
 """The gain of replay along every axis of the study, as tables."""
 
 from replay_jax.analysis.advice.along import Axis, GainAt, axes_of
+from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.study.axes import TOKENS
 from replay_jax.analysis.study.selection import short
 from replay_jax.analysis.study.study import Study
@@ -33,7 +34,7 @@ def _table(axis: Axis, level: float) -> Table:
                     _value(axis.key, each),
                     number(each.baseline_loss, ".3f"),
                     number(each.replay_loss, ".3f"),
-                    f"{each.replay_fraction:.4g}",
+                    fraction_words(each.replay_fraction),
                     signed(each.gain),
                     NONE if each.multiplier is None else times(each.multiplier),
                 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.study.selection import rows_of_replay, schedules
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 from replay_jax.report.elements.blocks import Column, Line, Table
@@ -29,7 +30,7 @@ def boundary_table(study: TargetStudy) -> Table | None:
         (Column("target tokens", RIGHT), lambda c: f"{c.key.target_tokens:,}", True),
         (Column("protocol"), lambda c: protocol_words(c.key), len({k.protocol for k in keys}) > 1),
         (Column("also", "left wrap"), lambda c: axes_words(c.key), any(k.axes for k in keys)),
-        (Column("ρ", RIGHT), lambda c: f"{c.key.replay_fraction:.4g}", True),
+        (Column("ρ", RIGHT), lambda c: fraction_words(c.key.replay_fraction), True),
         (
             Column("α", RIGHT),
             lambda c: f"{c.key.allocation:g}",

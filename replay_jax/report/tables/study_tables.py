@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from replay_jax.analysis.advice.cautions import other_rate
+from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.statistics.efficiency import LAW_TITLES
 from replay_jax.analysis.study.selection import (
     best_replay,
@@ -104,7 +105,7 @@ def _bits_words(study: TargetStudy) -> str:
 
 
 def _replay_words(cell: CellResult) -> str:
-    return "mixed" if cell.key.protocol == "uniform" else f"{cell.key.replay_fraction:.4g}"
+    return "mixed" if cell.key.protocol == "uniform" else fraction_words(cell.key.replay_fraction)
 
 
 def _worth(cell: CellResult) -> str:
@@ -226,7 +227,7 @@ def controls_table(study: TargetStudy) -> Table | None:
         cell = study.cells[control.cell]
         cells = (
             f"{cell.key.target_tokens:,}",
-            f"{cell.key.replay_fraction:.4g}",
+            fraction_words(cell.key.replay_fraction),
             f"{cell.key.allocation:g}",
             f"{control.target_epochs:g}",
             signed(control.difference),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from replay_jax.analysis.advice.task_worth import MEASURES, score_curve
+from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.statistics.equivalents import Equivalents, ratio
 from replay_jax.analysis.study.selection import Records, shown_rows
@@ -63,7 +64,7 @@ def _worth_table(study: TargetStudy, records: Records, tasks: Sequence[str]) -> 
             Line(
                 (
                     f"{study.cells[i].key.target_tokens:,}",
-                    f"{study.cells[i].key.replay_fraction:.4g}",
+                    fraction_words(study.cells[i].key.replay_fraction),
                     f"{study.cells[i].key.allocation:g}",
                     times(_by_loss(study, i, against)),
                     *(times(curve.multiplier(i, against)) for curve in told),
@@ -118,7 +119,7 @@ def _line(result: TaskResult) -> Line:
     return Line(
         (
             f"{key.target_tokens:,}",
-            f"{key.replay_fraction:.4g}",
+            fraction_words(key.replay_fraction),
             f"{key.allocation:g}",
             between(_percent(result.accuracy), ".1f"),
             "baseline" if result.cell.is_baseline else change.replace("-", "−"),
