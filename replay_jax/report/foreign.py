@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from replay_jax.analysis.advice.recommend import Recommendation
@@ -26,9 +27,10 @@ from replay_jax.report.page import (
     doubts,
     each_target,
     efficiency_blocks,
-    lead_figure,
+    lead_figures,
     replay_blocks,
     section,
+    shown_of,
 )
 from replay_jax.report.tables.run_tables import runs_table
 
@@ -56,16 +58,18 @@ def foreign_page(
     `own`: they are records of this project, wherever they were found.
     """
     study = settled(study, advice)
+    shown = shown_of(study, advice)
+    every = partial(each_target, study, shown)
     plan = PlanSummary(name, "", len(records), (), None, None, {}, {})
     about = [Bullets("About the table", tuple(notes), tone="caution")] if notes else []
     sections = [
         section("why", "Why", reasons(study, advice)),
         section("doubts", "What to doubt", [*about, *doubts(study, advice, plan)]),
-        each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
-        each_target(
-            study, "replay", "How much replay", lambda s: replay_blocks(s, records if own else ())
+        every("efficiency", "What replay is worth", efficiency_blocks),
+        every(
+            "replay", "How much replay", lambda s, o: replay_blocks(s, o, records if own else ())
         ),
-        each_target(study, "cost", "What it costs elsewhere", cost_blocks),
+        every("cost", "What it costs elsewhere", cost_blocks),
         section("runs", "What was run", [runs_table(records) if own else _runs_table(records)]),
     ]
     page = Page(
@@ -73,7 +77,7 @@ def foreign_page(
         question="",
         targets=tuple(target.target for target in study.targets),
         answers=answers(study, advice),
-        lead=tuple(f for target in study.targets if (f := lead_figure(target)) is not None),
+        lead=lead_figures(study, shown),
         sections=tuple(part for part in sections if part.blocks),
         footer=(
             f"Written by replay-jax analyse from {count(len(records), 'run')}. Losses are nats per "

@@ -1,6 +1,7 @@
 """The report as a page of blocks: the answer first, then the evidence, then how it was made."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from replay_jax.analysis.advice.along import axes_of
@@ -11,16 +12,14 @@ from replay_jax.report.advice import Advice
 from replay_jax.report.answer import answers, next_runs, reasons, settled
 from replay_jax.report.elements.blocks import Block, Bullets, Code, Figure, Note, Page, Section
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
+from replay_jax.report.elements.picks import Picks, picks
 from replay_jax.report.elements.words import count
 from replay_jax.report.figures.along_figures import along_figures
 from replay_jax.report.figures.loss_figures import loss_figures
 from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
-from replay_jax.report.figures.study_figures import (
-    efficiency_figure,
-    heatmap_figures,
-    quadratic_figure,
-)
+from replay_jax.report.figures.study_figures import heatmap_figures, quadratic_figure
+from replay_jax.report.figures.worth_figure import efficiency_figure
 from replay_jax.report.published.figure import published_figures
 from replay_jax.report.published.table import published_table
 from replay_jax.report.published.values import best_cells, choices
@@ -60,21 +59,22 @@ def build_page(
     """Return everything that the report shows; sections without content are left out."""
     by_id: Records = {record["id"]: record for record in records}
     study = settled(study, advice)
-    lead = tuple(figure for target in study.targets if (figure := lead_figure(target)) is not None)
+    shown = shown_of(study, advice)
+    every = partial(each_target, study, shown)
     sections = [
         section("why", "Why", reasons(study, advice)),
         section("next", "What to run next", next_runs(study, advice)),
         section("doubts", "What to doubt", doubts(study, advice, plan_summary)),
-        each_target(study, "efficiency", "What replay is worth", efficiency_blocks),
+        every("efficiency", "What replay is worth", efficiency_blocks),
         section("published", "Beside the paper", _published(study, records)),
-        each_target(study, "replay", "How much replay", lambda s: replay_blocks(s, records)),
+        every("replay", "How much replay", lambda s, own: replay_blocks(s, own, records)),
         section("along", "What the gain depends on", [*along_figures(study), *along_tables(study)]),
         section("alone", "What tuning gives without a stage that replays", _alone(study, records)),
-        each_target(study, "tasks", "On tasks", lambda s: task_tables(s, records)),
-        each_target(study, "cost", "What it costs elsewhere", cost_blocks),
-        each_target(study, "boundary", "At the stage boundary", lambda s: _boundary(s, by_id)),
-        each_target(study, "training", "Along the runs", lambda s: training_figures(s, by_id)),
-        section("runs", "What was run", _runs(records, study, by_id, plan_summary)),
+        every("tasks", "On tasks", lambda s, _: task_tables(s, records)),
+        every("cost", "What it costs elsewhere", cost_blocks),
+        every("boundary", "At the stage boundary", lambda s, own: _boundary(s, own, by_id)),
+        every("training", "Along the runs", lambda s, own: training_figures(s, own, by_id)),
+        section("runs", "What was run", _runs(records, study, shown, by_id, plan_summary)),
         section("time", "Where the time went", _time(time_rows, plan_summary)),
         section("again", "How to run it again", _again(records, plan_summary, rerun_command)),
     ]
@@ -83,7 +83,7 @@ def build_page(
         question=plan_summary.question,
         targets=tuple(target.target for target in study.targets),
         answers=answers(study, advice),
-        lead=lead,
+        lead=lead_figures(study, shown),
         sections=tuple(part for part in sections if part.blocks),
         footer=(
             f"Written by replay-jax from {count(len(records), 'finished run')}. Losses are nats "
@@ -111,19 +111,32 @@ def section(anchor: str, title: str, blocks: Blocks) -> Section:
 
 
 def each_target(
-    study: Study, anchor: str, title: str, make: Callable[[TargetStudy], Blocks]
+    study: Study,
+    shown: Mapping[str, Picks],
+    anchor: str,
+    title: str,
+    make: Callable[[TargetStudy, Picks], Blocks],
 ) -> Section:
-    """A section of what `make` gives for every target."""
-    blocks = [block for target in study.targets for block in make(target)]
+    """A section of what `make` gives for every target and what is shown of its answers."""
+    blocks = [block for target in study.targets for block in make(target, shown[target.target])]
     return section(anchor, title, blocks)
 
 
-def lead_figure(study: TargetStudy) -> Figure | None:
-    """The figure beside the answer: what replay is worth, or without a law how losses lie."""
-    figures = [efficiency_figure(study), *replay_figures(study)[:1]]
-    if study.curve is None:
-        figures.reverse()
-    return next((figure for figure in figures if figure is not None), None)
+def shown_of(study: Study, advice: Advice) -> dict[str, Picks]:
+    """For every target what figures and tables show of its answers."""
+    return {target.target: picks(target, advice[target.target]) for target in study.targets}
+
+
+def lead_figures(study: Study, shown: Mapping[str, Picks]) -> tuple[Figure, ...]:
+    """The figure beside each answer: what replay is worth, or without a law how losses lie."""
+    leads = []
+    for target in study.targets:
+        own = shown[target.target]
+        figures = [efficiency_figure(target, own), *replay_figures(target, own)[:1]]
+        if target.curve is None:
+            figures.reverse()
+        leads += [figure for figure in figures if figure is not None][:1]
+    return tuple(leads)
 
 
 def doubts(study: Study, advice: Advice, plan: PlanSummary) -> Blocks:
@@ -181,41 +194,45 @@ def _once(places: Mapping[str, Sequence[str]], noun: str, of: str = "") -> list[
     ]
 
 
-def efficiency_blocks(study: TargetStudy) -> Blocks:
+def efficiency_blocks(study: TargetStudy, shown: Picks) -> Blocks:
     """What replay is worth, and the reference it is worth it by."""
     if study.curve is None:
         words = f"No reference law could be fitted: {study.curve_problem}."
         yield Note(words, study.target, "caution")
-        if replay_figures(study):
-            yield efficiency_figure(study)
+        if replay_figures(study, shown):
+            yield efficiency_figure(study, shown)
     yield from losses_tables(study)
     yield reference_table(study)
     yield laws_table(study)
 
 
-def replay_blocks(study: TargetStudy, records: Sequence[Mapping[str, Any]]) -> Blocks:
+def replay_blocks(study: TargetStudy, shown: Picks, records: Sequence[Mapping[str, Any]]) -> Blocks:
     """How losses lie over replay fractions and allocations."""
     if study.curve is not None:
-        yield from replay_figures(study)[:1]
-    yield from heatmap_figures(study, best_cells(records, study.target))
+        yield from replay_figures(study, shown)[:1]
+    yield from heatmap_figures(study, shown, best_cells(records, study.target))
     yield quadratic_figure(study)
     yield minima_table(study)
-    yield controls_table(study)
+    yield controls_table(study, shown)
 
 
-def cost_blocks(study: TargetStudy) -> Blocks:
+def cost_blocks(study: TargetStudy, shown: Picks) -> Blocks:
     """What the target gains against what generic data loses."""
     yield from pareto_figures(study)
-    yield from replay_figures(study)[1:]
+    yield from replay_figures(study, shown)[1:]
 
 
-def _boundary(study: TargetStudy, records: Records) -> Blocks:
-    yield from boundary_figures(study, records)
+def _boundary(study: TargetStudy, shown: Picks, records: Records) -> Blocks:
+    yield from boundary_figures(study, shown, records)
     yield boundary_table(study)
 
 
 def _runs(
-    records: Sequence[Mapping[str, Any]], study: Study, by_id: Records, plan: PlanSummary
+    records: Sequence[Mapping[str, Any]],
+    study: Study,
+    shown: Mapping[str, Picks],
+    by_id: Records,
+    plan: PlanSummary,
 ) -> Blocks:
     words = f"{len(records)} of {plan.planned_runs} planned runs are finished."
     if plan.steps_alone and plan.steps_planned:
@@ -228,7 +245,7 @@ def _runs(
     yield model_note(records)
     yield settings_table(records)
     for target in study.targets:
-        yield from ledger_tables(target, by_id)
+        yield from ledger_tables(target, shown[target.target], by_id)
     yield runs_table(records)
     if (sources := generic_sources_table(records)) is not None:
         yield sources

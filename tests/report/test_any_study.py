@@ -148,7 +148,7 @@ def test_a_figure_that_cannot_be_drawn_costs_only_itself(drawn):
     _, drawings, html = drawn
     assert [name for name, drawing in drawings.items() if drawing.problem] == ["broken"]
     assert "This figure could not be drawn: " in html and 'id="broken"' not in html
-    assert 'class="chart" id="efficiency_gsm8k"' in html
+    assert 'class="chart" id="replay_target_gsm8k"' in html
 
 
 def test_figures_are_in_the_page_without_javascript(drawn):

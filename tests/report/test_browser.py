@@ -127,7 +127,7 @@ def test_hovering_a_point_names_its_values(opened):
     browser.devtools("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     browser.wait_for("document.querySelector('#vg-tooltip-element.visible')")
     words = browser.run("return document.getElementById('vg-tooltip-element').innerText")
-    assert "best replay" in words and "4,096" in words and "worth" in words
+    assert "constant mixture" in words and "4,096" in words and "worth" in words
     assert browser.console() == []
 
 

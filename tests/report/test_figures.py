@@ -11,20 +11,22 @@ from fake_records import BASQUE, GSM8K, FakeStudy, fake_records
 from replay_jax.analysis.runs.records import AnalysisConfig
 from replay_jax.analysis.statistics.simulate import sweep
 from replay_jax.analysis.study.analyse import analyse, analyse_anyway
-from replay_jax.analysis.study.selection import baseline, best_replay, focus_budget
+from replay_jax.analysis.study.selection import focus_budget
+from replay_jax.analysis.study.study import Study
+from replay_jax.report.advice import advise
 from replay_jax.report.drawing import draw_figures
+from replay_jax.report.elements.picks import picks
 from replay_jax.report.elements.theme import DARK, LIGHT, vega_config
 from replay_jax.report.elements.words import times
 from replay_jax.report.figures.along_figures import along_figures
 from replay_jax.report.figures.loss_figures import loss_figures
 from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
-from replay_jax.report.figures.study_figures import (
-    efficiency_figure,
-    heatmap_figures,
-    quadratic_figure,
-)
+from replay_jax.report.figures.study_figures import heatmap_figures, quadratic_figure
+from replay_jax.report.figures.worth_figure import efficiency_figure
 from replay_jax.report.html import write_pictures
+from replay_jax.report.tables.run_tables import ledger_tables
+from replay_jax.report.tables.study_tables import controls_table
 
 CONFIG = AnalysisConfig(
     reference={"protocol": "uniform"}, tuned=("schedule.target_epochs",), level=0.9
@@ -42,19 +44,28 @@ def study(records):
     return analyse(records, CONFIG, resamples=200).targets[0]
 
 
+def shown_of(study):
+    return picks(study, advise(Study((study,), study.level))[study.target])
+
+
 @pytest.fixture(scope="module")
-def figures(study, records):
+def shown(study):
+    return shown_of(study)
+
+
+@pytest.fixture(scope="module")
+def figures(study, shown, records):
     by_id = {record["id"]: record for record in records}
     quadratic = quadratic_figure(study)
     assert quadratic is not None
     return (
-        efficiency_figure(study),
-        *replay_figures(study),
-        *heatmap_figures(study, {}),
+        efficiency_figure(study, shown),
+        *replay_figures(study, shown),
+        *heatmap_figures(study, shown, {}),
         quadratic,
         *pareto_figures(study),
-        *training_figures(study, by_id),
-        *boundary_figures(study, by_id),
+        *training_figures(study, shown, by_id),
+        *boundary_figures(study, shown, by_id),
     )
 
 
@@ -103,17 +114,75 @@ def test_a_specification_is_strict_json_without_theme_colours(figures):
         assert "http" not in text.replace("https://vega.github.io/schema/", ""), figure.name
 
 
-def test_efficiency_joins_a_schedule_to_what_it_is_worth(study):
-    candidates = table(efficiency_figure(study), "equivalent_low")
-    assert [row["series"] for row in candidates] == ["no replay"] * 2 + ["best replay"] * 2
+def lower(losses, less):
+    return losses | {"target": losses["target"] - less}
+
+
+def with_a_knob(records):
+    """Beside each run in two stages one of another weight decay, lower where it replays."""
+    swept = [
+        run
+        | {
+            "id": f"{run['id']}-decayed",
+            "overrides": run["overrides"] | {"optimizer.weight_decay": 0.8},
+            "losses": lower(run["losses"], 0.01 if run["replay_fraction"]["requested"] else 0),
+            "boundary": None,
+        }
+        for run in records
+        if run["protocol"] != "uniform" and run["target_tokens"] == 4096
+    ]
+    return [*records, *swept]
+
+
+def test_all_that_shows_one_schedule_shows_that_of_the_answer():
+    """A knob that was tried beside the sweep is lower, and has no constant mixture to beat."""
+    one = FakeStudy(seeds=(0, 1), candidate_budgets=(4096,), allocations=(1.0,))
+    records = with_a_knob(fake_records(one))
+    by_id = {record["id"]: record for record in records}
+    study = analyse(records, CONFIG, resamples=100)
+    found = advise(study)["gsm8k"]
+    target = study.targets[0]
+    answer, rival = target.cells[found[0].best], target.cells[found[0].baseline]
+    assert answer.key.axes == () and rival.key.protocol == "uniform"
+    assert min(cell.chosen.target_loss for cell in target.cells if cell.key.axes) < (
+        answer.chosen.target_loss
+    )
+    shown = picks(target, found)
+    drawn = {row["series"]: row["loss"] for row in table(efficiency_figure(target, shown), "start")}
+    usual = target.cells[answer.baseline]
+    assert drawn == {
+        "no replay": usual.chosen.target_loss,
+        "best replay": answer.chosen.target_loss,
+        "constant mixture": rival.chosen.target_loss,
+    }
+    ours, theirs = (table_.title for table_ in ledger_tables(target, shown, by_id))
+    assert ours == f"The schedule that replays: {by_id[answer.chosen.run_ids[0]]['name']}"
+    assert theirs == f"What it is compared with: {by_id[rival.chosen.run_ids[0]]['name']}"
+    changes = table(boundary_figures(target, shown, by_id)[0], "change")
+    assert {row["series"] for row in changes} == {"0", "0.25", "0.5", "0.75"}
+    controls = controls_table(target, shown)
+    (bold,) = (row.cells for row in controls.rows if row.strong)
+    assert bold[:2] == ("4,096", f"{answer.key.replay_fraction:.4g}")
+    assert "Bold: the schedule of the answer." in controls.words
+
+
+def test_efficiency_joins_a_schedule_to_what_it_is_worth(study, shown):
+    candidates = table(efficiency_figure(study, shown), "equivalent_low")
+    rivals = [pick.name(pick.rival) for pick in shown.values()]
+    assert rivals == ["constant mixture", "no replay, α 0.5"]
+    names = ["no replay"] * 2 + ["best replay"] * 2 + rivals
+    assert [row["series"] for row in candidates] == names
     for row in candidates:
         if row["series"] == "best replay":
-            cell = best_replay(study, row["tokens"])
+            pick = shown[row["tokens"]]
+            cell = pick.best
             assert row["loss"] == cell.chosen.target_loss
             start = study.cells[cell.baseline].equivalent_tokens.value
             assert row["start"] == pytest.approx(start)
             assert row["equivalent"] == pytest.approx(start * cell.multiplier.value)
-            assert row["label"] == times(cell.multiplier) and row["label"].endswith(")")
+            over = f"{times(pick.over_rival, bounds=False)} over {pick.name(pick.rival)}"
+            usual = f"{times(cell.multiplier, bounds=False)} over no replay"
+            assert row["label"] == f"{usual}\n{over}"
             assert row["equivalent_low"] <= row["equivalent"] <= row["equivalent_high"]
             assert row["equivalent"] > row["tokens"]
 
@@ -122,10 +191,12 @@ def test_a_constant_mixture_stands_beside_what_it_rivals():
     """Else the first figure shows what replay is worth against the weaker of its two rivals."""
     mixed = sweep(worth=lambda rho: 1 + rho, budgets=(2048, 4096), replay_fractions=())
     runs = sweep(worth=lambda rho: 1 + rho, reference="no replay")
-    named = [{**run, "id": f"mixed {run['id']}"} for run in mixed]
+    named = [
+        {**run, "id": f"mixed {run['id']}", "losses": lower(run["losses"], 0.1)} for run in mixed
+    ]
     config = AnalysisConfig({"replay_fraction": 0.0}, ("schedule.target_epochs",), 0.9)
     found = analyse([*runs, *named], config, resamples=100).target()
-    figure = efficiency_figure(found)
+    figure = efficiency_figure(found, shown_of(found))
     drawn = [row for row in table(figure, "label") if row["series"] == "constant mixture"]
     (own,) = (
         cell
@@ -134,11 +205,11 @@ def test_a_constant_mixture_stands_beside_what_it_rivals():
     )
     assert [(row["tokens"], row["loss"]) for row in drawn] == [(4096, own.chosen.target_loss)]
     assert drawn[0]["equivalent"] is None and drawn[0]["setting"] == "16 epochs"
-    assert figure.caption.endswith("A constant mixture level with it does as well.")
+    assert figure.caption.endswith("drawn where it is another: constant mixture.")
 
 
-def test_the_law_is_marked_where_nothing_was_measured(study):
-    law = table(efficiency_figure(study), "piece")
+def test_the_law_is_marked_where_nothing_was_measured(study, shown):
+    law = table(efficiency_figure(study, shown), "piece")
     budgets = [cell.key.target_tokens for cell in study.reference_cells]
     for row in law:
         inside = min(budgets) <= row["tokens"] <= max(budgets)
@@ -150,10 +221,10 @@ def test_the_law_is_marked_where_nothing_was_measured(study):
     assert {row["range"] for row in law} == {"reference law", "extrapolated"}
 
 
-def test_every_seed_is_a_dot_and_the_lowest_mean_is_ringed(study):
-    target, generic = replay_figures(study)
+def test_every_seed_is_a_dot_and_the_lowest_mean_is_ringed(study, shown):
+    target, generic = replay_figures(study, shown)
     seeds, means = table(target, "seed"), table(target, "best")
-    assert len(seeds) == 2 * len(means) == 2 * 2 * 4  # seeds, budgets, replay fractions
+    assert len(seeds) == 2 * len(means) == 2 * 2 * 3 * 4  # seeds, budgets, allocations, fractions
     for series in {row["series"] for row in means}:
         line = [row for row in means if row["series"] == series]
         ringed = [row for row in line if row["best"]]
@@ -162,21 +233,66 @@ def test_every_seed_is_a_dot_and_the_lowest_mean_is_ringed(study):
     assert generic.spec != target.spec
 
 
-def test_a_line_has_one_allocation_and_every_baseline_is_on_the_chart(study):
-    target, _ = replay_figures(study)
+def test_a_line_has_one_allocation_and_every_baseline_is_on_the_chart(study, shown):
+    target, _ = replay_figures(study, shown)
     drawn = [row for rows in target.spec["datasets"].values() for row in rows]
     means = table(target, "best")
     for series in {row["series"] for row in means}:
         allocations = {r["setting"].split(",")[0] for r in means if r["series"] == series}
         assert len(allocations) == 1 and series.endswith(allocations.pop())
     for tokens in study.budgets:
-        base = baseline(study, tokens)
-        assert base.key.allocation == 1.0  # the lines have 0.5
+        base = shown[tokens].usual
+        assert base.key.allocation == 1.0
         assert any(row["loss"] == base.chosen.target_loss and row["rho"] == 0 for row in drawn)
 
 
-def test_the_lowest_cell_of_the_heatmap_is_boxed(study):
-    figures = heatmap_figures(study, {})
+def few(*places):
+    """Runs of two seeds at these (allocation, replay fraction) alone, and no reference."""
+    found = []
+    one = FakeStudy(
+        seeds=(0, 1), candidate_budgets=(4096,), allocations=tuple({place[0] for place in places})
+    )
+    for run in fake_records(one):
+        place = (run["allocation"]["requested"], run["replay_fraction"]["requested"])
+        if run["protocol"] != "uniform" and place in places:
+            found.append(run)
+    return found
+
+
+def test_every_allocation_with_two_points_has_a_line_and_the_rival_is_drawn():
+    runs = few((1.0, 0.0), (1.0, 0.75), (0.5, 0.0), (0.5, 0.75), (0.75, 0.75), (0.25, 0.0))
+    less = {0.75: 0.5, 0.25: 0.4}
+    runs = [
+        run | {"losses": lower(run["losses"], less.get(run["allocation"]["requested"], 0))}
+        for run in runs
+    ]
+    study = analyse_anyway(runs, CONFIG, resamples=50).targets[0]
+    figure, _ = replay_figures(study, shown_of(study))
+    lines = {}
+    for row in table(figure, "best"):
+        lines.setdefault(row["series"], []).append(row["rho"])
+    assert lines == {"4,096, α 0.75": [0.75], "4,096, α 1": [0, 0.75], "4,096, α 0.5": [0, 0.75]}
+    rules = [x for x in figure.spec["layer"] if x["mark"]["type"] == "rule"]
+    (across,) = figure.spec["datasets"][rules[0]["data"]["name"]]
+    (rival,) = (cell for cell in study.cells if cell.key.allocation == 0.25)
+    assert across["series"] == "no replay, α 0.25" and len(rules) == 1
+    assert across["loss"] == pytest.approx(rival.chosen.target_loss)
+    assert "Dashed across: the best schedule without replay" in figure.caption
+
+
+def test_a_caption_speaks_of_what_is_drawn_and_zero_has_a_tick():
+    runs = few((0.5, 0.75), (1.0, 0.0))
+    study = analyse_anyway(runs, CONFIG, resamples=50).targets[0]
+    figure, _ = replay_figures(study, shown_of(study))
+    for word in ("Lines", "ring", "Grey", "multiplier"):
+        assert word not in figure.caption
+    (x,) = {str(layer["encoding"]["x"]["axis"]["values"])
+            for layer in figure.spec["layer"] if "x" in layer["encoding"]}  # fmt: skip
+    assert x == "[0.0, 0.75]"
+
+
+def test_the_lowest_cell_of_the_heatmap_is_boxed(study, shown):
+    figures = heatmap_figures(study, shown, {})
     assert len(figures) == len(study.budgets) == 2
     for figure in figures:
         cells = table(figure, "best")
@@ -186,14 +302,16 @@ def test_the_lowest_cell_of_the_heatmap_is_boxed(study):
         assert boxed[0]["dark"] and not max(cells, key=lambda c: c["loss"])["dark"]
 
 
-def test_the_paper_s_best_cells_are_named_in_the_heatmap(study):
-    figure = heatmap_figures(study, {(0.5, 0.25): ("flan", "finemath"), (0.875, 1.0): ("x",)})[0]
+def test_the_paper_s_best_cells_are_named_in_the_heatmap(study, shown):
+    figure = heatmap_figures(
+        study, shown, {(0.5, 0.25): ("flan", "finemath"), (0.875, 1.0): ("x",)}
+    )[0]
     named = {(c["rho"], c["alpha"]): c["published"] for c in table(figure, "best")}
     assert {cell: names for cell, names in named.items() if names} == {
         (0.5, 0.25): "flan, finemath"
     }
     assert "one run each" in figure.caption
-    assert "one run each" not in heatmap_figures(study, {})[0].caption
+    assert "one run each" not in heatmap_figures(study, shown, {})[0].caption
 
 
 def test_a_baseline_is_drawn_along_its_axis_with_what_replay_reaches(records, study):
@@ -225,7 +343,7 @@ def test_a_baseline_is_drawn_along_its_axis_with_what_replay_reaches(records, st
 def test_no_heatmap_without_a_swept_allocation():
     one = FakeStudy(allocations=(1.0,), seeds=(0, 1), candidate_budgets=(4096,))
     study = analyse(fake_records(one), CONFIG, resamples=50).targets[0]
-    assert heatmap_figures(study, {}) == ()
+    assert heatmap_figures(study, shown_of(study), {}) == ()
 
 
 def test_the_quadratic_minimum_is_near_the_truth(study):
@@ -250,9 +368,9 @@ def test_the_front_falls_and_nothing_lies_below_it(study):
         assert {"constant mixture", "0", "0.5"} <= {row["series"] for row in points}
 
 
-def test_boundary_changes_start_at_zero(study, records):
+def test_boundary_changes_start_at_zero(study, records, shown):
     by_id = {record["id"]: record for record in records}
-    generic = boundary_figures(study, by_id)[0]
+    generic = boundary_figures(study, shown, by_id)[0]
     changes = table(generic, "change")
     at_start = [row["change"] for row in changes if row["offset"] == 0]
     assert at_start and all(change == 0 for change in at_start)
@@ -260,15 +378,15 @@ def test_boundary_changes_start_at_zero(study, records):
     assert after["0"] > after["0.75"]  # replay softens the spike in these records
 
 
-def test_runs_without_a_boundary_give_no_boundary_figure(study, records):
+def test_runs_without_a_boundary_give_no_boundary_figure(study, records, shown):
     bare = {record["id"]: {**record, "boundary": None} for record in records}
-    assert boundary_figures(study, bare) == ()
+    assert boundary_figures(study, shown, bare) == ()
 
 
-def test_training_curves_belong_to_the_focus_budget(study, records):
+def test_training_curves_belong_to_the_focus_budget(study, records, shown):
     by_id = {record["id"]: record for record in records}
     assert focus_budget(study) == 4096
-    target, generic = training_figures(study, by_id)
+    target, generic = training_figures(study, shown, by_id)
     rows = table(target, "measured")
     runs = {row["run"].split()[0] for row in rows}
     assert {by_id[run]["target_tokens"] for run in runs} == {4096}
@@ -276,9 +394,11 @@ def test_training_curves_belong_to_the_focus_budget(study, records):
     assert target.name != generic.name
 
 
-def test_training_losses_stand_in_the_middle_of_their_window_and_cross_no_gap(study, records):
+def test_training_losses_stand_in_the_middle_of_their_window_and_cross_no_gap(
+    study, records, shown
+):
     by_id = {record["id"]: record for record in records}
-    rows = table(training_figures(study, by_id)[0], "measured")
+    rows = table(training_figures(study, shown, by_id)[0], "measured")
     trained = [row for row in rows if row["measured"] == "training"]
     lines = {}
     for row in trained:
@@ -293,7 +413,7 @@ def test_training_losses_stand_in_the_middle_of_their_window_and_cross_no_gap(st
     gaps = {**by_id[trained[0]["run"].split()[0]]}
     gaps["curve"] = [point | {"train_target": 3.0} for point in gaps["curve"]]
     gaps["curve"][2]["train_target"] = None
-    broken = table(training_figures(study, by_id | {gaps["id"]: gaps})[0], "measured")
+    broken = table(training_figures(study, shown, by_id | {gaps["id"]: gaps})[0], "measured")
     own = {row["run"] for row in broken if row["run"].startswith(f"{gaps['id']} training")}
     assert len(own) == 2
 
@@ -302,14 +422,25 @@ def test_without_a_law_the_points_are_still_drawn():
     two = FakeStudy(budgets=(4096, 8192), seeds=(0, 1))
     study = analyse(fake_records(two), CONFIG, resamples=50).targets[0]
     assert study.curve is None and study.curve_problem
-    candidates = table(efficiency_figure(study), "equivalent_low")
+    candidates = table(efficiency_figure(study, shown_of(study)), "equivalent_low")
     assert all(row["equivalent"] is None for row in candidates)
+    figure = efficiency_figure(study, shown_of(study))
+    assert "worth" not in figure.title
+    for word in ("law", "band", "dotted", "bar"):
+        assert word not in figure.caption.split()
+    assert figure.caption.startswith("Grey: the reference recipe, constant mixture")
+
+
+def test_without_a_law_one_amount_of_data_says_nothing_of_worth():
+    one = FakeStudy(budgets=(4096,), candidate_budgets=(4096,), seeds=(0, 1))
+    study = analyse_anyway(fake_records(one), CONFIG, resamples=50).targets[0]
+    assert efficiency_figure(study, shown_of(study)) is None
 
 
 def test_targets_get_figures_of_their_own():
     both = FakeStudy(targets=(GSM8K, BASQUE), seeds=(0, 1), allocations=(1.0,))
     found = analyse(fake_records(both), CONFIG, resamples=50)
-    names = [efficiency_figure(study).name for study in found.targets]
+    names = [efficiency_figure(study, shown_of(study)).name for study in found.targets]
     assert names == ["efficiency_basque", "efficiency_gsm8k"]
 
 

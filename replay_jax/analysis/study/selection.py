@@ -96,14 +96,6 @@ def best_replay(study: TargetStudy, tokens: int) -> CellResult | None:
     return min(found, key=loss_of, default=None)
 
 
-def baseline(study: TargetStudy, tokens: int) -> CellResult | None:
-    """What the best replaying cell of a budget is compared with; None if nothing is."""
-    best = best_replay(study, tokens)
-    if best is None or best.baseline is None:
-        return None
-    return study.cells[best.baseline]
-
-
 def focus_budget(study: TargetStudy) -> int | None:
     """The budget at which figures look inside runs: that of the recommendation without a wish.
 

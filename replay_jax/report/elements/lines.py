@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from replay_jax.analysis.study.groups import CellKey
 from replay_jax.analysis.study.selection import (
-    best_replay,
-    focus_budget,
     group_words,
     loss_of,
     row_of,
@@ -39,9 +37,10 @@ def compared_with_nothing(study: TargetStudy) -> tuple[CellResult, ...]:
 
 
 def replay_lines(study: TargetStudy) -> dict[str, tuple[CellResult, ...]]:
-    """A line per group at one allocation: that of its best cell; keys are labels.
+    """A line for every allocation at which a group has several replay fractions; keys are labels.
 
-    Budgets, protocols and axes are never joined by a line, and neither are allocations.
+    That of the group's best cell is the first of its group, and there even if it is alone. Budgets,
+    protocols and axes are never joined by a line, and neither are allocations.
     """
     lines: dict[str, tuple[CellResult, ...]] = {}
     rows: dict[tuple[object, ...], list[CellResult]] = {}
@@ -50,21 +49,23 @@ def replay_lines(study: TargetStudy) -> dict[str, tuple[CellResult, ...]]:
     several = len({cell.key.allocation for cell in schedules(study)}) > 1
     for cells in rows.values():
         best = min(filter(replays, cells), key=loss_of, default=cells[0])
-        own = [cell for cell in cells if cell.key.allocation == best.key.allocation]
-        label = group_words(study, best.key).replace(" target tokens", "")
-        if several:
-            label += f", α {best.key.allocation:g}"
-        lines[label] = tuple(sorted(own, key=lambda cell: cell.key.replay_fraction))
+        first = best.key.allocation
+        others = {cell.key.allocation for cell in cells} - {first}
+        for allocation in (first, *sorted(others, reverse=True)):
+            own = [cell for cell in cells if cell.key.allocation == allocation]
+            label = group_words(study, best.key).replace(" target tokens", "")
+            if several:
+                label += f", α {allocation:g}"
+            if len(own) > 1 or allocation == first:
+                lines[label] = tuple(sorted(own, key=lambda cell: cell.key.replay_fraction))
     compared = {label: cells for label, cells in lines.items() if any(map(replays, cells))}
     return compared or lines
 
 
-def focus_line(study: TargetStudy) -> tuple[CellResult, ...]:
-    """At the focus budget, the line that holds the best replaying cell; empty if none replays."""
-    tokens = focus_budget(study)
-    best = None if tokens is None else best_replay(study, tokens)
+def line_of(study: TargetStudy, cell: CellResult) -> tuple[CellResult, ...]:
+    """The line that holds a cell; empty if none does."""
     lines = replay_lines(study).values()
-    return next((cells for cells in lines if any(cell is best for cell in cells)), ())
+    return next((cells for cells in lines if any(each is cell for each in cells)), ())
 
 
 def baselines_off_the_lines(

@@ -108,23 +108,29 @@ def _candidate_layers(
     leads = reached.mark_rule(strokeWidth=1.75, strokeDash=[2, 3])
     words = alt.Chart(data(candidates)).transform_filter("isValid(datum.equivalent)")
     # Beginning at the line's own beginning, it has room on a phone too.
-    said = words.mark_text(style="annotation", align="left", dx=10, dy=-9).encode(
-        x=tokens, y=loss, text="label:N"
-    )
+    said = words.mark_text(
+        style="annotation", align="left", dx=10, dy=-9, baseline="line-bottom", lineBreak="\n"
+    ).encode(x=tokens, y=loss, text="label:N")
     leads = leads.encode(x=token_axis("start", budgets), x2="equivalent:Q")
     return spread, leads, points, said
 
 
 def replay_chart(
-    means: Sequence[Row], seeds: Sequence[Row], baselines: Sequence[Row], *, loss_title: str
+    means: Sequence[Row],
+    seeds: Sequence[Row],
+    baselines: Sequence[Row],
+    across: Sequence[Row],
+    *,
+    loss_title: str,
 ) -> Chart:
     """Return loss against replay fraction: one line per series through the means, seeds as dots.
 
-    Rows: means {series, rho, loss, setting, seeds, best}; baselines, which no line passes, the
-    same without `best`; seeds {series, rho, loss, seed}.
+    Rows: means {series, rho, loss, setting, seeds, best}; baselines, which no line passes, and
+    what is drawn across, the same without `best`; seeds {series, rho, loss, seed}.
     """
     rho = replay_axis(means)
-    colour, shape = colours_of(series_names(means), title="schedules, target tokens")
+    names = series_names([*means, *across])
+    colour, shape = colours_of(names, title="schedules, target tokens")
     tips = [
         tip("series", "schedules"),
         tip("rho", "replay fraction", ".4~f"),
@@ -144,6 +150,9 @@ def replay_chart(
     if any(row["best"] for row in means):
         ring = base.transform_filter("datum.best").mark_point(size=330, filled=False, strokeWidth=2)
         layers.append(ring.encode(tooltip=tips))
+    if across:
+        rule = alt.Chart(data(across)).mark_rule(strokeDash=[5, 4], strokeWidth=2)
+        layers.append(rule.encode(y=loss_axis("loss", loss_title), color=colour, tooltip=tips))
     if baselines:
         off = alt.Chart(data(baselines)).mark_point(
             size=110, shape="cross", color=REFERENCE_COLOUR, filled=True

@@ -60,8 +60,8 @@ def tip(field: str, title: str, form: str | None = None) -> alt.Tooltip:
 
 
 def replay_axis(rows: Sequence[Row]) -> alt.X:
-    """The replay fraction, with a tick at every value that was run and none between."""
-    values = sorted({float(row["rho"]) for row in rows})
+    """The replay fraction, with a tick at 0, at every value that was run, and none between."""
+    values = sorted({0.0, *(float(row["rho"]) for row in rows)})
     axis = alt.Axis(values=values, format=".4~f", labelOverlap=True)
     scale = alt.Scale(nice=False, zero=True, padding=14)
     return alt.X("rho:Q", title=REPLAY, axis=axis, scale=scale)

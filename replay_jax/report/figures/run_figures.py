@@ -14,12 +14,12 @@ from replay_jax.analysis.study.selection import (
 )
 from replay_jax.analysis.study.study import CellResult, TargetStudy
 from replay_jax.report.elements.blocks import Figure
-from replay_jax.report.elements.lines import focus_line
+from replay_jax.report.elements.lines import CONSTANT, line_of
+from replay_jax.report.elements.picks import Picks, focus
 from replay_jax.report.figures import charts, run_charts
 from replay_jax.report.figures.encodings import Row
 from replay_jax.report.figures.study_figures import figure_name
 
-CONSTANT = "constant mixture"
 # Around the boundary, as a share of the run on either side.
 _WINDOW = 0.15
 _AFTER_BOUNDARY = {
@@ -79,9 +79,9 @@ def _trade(study: TargetStudy, cell: CellResult) -> Row:
     }
 
 
-def training_figures(study: TargetStudy, records: Records) -> tuple[Figure, ...]:
+def training_figures(study: TargetStudy, shown: Picks, records: Records) -> tuple[Figure, ...]:
     """Loss along the runs at the focus budget, target and generic; none without curves."""
-    cells = focus_line(study)
+    cells = _focus_line(study, shown)
     starts = _boundaries(cells, records)
     figures = []
     for domain in ("target", "generic"):
@@ -106,11 +106,11 @@ def training_figures(study: TargetStudy, records: Records) -> tuple[Figure, ...]
     return tuple(figures)
 
 
-def boundary_figures(study: TargetStudy, records: Records) -> tuple[Figure, ...]:
+def boundary_figures(study: TargetStudy, shown: Picks, records: Records) -> tuple[Figure, ...]:
     """Loss around the stage boundary, its jump, and the gradient cosine; none if not measured."""
     cells = [
         cell
-        for cell in focus_line(study)
+        for cell in _focus_line(study, shown)
         if any(record["boundary"] is not None for record in records_of(cell, records))
     ]
     if not cells:
@@ -161,6 +161,12 @@ def boundary_figures(study: TargetStudy, records: Records) -> tuple[Figure, ...]
             )
         )
     return tuple(figures)
+
+
+def _focus_line(study: TargetStudy, shown: Picks) -> tuple[CellResult, ...]:
+    """At the focus budget, the line that holds what is answered; empty if nothing replays."""
+    pick = focus(study, shown)
+    return () if pick is None else line_of(study, pick.best)
 
 
 def _at_focus(study: TargetStudy) -> str:

@@ -5,31 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from replay_jax.analysis.runs.records import MISSING, find
-from replay_jax.analysis.study.selection import (
-    Records,
-    baseline,
-    best_replay,
-    focus_budget,
-    records_of,
-)
+from replay_jax.analysis.study.selection import Records, records_of
 from replay_jax.analysis.study.study import TargetStudy
 from replay_jax.report.elements.blocks import Code, Column, Line, Note, Table
 from replay_jax.report.elements.inputs import PlanSummary, TimeRow
+from replay_jax.report.elements.picks import Picks, focus
 from replay_jax.report.elements.words import NONE, count, number, seconds, share
 
 Record = Mapping[str, Any]
 RIGHT = "right"
 
 
-def ledger_tables(study: TargetStudy, records: Records) -> tuple[Table, ...]:
-    """Ledgers of two runs: the best schedule that replays, and what it is compared with."""
-    tokens = focus_budget(study)
-    if tokens is None:
+def ledger_tables(study: TargetStudy, shown: Picks, records: Records) -> tuple[Table, ...]:
+    """Ledgers of two runs: the schedule that is answered for, and what it is compared with."""
+    pick = focus(study, shown)
+    if pick is None:
         return ()
     tables = []
     for words, cell in (
-        ("Best schedule that replays", best_replay(study, tokens)),
-        ("Its baseline without replay", baseline(study, tokens)),
+        ("The schedule that replays", pick.best),
+        ("What it is compared with", pick.rival),
     ):
         if cell is not None:
             tables.append(ledger_table(records_of(cell, records)[0], words, study.target))

@@ -7,7 +7,6 @@ from replay_jax.analysis.advice.cautions import other_rate
 from replay_jax.analysis.runs.records import fraction_words
 from replay_jax.analysis.statistics.efficiency import LAW_TITLES
 from replay_jax.analysis.study.selection import (
-    best_replay,
     group_words,
     loss_of,
     recipe_words,
@@ -20,6 +19,7 @@ from replay_jax.report.elements.lines import (
     compared_with_nothing,
     protocol_words,
 )
+from replay_jax.report.elements.picks import Picks
 from replay_jax.report.elements.words import NONE, between, number, share, signed, times
 from replay_jax.report.tables.training_columns import training_columns
 
@@ -219,9 +219,9 @@ def minima_table(study: TargetStudy) -> Table | None:
     )
 
 
-def controls_table(study: TargetStudy) -> Table | None:
+def controls_table(study: TargetStudy, shown: Picks) -> Table | None:
     """Schedules against the constant mixture of their budget; None if there is none."""
-    best = {id(best_replay(study, tokens)) for tokens in study.budgets}
+    best = {id(pick.best) for pick in shown.values()}
     rows = []
     for control in study.controls:
         cell = study.cells[control.cell]
@@ -249,7 +249,8 @@ def controls_table(study: TargetStudy) -> Table | None:
         words=(
             f"Nats per token as measured, luck of the pick and all, with {_level(study)} "
             "intervals: schedule less constant mixture. Below zero: two stages helped. Epochs: "
-            "those of the constant mixture. Bold: the best schedule that replays, at its budget."
+            "those of the constant mixture."
+            + " Bold: the schedule of the answer." * any(row.strong for row in rows)
             + f" The mixture had another learning rate over the steps: {'; '.join(sorted(rates))}."
             * bool(rates)
         ),
