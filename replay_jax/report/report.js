@@ -8,12 +8,11 @@
 
   const theme = () => root.dataset.theme || (dark.matches ? "dark" : "light");
 
-  // A phone has room for two legend entries in a row, and for fewer ticks.
+  // On a phone legends stand below each other.
   const configFor = (width) => {
     const config = structuredClone(page.themes[theme()]);
     if (width < 520) {
-      config.legend.columns = 2;
-      config.legend.layout = {top: {direction: "vertical", anchor: "start"}};
+      config.legend.layout = {margin: 4, top: {direction: "vertical", anchor: "start"}};
       config.axis.labelFontSize = 11;
       config.axis.titleFontSize = 12;
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import struct
 
 import numpy as np
@@ -164,6 +165,34 @@ def test_all_that_shows_one_schedule_shows_that_of_the_answer():
     (bold,) = (row.cells for row in controls.rows if row.strong)
     assert bold[:2] == ("4,096", f"{answer.key.replay_fraction:.4g}")
     assert "Bold: the schedule of the answer." in controls.words
+
+
+def test_a_legend_names_what_is_not_as_usual_and_nothing_of_it_is_cut():
+    """Long names stand on several lines, in as many columns as there is room for."""
+    one = FakeStudy(seeds=(0, 1), candidate_budgets=(2048, 4096), allocations=(1.0,))
+    rate = "shape linear, peak 0.001, decay fraction 0.9, warmup 8 steps"
+    knobs = {"schedule.stage2_optimizer": "reset", "schedule.stage2_learning_rate": rate}
+    runs = fake_records(one)
+    for key, value in knobs.items():
+        runs += [
+            run | {"id": f"{run['id']}-{key}", "overrides": run["overrides"] | {key: value}}
+            for run in fake_records(one)
+            if run["protocol"] != "uniform" and run["target_tokens"] == 4096
+        ]
+    figures = {f.name: f for f in along_figures(analyse(runs, CONFIG, resamples=50))}
+    figure = figures["along_schedule.target_epochs"]
+    names = list(dict.fromkeys(row["series"] for row in table(figure, "rho")))
+    assert names == [
+        "2,048 tokens",
+        "4,096 tokens",
+        "4,096 tokens, stage2 optimizer reset",
+        f"4,096 tokens, stage2 learning rate {rate}",
+    ]
+    svg = draw_figures([figure])[figure.name].svg
+    assert "…" not in svg and float(re.search(r'width="([^"]+)"', svg)[1]) < 800
+    words = figures["along_schedule.stage2_learning_rate"]
+    svg = draw_figures([words])[words.name].svg
+    assert "…" not in svg and ">decay fraction 0.9<" in svg
 
 
 def test_efficiency_joins_a_schedule_to_what_it_is_worth(study, shown):
@@ -338,6 +367,15 @@ def test_a_baseline_is_drawn_along_its_axis_with_what_replay_reaches(records, st
     assert best["loss"] == min(cell.chosen.target_loss for cell in replayed)
     scale = figure.spec["layer"][0]["encoding"]["x"]["scale"]
     assert (scale["type"], scale["constant"]) == ("symlog", 0.1)  # zero has no logarithm
+
+
+def test_a_caption_speaks_of_lines_only_where_values_are_numbers():
+    one = FakeStudy(seeds=(0, 1), candidate_budgets=(4096,), allocations=(1.0,))
+    figures = loss_figures(analyse(fake_records(one), CONFIG, resamples=50).targets[0], (), {})
+    lines = {f.name: any(x["mark"]["type"] == "line" for x in f.spec["layer"]) for f in figures}
+    assert set(lines.values()) == {True, False}
+    for figure in figures:
+        assert ("Lines" in figure.caption) == lines[figure.name]
 
 
 def test_no_heatmap_without_a_swept_allocation():

@@ -55,17 +55,19 @@ def lines(
     Returns:
         For every choice of the other axes, in words, the values along the axis, each with the index
         of its place; of several places at one value the last. Values are in the order of their
-        numbers where all are numbers, else in that of the places.
+        numbers where all are numbers, else in that of the places. What is as usual goes without
+        saying.
     """
     further = [name for name, same in axes(places).items() if not same & together]
     found: dict[tuple[tuple[str, str], ...], dict[str, int]] = {}
     for index, place in enumerate(places):
         others = tuple((name, _value(place, name)) for name in further)
         found.setdefault(others, {})[_value(place, key)] = index
+    drawn = {others: values for others, values in found.items() if len(values) > 1}
+    nothing = _USUAL if len(drawn) > 1 else ""
     return tuple(
-        (", ".join(_said(name, value) for name, value in others), _in_order(values))
-        for others, values in sorted(found.items(), key=lambda line: _order(line[0]))
-        if len(values) > 1
+        (_label(others) or nothing, _in_order(values))
+        for others, values in sorted(drawn.items(), key=lambda line: _order(line[0]))
     )
 
 
@@ -98,9 +100,13 @@ def _order(others: Sequence[tuple[str, str]]) -> list[tuple[float, str]]:
     return [(number, "") if number is not None else (0.0, value) for number, value in numbers]
 
 
+def _label(others: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(_said(name, value) for name, value in others if value != _USUAL)
+
+
 def _said(key: str, value: str) -> str:
     """A value with what it is of, where it does not say that itself."""
     if key == TOKENS:
         return f"{int(value):,} tokens"
-    number = as_number(value)
-    return value if number is None else f"{short(key)} {value}"
+    named = key in _LEADING and as_number(value) is None
+    return value if named else f"{short(key)} {value}"

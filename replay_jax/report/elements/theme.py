@@ -72,10 +72,11 @@ def vega_config(theme: Theme, *, background: str, font: str) -> dict[str, Any]:
             "titleFontWeight": 500,
             "symbolSize": 90,
             "symbolOpacity": 1,
-            "labelLimit": 260,
+            "labelLimit": 0,
             "columnPadding": 14,
             "rowPadding": 4,
             "offset": 8,
+            "layout": {"margin": 24},
         },
         "title": {
             "color": theme.ink,

@@ -127,8 +127,9 @@ def along_chart(rows: Sequence[Row], seeds: Sequence[Row], *, title: str) -> Cha
 
 
 def word_axis(title: str) -> alt.X:
-    """An axis of words, in the order of the rows."""
-    return alt.X("value", type="nominal", title=title, sort=None, axis=alt.Axis(labelAngle=0))
+    """An axis of words, in the order of the rows, each part of a value on a line of its own."""
+    axis = alt.Axis(labelAngle=0, labelLimit=0, labelExpr="split(datum.label, ', ')")
+    return alt.X("value", type="nominal", title=title, sort=None, axis=axis)
 
 
 def value_axis(numbers: Sequence[float], title: str) -> alt.X:

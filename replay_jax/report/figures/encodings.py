@@ -4,7 +4,9 @@ Rows are dicts of JSON values, so that a chart's data can be read in the page as
 are nats per token, budgets are tokens, `rho` is the replay fraction and `alpha` the allocation.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
@@ -17,6 +19,8 @@ GENERIC_LOSS = "generic loss, held out (nats per token)"
 REPLAY = "replay fraction ρ (generic share of stage 2)"
 TARGET_TOKENS = "unique target data (tokens)"
 HEIGHT = 340
+# A legend's letter and its symbol with the gap after an entry, in pixels; letters of a line.
+_LETTER, _SYMBOL, _LEGEND_LETTERS = 6.4, 40, 44
 
 
 def data(rows: Sequence[Row]) -> alt.InlineData:
@@ -33,7 +37,7 @@ def loss_axis(field: str, title: str, *, room: int = 10) -> alt.Y:
 
 def colours_of(names: Sequence[str], *, title: str | None) -> tuple[alt.Color, alt.Shape]:
     """Colour and shape of the field `series`, in the order of `names`; the theme holds both."""
-    shown = alt.Legend(title=title, symbolDash=[1, 0])
+    shown = _legend(names, title)
     return (
         alt.Color(
             "series:N",
@@ -44,6 +48,20 @@ def colours_of(names: Sequence[str], *, title: str | None) -> tuple[alt.Color, a
         alt.Shape(
             "series:N", scale=alt.Scale(domain=list(names), range="symbol"), legend=shown, sort=None
         ),
+    )
+
+
+def _legend(names: Sequence[str], title: str | None) -> alt.Legend:
+    """As many entries in a row as the chart has room for, long names on several lines."""
+    lines = {name: wrap(name, _LEGEND_LETTERS) or [""] for name in names}
+    longest = max((len(line) for words in lines.values() for line in words), default=0)
+    entry = _LETTER * longest + _SYMBOL
+    several = any(len(words) > 1 for words in lines.values())
+    return alt.Legend(
+        title=title,
+        symbolDash=[1, 0],
+        columns=alt.ExprRef(f"max(1, floor(width / {entry:.0f}))"),
+        labelExpr=f"({json.dumps(lines)})[datum.label]" if several else alt.Undefined,
     )
 
 

@@ -1,6 +1,6 @@
 """Losses without a stage that replays along an axis: what tuning the other side gives."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import altair as alt
 
@@ -55,7 +55,7 @@ def _figure(study: TargetStudy, axis: LossAxis, chosen: Mapping[str, float]) -> 
             means.append({**at, "loss": each.loss})
             seeds += [{**at, "loss": loss} for loss in each.by_seed]
     marks: list[Row] = []
-    if axis.key in chosen and all(isinstance(row["value"], float) for row in means):
+    if axis.key in chosen and _measured(means):
         marks.append({"value": chosen[axis.key], "label": "chosen in the paper"})
     replay = best_with_replay(study)
     rules: list[Row] = []
@@ -67,10 +67,9 @@ def _figure(study: TargetStudy, axis: LossAxis, chosen: Mapping[str, float]) -> 
         name=figure_name("without_replay", study, axis.key),
         title=f"Target loss {axis.schedules}, by {short(axis.key)}",
         caption=(
-            "Lines join means over seeds, small dots are single seeds; along a line nothing else "
-            "changes."
-            + " Dashed across: the best schedule that replays, at the same budget."
-            * bool(rules)
+            ("Lines join means over seeds" if _measured(means) else "Large: means over seeds")
+            + ", small dots are single seeds; of one colour nothing else changes."
+            + " Dashed across: the best schedule that replays, at the same budget." * bool(rules)
             + " Dashed upright: what the paper's authors chose; their curve is not published as "
             "numbers."
             * bool(marks)
@@ -89,7 +88,7 @@ def loss_chart(
     Rows: means and seeds {series, value, loss}; marks {value, label}; rules {loss, label}.
     """
     values = [row["value"] for row in means]
-    measured = all(isinstance(value, float) for value in values)
+    measured = _measured(means)
     marked = [*values, *(row["value"] for row in marks)]
     x = value_axis(marked, title) if measured else word_axis(title)
     colour, shape = colours_of(series_names(means), title=None)
@@ -110,3 +109,8 @@ def loss_chart(
             x=x, y=loss, color=colour),
         base.mark_point(size=85, filled=True).encode(shape=shape, tooltip=tips),
     ).properties(height=HEIGHT)  # fmt: skip
+
+
+def _measured(means: Sequence[Row]) -> bool:
+    """Whether the values of the axis are numbers, between which there is something."""
+    return all(isinstance(row["value"], float) for row in means)
