@@ -17,6 +17,7 @@ from replay_jax.report.advice import advise
 from replay_jax.report.answer import answers, settled
 from replay_jax.report.drawing import draw_figures
 from replay_jax.report.elements.blocks import Figure, Section, Table
+from replay_jax.report.elements.picks import picks
 from replay_jax.report.elements.words import between, number, seconds, signed, times
 from replay_jax.report.figures.run_charts import seeds_chart
 from replay_jax.report.html import write_whole
@@ -303,7 +304,7 @@ def test_only_the_freed_worth_is_said_to_be_free_of_luck():
         assert strong["worth"] == usual[tokens]
         freed = "luck of the pick, but that of the best schedule that replays, which is freed of it"
         assert freed in table.words
-    assert "luck of the pick" in controls_table(study).words
+    assert "luck of the pick" in controls_table(study, picks(study, advice["gsm8k"])).words
 
 
 def test_without_a_law_no_table_speaks_of_worth():

@@ -204,7 +204,7 @@ def _controls(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]
             rate = "" if said else other_rate(found, best, control.constant)
             words = (
                 f"it {told} a constant mixture{tuned} ({control.target_epochs:g} epochs; "
-                f"{ends.value:+z.3f} nat of target loss)"
+                f"{ends.value:+z.3f} nat of target loss as measured)"
                 + f", which had another learning rate over the steps ({rate})"
                 * bool(rate)
             )

@@ -90,7 +90,7 @@ def brief(said: Answered, verdict: str, where: str) -> str:
     """One more answer, of the group that `where` names, after a first one in full."""
     multiplier, own = said.rival.multiplier, fraction_words(said.own.replay_fraction)
     if multiplier is not None and multiplier.value is not None:
-        worth = f"is worth {multiplier.value:.2f} times the target data ({_range(multiplier)})"
+        worth = f"is worth {_times(multiplier)} the target data ({_range(multiplier)})"
     else:
         worth = f"changes target loss by {_change(said.rival.gain)}"
     opening = {HELPS: HELPS, HURTS: HURTS, SAME: "replay changes nothing"}
@@ -179,16 +179,25 @@ def _worth(rival: Comparison, level: float) -> str:
         unknown = multiplier.low is None and multiplier.high is None
         percent = "" if unknown else f"{100 * level:g} % interval "
         return (
-            f"is worth {multiplier.value:.2f} times the target data "
+            f"is worth {_times(multiplier)} the target data "
             f"({percent}{_range(multiplier)}) against {rival.words}"
         )
     return f"changes target loss by {change_words(gain, level)} against {rival.words}"
 
 
+def _times(worth: Interval) -> str:
+    """Where nothing bounds a multiplier above, any one number would be made up."""
+    if worth.high is None and worth.low is not None:
+        return f"at least {worth.low:.2f} times"
+    return f"{worth.value:.2f} times"
+
+
 def _range(worth: Interval) -> str:
     """The interval of a multiplier in words, and whether it lies beyond the measured budgets."""
-    unknown = worth.low is None and worth.high is None
-    range_ = "no interval" if unknown else ends(worth.low, worth.high, ".2f")
+    if worth.high is None:
+        range_ = "no interval" if worth.low is None else "open above"
+    else:
+        range_ = ends(worth.low, worth.high, ".2f")
     return f"{range_}, extrapolated" if worth.extrapolated else range_
 
 
@@ -203,7 +212,7 @@ def _short(usual: Comparison) -> str:
     """What it is worth against the usual recipe, without the words of a sentence."""
     worth, gain = usual.multiplier, usual.gain
     if worth is not None and worth.value is not None:
-        return f"{worth.value:.2f} times ({_range(worth)}) against"
+        return f"{_times(worth)} ({_range(worth)}) against"
     known = gain.low is not None and gain.high is not None
     return f"{_change(gain)} ({_change_ends(gain) if known else 'noise unknown'}) against"
 

@@ -62,7 +62,8 @@ def test_open_ends_reach_the_sentence_as_words(found):
     plausible = Interval(0.75, 0.65, None)
     answered = replace(found.answered, rival=open_up, plausible=plausible)
     words = replace(found, answered=answered).sentence
-    assert "(plausible from 0.65 up)" in words and "(90 % interval from 1.20 up)" in words
+    assert "(plausible from 0.65 up)" in words
+    assert "worth at least 1.20 times the target data (90 % interval open above)" in words
     assert "?" not in words
 
 
@@ -87,7 +88,7 @@ def test_a_further_answer_says_what_it_rests_on_and_the_usual_recipe(found):
     assert brief(replace(found.answered, rival=usual), HURTS, "x").count(usual.words) == 1
     beyond = replace(usual, multiplier=Interval(16.25, 2.57, None, True))
     answered = replace(found.answered, rival=rival, usual=beyond)
-    said = f"16.25 times (from 2.57 up, extrapolated) against {usual.words}"
+    said = f"at least 2.57 times (open above, extrapolated) against {usual.words}"
     assert said in brief(answered, HURTS, "x")
     assert said in replace(found, answered=answered).sentence
 
