@@ -19,6 +19,16 @@
     return config;
   };
 
+  // Of the columns that a legend has in a wide chart, as many as a narrow one has room for.
+  const specFor = (id, width) => {
+    const spec = structuredClone(page.charts[id]);
+    for (const {encoding} of width < 700 ? spec.layer ?? [] : [])
+      for (const {legend} of [encoding?.color ?? {}, encoding?.shape ?? {}])
+        if (legend?.columns)
+          legend.columns = Math.max(1, Math.floor(legend.columns * (width - 50) / 660));
+    return spec;
+  };
+
   const draw = async (place) => {
     const width = Math.floor(place.clientWidth);
     const look = theme() + (width < 520 ? " narrow" : " wide");
@@ -26,7 +36,7 @@
     shown.set(place.id, look);
     const picture = place.innerHTML;
     try {
-      await vegaEmbed(place, page.charts[place.id], {
+      await vegaEmbed(place, specFor(place.id, width), {
         config: configFor(width), renderer: "svg",
         actions: {export: true, source: false, compiled: false, editor: false},
         downloadFileName: place.id,

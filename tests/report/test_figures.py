@@ -20,6 +20,7 @@ from replay_jax.report.elements.picks import picks
 from replay_jax.report.elements.theme import DARK, LIGHT, vega_config
 from replay_jax.report.elements.words import times
 from replay_jax.report.figures.along_figures import along_figures
+from replay_jax.report.figures.label_places import placed
 from replay_jax.report.figures.loss_figures import loss_figures
 from replay_jax.report.figures.replay_figures import replay_figures
 from replay_jax.report.figures.run_figures import boundary_figures, pareto_figures, training_figures
@@ -216,6 +217,21 @@ def test_efficiency_joins_a_schedule_to_what_it_is_worth(study, shown):
             assert row["equivalent"] > row["tokens"]
 
 
+def test_a_label_lies_on_no_dot_and_on_no_line():
+    def row(tokens, loss, **more):
+        return {"tokens": tokens, "loss": loss, "label": "", **more}
+
+    ends = {"start": 4096, "equivalent": 8192, "equivalent_low": 7000, "equivalent_high": 9500}
+    worth = row(4096, 3.5, **ends) | {"label": "1.72× over y\n1.13× over x"}
+    curve = [row(1024 * 2**x, 4.4 - 0.3 * x) for x in np.linspace(0, 5, 81)]
+    assert placed([worth], curve, [])[0]["place"] == "below"  # above it is the law
+    dots = [row(5000, 3.43), row(11000, 3.5)]
+    (found,) = placed([worth], curve, dots)
+    assert found["place"] == "before" and found["short"] == "1.72×\n1.13×"
+    left = [row(5000, 3.43), row(3000, 3.5)]
+    assert placed([worth], curve, left)[0]["place"] == "beyond"
+
+
 def test_a_constant_mixture_stands_beside_what_it_rivals():
     """Else the first figure shows what replay is worth against the weaker of its two rivals."""
     mixed = sweep(worth=lambda rho: 1 + rho, budgets=(2048, 4096), replay_fractions=())
@@ -234,7 +250,7 @@ def test_a_constant_mixture_stands_beside_what_it_rivals():
     )
     assert [(row["tokens"], row["loss"]) for row in drawn] == [(4096, own.chosen.target_loss)]
     assert drawn[0]["equivalent"] is None and drawn[0]["setting"] == "16 epochs"
-    assert figure.caption.endswith("drawn where it is another: constant mixture.")
+    assert "drawn where it is another: constant mixture;" in figure.caption
 
 
 def test_the_law_is_marked_where_nothing_was_measured(study, shown):

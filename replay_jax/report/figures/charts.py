@@ -19,6 +19,7 @@ from replay_jax.report.figures.encodings import (
     tip,
     token_axis,
 )
+from replay_jax.report.figures.label_places import PLACES, said_at
 
 
 def efficiency_chart(
@@ -27,10 +28,10 @@ def efficiency_chart(
     """Return the reference law with its band, its seeds, and what each schedule is worth on it.
 
     Rows: curve {tokens, loss, low, high, range "reference law" | "extrapolated", piece}; reference
-    {tokens, loss, seed}; candidates {series, tokens, loss, setting, worth, label, start,
-    equivalent, equivalent_low, equivalent_high}. A line runs from `start`, where the law has the
-    baseline's loss, to `equivalent`: its length is the multiplier, which stands there in words.
-    Candidates without a multiplier have None in place of the last four.
+    {tokens, loss, seed}; candidates {series, tokens, loss, setting, worth, label, short, place,
+    narrow, start, equivalent, equivalent_low, equivalent_high}. A line runs from `start`, where the
+    law has the baseline's loss, to `equivalent`: its length is the multiplier, which stands there
+    in words (`label_places`). Candidates without a multiplier have None in place of the last four.
     """
     budgets = sorted({float(row["tokens"]) for row in (*reference, *candidates)})
     tokens = token_axis("tokens", budgets)
@@ -107,12 +108,15 @@ def _candidate_layers(
     )
     leads = reached.mark_rule(strokeWidth=1.75, strokeDash=[2, 3])
     words = alt.Chart(data(candidates)).transform_filter("isValid(datum.equivalent)")
-    # Beginning at the line's own beginning, it has room on a phone too.
-    said = words.mark_text(
-        style="annotation", align="left", dx=10, dy=-9, baseline="line-bottom", lineBreak="\n"
-    ).encode(x=tokens, y=loss, text="label:N")
+    said = [
+        words.mark_text(
+            style="annotation", lineBreak="\n", text=alt.ExprRef(said_at(place)), **how
+        ).encode(x=token_axis(field, budgets), y=loss)
+        for place, (field, how) in PLACES.items()
+        if any(place in (row["place"], row["narrow"]) for row in candidates)
+    ]
     leads = leads.encode(x=token_axis("start", budgets), x2="equivalent:Q")
-    return spread, leads, points, said
+    return spread, leads, points, *said
 
 
 def replay_chart(

@@ -19,8 +19,9 @@ GENERIC_LOSS = "generic loss, held out (nats per token)"
 REPLAY = "replay fraction ρ (generic share of stage 2)"
 TARGET_TOKENS = "unique target data (tokens)"
 HEIGHT = 340
-# A legend's letter and its symbol with the gap after an entry, in pixels; letters of a line.
-_LETTER, _SYMBOL, _LEGEND_LETTERS = 6.4, 40, 44
+# A legend's letter and its symbol with the gap after an entry, and its width in the narrowest chart
+# but a phone's (report.js takes fewer columns there), in pixels; letters of a line.
+_LETTER, _SYMBOL, _LEGEND_WIDTH, _LEGEND_LETTERS = 6.4, 40, 660, 40
 
 
 def data(rows: Sequence[Row]) -> alt.InlineData:
@@ -60,7 +61,7 @@ def _legend(names: Sequence[str], title: str | None) -> alt.Legend:
     return alt.Legend(
         title=title,
         symbolDash=[1, 0],
-        columns=alt.ExprRef(f"max(1, floor(width / {entry:.0f}))"),
+        columns=max(1, int(_LEGEND_WIDTH / entry)),
         labelExpr=f"({json.dumps(lines)})[datum.label]" if several else alt.Undefined,
     )
 

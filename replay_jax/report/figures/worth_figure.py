@@ -17,6 +17,7 @@ from replay_jax.report.elements.picks import Pick, Picks, focus
 from replay_jax.report.elements.words import times
 from replay_jax.report.figures import charts
 from replay_jax.report.figures.encodings import Row
+from replay_jax.report.figures.label_places import placed
 from replay_jax.report.figures.study_figures import figure_name
 
 BEST = "best replay"
@@ -44,6 +45,7 @@ def efficiency_figure(study: TargetStudy, shown: Picks) -> Figure | None:
     low, high = _law_range(study, [cell for _, cell, _ in compared])
     candidates = [_candidate(study, *each, low, high) for each in compared]
     law = study.curve is not None
+    curve = _curve_rows(study, low, high, _since(study, shown)) if law else []
     return Figure(
         name=figure_name("efficiency", study),
         title="What each schedule is worth in target data"
@@ -51,9 +53,7 @@ def efficiency_figure(study: TargetStudy, shown: Picks) -> Figure | None:
         else "Target loss by amount of target data",
         caption=_caption(study, shown, candidates),
         chart=charts.efficiency_chart(
-            curve=_curve_rows(study, low, high, _since(study, shown)) if law else [],
-            reference=reference,
-            candidates=candidates,
+            curve=curve, reference=reference, candidates=placed(candidates, curve, reference)
         ),
         target=study.target,
     )
@@ -93,7 +93,10 @@ def _caption(study: TargetStudy, shown: Picks, candidates: Sequence[Row]) -> str
     rivals = [pick.name(pick.stronger) for pick in shown.values() if pick.stronger is not None]
     if rivals and candidates:
         names = " and ".join(dict.fromkeys(rivals))
-        parts.append(f"The best schedule without replay is drawn where it is another: {names}.")
+        parts.append(
+            f"The best schedule without replay is drawn where it is another: {names}; of two "
+            "multipliers the second is over that one."
+        )
     return " ".join(parts).replace("%", " %")
 
 
