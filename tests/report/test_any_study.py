@@ -156,4 +156,7 @@ def test_figures_are_in_the_page_without_javascript(drawn):
     shell = re.sub(r"<script.*?</script>", "", html, flags=re.S)
     assert shell.count("<svg") == len(page.figures()) - 1 > 5
     assert "noscript" not in shell
+    # On a phone a picture is scrolled, not made so small that nobody can read it.
+    rule = re.search(r"\.chart:not\(\.vega-embed\) > svg {[^}]*min-width: (\d+)rem", shell)
+    assert rule and int(rule[1]) * 16 >= 640
     assert len(re.findall(r"prefers-color-scheme: dark", shell)) == 2  # the pictures follow

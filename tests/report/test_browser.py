@@ -142,3 +142,12 @@ def test_a_table_fits_a_desktop_and_on_a_phone_shows_that_there_is_more(opened):
     assert phone.run(seen) == "local, local, scroll, scroll"
     cell = f"return getComputedStyle({boxes}[0].querySelector('td')).backgroundColor"
     assert phone.run(cell) == "rgba(0, 0, 0, 0)"
+
+
+def test_the_menu_of_a_figure_covers_nothing_of_it(opened):
+    browser = opened(width=1100)
+    covered = browser.run(
+        f"return {SHOWN}.filter(c => c.querySelector('summary').getBoundingClientRect().bottom"
+        " > c.querySelector('svg.marks').getBoundingClientRect().top + 2).map(c => c.id)"
+    )
+    assert covered == []

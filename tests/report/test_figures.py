@@ -253,6 +253,12 @@ def test_a_constant_mixture_stands_beside_what_it_rivals():
     assert "drawn where it is another: constant mixture;" in figure.caption
 
 
+def test_amounts_on_an_axis_are_written_as_in_the_text(study, shown):
+    drawn = draw_figures([efficiency_figure(study, shown)])
+    (svg,) = (drawing.svg for drawing in drawn.values())
+    assert ">4,096<" in svg and ">4.1k<" not in svg
+
+
 def test_the_law_is_marked_where_nothing_was_measured(study, shown):
     law = table(efficiency_figure(study, shown), "piece")
     budgets = [cell.key.target_tokens for cell in study.reference_cells]

@@ -136,7 +136,7 @@ def value_axis(numbers: Sequence[float], title: str) -> alt.X:
     """Numbers with a tick at each, on a log axis where they lie wide apart."""
     axis = alt.Axis(
         values=sorted(set(numbers)),
-        format=".3~s" if max(numbers) >= _THOUSANDS else ".4~g",
+        format="," if max(numbers) >= _THOUSANDS else ".4~g",
         labelOverlap=True,
         grid=False,
     )

@@ -89,7 +89,7 @@ def replay_axis(rows: Sequence[Row]) -> alt.X:
 def token_axis(field: str, budgets: Sequence[float]) -> alt.X:
     """Target tokens on a log axis, with a tick at every measured budget."""
     axis = alt.Axis(
-        values=list(budgets), format=".3~s", labelOverlap="greedy", labelSeparation=6, grid=False
+        values=list(budgets), format=",", labelOverlap="greedy", labelSeparation=6, grid=False
     )
     scale = alt.Scale(type="log", nice=False, padding=12)
     return alt.X(field, type="quantitative", title=TARGET_TOKENS, axis=axis, scale=scale)
