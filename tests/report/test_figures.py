@@ -229,7 +229,7 @@ def test_a_label_lies_on_no_dot_and_on_no_line():
     (found,) = placed([worth], curve, dots)
     assert found["place"] == "before" and found["short"] == "1.72×\n1.13×"
     left = [row(5000, 3.43), row(3000, 3.5)]
-    assert placed([worth], curve, left)[0]["place"] == "beyond"
+    assert placed([worth], curve, left)[0]["place"] == "over"
 
 
 def test_a_constant_mixture_stands_beside_what_it_rivals():

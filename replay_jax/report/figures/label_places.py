@@ -10,16 +10,19 @@ import altair as alt
 
 from replay_jax.report.figures.encodings import Row
 
+# Height of a line of a label in pixels, and the lines below the first, at which a label hangs.
+_LINE = 14.0
+_MORE = "(length(split(datum.label, '\\n')) - 1)"
 # Tried in this order: of what amount a label stands, and how. Beginning at the schedule's own point
 # it has most room on a phone; else it is beyond the interval of its worth, or before its point.
-_LINE = 14.0
-_MORE = "(length(split(datum.label, '\\n')) - 1)"  # lines below the first, at which a label hangs
 PLACES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "above": ("tokens", {"align": "left", "dx": 10, "dy": alt.ExprRef(f"-10 - {_LINE} * {_MORE}"),
                          "baseline": "bottom"}),
     "below": ("tokens", {"align": "left", "dx": 10, "dy": 10, "baseline": "top"}),
     "beyond": ("equivalent_high", {"align": "left", "dx": 10, "baseline": "middle",
                                    "dy": alt.ExprRef(f"-{_LINE} / 2 * {_MORE}")}),
+    "over": ("equivalent_high", {"align": "left", "dx": 10, "baseline": "bottom",
+                                 "dy": alt.ExprRef(f"-{_LINE} * {_MORE}")}),
     "before": ("tokens", {"align": "right", "dx": -10, "baseline": "middle",
                           "dy": alt.ExprRef(f"-{_LINE} / 2 * {_MORE}")}),
 }  # fmt: skip
@@ -28,7 +31,7 @@ PLACES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 _PAGE, _NARROW, _PHONE, _HEIGHT = 640.0, 450, 290.0, 400.0
 _LETTER = 6.4
 # From a point to its label, and how near to a line or a dot a label may come.
-_GAP, _CLEAR = 10.0, 4.0
+_GAP, _CLEAR = 10.0, 7.0
 _STEPS = 60
 
 Point = tuple[float, float]
@@ -115,9 +118,11 @@ def _box(frame: _Frame, row: Row, label: str, place: str) -> tuple[float, float,
         return x + _GAP, x + _GAP + width, y + _GAP, y + _GAP + height
     if place == "below":
         return x + _GAP, x + _GAP + width, y - _GAP - height, y - _GAP
+    end = frame.at(row["equivalent_high"], row["loss"])[0] + _GAP
     if place == "beyond":
-        end = frame.at(row["equivalent_high"], row["loss"])[0] + _GAP
         return end, end + width, y - height / 2, y + height / 2
+    if place == "over":
+        return end, end + width, y, y + height
     return x - _GAP - width, x - _GAP, y - height / 2, y + height / 2
 
 
