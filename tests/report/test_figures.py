@@ -210,8 +210,10 @@ def test_efficiency_joins_a_schedule_to_what_it_is_worth(study, shown):
             start = study.cells[cell.baseline].equivalent_tokens.value
             assert row["start"] == pytest.approx(start)
             assert row["equivalent"] == pytest.approx(start * cell.multiplier.value)
-            over = f"{times(pick.over_rival, bounds=False)} over {pick.name(pick.rival)}"
-            usual = f"{times(cell.multiplier, bounds=False)} over no replay"
+            over = (
+                f"{times(pick.over_rival)} over {pick.name(pick.rival).removeprefix('constant ')}"
+            )
+            usual = f"{times(cell.multiplier)} over no replay"
             assert row["label"] == f"{usual}\n{over}"
             assert row["equivalent_low"] <= row["equivalent"] <= row["equivalent_high"]
             assert row["equivalent"] > row["tokens"]

@@ -248,11 +248,11 @@ def _at_best(rival: Comparison) -> str:
         return ""
     said = f"{'costs' if best.value > 0 else 'saves'} {abs(best.value):.3f}"
     if best.low is not None and best.high is not None:
-        least, most = sorted((abs(best.low), abs(best.high)))
         if best.low <= 0 <= best.high:
-            said = "is not told apart"
-            least, most = best.low, best.high
-        said += f" ({ends(least, most, '.3f')})"
+            said = f"costs nothing that can be told ({ends(best.low, best.high, '+z.3f')})"
+        else:
+            least, most = sorted((abs(best.low), abs(best.high)))
+            said += f" ({ends(least, most, '.3f')})"
     return f"; against {rival.words} at its best, {other:g} epochs, it {said}"
 
 

@@ -185,7 +185,7 @@ def _candidate(
     if cell is not pick.best:
         return row
     if pick.stronger is not None:
-        row["worth"] = f"{times(cell.multiplier)}; {_over(pick, bounds=True)}"
+        row["worth"] = f"{times(cell.multiplier)}; {_over(pick)}"
     stands, worth = None if pick.usual is None else pick.usual.equivalent_tokens, cell.multiplier
     start = None if stands is None else stands.value
     if start is None or worth is None or worth.value is None:
@@ -200,13 +200,14 @@ def _candidate(
 
 
 def _label(pick: Pick) -> str:
-    """The multiplier in words; of two what each is over, which leaves no room for intervals."""
+    """The multiplier in words; of two what each is over."""
     if pick.stronger is None or pick.usual is None:
         return times(pick.best.multiplier)
-    usual = f"{times(pick.best.multiplier, bounds=False)} over {pick.name(pick.usual)}"
-    return f"{usual}\n{_over(pick, bounds=False)}"
+    usual = f"{times(pick.best.multiplier)} over {pick.name(pick.usual)}"
+    # The legend says which mixture; every letter less is room for the label.
+    return f"{usual}\n{_over(pick)}".replace("constant mixture", "mixture")
 
 
-def _over(pick: Pick, *, bounds: bool) -> str:
+def _over(pick: Pick) -> str:
     name = "" if pick.stronger is None else pick.name(pick.stronger)
-    return f"{times(pick.over_rival, bounds=bounds)} over {name}"
+    return f"{times(pick.over_rival)} over {name}"
