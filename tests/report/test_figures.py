@@ -230,6 +230,8 @@ def test_a_label_lies_on_no_dot_and_on_no_line():
     dots = [row(5000, 3.43), row(11000, 3.5)]
     (found,) = placed([worth], curve, dots)
     assert found["place"] == "before" and found["short"] == "1.72×\n1.13×"
+    whole = worth | {"label": "1.72× (1.57–1.87) over y\n1.13× (1.02–1.25) over x"}
+    assert placed([whole], curve, dots)[0]["short"] == found["short"]
     left = [row(5000, 3.43), row(3000, 3.5)]
     assert placed([worth], curve, left)[0]["place"] == "over"
 

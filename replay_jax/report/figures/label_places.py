@@ -56,14 +56,16 @@ def placed(
 ) -> list[dict[str, object]]:
     """Candidates with the `place` of their label on a page, and the `narrow` one of a phone.
 
-    There a `short` label stands, which does not say over what a multiplier is.
+    There a `short` label stands: of two multipliers without what they are over and their intervals.
     """
     rows = [*candidates, *curve, *reference]
     reach = [_reach(row) for row in candidates if row["label"]]
     tokens = [float(row["tokens"]) for row in rows] + [x for ends in reach for x in ends]
     losses = [float(row[key]) for row in rows for key in ("loss", "low", "high")
               if row.get(key) is not None]  # fmt: skip
-    found = [{**row, "short": re.sub(" over .*", "", row["label"])} for row in candidates]
+    found = [
+        {**row, "short": re.sub(r"( \(.*\))? over .*", "", row["label"])} for row in candidates
+    ]
     for key, label, width in (("place", "label", _PAGE), ("narrow", "short", _PHONE)):
         frame = _Frame(width, _span(tokens), _span(losses))
         taken = list(_drawn(frame, candidates, curve, reference))
