@@ -43,35 +43,40 @@ class _Events:
 def read_tensorboard(folder: epath.Path) -> tuple[Logged, ...]:
     """Every run below a folder: a folder with event files, and what is nested in it.
 
+    Its name is its path from there, so that `a/version_0` and `b/version_0` are two.
+
     Raises:
         UserError: no event file, or one that is damaged. One that ends in the middle of a value,
             as the file of a run that goes on may, is read up to there.
     """
     runs: dict[str, _Events] = {}
-    for name, files in _run_folders(folder):
-        found = runs.setdefault(name, _Events())
+    for place, files in _run_folders(folder):
+        found = runs.setdefault(place, _Events())
         for file in files:
             _read(file, found)
     if not runs:
         raise UserError(f"{folder} has no event file of TensorBoard (…tfevents…) in it")
-    return tuple(_logged(name, found) for name, found in runs.items())
+    return tuple(_logged(place or folder.name, found) for place, found in runs.items())
 
 
 def _run_folders(root: epath.Path) -> Iterator[tuple[str, list[epath.Path]]]:
-    """(run, its event files) by folder; hyperparameters often lie in a folder within the run's."""
+    """(run, its event files) by folder; a run is its path below the root, "" the root itself.
 
-    def walk(folder: epath.Path, run: str) -> Iterator[tuple[str, list[epath.Path]]]:
+    Hyperparameters, and scalars drawn together, often lie in a folder within the run's.
+    """
+
+    def walk(folder: epath.Path, below: str, run: str) -> Iterator[tuple[str, list[epath.Path]]]:
         inside = sorted(folder.iterdir(), key=lambda path: path.name)
-        files = [p for p in inside if "tfevents" in p.name and p.is_file()]
-        own = run or (folder.name if files and folder != root else "")
+        files = [path for path in inside if "tfevents" in path.name and path.is_file()]
+        own = run or (below if files else "")
         if files:
-            yield own or root.name, files
+            yield own, files
         for path in inside:
             if path.is_dir():
-                yield from walk(path, own)
+                yield from walk(path, f"{below}/{path.name}" if below else path.name, own)
 
     if root.is_dir():
-        yield from walk(root, "")
+        yield from walk(root, "", "")
 
 
 def _read(file: epath.Path, into: _Events) -> None:

@@ -102,6 +102,22 @@ def test_hyperparameters_in_a_folder_within_the_runs_are_the_runs(tmp_path):
     assert run.values == {"loss": 2.0, "hp": 1.0}
 
 
+def test_runs_whose_folders_share_a_last_name_are_runs_of_their_own(tmp_path):
+    """As Lightning lays them out, or a sweep with a folder for each setting."""
+    for place, loss in (("lr.2/a", 2.0), ("lr.2/b", 3.0), ("runs", 4.0)):
+        write(tmp_path / "runs" / place, {"seed": 1}, {"loss": loss})
+    with SummaryWriter(str(tmp_path / "runs" / "lr.1" / "a")) as writer:
+        writer.add_scalar("loss", 1.0, 3)
+        writer.add_hparams({"rho": 0.5}, {"hp": 1.0})
+        writer.add_scalars("both", {"train": 1.0, "test": 2.0}, 3)
+    found = {r.name: r.values["loss"] for r in read_tensorboard(epath.Path(tmp_path / "runs"))}
+    assert found == {"lr.1/a": 1.0, "lr.2/a": 2.0, "lr.2/b": 3.0, "runs": 4.0}
+    with EventsFile(tmp_path / "runs") as events:  # beside a run of the same name
+        events.add("loss", 5.0, 1)
+    losses = [run.values["loss"] for run in read_tensorboard(epath.Path(tmp_path / "runs"))]
+    assert sorted(losses) == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
 def frame(event):
     payload = event.SerializeToString()
     header = struct.pack("<Q", len(payload))
