@@ -21,7 +21,7 @@ def configs(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     table.columns[0].no_wrap = True
     for name, path in shipped_configs().items():
         table.add_row(name, summary(path))
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     folder = shipped_configs()["smoke"].parent
     console.print(f"\nreplay-jax run NAME runs one; copy its file from {folder} to change it")
@@ -42,7 +42,7 @@ def config(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps([asdict(key) for key in keys], default=str))
         return 0
-    console = Console()
+    console = Console(markup=False, emoji=False)
     for key in keys:
         value = "" if key.example is None else f" = {key.example!r}"
         console.print(Text(key.name, "bold") + Text(f": {key.kind}{value}", "not bold"))
@@ -78,7 +78,7 @@ def doctor(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         table.add_row("speed", f"{speed:,.0f} tokens/s, the quickstart's model on one device")
     for extra, missing in found.lacking.items():
         table.add_row(f"extra {extra}", "ready" if not missing else "; ".join(missing))
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table, highlight=False)
     if any(found.lacking.values()):
         print("\npip install 'replay-jax[EXTRA]' installs what an extra lacks")

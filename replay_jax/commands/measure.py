@@ -133,7 +133,7 @@ def _print_reports(title: str, reports: "list[CompileReport]") -> None:
 
 
 def _print_fit(result: FitResult) -> None:
-    console = Console()
+    console = Console(markup=False, emoji=False)
     values = result.to_json()
     law = values["law"]
     console.print(f"reference law: {law['formula']}", highlight=False)
@@ -160,4 +160,4 @@ def _print_values(title: str, values: dict[str, Any]) -> None:
     for key, value in values.items():
         shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), f"{value:,}" if type(value) is int else shown)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)

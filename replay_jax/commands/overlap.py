@@ -56,7 +56,7 @@ def overlap(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     experiments = experiments_of(recipe)
     # Only the result goes to the output with --json.
-    console = Console(stderr=arguments.json)
+    console = Console(stderr=arguments.json, markup=False, emoji=False)
     with preparation_shown(console) as progress:
         prepared = prepare_all(configs_of(experiments), progress)
     plan = plan_sweep(experiments, found=prepared, done=Done())

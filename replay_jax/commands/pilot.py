@@ -19,7 +19,7 @@ def pilot(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
     share = _fraction(arguments.fraction)
     planned = pilot_of(recipe, share, seeds=arguments.seeds)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(_words(planned), highlight=False)
     if arguments.plan:
         print_plan(plan(planned.recipe, arguments.workdir), console)

@@ -45,7 +45,7 @@ def plan(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(_json(plans, rentals)))
         return 0
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if len(plans) > 1:
         console.print(rentals_table(plans, rentals, console.width))
         for line in _beside(plans, rentals):
@@ -104,7 +104,7 @@ def _json(plans: Mapping[str, Plan], rentals: Mapping[str, Rental]) -> Mapping[s
 def prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Tokenize all sources of a config and fetch its models; what is there is left alone."""
     recipe = load_recipe(arguments.recipe, parse_overrides(overrides))
-    console = Console()
+    console = Console(markup=False, emoji=False)
     with preparation_shown(console) as progress:
         prepared = prepare_all(configs_of(experiments_of(recipe)), progress)
     if arguments.near_duplicates:

@@ -22,7 +22,7 @@ def status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(found))
     else:
-        Console().print(render_status(found))
+        Console(markup=False, emoji=False).print(render_status(found))
     return 0
 
 
@@ -33,7 +33,7 @@ def report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     workdirs = [existing(workdir) for workdir in arguments.workdirs]
     report_on(
         workdirs,
-        Console(),
+        Console(markup=False, emoji=False),
         second_opinion=arguments.second_opinion,
         early_stopping=arguments.early_stopping,
     )

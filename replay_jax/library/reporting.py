@@ -105,11 +105,12 @@ def report_on(
 def _say_places(workdir: epath.Path, sources: Sequence[str], console: Console) -> None:
     """Where what was written lies, and the command that takes the model."""
     for line in sources:
-        console.print(line, highlight=False)
-    console.print(f"results: {workdir / 'results.jsonl'}", highlight=False)
-    console.print(f"report:  {workdir / 'report.html'}", highlight=False)
+        console.print(line, highlight=False, markup=False)
+    places = [f"results: {workdir / 'results.jsonl'}", f"report:  {workdir / 'report.html'}"]
     if (workdir / "ends").exists():
-        console.print(f"model:   replay-jax export {workdir} best FOLDER", highlight=False)
+        places.append(f"model:   replay-jax export {workdir} best FOLDER")
+    for line in places:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _introduction(recipe: Mapping[str, Any], sources: Sequence[str], budgets: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ def score(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(found.to_json()))
         return 0
-    console = Console()
+    console = Console(markup=False, emoji=False)
     for name, part in found.parts.items():
         changes = found.changes[name] if name in found.changes else {}
         title = f"{name}: {part.turns:,} turns of {part.demos:,} demonstrations or tasks"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from replay_jax.sweep.plan.naming import said_overrides, text
@@ -16,7 +16,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     """Print what a sweep will do: the tree, the steps and the saving, and the states on disk."""
     console.print(plan_tree(plan))
     for line in plan_lines(plan):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -53,7 +53,7 @@ def plan_tree(plan: Plan, *, progress: Mapping[int, float] | None = None) -> Tre
         plan: the sweep.
         progress: share done of every edge that has begun, by its position; None draws no progress.
     """
-    root = Tree(f"[bold]{len(plan.runs)} runs[/bold]")
+    root = Tree(Text(f"{len(plan.runs)} runs", "bold"))
     said = said_overrides([run.overrides for run in plan.runs])
     tops = [number for number, edge in enumerate(plan.edges) if edge.parent is None]
     _add(root, tops, plan, said, progress, common={})
@@ -75,16 +75,16 @@ def _add(
     trunk = _trunk(plan.edges, list(groups.values()))
     for group in sorted(groups.values(), key=lambda group: group == trunk):
         first = plan.edges[group[0]]
-        label = f"{first.start.step:,} → {first.stop.step:,}"
+        label = Text(f"{first.start.step:,} → {first.stop.step:,}")
         runs = sum(len(plan.edges[number].runs) for number in group)
         if len(group) > 1:
-            label += f"  {len(group)} ×"
-        label += f"  [dim]{runs} run{'s' if runs > 1 else ''}[/dim]"
+            label.append(f"  {len(group)} ×")
+        label.append(f"  {runs} run{'s' if runs > 1 else ''}", "dim")
         words = _distinguishing([_fixed(said, plan.edges[number]) for number in group], common)
         if words:
-            label += f"  {escape(words)}"
+            label.append(f"  {words}")
         if progress is not None:
-            label += f"  {_mark(plan, group, progress)}"
+            label.append("  ").append(*_mark(plan, group, progress))
         drawn = node.add(label)
         below = node if group == trunk else drawn
         _add(below, first.children, plan, said, progress, common=_fixed(said, first))
@@ -126,14 +126,14 @@ def _distinguishing(fixed: Sequence[Mapping[str, Any]], common: Mapping[str, Any
     return " ".join(words)
 
 
-def _mark(plan: Plan, group: Sequence[int], progress: Mapping[int, float]) -> str:
-    """How far the edges of a group are, subtrees not included."""
+def _mark(plan: Plan, group: Sequence[int], progress: Mapping[int, float]) -> tuple[str, str]:
+    """How far the edges of a group are, subtrees not included, and the style of these words."""
     shares = [progress[number] if number in progress else 0.0 for number in group]
     if all(share >= 1 for share in shares):
-        return "[green]✓[/green]"
+        return "✓", "green"
     if not any(shares):
-        return "[dim]·[/dim]"
-    return f"[yellow]{sum(shares) / len(shares):.0%}[/yellow]"
+        return "·", "dim"
+    return f"{sum(shares) / len(shares):.0%}", "yellow"
 
 
 def _bytes(number: float) -> str:
