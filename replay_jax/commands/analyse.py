@@ -1,6 +1,7 @@
 """The command `analyse`: anybody's runs in, the answer and a report out; no JAX."""
 
 import argparse
+import csv
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from replay_jax.errors import UserError
 from replay_jax.library.analysing.places import Analysed, Spoken, analyse_place, analyse_wandb
 from replay_jax.report.advice import Advice, advise, beside_loss, by_target
 from replay_jax.report.drawing import draw_figures
-from replay_jax.report.foreign import foreign_advice, foreign_page
+from replay_jax.report.foreign import foreign_advice, foreign_page, has_generic
 from replay_jax.report.html import render_page, write_pictures, write_whole
 from replay_jax.report.naming import unnamed
 from replay_jax.report.terminal import terminal_table
@@ -26,16 +27,18 @@ def analyse(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         found.study, complete=not found.own, second_opinion=arguments.second_opinion
     )
     if not found.own:
-        advice = foreign_advice(advice, has_generic=found.has_generic)
+        advice = foreign_advice(advice)
     _write_report(found, advice)
     if arguments.json:
         print(json.dumps(_plain(found, advice)))
         return 0
-    console = Console()
-    console.print(terminal_table(found.study, advice, found.records, generic=found.has_generic))
+    console = Console(markup=False, emoji=False)
+    console.print(
+        terminal_table(found.study, advice, found.records, generic=has_generic(found.records))
+    )
     for note in found.notes:
         console.print(f"note: {note}", highlight=False)
-    console.print(f"report:  {found.folder / 'report.html'}", highlight=False)
+    console.print(f"report:  {found.folder / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -70,7 +73,6 @@ def _write_report(found: Analysed, advice: Advice) -> None:
         advice,
         name=found.name,
         notes=found.notes,
-        has_generic=found.has_generic,
         own=found.own,
     )
     try:
@@ -97,4 +99,6 @@ def _pairs(option: str, given: Sequence[str] | None, plain: Any = literal) -> di
 
 
 def _list(words: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in words.split(",") if word.strip())
+    """Names between commas; one that has a comma itself stands in quotes."""
+    names = next(csv.reader([words], skipinitialspace=True), [])
+    return tuple(name for name in names if name.strip())

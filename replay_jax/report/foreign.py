@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from replay_jax.analysis.advice.recommend import Recommendation
 from replay_jax.analysis.study.study import Study
 from replay_jax.report.advice import Advice
 from replay_jax.report.answer import answers, reasons, settled
@@ -35,12 +34,17 @@ from replay_jax.report.page import (
 from replay_jax.report.tables.run_tables import runs_table
 
 
-def foreign_advice(advice: Advice, *, has_generic: bool) -> Advice:
-    """Advice without what only this project's trainer could run next, or nobody measured."""
+def foreign_advice(advice: Advice) -> Advice:
+    """Advice without what only this project's trainer could run next."""
     return {
-        target: given if isinstance(given, str) else tuple(_kept(g, has_generic) for g in given)
+        target: given if isinstance(given, str) else tuple(replace(g, next_runs=()) for g in given)
         for target, given in advice.items()
     }
+
+
+def has_generic(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the generic loss of any run was measured."""
+    return any(record["losses"]["generic"] is not None for record in records)
 
 
 def foreign_page(
@@ -50,7 +54,6 @@ def foreign_page(
     *,
     name: str,
     notes: Sequence[str],
-    has_generic: bool,
     own: bool = False,
 ) -> Page:
     """Return the report on a table of runs as a page; `notes` are what its reader left out.
@@ -84,7 +87,7 @@ def foreign_page(
             f"token on held-out text; intervals have level {100 * study.level:g} %."
         ),
     )
-    return page if has_generic else _without_generic(page)
+    return page if has_generic(records) else _without_generic(page)
 
 
 def _without_generic(page: Page) -> Page:
@@ -104,15 +107,6 @@ def _answer(answer: Answer) -> Answer:
     tiles = tuple(tile for tile in answer.tiles if not tile.generic)
     groups = None if answer.groups is None else without_generic(answer.groups)
     return replace(answer, tiles=tiles, groups=groups)
-
-
-def _kept(found: Recommendation, has_generic: bool) -> Recommendation:
-    if has_generic:
-        return replace(found, next_runs=())
-    rival, usual = (
-        replace(c, generic_cost=None, cost_at_best=None) for c in (found.rival, found.usual)
-    )
-    return replace(found, next_runs=(), answered=replace(found.answered, rival=rival, usual=usual))
 
 
 def _runs_table(records: Sequence[Mapping[str, Any]]) -> Table:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from replay_jax.analysis.sources.columns import Columns, of_one_kind
+from replay_jax.analysis.sources.columns import Columns, nameless, of_one_kind
 from replay_jax.errors import UserError
 from replay_jax.extras import needed
 
 # What programs write where a number lacks.
-_MISSING = frozenset(("", "NA", "N/A", "#N/A", "n/a", "NULL", "null", "NaN", "nan"))
+_MISSING = frozenset(("", "NA", "N/A", "#N/A", "n/a", "<NA>", "NULL", "null", "None", "NaN", "nan"))
 # Numbers where a comma is the decimal point; and where a point sets thousands apart, or is one.
 _DECIMAL = re.compile(r"\s*[+-]?\d*,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
 _THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(\.\d{3})+(,\d+)?\s*")
@@ -53,7 +53,7 @@ def _read_csv(path: Path) -> Columns:
         first = file.readline()
         between = next((d for d in ",;\t" if d in first), ",")
         file.seek(0)
-        reader = csv.reader(file, strict=True, delimiter=between)
+        reader = csv.reader(file, strict=True, delimiter=between, skipinitialspace=True)
         rows = [(reader.line_num, row) for row in reader if row]
     (_, names), *lines = rows or [(0, [])]
     for number, row in lines:
@@ -75,7 +75,10 @@ def _with_point(cell: str) -> str:
 
 
 def _told(cells: Sequence[str]) -> list[Any]:
-    """Cells as whole numbers, numbers or truth where all that are filled are such, else text."""
+    """Cells as whole numbers, numbers or truth where all that are filled are such, else text.
+
+    None is what lacks, in every kind of column.
+    """
     given = [cell for cell in map(str.strip, cells) if cell not in _MISSING]
     readers: tuple[Callable[[str], Any], ...] = (int, float, lambda cell: _TRUTH[cell.lower()])
     for read in readers:
@@ -86,7 +89,7 @@ def _told(cells: Sequence[str]) -> list[Any]:
         except (KeyError, ValueError):
             continue
         return [None if cell.strip() in _MISSING else next(values) for cell in cells]
-    return list(cells)
+    return [None if cell.strip() in _MISSING else cell for cell in cells]
 
 
 def _read_json_lines(path: Path) -> Columns:
@@ -117,11 +120,11 @@ def _read_parquet(path: Path) -> Columns:
 
 def _named(names: Sequence[str], columns: Iterable[list[Any]]) -> Columns:
     for number, name in enumerate(names):
-        if name in names[:number]:
+        if name in names[:number] and not nameless(name):
             raise ValueError(
                 f"two columns have one name, {name!r}, or the first row is no row of names"
             )
-    return dict(zip(names, columns, strict=True))
+    return dict(zip(names, columns, strict=True))  # of several without a name one will do
 
 
 _READERS: Mapping[str, Callable[[Path], Columns]] = {

@@ -14,8 +14,11 @@ from typing import Any
 from replay_jax.analysis.sources.columns import (
     ALIASES,
     REQUIRED,
+    SETTINGS,
     Columns,
     column_called,
+    columns_named,
+    nearest,
     of_one_kind,
     plain,
 )
@@ -81,7 +84,9 @@ def table_of(
     """
     settings = list(dict.fromkeys(name for run in runs for name in run.settings))
     values = list(dict.fromkeys(name for run in runs for name in run.values))
-    columns = {ours: _there(theirs, settings + values) for ours, theirs in named.items()}
+    columns = {
+        ours: _there(theirs, settings + values) for ours, theirs in columns_named(named).items()
+    }
     for ours in ALIASES:
         pools = (values, settings) if ours in _MEASURED else (settings, values)
         if ours not in columns and (found := _named(ours, pools, settings)) is not None:
@@ -89,7 +94,8 @@ def table_of(
     for ours in REQUIRED:
         if ours not in columns:
             raise UserError(_missing(ours, settings + values))
-    knobs = {name: _there(name, settings) for name in own}
+    kept = {columns[ours] for ours in SETTINGS if ours in columns}
+    knobs = {name: theirs for name in own if (theirs := _there(name, settings)) not in kept}
     passed = {_there(name, settings) for name in ignore}
     _refuse_unspoken(runs, settings, {*columns.values(), *knobs.values(), *passed})
     # A setting and a value may have one name, such as `loss`.
@@ -119,14 +125,19 @@ def _named(ours: str, pools: Sequence[Sequence[str]], settings: Sequence[str]) -
 
 def _there(name: str, names: Sequence[str]) -> str:
     """A name of the runs that the user gave, in full or by its last part."""
-    found = [n for n in names if n == name] or [n for n in names if n.rpartition(".")[2] == name]
+    last = [(n, n.rpartition(".")[2]) for n in names]
+    found = (
+        [n for n in names if n == name]
+        or [n for n in names if plain(n) == plain(name)]
+        or [n for n, end in last if end == name]
+        or [n for n, end in last if plain(end) == plain(name)]
+    )
     if len(found) == 1:
         return found[0]
     if found:
         raise UserError(f"{name!r} means {', '.join(found)}: give one of them in full")
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-    nearest = f"; the nearest name is {near[0]!r}" if near else ""
-    raise UserError(f"no run has {name!r}{nearest}")
+    near = f"; the nearest name is {nearest(name, names)!r}" if names else ""
+    raise UserError(f"no run has {name!r}{near}")
 
 
 def _missing(ours: str, names: Sequence[str]) -> str:
@@ -137,10 +148,10 @@ def _missing(ours: str, names: Sequence[str]) -> str:
         return max(difflib.SequenceMatcher(None, plain(name), w).ratio() for w in wanted)
 
     near = max(names, key=likeness, default=None)
-    nearest = "; they have no names at all" if near is None else f"; the nearest is {near!r}"
+    closest = "; they have no names at all" if near is None else f"; the nearest is {near!r}"
     return (
         f"no run has {ours!r} (or {', '.join(ALIASES[ours])}) among its {len(names)} names"
-        f"{nearest}: say --column={ours}=NAME"
+        f"{closest}: say --column={ours}=NAME"
     )
 
 

@@ -50,15 +50,16 @@ def draw_columns(targets: Sequence[Any]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def html_table(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Columns as an HTML table, numbers to four digits."""
+def html_table(columns: Mapping[str, Sequence[Any]], notes: Sequence[str]) -> str:
+    """Columns as an HTML table, numbers to four digits, and a paragraph for each note below."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     rows = zip(*columns.values(), strict=True)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_words(value))}</td>" for value in row) + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    below = "".join(f"<p>note: {html.escape(note)}</p>" for note in notes)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
 def _cell(target: Any, cell: Any) -> dict[str, Any]:

@@ -25,7 +25,6 @@ class SettingResult:
     `target_loss` and `generic_loss` are means over seeds, by least squares over the whole study
     where runs are missing: a setting that lacks an unlucky seed gains nothing by it. The generic
     one is nan where none of its runs measured it.
-
     `steps` (updates) and `flops` of one run are None where records do not say.
     `overrides` are those of its runs without the seed: what to repeat in a next run.
     `learning_rate`: fields of its first stage's schedule, empty where records do not say.
@@ -257,10 +256,11 @@ class TargetStudy:
 
 @dataclass(frozen=True)
 class Study:
-    """All targets of a sweep."""
+    """All targets of a sweep; `notes`: what a reader of anybody's table left out or doubts."""
 
     targets: tuple[TargetStudy, ...]
     level: float
+    notes: tuple[str, ...] = ()
 
     @property
     def cells(self) -> dict[str, list[Any]]:
@@ -273,7 +273,7 @@ class Study:
         return draw_columns(self.targets)
 
     def _repr_html_(self) -> str:
-        return html_table(self.cells)
+        return html_table(self.cells, self.notes)
 
     def target(self, name: str | None = None) -> TargetStudy:
         """The study of one target; without a name the only one.

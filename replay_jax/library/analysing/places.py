@@ -12,7 +12,6 @@ from replay_jax.analysis.sources.files import read_table
 from replay_jax.analysis.sources.frame import runs_of_frame
 from replay_jax.analysis.sources.logged import Logged, table_of
 from replay_jax.analysis.sources.wandb_runs import read_wandb
-from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
 from replay_jax.library.analysing.own_runs import gathered_again, is_records, logged_records
@@ -39,7 +38,6 @@ class Analysed:
         folder: where a report on them goes.
         records: of the runs that are compared; `plain`: with swept tables of values as they are.
         notes: what was left out or assumed, one sentence each.
-        has_generic: whether generic losses were given.
         own: whether they are replay-jax's own, with all that it records.
     """
 
@@ -49,7 +47,6 @@ class Analysed:
     records: tuple[Mapping[str, Any], ...]
     plain: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
-    has_generic: bool
     own: bool
 
 
@@ -97,15 +94,13 @@ def _of_table(
         columns=spoken.columns,
         level=0.9 if spoken.level is None else spoken.level,
     )
-    study = analyse_anyway(runs.records, runs.config)
     return Analysed(
         name=name,
         folder=folder,
-        study=study,
+        study=runs.study(),
         records=runs.records,
         plain=runs.records,
         notes=(*notes, *runs.notes),
-        has_generic=runs.has_generic,
         own=False,
     )
 
@@ -143,6 +138,5 @@ def _of_logged(
         records=tuple(found.records),
         plain=tuple(found.plain),
         notes=(*notes, *(line for line in found.sources if line.startswith("left out"))),
-        has_generic=True,
         own=True,
     )

@@ -11,7 +11,7 @@ from replay_jax.analysis.sources.frame import runs_of_frame
 from replay_jax.analysis.study.analyse import analyse_anyway
 from replay_jax.report.advice import advise, by_target
 from replay_jax.report.drawing import draw_figures
-from replay_jax.report.foreign import foreign_advice, foreign_page
+from replay_jax.report.foreign import foreign_advice, foreign_page, has_generic
 
 FRACTIONS = (0.0, 0.25, 0.5, 0.75)
 
@@ -43,11 +43,8 @@ def analysed(table):
         warnings.simplefilter("error")
         found = runs_of_frame(table)
         study = analyse_anyway(found.records, found.config, resamples=400)
-        advice = foreign_advice(advise(study, complete=True), has_generic=found.has_generic)
-        page = foreign_page(
-            found.records, study, advice, name="runs", notes=found.notes,
-            has_generic=found.has_generic,
-        )  # fmt: skip
+        advice = foreign_advice(advise(study, complete=True))
+        page = foreign_page(found.records, study, advice, name="runs", notes=found.notes)
         plain = by_target(advice)
         json.dumps([plain, study.cells], allow_nan=False)
         return found, study, advice, plain, page
@@ -87,7 +84,9 @@ def test_which_losses_are_missing_is_said_by_name():
     )
     assert not any("left out" in note for note in notes)
     found = analysed(runs(lambda *_: False))[0]
-    assert not found.has_generic and any("empty everywhere" in note for note in found.notes)
+    assert not has_generic(found.records) and any(
+        "empty everywhere" in note for note in found.notes
+    )
     diverged = runs(lambda *_: True)
     diverged["generic_loss"][4] = math.inf
     diverged["loss"][5] = None
