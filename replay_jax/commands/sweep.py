@@ -64,7 +64,7 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         )
         print(json.dumps(found))
     else:
-        console = Console()
+        console = Console(markup=False, emoji=False)
         # Between words on a screen; lines in a pipe are as long as what they say.
         say = partial(
             console.print, highlight=False, markup=False, soft_wrap=not console.is_terminal
