@@ -173,10 +173,10 @@ def test_a_spreadsheet_of_decimal_commas_is_read(tmp_path, between):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("runs.txt", "", "are read from .csv, .jsonl, .parquet"),
+        ("runs.txt", "", "are read from .csv, .tsv, .jsonl, .parquet"),
         ("runs.csv", "rho,seed\n", "holds no run"),
         ("runs.csv", "rho,seed\n1,2,3\n", "cannot be read"),
-        ("runs.jsonl", 'null\n{"a": 1}\n', "not every line is a JSON object"),
+        ("runs.jsonl", 'null\n{"a": 1}\n', "line 1 is no JSON object"),
         ("runs.jsonl", '{"a": 1}\n{"a": [1]}\n', "cannot be read"),
         ("runs.jsonl", f'{{"a": 1.5}}\n{{"a": 1{"0" * 400}}}\n', "cannot be read"),
         ("runs.csv", "rho,rho\n1,2\n", "cannot be read: two columns have one name, 'rho'"),

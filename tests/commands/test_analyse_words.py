@@ -126,3 +126,48 @@ def test_epochs_that_are_an_axis_are_no_longer_tuned(said, name):
     assert [each["overrides"]["target_epochs"] for each in every] == [16, 8]
     tuned = said(ROWS, f"--tuned={name}", "--json")[1]
     assert tuned == said(ROWS, "--json")[1]
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("/", "/ has no folder around it for a report: give the folder of the runs"),
+        ("https://example.com/runs.csv", "is not on this machine: download it, and give the file"),
+        ("s3://", "'s3://' is neither a folder nor a place in a bucket"),
+        ("gs:/b/runs", "lacks a slash: write gs://b/runs"),
+        ("{here}/nothing", "no file {here}/nothing"),
+        ("{here}/w", "is a working directory of replay-jax: say replay-jax recommend {here}/w"),
+        ("{here}/runs.csv.gz", "unpack it, or save it as one of these"),
+    ],
+)
+def test_a_place_without_runs_is_refused(tmp_path, capsys, place, words):
+    (tmp_path / "w").mkdir()
+    for name in ("w/workdir.json", "w/results.jsonl", "runs.csv.gz"):
+        (tmp_path / name).write_text("{}")
+    assert main(["analyse", place.format(here=tmp_path)]) == 2
+    assert words.format(here=tmp_path) in capsys.readouterr().err
+
+
+def test_what_may_not_be_read_is_named(tmp_path, capsys, monkeypatch):
+    def denied(*_):
+        raise PermissionError(13, "Permission denied", "run/events")
+
+    from replay_jax.analysis.sources import tensorboard
+
+    monkeypatch.setattr(tensorboard, "_run_folders", denied)
+    assert main(["analyse", str(tmp_path)]) == 2
+    assert "run/events cannot be read: Permission denied" in capsys.readouterr().err
+
+
+def test_a_suffix_may_be_in_capitals_and_tabs_have_one(said):
+    answer = said(ROWS, "--json")[1]
+    assert said(ROWS, "--json", name="RUNS.CSV")[1] == answer
+    tabs = [row.replace(",", "\t") for row in with_column("a;b", lambda number, row: "1;2")]
+    tabs[0] = tabs[0].replace("a;b", '"x, y"')
+    assert said(tabs, '--ignore="x, y"', "--json", name="runs.tsv")[1] == answer
+
+
+def test_a_line_of_json_that_is_none_is_named(said):
+    lines = ['{"rho": 0}', "", '{"rho": 0, }']
+    assert "line 3, column 12: " in said(lines, name="runs.jsonl")[2]
+    assert "line 2 is no JSON object" in said(['{"rho": 0}', "[1]"], name="runs.jsonl")[2]

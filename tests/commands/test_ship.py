@@ -85,3 +85,25 @@ def test_a_run_is_judged_by_its_own_setting(workdir):
     assert short.run == next(iter(own.values()))["id"]
     with pytest.raises(UserError, match="is of target 'gsm8k'"):
         ship(workdir, short.run, target="other")
+
+
+def test_a_run_without_replay_that_stands_alone_is_not_told_to_be_added(tmp_path):
+    alone = fake_records(STUDY)
+    kept = [
+        record
+        for record in alone
+        if record["target_tokens"] == 4096
+        and record["protocol"] == "two_stage"
+        and record["allocation"]["requested"] == 1.0
+    ]
+    for record in kept:
+        record["config"]["analysis"] = {
+            "reference": {"replay_fraction": 0.0},
+            "tuned": ["schedule.target_epochs"],
+            "level": 0.9,
+        }
+    lines = "".join(json.dumps(record) + "\n" for record in kept)
+    (tmp_path / "results.jsonl").write_text(lines)
+    plain = next(r for r in kept if r["replay_fraction"]["requested"] == 0)
+    with pytest.raises(UserError, match="no other schedule .* budget; ship a run that replays"):
+        ship(epath.Path(tmp_path), plain["id"])

@@ -115,9 +115,12 @@ def ship(
             raise UserError(f"{name} is {value}: give nats per token, such as 0.01")
     others = [i for i in rivals(found, cell) if i != cell]
     if not others:
+        own = found.cells[cell]
+        usual = own.key.protocol != "uniform" and own.key.replay_fraction == 0
+        fix = "ship a run that replays" if usual else "add replay_fraction 0"
         raise UserError(
-            f"{run} ({found.cells[cell].label}) can be compared with nothing: no other schedule "
-            "without replay was run at its budget; add replay_fraction 0"
+            f"{run} ({own.label}) can be compared with nothing: no other schedule without replay "
+            f"was run at its budget; {fix}"
         )
     comparison = compare(found, _picked_from(found, cell), others)
     against = found.cells[comparison.against]

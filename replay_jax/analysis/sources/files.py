@@ -23,17 +23,18 @@ _TRUTH = {"true": True, "false": False}
 def read_table(path: Path) -> Columns:
     """Read a CSV, JSON lines or Parquet file as columns by name.
 
-    Raises UserError if it is none of them, or Parquet without the extra that reads it.
+    Raises UserError if it is none of them or not there, or Parquet without the extra that reads it.
     """
-    if path.suffix not in _READERS:
-        raise UserError(
-            f"{path}: runs are read from {', '.join(_READERS)} files, TensorBoard folders and "
-            "--wandb=ENTITY/PROJECT"
-        )
     if not path.is_file():
         raise UserError(f"no file {path}")
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise UserError(
+            f"{path}: runs are read from {', '.join(_READERS)} files, TensorBoard folders and "
+            "--wandb=ENTITY/PROJECT: unpack it, or save it as one of these"
+        )
     try:
-        columns = _READERS[path.suffix](path)
+        columns = _READERS[suffix](path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read: it is no UTF-8 text; save it as UTF-8") from error
     except (csv.Error, OSError, ValueError, OverflowError, RecursionError) as error:
@@ -51,7 +52,8 @@ def _read_csv(path: Path) -> Columns:
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline()
-        between = next((d for d in ",;\t" if d in first), ",")
+        likely = "\t,;" if path.suffix.lower() == ".tsv" else ",;\t"
+        between = next((d for d in likely if d in first), ",")
         file.seek(0)
         reader = csv.reader(file, strict=True, delimiter=between, skipinitialspace=True)
         rows = [(reader.line_num, row) for row in reader if row]
@@ -95,11 +97,19 @@ def _told(cells: Sequence[str]) -> list[Any]:
 def _read_json_lines(path: Path) -> Columns:
     """Objects, one a line, as columns of all their names; what a row lacks is None."""
     lines = path.read_text(encoding="utf-8-sig").split("\n")
-    rows = [json.loads(line) for line in lines if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("not every line is a JSON object")
+    rows = [_object(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: of_one_kind(name, [row.get(name) for row in rows]) for name in names}
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is no JSON object")
+    return row
 
 
 def _read_parquet(path: Path) -> Columns:
@@ -129,6 +139,7 @@ def _named(names: Sequence[str], columns: Iterable[list[Any]]) -> Columns:
 
 _READERS: Mapping[str, Callable[[Path], Columns]] = {
     ".csv": _read_csv,
+    ".tsv": _read_csv,
     ".jsonl": _read_json_lines,
     ".parquet": _read_parquet,
 }

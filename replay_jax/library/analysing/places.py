@@ -1,6 +1,6 @@
 """Anybody's runs, from a table or an experiment tracker, as a study with what was left out."""
 
-import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from replay_jax.analysis.sources.wandb_runs import read_wandb
 from replay_jax.analysis.study.study import Study
 from replay_jax.errors import UserError
 from replay_jax.library.analysing.own_runs import gathered_again, is_records, logged_records
+from replay_jax.sweep.store.places import place as known_place
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,37 @@ class Analysed:
 
 
 def analyse_place(place: str, spoken: Spoken) -> Analysed:
-    """Analyse a .csv, .jsonl or .parquet file, a sweep's results.jsonl, or a TensorBoard folder.
+    """Analyse a .csv, .tsv, .jsonl or .parquet file, a sweep's results.jsonl, or a TensorBoard folder.
 
     Raises:
         UserError: it is none of these, or its runs cannot be compared.
     """
-    path = Path(os.path.expanduser(place))
-    if path.suffix == ".jsonl" and path.is_file() and is_records(path):
-        return _of_logged(logged_records(path), spoken, path.name, _beside(path), ())
-    if not path.is_dir() and "://" not in place:
-        return _of_table(read_table(path), spoken, path.name, _beside(path), ())
+    if re.match(r"https?://", place):
+        raise UserError(f"{place} is not on this machine: download it, and give the file")
+    root = known_place(place)
+    try:
+        return _read(root, place, spoken)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or place} cannot be read: {error.strerror or error}"
+        ) from error
+
+
+def _read(root: epath.Path, place: str, spoken: Spoken) -> Analysed:
+    path, here = Path(root), "://" not in place
+    beside = _beside(path) if here else Path(f"{root.name}_report")
+    if here and path.suffix == ".jsonl" and path.is_file() and is_records(path):
+        return _of_logged(logged_records(path), spoken, path.name, beside, ())
+    if here and not path.is_dir():
+        return _of_table(read_table(path), spoken, path.name, beside, ())
+    if (root / "workdir.json").exists() and (root / "results.jsonl").exists():
+        raise UserError(
+            f"{place} is a working directory of replay-jax: say replay-jax recommend {place}"
+        )
     # Its messages take most of a second to import, which a table does not need.
     from replay_jax.analysis.sources.tensorboard import read_tensorboard
 
-    folder = epath.Path(place) if "://" in place else epath.Path(path)
-    beside = Path(f"{folder.name}_report") if "://" in place else _beside(path)
-    return _of_logged(read_tensorboard(folder), spoken, str(place), beside, ())
+    return _of_logged(read_tensorboard(root), spoken, place, beside, ())
 
 
 def analyse_wandb(project: str, spoken: Spoken) -> Analysed:
@@ -77,6 +93,8 @@ def analyse_wandb(project: str, spoken: Spoken) -> Analysed:
 
 def _beside(path: Path) -> Path:
     absolute = path.resolve()
+    if absolute == absolute.parent:
+        raise UserError(f"{path} has no folder around it for a report: give the folder of the runs")
     return absolute.with_name(f"{absolute.stem}_report") if path.name in ("", "..") else (
         path.with_name(f"{path.stem}_report")
     )  # fmt: skip

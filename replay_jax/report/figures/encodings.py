@@ -16,7 +16,7 @@ Chart = alt.LayerChart | alt.FacetChart
 
 TARGET_LOSS = "target loss, held out (nats per token)"
 GENERIC_LOSS = "generic loss, held out (nats per token)"
-REPLAY = "replay fraction ρ (generic share of stage 2)"
+REPLAY = "replay fraction ρ (generic share)"
 TARGET_TOKENS = "unique target data (tokens)"
 HEIGHT = 340
 # A legend's letter and its symbol with the gap after an entry, and its width in the narrowest chart
