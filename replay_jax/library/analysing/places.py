@@ -52,7 +52,7 @@ class Analysed:
 
 
 def analyse_place(place: str, spoken: Spoken) -> Analysed:
-    """Analyse a .csv, .tsv, .jsonl or .parquet file, a sweep's results.jsonl, or a TensorBoard folder.
+    """Analyse a table of runs, a sweep's results.jsonl, or a TensorBoard folder.
 
     Raises:
         UserError: it is none of these, or its runs cannot be compared.
