@@ -4,7 +4,7 @@ A gain here is over no replay at the same allocation: what early target data doe
 of replay's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from replay_jax.analysis.advice.compare import compare
 from replay_jax.analysis.runs.records import text
 from replay_jax.analysis.statistics.bootstrap import Interval
 from replay_jax.analysis.study.axes import ALLOCATION, axes, lines, place_of
+from replay_jax.analysis.study.groups import CellKey
 from replay_jax.analysis.study.selection import loss_of, row_of
 from replay_jax.analysis.study.study import (
     CellResult,
@@ -91,27 +92,30 @@ def axes_of(study: Study) -> tuple[Axis, ...]:
 
 def _groups(study: TargetStudy) -> Iterator[_Compared]:
     """The best replaying cell of every budget, protocol and further axes."""
-    best: dict[object, tuple[int, int]] = {}
-    for own, without in _pairs(study):
-        row = row_of(study.cells[own].key)
-        if row not in best or _loss(study, own) < _loss(study, best[row][0]):
-            best[row] = own, without
-    for own, without in best.values():
+    for own, without in _best(study, row_of):
         yield _Compared(place_of(study, study.cells[own]), _of_pair(study, own, without))
 
 
 def _allocations(study: TargetStudy) -> Iterator[_Compared]:
     """The best replaying cell of every allocation."""
+    for own, without in _best(study, lambda key: (row_of(key), key.allocation)):
+        yield _Compared(_at_allocation(study, own), _of_pair(study, own, without))
+
+
+def _best(study: TargetStudy, row: Callable[[CellKey], object]) -> Iterable[tuple[int, int]]:
+    """Of the pairs of every row the one whose replay has the least target loss."""
     best: dict[object, tuple[int, int]] = {}
     for own, without in _pairs(study):
-        key = study.cells[own].key
-        row = (row_of(key), key.allocation)
-        if row not in best or _loss(study, own) < _loss(study, best[row][0]):
-            best[row] = own, without
-    for own, without in best.values():
         cell = study.cells[own]
-        place = place_of(study, cell) | {ALLOCATION: f"{cell.key.allocation:g}"}
-        yield _Compared(place, _of_pair(study, own, without))
+        place = row(cell.key)
+        if place not in best or loss_of(cell) < loss_of(study.cells[best[place][0]]):
+            best[place] = own, without
+    return best.values()
+
+
+def _at_allocation(study: TargetStudy, place: int) -> dict[str, str]:
+    cell = study.cells[place]
+    return place_of(study, cell) | {ALLOCATION: f"{cell.key.allocation:g}"}
 
 
 def _pairs(study: TargetStudy) -> Iterator[tuple[int, int]]:
@@ -146,18 +150,16 @@ def _tuned(study: TargetStudy, key: str) -> Iterator[_Compared]:
             if row not in best or setting.target_loss < best[row][1].target_loss:
                 best[row] = own, setting, without
     for (_, value), (own, setting, without) in best.items():
-        cell = study.cells[own]
         found = GainAt(
             value="",
-            replay_fraction=cell.key.replay_fraction,
+            replay_fraction=study.cells[own].key.replay_fraction,
             baseline_loss=without.target_loss,
             replay_loss=setting.target_loss,
             gain=Interval(without.target_loss - setting.target_loss, None, None),
             gain_by_seed=_paired(without, setting),
             multiplier=None,
         )
-        place = place_of(study, cell) | {ALLOCATION: f"{cell.key.allocation:g}", key: value}
-        yield _Compared(place, found)
+        yield _Compared(_at_allocation(study, own) | {key: value}, found)
 
 
 def _by_value(cell: CellResult, key: str) -> dict[str, dict[object, SettingResult]]:
@@ -169,10 +171,6 @@ def _by_value(cell: CellResult, key: str) -> dict[str, dict[object, SettingResul
             value = text(told.pop(key))
             found.setdefault(value, {})[tuple(sorted(told.items()))] = setting
     return found
-
-
-def _loss(study: TargetStudy, place: int) -> float:
-    return loss_of(study.cells[place])
 
 
 def _of_pair(study: TargetStudy, own: int, without: int) -> GainAt:

@@ -94,10 +94,8 @@ def _lucky(rival: Comparison) -> list[Caution]:
 def _picks_alone(rival: Comparison) -> list[Caution]:
     """Where a sign rests on how the other schedules tried are scattered."""
     gain, alone = rival.gain, rival.given_picks
-    if None in (gain.low, gain.high, alone.low, alone.high):
+    if gain.low is None or gain.high is None or alone.low is None or alone.high is None:
         return []
-    assert gain.low is not None and gain.high is not None
-    assert alone.low is not None and alone.high is not None
     if not (gain.low > 0 >= alone.low or gain.high < 0 <= alone.high):
         return []
     words = (

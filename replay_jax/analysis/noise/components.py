@@ -191,10 +191,10 @@ def likelihood(model: SeedModel, ratios: np.ndarray) -> Likelihood:
 def _reduced(model: SeedModel, ratios: np.ndarray) -> np.ndarray:
     """(ln |I + L A L|, what the effects explain of the squares) [2, G]."""
     scale = ratios[:, model.block_owner]
-    system = scale[:, :, None] * model.block * scale[:, None, :]
+    systems = scale[:, :, None] * model.block * scale[:, None, :]
     diagonal = np.arange(len(model.block_owner))
-    system[:, diagonal, diagonal] += 1
-    triangle = np.linalg.cholesky(system)
+    systems[:, diagonal, diagonal] += 1
+    triangle = np.linalg.cholesky(systems)
     half = scale[:, :, None] * model.pulls.T
     # Forward substitution for all points of the grid at once; numpy would factor anew.
     for row in diagonal:
@@ -202,6 +202,12 @@ def _reduced(model: SeedModel, ratios: np.ndarray) -> np.ndarray:
         half[:, row] /= triangle[:, row, row, None]
     determinant = 2 * np.log(triangle[:, diagonal, diagonal]).sum(axis=1) * len(model.pulls)
     return np.stack([determinant, (half**2).sum(axis=(1, 2))])
+
+
+def system(model: SeedModel, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """L as its diagonal [U], and the lower triangle [U, U] of I + L A L, at one point's ratios."""
+    scale = ratios[model.owner]
+    return scale, np.linalg.cholesky(np.eye(len(scale)) + scale[:, None] * model.form * scale)
 
 
 def reml(model: SeedModel, start: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def estimate_noise(losses: np.ndarray, layout: Layout | None = None) -> Noise:
     posterior, mode = _posterior(model)
     ratios = components.reml(model, mode)
     scale = likelihood(model, ratios[None]).mean_square[0]
-    centre = _effects(model, *_system(model, ratios))
+    centre = _effects(model, *components.system(model, ratios))
     return Noise(
         means=model.means - model.mean_design @ centre,
         own=scale * model.relative,
@@ -123,7 +123,7 @@ def resample_means(noise: Noise, rng: np.random.Generator, *, resamples: int) ->
     effects = np.empty((resamples, len(model.owner)))
     for point in np.unique(points):
         rows = np.flatnonzero(points == point)
-        scales, triangle = _system(model, grid.ratios[point])
+        scales, triangle = components.system(model, grid.ratios[point])
         normal = rng.standard_normal((len(rows), len(model.owner)))
         drawn = scales * solve_triangular(triangle, normal.T, lower=True, trans="T").T
         effects[rows] = _effects(model, scales, triangle) + scale[rows, None] * drawn
@@ -153,15 +153,8 @@ def _prior(ratios: np.ndarray) -> np.ndarray:
     return np.where(ratios > 0, density * np.log(2), smallest)
 
 
-def _system(model: SeedModel, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """L as its diagonal [U], and the lower triangle [U, U] of I + L A L (components.py)."""
-    scale = ratios[model.owner]
-    system = np.eye(len(scale)) + scale[:, None] * model.form * scale
-    return scale, np.linalg.cholesky(system)
-
-
 def _effects(model: SeedModel, scale: np.ndarray, triangle: np.ndarray) -> np.ndarray:
-    """Mean [U] of the effects given the losses, for what `_system` returns."""
+    """Mean [U] of the effects given the losses, for what `components.system` returns."""
     found: np.ndarray = scale * cho_solve((triangle, True), scale * model.pull)
     return found
 

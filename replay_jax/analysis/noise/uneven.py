@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay_jax.analysis.noise.components import ROUNDING, Layout, SeedModel, build, reml
+from replay_jax.analysis.noise.components import ROUNDING, Layout, SeedModel, build, reml, system
 from replay_jax.analysis.noise.moderation import (
     ODDS,
     Strata,
@@ -94,9 +94,8 @@ def _noise_of_strata(
     `labels` [K] number the strata. With R the noise's covariance and P that of REML, the residuals
     are R P losses and have covariance R P R, so each has 1 - leverage degrees of freedom.
     """
-    scale = ratios[model.owner]
-    system = np.eye(len(scale)) + scale[:, None] * model.form * scale
-    root = scale[:, None] * np.linalg.inv(np.linalg.cholesky(system)).T
+    scale, triangle = system(model, ratios)
+    root = scale[:, None] * np.linalg.inv(triangle).T
     effects = root @ (root.T @ model.pull)
     present = np.isfinite(model.losses)
     counts = present.sum(axis=1)
