@@ -255,5 +255,11 @@ FRESH = (
              rhos=(0.0, 0.125, 0.25, 0.5, 0.625, 0.75, 0.875)),
     Scenario("null, StarCoder's points, seed x budget", curve=published("starcoder"), worth=flat,
              luck=Luck(0.02, 0.02, by_budget=0.03)),
+    # Of later: what a seed adds to all epochs of one schedule, at the most that records show.
+    Scenario("seed x schedule, two seeds", seeds=2, luck=Luck(0.02, 0.02, by_schedule=0.014)),
+    Scenario("null, seed x schedule, grids flat, two seeds", seeds=2, worth=flat,
+             penalties=(0.0, 0.0), luck=Luck(0.02, 0.02, by_schedule=0.014)),
+    Scenario("null, seed x schedule, allocations", worth=flat, allocations=(0.5, 1.0),
+             luck=Luck(0.02, 0.02, by_schedule=0.014)),
 )  # fmt: skip
 PARTS = {"tuning": TUNING, "held-out": HELD_OUT, "fresh": FRESH}

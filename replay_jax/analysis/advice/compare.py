@@ -150,8 +150,7 @@ def incomparable(found: TargetStudy) -> str:
         )
         fix = "add the missing"
     return (
-        f"target {found.target!r} has {lacks}, so nothing can be recommended ({there}); {fix} ones "
-        "to the sweep"
+        f"target {found.target!r} has {lacks}, so nothing can be recommended ({there}); {fix} ones"
     )
 
 

@@ -40,22 +40,25 @@ def conditional_interval(
 ) -> Conditional:
     """Least of the cells after the first `own` [N] less the least of the first `own`.
 
-    `means` [M] of the cells, lower is better; `drawn` [R, M]: resamples, whose covariance is that
-    of the means.
+    `means` [M] of the cells, lower is better; `drawn` [R, M]: resamples, whose correlations and
+    interval are those of the means.
     """
     best, other = int(means[:own].argmin()), own + int(means[own:].argmin())
     direction = np.zeros(len(means))
     direction[[other, best]] = 1, -1
     covariance = np.cov(drawn, rowvar=False)
     variance = float(direction @ covariance @ direction)
-    value, deviation = float(direction @ means), float(np.sqrt(max(variance, 0.0)))
-    if deviation <= ROUNDING:
+    value, unpicked = float(direction @ means), _half_width(drawn @ direction, level)
+    if unpicked <= ROUNDING:
         return Conditional(value, value, value)
+    # The deviation of Student's draws is too large for a normal: it is that of their interval.
+    deviation = unpicked / float(ndtri((1 + level) / 2))
     slope = covariance @ direction / variance
     bounds = np.array(_bounds(means - slope * value, slope, own, best, other))
     # From here on differences are from the value, in standard errors.
     low, high = np.array([-_TIE, _TIE]) + (bounds - value) / deviation
-    reach = _simultaneous(drawn, own, 1 - _SIMULTANEOUS * (1 - level))
+    wide = float(np.sqrt(variance)) / deviation
+    reach = wide * _simultaneous(drawn, own, 1 - _SIMULTANEOUS * (1 - level))
 
     def beyond(true: float, share: float) -> float:
         return (
@@ -69,11 +72,16 @@ def conditional_interval(
 
     rest = (1 - level) * (1 - _SIMULTANEOUS) / (1 - _SIMULTANEOUS * (1 - level))
     found = Conditional(at(1 - rest / 2), at(0.5), at(rest / 2))
-    unpicked = 2 * deviation * float(ndtri((1 + level) / 2))
-    if found.high - found.low < _COLLAPSED * unpicked:
-        far = deviation * _simultaneous(drawn, own, level)
+    if found.high - found.low < _COLLAPSED * 2 * unpicked:
+        far = deviation * wide * _simultaneous(drawn, own, level)
         return Conditional(value - far, value, value + far)
     return found
+
+
+def _half_width(drawn: np.ndarray, level: float) -> float:
+    """Of the interval of draws [R], nothing being picked."""
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(high - low) / 2
 
 
 def _share_below(low: float, value: float, high: float) -> float:
@@ -101,7 +109,7 @@ def _bounds(
 
 
 def _simultaneous(drawn: np.ndarray, own: int, level: float) -> float:
-    """Standard errors within which all differences between the groups lie at once."""
+    """Deviations of the draws within which all differences between the groups lie at once."""
     off = drawn - drawn.mean(axis=0)
     largest = np.zeros(len(off))
     for other in range(own, off.shape[1]):

@@ -87,7 +87,8 @@ class Luck:
     """Standard deviations (nats) of what varies between runs, and what else goes wrong.
 
     `own` of every run, `shared` of all runs of a seed, `by_budget` of its runs at one budget,
-    `by_protocol` of its constant mixtures, its runs with and its runs without replay. `uneven`:
+    `by_protocol` of its constant mixtures, its runs with and its runs without replay,
+    `by_schedule` of its runs that differ in epochs alone. `uneven`:
     factor on `own` by target tokens and replay fraction (None: constant mixture). Each run is an
     outlier of six deviations with odds `outliers`, and missing with odds `missing`.
     """
@@ -96,6 +97,7 @@ class Luck:
     shared: float = 0.02
     by_budget: float = 0.0
     by_protocol: float = 0.0
+    by_schedule: float = 0.0
     uneven: Callable[[int, float | None], float] = lambda tokens, rho: 1.0
     outliers: float = 0.0
     missing: float = 0.0
@@ -114,12 +116,15 @@ class _Drawn:
             self._groups[name] = deviation * self.rng.standard_normal(len(self.seeds))
         return self._groups.get(name, np.zeros(len(self.seeds)))
 
-    def runs(self, tokens: int, rho: float | None) -> Iterator[tuple[int, float, float]]:
+    def runs(
+        self, tokens: int, rho: float | None, alpha: float = 1.0
+    ) -> Iterator[tuple[int, float, float]]:
         """(seed, deviation of target loss, of generic loss) of the runs that are there."""
         luck = self.luck
         kind = "constant" if rho is None else f"replay {rho > 0}"
         shared = self.shared + self._of_group(tokens, luck.by_budget)
         shared = shared + self._of_group(kind, luck.by_protocol)
+        shared = shared + self._of_group((tokens, rho, alpha), luck.by_schedule)
         for seed, offset in zip(self.seeds, shared, strict=True):
             own = luck.own * luck.uneven(tokens, rho) * self.rng.standard_normal(2)
             if luck.outliers and self.rng.random() < luck.outliers:
@@ -168,7 +173,7 @@ def sweep(
         steepness = epoch_penalty if rho > 0 else baseline_penalty
         loss = curve(budget * worth(rho) * of_allocation(alpha))
         loss += steepness * abs(math.log2(count / BEST_EPOCHS))
-        for seed, own, generic in drawn.runs(budget, rho):
+        for seed, own, generic in drawn.runs(budget, rho, alpha):
             records.append(
                 record(
                     replay_fraction=rho,

@@ -8,6 +8,8 @@ from etils import epath
 
 from replay_jax.errors import UserError
 
+_NEEDS = {"gs": "'replay-jax[gcs]'", "s3": "s3fs", "az": "adlfs"}
+
 
 def place(workdir: str | Path) -> epath.Path:
     """A working directory, which may be a bucket (gs://bucket/name); "~" is the home folder.
@@ -32,7 +34,8 @@ def place(workdir: str | Path) -> epath.Path:
         path.exists()
     except Exception as error:
         why = str(error).strip().split("\n")[0] or type(error).__name__
-        needed = ": pip install 'replay-jax[gcs]'" if isinstance(error, ImportError) else ""
+        scheme = text.split(":", 1)[0]
+        needed = f": pip install {_NEEDS[scheme]}" if isinstance(error, ImportError) else ""
         raise UserError(f"cannot reach {text}: {why}{needed}") from error
     return path
 

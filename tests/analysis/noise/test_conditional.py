@@ -10,12 +10,13 @@ NOISE = 0.02
 LEVEL = 0.9
 
 
-def resampled(means: np.ndarray, seed: int = 0) -> np.ndarray:
-    return means + NOISE * np.random.default_rng(seed).standard_normal((2000, len(means)))
+def resampled(means: np.ndarray, seed: int = 0, count: int = 2000) -> np.ndarray:
+    return means + NOISE * np.random.default_rng(seed).standard_normal((count, len(means)))
 
 
 def ends(means: list[float], own: int) -> np.ndarray:
-    found = conditional_interval(np.array(means), resampled(np.array(means)), own, level=LEVEL)
+    drawn = resampled(np.array(means), count=20_000)
+    found = conditional_interval(np.array(means), drawn, own, level=LEVEL)
     return np.array([found.low, found.value, found.high])
 
 
@@ -70,6 +71,16 @@ def test_where_nothing_varies_it_is_the_difference():
     means = np.array([3.5, 3.6, 3.75])
     found = conditional_interval(means, np.tile(means, (50, 1)), 2, level=LEVEL)
     assert found == Conditional(*[pytest.approx(0.25)] * 3)
+
+
+def test_students_tails_make_it_no_wider_than_their_own_interval():
+    means = np.array([3.5, 3.9, 3.6])
+    rng = np.random.default_rng(4)
+    tails = np.sqrt(3 / rng.chisquare(3, (20_000, 1)))
+    drawn = means + NOISE * tails * rng.standard_normal((20_000, 3))
+    found = conditional_interval(means, drawn, 2, level=LEVEL)
+    straight = np.ptp(np.quantile(drawn[:, 2] - drawn[:, 0], [0.05, 0.95]))
+    assert found.high - found.low == pytest.approx(straight, rel=0.05)
 
 
 def test_noise_that_is_hardly_known_does_no_harm():

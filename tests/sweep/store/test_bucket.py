@@ -44,15 +44,18 @@ def test_an_address_keeps_its_slashes_and_a_wrong_one_is_refused(bucket):
         place("ftp://a/b")
 
 
-def test_a_bucket_that_cannot_be_reached_is_one_sentence(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("scheme", "package"), [("gs", "'replay-jax[gcs]'"), ("s3", "s3fs"), ("az", "adlfs")]
+)
+def test_a_bucket_that_cannot_be_reached_is_one_sentence(scheme, package, monkeypatch, capsys):
     def refuse(path):
-        raise ImportError("Please install gcsfs\nto go on")
+        raise ImportError("Please install what opens it\nto go on")
 
     monkeypatch.setattr(gpath.PosixGPath, "exists", refuse)
-    assert main(["status", "gs://bucket/a"]) == 2
+    assert main(["status", f"{scheme}://bucket/a"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "Please install gcsfs: pip install 'replay-jax[gcs]'" in said
+    assert said.endswith(f"Please install what opens it: pip install {package}\n")
 
 
 def test_a_sweep_in_a_bucket_is_planned_reported_and_verified(
