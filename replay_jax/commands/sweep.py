@@ -70,9 +70,10 @@ def recommend(arguments: argparse.Namespace, _: Sequence[str]) -> int:
             console.print, highlight=False, markup=False, soft_wrap=not console.is_terminal
         )
         for target, given in advice.items():
-            say(f"{target}: {given if isinstance(given, str) else _advice_text(given)}")
             if isinstance(given, str):
+                say(given)
                 continue
+            say(f"{target}: {_advice_text(given)}")
             if len(arguments.workdirs) == 1:
                 id = first_run(gathered.study.target(target), given[0].overrides)
                 say(f"the first seed of what is recommended is run {id}: replay-jax export "

@@ -96,7 +96,7 @@ def _answer(study: TargetStudy, found: tuple[Recommendation, ...] | str) -> Answ
     seeds = count(len(study.seeds), "seed")
     basis = f"{study.target}, with {study.generic} replayed · {count(runs, 'run')} · {seeds}"
     if isinstance(found, str):
-        sentence = f"Nothing can be recommended for {study.target}: {found}."
+        sentence = f"{found[0].upper()}{found[1:]}."
         return Answer(study.target, basis, sentence, "doubt", (), None)
     return Answer(
         target=study.target,

@@ -174,7 +174,10 @@ def test_a_study_without_replay_still_has_a_report(monkeypatch):
     without_pictures(monkeypatch)
     records = [r for r in fake_records(SMALL) if r["protocol"] == "uniform"]
     page = page_of(SMALL, records=records)
-    assert page.answers[0].sentence.startswith("Nothing can be recommended for gsm8k")
+    assert page.answers[0].sentence == (
+        "Nothing can be recommended for gsm8k: no budget has runs both with replay "
+        "and at replay_fraction 0 (all are constant mixtures); add the missing runs."
+    )
     assert "efficiency_gsm8k" in {figure.name for figure in page.figures()}
     assert "<h1" in render_page(page)
 

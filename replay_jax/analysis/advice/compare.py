@@ -130,27 +130,29 @@ def not_run(found: TargetStudy, best: int, others: Sequence[int]) -> tuple[str, 
 
 
 def incomparable(found: TargetStudy) -> str:
-    """Why nothing can be recommended: no budget has both sides, or only of other kinds of run."""
+    """Nothing can be recommended, and why: no budget has both sides, or only of other kinds."""
     sides: dict[bool, list[CellKey]] = {True: [], False: []}
     for cell in found.cells:
         if cell.key.protocol != "uniform":
             sides[replays(cell)].append(cell.key)
     budgets = {side: {key.target_tokens for key in keys} for side, keys in sides.items()}
     both = budgets[True] & budgets[False]
+    runs, fix = "runs", "add the missing runs"
     if both:
-        lacks = "no budget with runs both with and without replay (replay_fraction 0) of one kind"
+        runs = "runs of one kind"
         there = f"at {min(both):,} target tokens, with replay: "
         there += "; without: ".join(_kinds(sides[side], min(both)) for side in (True, False))
-        fix = "give runs that are to be compared one protocol and equal axes, or add the missing"
+        fix = "give runs that are to be compared one protocol and equal axes, or " + fix
+    elif not any(sides.values()):
+        there = "all are constant mixtures"
     else:
-        lacks = "no budget with runs both with and without replay (replay_fraction 0)"
         there = "target tokens of runs with replay: "
         there += "; without: ".join(
             _few(map("{:,}".format, sorted(budgets[s]))) for s in (True, False)
         )
-        fix = "add the missing"
     return (
-        f"target {found.target!r} has {lacks}, so nothing can be recommended ({there}); {fix} ones"
+        f"nothing can be recommended for {found.target}: no budget has {runs} both with replay and "
+        f"at replay_fraction 0 ({there}); {fix}"
     )
 
 

@@ -331,9 +331,23 @@ def test_budget_and_comparability_are_checked():
     assert advice(records, target_tokens=4096).target_tokens == 4096
     with pytest.raises(UserError, match="it was at 4,096"):
         advice(records, target_tokens=2048)
-    without = [r for r in records if r["replay_fraction"]["requested"] != 0.0]
-    with pytest.raises(UserError, match="no budget with runs both with and without replay"):
-        advice(without)
+
+
+@pytest.mark.parametrize(
+    ("kept", "there"),
+    [
+        (lambda r: r["replay_fraction"]["requested"] != 0.0, "target tokens of runs with replay: "
+         "4,096; without: none"),
+        (lambda r: r["protocol"] == "uniform", "all are constant mixtures"),
+    ],
+)  # fmt: skip
+def test_where_nothing_can_be_compared_one_sentence_says_what_is_missing(kept, there):
+    with pytest.raises(UserError) as refused:
+        advice([record for record in sweep(worth=helps) if kept(record)])
+    assert str(refused.value) == (
+        "nothing can be recommended for gsm8k: no budget has runs both with replay "
+        f"and at replay_fraction 0 ({there}); add the missing runs"
+    )
 
 
 def test_without_a_law_the_gain_decides():
