@@ -93,11 +93,10 @@ def _lucky(rival: Comparison) -> list[Caution]:
 
 def _picks_alone(rival: Comparison) -> list[Caution]:
     """Where a sign rests on how the other schedules tried are scattered."""
-    gain, alone = rival.gain, rival.given_picks
-    if gain.low is None or gain.high is None or alone.low is None or alone.high is None:
+    alone = rival.given_picks
+    if not rival.rests_on_others:
         return []
-    if not (gain.low > 0 >= alone.low or gain.high < 0 <= alone.high):
-        return []
+    assert alone.low is not None and alone.high is not None
     words = (
         f"given only that both were picked, the gain is {alone.low:+z.3f} to {alone.high:+z.3f} "
         "nat, which tells nothing: the narrower interval rests on how alike the schedules tried are"

@@ -59,6 +59,14 @@ class Comparison:
     epochs: tuple[float, float]
     alternatives: int
 
+    @property
+    def rests_on_others(self) -> bool:
+        """Whether the gain has a sign, and has none given only that both sides were picked."""
+        gain, alone = self.gain, self.given_picks
+        if gain.low is None or gain.high is None or alone.low is None or alone.high is None:
+            return False
+        return gain.low > 0 >= alone.low or gain.high < 0 <= alone.high
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON object."""
         return {

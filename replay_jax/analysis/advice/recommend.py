@@ -27,6 +27,7 @@ from replay_jax.analysis.advice.wording import (
     Answered,
     claim,
     cost,
+    given_picks,
     ground_words,
     sentence,
 )
@@ -99,9 +100,9 @@ class Recommendation:
     def reasons(self) -> tuple[str, ...]:
         """Why, and what to beware of, one sentence each."""
         words = ground_words(self.judgement, self.rival, self.level)
-        second = () if self.opinion is None else (self.opinion.words,)
-        cost = () if self.price is None else (self.price.words,)
-        return (words, *second, *cost, *(caution.words for caution in self.cautions))
+        beside = (each.words for each in (self.opinion, self.price) if each is not None)
+        cautions = (caution.words for caution in self.cautions)
+        return (words, *beside, *cautions, *given_picks(self.judgement, self.rival))
 
     @property
     def rival(self) -> Comparison:

@@ -141,6 +141,15 @@ def ground_words(
     )
 
 
+def given_picks(found: Judgement, rival: Comparison) -> tuple[str, ...]:
+    """The wider interval where the answer rests on one; a caution has it where they differ."""
+    gain = rival.given_picks
+    if found.ground != "interval" or rival.rests_on_others or gain.low is None or gain.high is None:
+        return ()
+    ends = f"{gain.low:+z.3f} to {gain.high:+z.3f}"
+    return (f"given only that both were picked, the gain is {ends} nat",)
+
+
 def _tuning_words(found: Judgement, rival: Comparison, own: str, briefly: str) -> str:
     """What the side that is behind may still gain by tuning, beside what it lacks."""
     behind, ahead = rival.words, own

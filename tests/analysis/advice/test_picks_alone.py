@@ -24,6 +24,12 @@ def words(found):
     return [caution.words for caution in found.cautions if caution.kind == "picks alone"]
 
 
+def plain(alone):
+    return (
+        f"given only that both were picked, the gain is {alone.low:+z.3f} to {alone.high:+z.3f} nat"
+    )
+
+
 @pytest.mark.parametrize("worth", [1.06, 0.95])
 def test_where_a_sign_rests_on_the_other_schedules_the_wider_interval_is_told(worth):
     """Six fractions that do the same tell together what the best of them alone does not."""
@@ -36,7 +42,8 @@ def test_where_a_sign_rests_on_the_other_schedules_the_wider_interval_is_told(wo
         for said in words(found):
             told += 1
             assert f"is {alone.low:+z.3f} to {alone.high:+z.3f} nat, which tells nothing" in said
-            assert said in found.reasons
+            assert said in found.reasons and found.reasons[-1] != plain(alone)
+        assert words(found) or found.reasons[-1] == plain(alone)
         assert found.to_json()["gain_given_picks_nats"] == alone.to_json()
         assert found.usual.to_json()["gain_given_picks_nats"]["low"] is not None
     assert 2 <= told <= 10
@@ -65,4 +72,5 @@ def test_the_luck_of_tuned_values_is_out_of_it():
 def test_where_the_noise_is_unknown_there_is_none():
     found = recommend(analyse(sweep(worth=far, seeds=(0,), budgets=(4096,)), CONFIG, resamples=50))
     assert found.rival.given_picks.value is None and not words(found)
+    assert not any("given only" in reason for reason in found.reasons)
     assert found.rival.given_picks.note == "seed noise unknown"
