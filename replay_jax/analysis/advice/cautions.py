@@ -16,7 +16,7 @@ from replay_jax.analysis.study.tried import beside, dropped_words
 
 Kind = Literal[
     "edge", "untuned", "learning rate", "multiplier", "mixture", "placement", "largest", "dropped",
-    "incomplete", "early stopping", "second opinion", "curve", "picked", "picks alone",
+    "incomplete", "early stopping", "second opinion", "curve", "picked", "picks alone", "two seeds",
 ]  # fmt: skip
 
 _RATE = "schedule.learning_rate."
@@ -39,7 +39,8 @@ class Caution:
     best states), "second opinion" (another fit of the same runs contradicts the answer), "curve"
     (the multiplier depends on whether the reference law or its points are followed, and it is
     chance which are), "picked" (what was measured, where luck is a good part of it), "picks
-    alone" (an interval that holds however schedules differ does not carry the answer).
+    alone" (an interval that holds however schedules differ does not carry the answer), "two seeds"
+    (which hardly tell whether one kind of run is noisier than others).
     """
 
     kind: Kind
@@ -68,6 +69,7 @@ def cautions(
     lines += _controls(found, best, rival)
     lines += _without_replay(found, members, usual.against)
     lines += _largest(found, members, best)
+    lines += _two_seeds(found, rival)
     if found.missing:
         some = len(found.missing) > 1
         groups = f"{len(found.missing)} groups lack" if some else "a group lacks"
@@ -102,6 +104,18 @@ def _picks_alone(rival: Comparison) -> list[Caution]:
         "nat, which tells nothing: the narrower interval rests on how alike the schedules tried are"
     )
     return [Caution("picks alone", words)]
+
+
+def _two_seeds(found: TargetStudy, rival: Comparison) -> list[Caution]:
+    """Where a generic cost has an interval that two seeds cannot answer for."""
+    cost = rival.generic_cost
+    if len(found.seeds) != 2 or cost is None or cost.low is None:
+        return []
+    words = (
+        "two seeds hardly tell whether runs without replay are noisier than others: where they "
+        "are, the interval of the generic cost is too narrow; a third seed tells"
+    )
+    return [Caution("two seeds", words)]
 
 
 def _followed(found: TargetStudy, best: int, rival: Comparison) -> list[Caution]:

@@ -103,3 +103,13 @@ def test_a_constant_mixture_of_one_setting_was_not_tuned(found):
     again = recommend(analyse(alone, CONFIG, resamples=50))
     words = next(caution.words for caution in again.cautions if caution.kind == "mixture")
     assert "a constant mixture (16 epochs" in words
+
+
+@pytest.mark.parametrize(("seeds", "measured", "said"), [(2, True, 1), (3, True, 0), (2, False, 0)])
+def test_two_seeds_are_a_caution_where_a_generic_cost_is_told(seeds, measured, said):
+    records = sweep(worth=lambda rho: 1 + 1.6 * rho, seeds=range(seeds))
+    if not measured:
+        records = [r | {"losses": r["losses"] | {"generic": None}} for r in records]
+    found = recommend(analyse(records, CONFIG, resamples=100))
+    assert (found.rival.generic_cost is not None) == measured
+    assert sum(caution.kind == "two seeds" for caution in found.cautions) == said
