@@ -94,7 +94,7 @@ def test_a_row_still_holds(command):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=1800,  # alone 3 minutes; in CI it has what the suite leaves of two cores
+        timeout=900,
     )
     assert compiled.returncode == 0, compiled.stderr[-2000:]
     found = json.loads(compiled.stdout)
