@@ -113,7 +113,7 @@ def _two_seeds(found: TargetStudy, rival: Comparison) -> list[Caution]:
         return []
     words = (
         "two seeds hardly tell whether runs without replay are noisier than others: where they "
-        "are, the interval of the generic cost is too narrow; a third seed tells"
+        "are, the interval of the generic cost may be too narrow; run a third seed"
     )
     return [Caution("two seeds", words)]
 

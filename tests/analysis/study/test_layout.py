@@ -36,6 +36,22 @@ def test_a_kind_of_run_that_is_noisier_is_named_with_its_deviation(draw):
         assert float(others) == pytest.approx(0.01, rel=0.4)
 
 
+def test_what_a_seed_adds_to_a_schedule_all_its_epochs_share_and_no_other_schedule_has():
+    luck = Luck(own=0.0, shared=0.0, by_schedule=0.1)
+    added: dict[tuple[object, ...], list[float]] = {}
+    for draw in (luck, Luck(own=0.0, shared=0.0)):
+        for number, r in enumerate(sweep(worth=lambda rho: 1.0, luck=draw)):
+            schedule = r["protocol"], r["replay_fraction"]["requested"], r["target_tokens"]
+            key = number, r["seed"], *schedule
+            added.setdefault(key, []).append(r["losses"]["target"])
+    of_schedule: dict[tuple[object, ...], set[float]] = {}
+    for (_, *key), (with_luck, without) in added.items():
+        of_schedule.setdefault(tuple(key), set()).add(round(with_luck - without, 9))
+    assert all(len(each) == 1 for each in of_schedule.values())
+    values = [each for (each,) in of_schedule.values()]
+    assert len(set(values)) == len(values) and np.std(values) == pytest.approx(0.1, rel=0.4)
+
+
 def test_constant_mixtures_are_named_by_their_budget_and_no_more_than_three_kinds():
     (note,) = notes_on_kinds(0, uneven=lambda tokens, rho: 9.0 if tokens == 8192 else 1.0)
     assert "of constant mixtures, 8,192 target tokens;" in note
